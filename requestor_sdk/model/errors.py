@@ -1,0 +1,369 @@
+"""The one error tree: every failure the SDK reports is one of these.
+
+    RequestorError
+    ├── UsageError                 RSK-1xx  what the caller handed over cannot work
+    │   ├── HandlerError           RSK-101  a handler is no async generator, or yields no script
+    │   ├── PayloadError           RSK-102  a payload that cannot be expressed as a demand
+    │   ├── AmountError            RSK-103  a budget, price or count that makes no sense
+    │   ├── DeadlineError          RSK-104  an expiration that is naive or in the past
+    │   ├── UnknownNetwork         RSK-105  no network of that name
+    │   ├── UploadUnreadable       RSK-106  a file to upload cannot be read
+    │   ├── ImageNotFound          RSK-107  no image with that hash or tag
+    │   ├── ImageInvalid           RSK-108  a folder or file that is no usable image
+    │   ├── ScriptNotSent          RSK-109  a command awaited whose script was not yielded
+    │   ├── NotAvailable           RSK-110  an operation in a state that does not allow it
+    │   ├── WrongEventLoop         RSK-111  not asyncio, or used from another loop
+    │   └── NotSupported           RSK-112  the network or platform cannot do this
+    ├── MarketError                RSK-2xx  no agreement could be had
+    │   ├── NoMatchingOffer        RSK-201  the constraints rule out every offer
+    │   ├── BudgetTooSmall         RSK-202  the budget does not carry one instance to its expiry
+    │   ├── AgreementRefused       RSK-203  the provider rejected, or did not answer in time
+    │   └── SignatureInvalid       RSK-204  a signature that is not the claimed identity's
+    ├── ActivityError              RSK-3xx  something went wrong on a provider
+    │   ├── CommandFailed          RSK-301  a command ended with an error
+    │   ├── CommandSkipped         RSK-302  an earlier command of the batch failed
+    │   ├── BatchTimeout           RSK-303  a script's own time-out passed
+    │   ├── ProviderLost           RSK-304  the activity or agreement ended under the instance
+    │   ├── ActivityRefused        RSK-305  the provider would not create the activity
+    │   └── TransferRefused        RSK-306  a transfer that would leave the activity's layer
+    ├── InstanceError              RSK-4xx  the life of an instance
+    │   ├── StartTimeout           RSK-401  start() took longer than start_timeout
+    │   ├── ShutdownTimeout        RSK-402  shutdown() took longer than shutdown_timeout
+    │   ├── HandlerStuck           RSK-403  a handler that could not be closed was abandoned
+    │   ├── RestartsExhausted      RSK-404  the restart policy's limits are spent
+    │   └── MailboxFull            RSK-405  a message queue is full
+    ├── PaymentError               RSK-5xx  notes, invoices, allocations
+    │   └── NoteRejected           RSK-501  a debit note or invoice that is not right
+    ├── SandboxError               RSK-6xx  running a payload here
+    │   ├── SandboxUnavailable     RSK-601  no sandbox can be had on this machine
+    │   └── SandboxDied            RSK-602  the sandbox ended under its commands
+    └── EngineError                RSK-7xx  the SDK itself
+        ├── EngineFailed           RSK-701  a fatal error inside the engine: a defect
+        └── LeaveTimeout           RSK-702  leaving took longer than leave_timeout
+
+An error says what happened (the message), to which ids (``ids``), the last events of those ids
+(``story``) and the next thing to try (``hint``). Nothing here may ever hold a secret.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+
+class RequestorError(Exception):
+    """The root of all errors that this package raises.
+
+    Attributes:
+        message: What happened, in one sentence.
+        code: ``RSK-NNN``, stable, an anchor of the documentation's page on errors.
+        ids: What it happened to, e.g. ``{"instance": "i-1", "agreement": "a1b2"}``.
+        story: The last events of those ids, oldest first, one line each.
+        hint: The next command or change to try; empty where there is none.
+    """
+
+    code: ClassVar[str] = "RSK-000"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        ids: Mapping[str, str] | None = None,
+        story: Iterable[str] = (),
+        hint: str = "",
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.ids: dict[str, str] = dict(ids or {})
+        self.story: tuple[str, ...] = tuple(story)
+        self.hint = hint
+
+    def __str__(self) -> str:
+        """Tell all of it: code, message, ids, story and what to try next."""
+        lines = [f"[{self.code}] {self.message}"]
+        if self.ids:
+            lines.append("  " + ", ".join(f"{name} {value}" for name, value in self.ids.items()))
+        if self.story:
+            lines.append("  what came before:")
+            lines.extend(f"    {line}" for line in self.story)
+        if self.hint:
+            lines.append(f"  try: {self.hint}")
+        return "\n".join(lines)
+
+
+class UsageError(RequestorError):
+    """What the caller handed over cannot work; nothing was started."""
+
+    code = "RSK-100"
+
+
+class HandlerError(UsageError, TypeError):
+    """A handler is no async generator, or yielded something that is no script."""
+
+    code = "RSK-101"
+
+
+class PayloadError(UsageError, ValueError):
+    """A payload that cannot be expressed as properties and constraints of a demand."""
+
+    code = "RSK-102"
+
+
+class AmountError(UsageError, ValueError):
+    """A budget, price, size or count that is negative, zero, not finite or not a number."""
+
+    code = "RSK-103"
+
+
+class DeadlineError(UsageError, ValueError):
+    """An expiration that has no time zone or lies in the past."""
+
+    code = "RSK-104"
+
+
+class UnknownNetwork(UsageError, ValueError):
+    """No network of that name is built in or installed."""
+
+    code = "RSK-105"
+
+
+class UploadUnreadable(UsageError, OSError):
+    """A file that is to be uploaded does not exist or cannot be read."""
+
+    code = "RSK-106"
+
+
+class ImageNotFound(UsageError, LookupError):
+    """No image with that hash or tag is known."""
+
+    code = "RSK-107"
+
+
+class ImageInvalid(UsageError, ValueError):
+    """A folder or file that is no usable image."""
+
+    code = "RSK-108"
+
+
+class ScriptNotSent(UsageError, RuntimeError):
+    """A command was awaited before its script was yielded: it would wait for ever."""
+
+    code = "RSK-109"
+
+
+class NotAvailable(UsageError, RuntimeError):
+    """The instance, cluster or engine is not in a state that allows this."""
+
+    code = "RSK-110"
+
+
+class WrongEventLoop(UsageError, RuntimeError):
+    """Used under another framework than asyncio, or from another loop than it was started on."""
+
+    code = "RSK-111"
+
+
+class NotSupported(UsageError, RuntimeError):
+    """This network or platform cannot do what was asked."""
+
+    code = "RSK-112"
+
+
+class MarketError(RequestorError):
+    """No agreement could be had."""
+
+    code = "RSK-200"
+
+
+class NoMatchingOffer(MarketError):
+    """The constraints of the payload rule out every offer that the market has."""
+
+    code = "RSK-201"
+
+
+class BudgetTooSmall(MarketError):
+    """The budget does not carry a single instance to its worst-case cost at expiry."""
+
+    code = "RSK-202"
+
+
+class AgreementRefused(MarketError):
+    """The provider rejected the agreement, or did not answer in time."""
+
+    code = "RSK-203"
+
+
+class SignatureInvalid(MarketError):
+    """A signature does not recover to the identity that is said to have made it."""
+
+    code = "RSK-204"
+
+
+class ActivityError(RequestorError):
+    """Something went wrong on a provider."""
+
+    code = "RSK-300"
+
+
+class CommandFailed(ActivityError):
+    """A command of a batch ended with an error.
+
+    Attributes:
+        stdout: What the command wrote to its standard output, as far as it was captured.
+        stderr: The same for standard error.
+        return_code: The exit status; negative for a signal; ``None`` where it never ran.
+        command: The command as text, e.g. ``run /bin/false``.
+    """
+
+    code = "RSK-301"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        command: str = "",
+        stdout: str | None = None,
+        stderr: str | None = None,
+        return_code: int | None = None,
+        ids: Mapping[str, str] | None = None,
+        story: Iterable[str] = (),
+        hint: str = "",
+    ) -> None:
+        super().__init__(message, ids=ids, story=story, hint=hint)
+        self.command = command
+        self.stdout = stdout
+        self.stderr = stderr
+        self.return_code = return_code
+
+    def __str__(self) -> str:
+        """Tell the failure with the last lines that the command wrote to standard error."""
+        text = super().__str__()
+        tail = (self.stderr or "").rstrip().splitlines()[-10:]
+        return text + "".join(f"\n  stderr: {line}" for line in tail)
+
+
+class CommandSkipped(ActivityError):
+    """The command never ran: an earlier one of its batch failed."""
+
+    code = "RSK-302"
+
+
+class BatchTimeout(ActivityError, TimeoutError):
+    """The script's own time-out passed before its last command ended."""
+
+    code = "RSK-303"
+
+
+class ProviderLost(ActivityError):
+    """The activity or the agreement ended under the instance, or the provider fell silent."""
+
+    code = "RSK-304"
+
+
+class ActivityRefused(ActivityError):
+    """The provider would not, or could not, create the activity."""
+
+    code = "RSK-305"
+
+
+class TransferRefused(ActivityError):
+    """A transfer whose path would leave the activity's own layer, or is no regular file."""
+
+    code = "RSK-306"
+
+
+class InstanceError(RequestorError):
+    """Something in the life of an instance went wrong."""
+
+    code = "RSK-400"
+
+
+class StartTimeout(InstanceError, TimeoutError):
+    """``start()`` took longer than ``start_timeout``."""
+
+    code = "RSK-401"
+
+
+class ShutdownTimeout(InstanceError, TimeoutError):
+    """``shutdown()`` took longer than ``shutdown_timeout``."""
+
+    code = "RSK-402"
+
+
+class HandlerStuck(InstanceError):
+    """A handler swallowed its cancellation twice and was abandoned."""
+
+    code = "RSK-403"
+
+
+class RestartsExhausted(InstanceError):
+    """The limits of the restart policy are spent; the story tells of each attempt."""
+
+    code = "RSK-404"
+
+
+class MailboxFull(InstanceError):
+    """A message queue of an instance holds as many messages as it may."""
+
+    code = "RSK-405"
+
+
+class PaymentError(RequestorError):
+    """Something went wrong with an allocation, a debit note or an invoice."""
+
+    code = "RSK-500"
+
+
+class NoteRejected(PaymentError):
+    """A debit note or an invoice is not right; the message is the reason that was sent back."""
+
+    code = "RSK-501"
+
+
+class SandboxError(RequestorError):
+    """Running a payload on this machine went wrong."""
+
+    code = "RSK-600"
+
+
+class SandboxUnavailable(SandboxError):
+    """No sandbox can be had on this machine; the hint names the fix."""
+
+    code = "RSK-601"
+
+
+class SandboxDied(SandboxError):
+    """The sandbox ended under the commands that ran in it; the message says of what."""
+
+    code = "RSK-602"
+
+
+class EngineError(RequestorError):
+    """The SDK itself failed."""
+
+    code = "RSK-700"
+
+
+class EngineFailed(EngineError):
+    """A fatal error inside the engine; the cause is chained. This is a defect of the SDK."""
+
+    code = "RSK-701"
+
+
+class LeaveTimeout(EngineError, TimeoutError):
+    """Leaving took longer than ``leave_timeout``; what is left open is named."""
+
+    code = "RSK-702"
+
+
+def all_errors() -> tuple[type[RequestorError], ...]:
+    """Return every class of the tree, root first, in the order of the codes."""
+    found: dict[str, type[RequestorError]] = {}
+    queue: list[type[RequestorError]] = [RequestorError]
+    while queue:
+        cls = queue.pop()
+        found[cls.code] = cls
+        queue.extend(cls.__subclasses__())
+    return tuple(found[code] for code in sorted(found))

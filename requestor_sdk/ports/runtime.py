@@ -1,0 +1,241 @@
+"""Where a payload runs: the port that sandboxes implement for provider, jobs and worker alike.
+
+A ``Runtime`` makes one ``Sandbox`` an activity. Commands of a sandbox run one after another; what
+they leave running in the background lives until the sandbox is closed. Everything that runs in a
+sandbox is hostile: nothing it says is trusted, and its usage is read from outside.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Mapping
+    from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageRef:
+    """An image of the local store, ready to run.
+
+    Attributes:
+        hash: sha3-224 of the image's content, 56 hex digits.
+        path: The folder that holds its unpacked files.
+        kind: ``layer`` (laid over the base) or ``rootfs`` (a whole root file system).
+        tag: The name it was asked for by, if any.
+        size: Bytes of its content.
+    """
+
+    hash: str
+    path: Path
+    kind: Literal["layer", "rootfs"]
+    tag: str | None = None
+    size: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SandboxLimits:
+    """What a sandbox may use.
+
+    Attributes:
+        memory: Bytes, of all its processes together, tmpfs included.
+        storage: Bytes that it may write.
+        cpu_threads: How many processors' worth of time, e.g. ``1.5``.
+        processes: How many processes and threads at one time.
+        open_files: How many open files a process.
+    """
+
+    memory: int
+    storage: int
+    cpu_threads: float = 1.0
+    processes: int = 512
+    open_files: int = 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SandboxSpec:
+    """What to make a sandbox of.
+
+    Attributes:
+        name: A short id, unique among the living sandboxes of the process (the activity id).
+        image: What is laid over the base, or replaces it; ``None`` for the bare base.
+        network: Whether the payload sees the host's network. Default: no network but loopback.
+        hostname: Its host name inside.
+    """
+
+    name: str
+    limits: SandboxLimits
+    image: ImageRef | None = None
+    network: bool = False
+    hostname: str = "instance"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProcessSpec:
+    """One command: an argument vector, no shell.
+
+    Attributes:
+        argv: The program and its arguments; a program without ``/`` is looked up in PATH.
+        env: Variables added to the sandbox's own small environment.
+        cwd: Working directory inside.
+    """
+
+    argv: tuple[str, ...]
+    env: Mapping[str, str] = field(default_factory=dict)
+    cwd: str = "/"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProcessExit:
+    """How a command ended.
+
+    Attributes:
+        return_code: The exit status, or the negative number of the signal that ended it.
+        breach: What limit it ran into, told for people, e.g. ``"memory: over 64 MiB, killed"``;
+            ``None`` where none is known.
+    """
+
+    return_code: int
+    breach: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SandboxUsage:
+    """What a sandbox has used so far, as counted from outside it.
+
+    Attributes:
+        cpu_sec: Processor time in seconds, of all its processes, dead ones included.
+        memory_peak: Bytes; ``None`` where it is not counted.
+        storage: Bytes written that are still there; ``None`` where it is not counted.
+    """
+
+    cpu_sec: float
+    memory_peak: int | None = None
+    storage: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Capability:
+    """One row of what a runtime really enforces here, having tried it.
+
+    Attributes:
+        name: e.g. ``"memory limit"``.
+        enforced: Whether it was seen to hold on this machine.
+        how: By what means, e.g. ``"cgroup v1"``, or why not.
+        fix: What to do about it where it does not hold; empty where it does.
+    """
+
+    name: str
+    enforced: bool
+    how: str
+    fix: str = ""
+
+
+class OutputSink(Protocol):
+    """Takes the output of a command as it comes; awaited, so a slow reader slows the writer."""
+
+    def __call__(self, stream: Literal["stdout", "stderr"], data: bytes, /) -> Awaitable[None]: ...
+
+
+class Sandbox(Protocol):
+    """One living sandbox: a file system, its processes, its usage."""
+
+    @property
+    def name(self) -> str:
+        """The name it was made with."""
+        ...
+
+    @property
+    def pid(self) -> int:
+        """The process, in the host's numbering, whose death ends everything in the sandbox."""
+        ...
+
+    async def run(self, process: ProcessSpec, output: OutputSink) -> ProcessExit:
+        """Run one command to its end. Commands queue in order.
+
+        Cancelling the call kills the command (not what it left in the background).
+
+        Raises:
+            SandboxDied: The sandbox ended meanwhile; the message says of what.
+        """
+        ...
+
+    async def write_file(
+        self, path: str, chunks: AsyncIterator[bytes], *, mode: int = 0o644
+    ) -> int:
+        """Write a file inside; missing parent folders are made. Returns the bytes written.
+
+        Raises:
+            TransferRefused: The path is not absolute, has ``..``, passes through an absolute
+                link, or ends at something that is no regular file.
+            CommandFailed: It could not be written, e.g. no space is left.
+            SandboxDied: The sandbox ended meanwhile.
+        """
+        ...
+
+    def read_file(self, path: str) -> AsyncIterator[bytes]:
+        """Read a regular file from inside, in chunks. Raises as ``write_file``."""
+        ...
+
+    def usage(self) -> SandboxUsage:
+        """Return what was used so far; still answers after the end."""
+        ...
+
+    async def wait_closed(self) -> str:
+        """Wait until the sandbox has ended, by whatever cause, and return that cause."""
+        ...
+
+    async def close(self) -> None:
+        """Kill everything inside and remove what it wrote. Idempotent; bounded in time."""
+        ...
+
+
+class Runtime(Protocol):
+    """Makes sandboxes."""
+
+    @property
+    def name(self) -> str:
+        """The kind of runtime, e.g. ``bubblewrap``."""
+        ...
+
+    @property
+    def isolates(self) -> bool:
+        """Whether a payload is kept from the host; a provider serving others demands it."""
+        ...
+
+    async def open(self) -> None:
+        """Start what is shared by all sandboxes.
+
+        Raises:
+            SandboxUnavailable: None can be had here; the hint names the fix.
+        """
+        ...
+
+    async def capabilities(self) -> tuple[Capability, ...]:
+        """Tell what is really enforced here, having tried it."""
+        ...
+
+    async def create(self, spec: SandboxSpec) -> Sandbox:
+        """Make a sandbox and wait until it takes commands.
+
+        Raises:
+            SandboxUnavailable: It could not be made; the message says why.
+        """
+        ...
+
+    async def close(self) -> None:
+        """End every sandbox that is left, and what they share. Idempotent."""
+        ...
+
+
+class Images(Protocol):
+    """Finds images by hash or tag, before anything is signed."""
+
+    def resolve(self, *, image_hash: str | None = None, tag: str | None = None) -> ImageRef:
+        """Return the image of that hash or tag.
+
+        Raises:
+            ImageNotFound: The hint names the command that would add it.
+        """
+        ...
