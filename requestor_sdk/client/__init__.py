@@ -1,0 +1,1 @@
+"""Puts the parts together: the engine, a network, a runtime, a journal."""

@@ -1,0 +1,1 @@
+"""Performs the lifecycle over the ports. Knows no HTTP, no daemon, no sandbox."""

@@ -1,0 +1,1 @@
+"""Values and pure functions. Imports the standard library only and never awaits."""

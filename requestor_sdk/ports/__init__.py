@@ -1,0 +1,1 @@
+"""The seams: small protocols that the engine and the outside world meet at."""

@@ -135,7 +135,9 @@ class Capability:
 class OutputSink(Protocol):
     """Takes the output of a command as it comes; awaited, so a slow reader slows the writer."""
 
-    def __call__(self, stream: Literal["stdout", "stderr"], data: bytes, /) -> Awaitable[None]: ...
+    def __call__(self, stream: Literal["stdout", "stderr"], data: bytes, /) -> Awaitable[None]:
+        """Take one piece."""
+        ...
 
 
 class Sandbox(Protocol):

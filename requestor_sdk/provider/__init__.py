@@ -1,0 +1,1 @@
+"""The provider agent: offers, negotiates, runs scripts in a sandbox, meters, invoices."""

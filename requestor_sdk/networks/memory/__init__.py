@@ -1,0 +1,1 @@
+"""The in-process market of the embedded network."""

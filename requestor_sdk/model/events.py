@@ -1,0 +1,485 @@
+"""What happens in a run, as frozen values that carry ids and never live objects.
+
+The journal, the live table, the timeline and recovery all read these. Names follow yapapi's where
+the concept is the same. ``to_record`` and ``from_record`` are the journal's form, version 1.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from typing import Any, ClassVar, Final
+
+VERSION: Final = 1
+"""Version of the journal's form of an event."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """Something that happened.
+
+    Attributes:
+        at: When, aware, in UTC.
+    """
+
+    at: datetime
+
+    kinds: ClassVar[dict[str, type[Event]]] = {}
+
+    def __init_subclass__(cls, **kwargs: object) -> None:
+        """Register the kind for ``from_record``."""
+        # slots=True makes each dataclass twice; the second replaces the first here.
+        cls.kinds[cls.__name__] = cls
+
+    @property
+    def kind(self) -> str:
+        """The name of the class."""
+        return type(self).__name__
+
+    def ids(self) -> dict[str, str]:
+        """Return the ids that the event concerns, e.g. ``{"instance": "..."}``."""
+        return {
+            field.name.removesuffix("_id"): value
+            for field in dataclasses.fields(self)
+            if field.name.endswith("_id") and (value := getattr(self, field.name))
+        }
+
+    def concerns(self, ids: Mapping[str, str]) -> bool:
+        """Tell whether the event concerns all of these ids."""
+        own = self.ids()
+        return all(own.get(name) == value for name, value in ids.items())
+
+    def line(self) -> str:
+        """Return the event as one line of a story."""
+        shown = ", ".join(
+            f"{field.name} {value}"
+            for field in dataclasses.fields(self)
+            if field.name != "at" and (value := getattr(self, field.name)) not in (None, "")
+        )
+        return f"{self.at:%H:%M:%S}.{self.at.microsecond // 1000:03d} {self.kind}: {shown}"
+
+    def to_record(self) -> dict[str, object]:
+        """Return the event as JSON can hold it."""
+        record: dict[str, object] = {"v": VERSION, "kind": self.kind}
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, datetime):
+                value = value.isoformat()
+            elif isinstance(value, Decimal):
+                value = str(value)
+            record[field.name] = value
+        return record
+
+
+def from_record(record: Mapping[str, Any]) -> Event:
+    """Return the event of a record.
+
+    Raises:
+        ValueError: The record is of a newer version, or of an unknown kind.
+    """
+    if record.get("v") != VERSION:
+        message = f"a record of version {record.get('v')!r}; this program reads version {VERSION}"
+        raise ValueError(message)
+    cls = Event.kinds.get(str(record.get("kind")))
+    if cls is None:
+        message = f"a record of the unknown kind {record.get('kind')!r}"
+        raise ValueError(message)
+    values: dict[str, Any] = {}
+    for field in dataclasses.fields(cls):
+        value = record.get(field.name)
+        if value is not None and field.type == "datetime":
+            value = datetime.fromisoformat(value)
+        elif value is not None and str(field.type).startswith("Decimal"):
+            value = Decimal(value)
+        elif isinstance(value, list):
+            value = tuple(value)
+        values[field.name] = value
+    return cls(**values)
+
+
+# The run ------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ComputationStarted(Event):
+    """The engine is up."""
+
+    run_id: str
+    network: str
+    budget: Decimal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ComputationFinished(Event):
+    """The engine is down; amounts are final."""
+
+    run_id: str
+    spent: Decimal
+    left_over: Decimal = Decimal(0)
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShutdownStarted(Event):
+    """Leaving began; ``waiting_for`` names the instances that still run."""
+
+    run_id: str
+    waiting_for: tuple[str, ...] = ()
+
+
+# The market ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SubscriptionCreated(Event):
+    """A demand was published for a cluster."""
+
+    cluster_id: str
+    demand_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProposalReceived(Event):
+    """The market has a proposal for a demand."""
+
+    cluster_id: str
+    proposal_id: str
+    provider_id: str
+    provider_name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProposalScored(Event):
+    """The strategy gave a score to a proposal; it will be negotiated."""
+
+    cluster_id: str
+    proposal_id: str
+    provider_id: str
+    score: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProposalRejected(Event):
+    """A proposal was declined, by us or by the provider."""
+
+    cluster_id: str
+    proposal_id: str
+    provider_id: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProposalConfirmed(Event):
+    """The provider answered: an agreement can be made of this proposal."""
+
+    cluster_id: str
+    proposal_id: str
+    provider_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NoOffersYet(Event):
+    """Instances wait and no offer has come for a while."""
+
+    cluster_id: str
+    offers: int
+    ruled_out: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BudgetExhausted(Event):
+    """An offer could not be taken: the budget has no room for its worst case."""
+
+    cluster_id: str
+    needed: Decimal
+    available: Decimal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgreementCreated(Event):
+    """An agreement is about to be confirmed; from now on its worst case is held."""
+
+    instance_id: str
+    agreement_id: str
+    provider_id: str
+    provider_name: str
+    held: Decimal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgreementConfirmed(Event):
+    """Both sides have signed."""
+
+    instance_id: str
+    agreement_id: str
+    provider_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgreementRejected(Event):
+    """The provider did not approve; nothing is held any more."""
+
+    instance_id: str
+    agreement_id: str
+    provider_id: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgreementTerminated(Event):
+    """An agreement is over; ``by`` is ``requestor`` or ``provider``."""
+
+    agreement_id: str
+    provider_id: str
+    by: str
+    reason: str
+    code: str = ""
+
+
+# Activities and batches ---------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ActivityCreated(Event):
+    """An activity exists."""
+
+    instance_id: str
+    activity_id: str
+    agreement_id: str
+    provider_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ActivityCreateFailed(Event):
+    """The provider would not create the activity."""
+
+    instance_id: str
+    agreement_id: str
+    provider_id: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ActivityEnded(Event):
+    """An activity is over, as ended by us or reported by its provider."""
+
+    activity_id: str
+    agreement_id: str
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScriptSent(Event):
+    """A batch was sent."""
+
+    instance_id: str
+    activity_id: str
+    script_id: str
+    commands: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScriptFinished(Event):
+    """A batch is over; ``error`` where it failed."""
+
+    instance_id: str
+    activity_id: str
+    script_id: str
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CommandExecuted(Event):
+    """A command is over."""
+
+    instance_id: str
+    activity_id: str
+    script_id: str
+    index: int
+    command: str
+    success: bool
+    message: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TransferProgress(Event):
+    """How far a deploy or a transfer is."""
+
+    instance_id: str
+    script_id: str
+    index: int
+    done: int
+    total: int | None = None
+    unit: str = "bytes"
+
+
+# Instances ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServiceStateChanged(Event):
+    """An instance went from one state to another.
+
+    Attributes:
+        instance_id: The instance.
+        cluster_id: Its cluster.
+        old: The state before.
+        new: The state now.
+        stimulus: What moved it.
+        attempt: Which attempt this is, from 1.
+        provider_id: The provider of this attempt, if it has one.
+        provider_name: Its name.
+        cause: Why, where it is a failure.
+    """
+
+    instance_id: str
+    cluster_id: str
+    old: str
+    new: str
+    stimulus: str
+    attempt: int
+    provider_id: str | None = None
+    provider_name: str | None = None
+    cause: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StimulusIgnored(Event):
+    """Something happened that changes nothing in the instance's state."""
+
+    instance_id: str
+    state: str
+    stimulus: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServiceFailed(Event):
+    """An attempt of an instance failed; ``traceback`` is the user's own."""
+
+    instance_id: str
+    cluster_id: str
+    attempt: int
+    error: str
+    traceback: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServiceRestarting(Event):
+    """An instance will be tried again after a back-off."""
+
+    instance_id: str
+    attempt: int
+    after_sec: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HandlerAbandoned(Event):
+    """A handler could not be closed; it is the one task that is left to itself."""
+
+    instance_id: str
+    handler: str
+
+
+# Money --------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AllocationCreated(Event):
+    """An amount was reserved."""
+
+    allocation_id: str
+    amount: Decimal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AllocationReleased(Event):
+    """What was left of an allocation is free again."""
+
+    allocation_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DebitNoteReceived(Event):
+    """A debit note came."""
+
+    note_id: str
+    agreement_id: str
+    activity_id: str
+    total: Decimal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DebitNoteAccepted(Event):
+    """A debit note was accepted."""
+
+    note_id: str
+    agreement_id: str
+    total: Decimal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DebitNoteRejected(Event):
+    """A debit note was rejected."""
+
+    note_id: str
+    agreement_id: str
+    total: Decimal
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InvoiceReceived(Event):
+    """An invoice came."""
+
+    invoice_id: str
+    agreement_id: str
+    amount: Decimal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InvoiceAccepted(Event):
+    """An invoice was accepted: it is paid."""
+
+    invoice_id: str
+    agreement_id: str
+    provider_id: str
+    amount: Decimal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InvoiceRejected(Event):
+    """An invoice was rejected."""
+
+    invoice_id: str
+    agreement_id: str
+    amount: Decimal
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PaymentLeftOver(Event):
+    """No invoice came in time; ``at_most`` may still be asked for and is settled by recovery."""
+
+    agreement_id: str
+    provider_id: str
+    at_most: Decimal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoopRetried(Event):
+    """A loop that reads the network met an error and goes on after a back-off."""
+
+    loop: str
+    error: str
+    after_sec: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CustomEvent(Event):
+    """Something that the user's own code reports."""
+
+    name: str
+    text: str = ""

@@ -1,0 +1,203 @@
+"""Values of the market: demands, offers, proposals, agreements, notes and invoices.
+
+Terms and sequence are those of Golem's market and payment API; times are aware datetimes in UTC,
+amounts are ``Decimal``s.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from decimal import Decimal
+from enum import StrEnum
+
+Properties = Mapping[str, object]
+"""Flat properties: a dotted name to a string, number, bool or list of these."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Demand:
+    """What a requestor looks for."""
+
+    properties: Properties
+    constraints: str = "()"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Offer:
+    """What a provider has to let."""
+
+    properties: Properties
+    constraints: str = "()"
+
+
+class ProposalState(StrEnum):
+    """How far the negotiation of a proposal is."""
+
+    initial = "Initial"
+    """The market matched an offer with the demand; the provider has not spoken yet."""
+    draft = "Draft"
+    """The provider answered our counter-proposal; an agreement can be made of it."""
+    rejected = "Rejected"
+    """The provider declined; ``reason`` says why."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proposal:
+    """One step of a negotiation, as the requestor sees it.
+
+    Attributes:
+        id: Of this step; each answer has one of its own.
+        demand_id: Of the subscribed demand.
+        provider_id: The identity of the provider, ``0x`` and 40 hex digits.
+        provider_name: What it calls itself (``golem.node.id.name``).
+        state: How far the negotiation is.
+        properties: Of the offer.
+        constraints: Of the offer.
+        reason: Why it was rejected, where it was.
+        previous_id: The step that this one answers; ``None`` for an initial proposal.
+    """
+
+    id: str
+    demand_id: str
+    provider_id: str
+    provider_name: str
+    state: ProposalState
+    properties: Properties
+    constraints: str = "()"
+    reason: str | None = None
+    previous_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgreementBody:
+    """What both sides sign.
+
+    Attributes:
+        id: Of the agreement.
+        requestor_id: Identity of the requestor.
+        provider_id: Identity of the provider.
+        demand: Properties of the demand, as negotiated.
+        offer: Properties of the offer, as negotiated.
+        valid_to: Until when it can be approved.
+    """
+
+    id: str
+    requestor_id: str
+    provider_id: str
+    demand: Properties
+    offer: Properties
+    valid_to: datetime
+
+    def canonical(self) -> bytes:
+        """Return the bytes that are signed: JSON with sorted keys and no blanks."""
+        body = {
+            "id": self.id,
+            "requestor": self.requestor_id,
+            "provider": self.provider_id,
+            "demand": dict(self.demand),
+            "offer": dict(self.offer),
+            "validTo": self.valid_to.isoformat(),
+        }
+        return json.dumps(body, sort_keys=True, separators=(",", ":")).encode()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EndReason:
+    """Why an agreement or an activity was ended, as it is told to the other side.
+
+    Attributes:
+        message: One sentence.
+        code: A short word, e.g. ``Success``, ``BudgetExceeded``, ``NoActivity``, ``Expired``.
+    """
+
+    message: str
+    code: str = "Success"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgreementEnded:
+    """The provider (or the market, at expiry) ended an agreement."""
+
+    agreement_id: str
+    reason: EndReason
+
+
+class ActivityState(StrEnum):
+    """The state of an activity, as the provider reports it."""
+
+    new = "New"
+    initialized = "Initialized"
+    deployed = "Deployed"
+    ready = "Ready"
+    terminated = "Terminated"
+    unresponsive = "Unresponsive"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ActivityChanged:
+    """The provider reports a new state of an activity; ``terminated`` means it is dead."""
+
+    activity_id: str
+    agreement_id: str
+    state: ActivityState
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DebitNote:
+    """What an activity has cost since its beginning.
+
+    Attributes:
+        id: Of the note.
+        agreement_id: Whose activity it is.
+        activity_id: The activity.
+        total: The amount due since its beginning.
+        usage: The usage vector, in the order of the agreement's counters.
+        issued_at: When the provider wrote it.
+    """
+
+    id: str
+    agreement_id: str
+    activity_id: str
+    total: Decimal
+    usage: tuple[Decimal, ...]
+    issued_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Invoice:
+    """What an ended agreement costs in all.
+
+    Attributes:
+        id: Of the invoice.
+        agreement_id: The agreement.
+        activity_ids: Its activities.
+        amount: The whole amount, debit notes included.
+        issued_at: When the provider wrote it.
+    """
+
+    id: str
+    agreement_id: str
+    activity_ids: tuple[str, ...]
+    amount: Decimal
+    issued_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MatchReport:
+    """How the offers of the market meet a demand.
+
+    Attributes:
+        offers: How many offers there are.
+        matching: How many of them meet the demand's constraints, and the demand theirs.
+        ruled_out: For each constraint how many offers it rules out, worst first.
+        complete: Whether this is all the market there is; then waiting does not help.
+    """
+
+    offers: int
+    matching: int
+    ruled_out: tuple[tuple[str, int], ...] = field(default=())
+    complete: bool = False

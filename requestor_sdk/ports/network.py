@@ -1,0 +1,257 @@
+"""A market of computers as the requestor's engine sees it: market, activity, payments, transfer.
+
+The four ports of a ``Network`` speak in values of the model. Reading is by long poll: a call waits
+until there is something and returns it, so that a loop over it survives any error of the other
+side. Each call may raise a ``RequestorError``; foreign errors die inside the implementation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Protocol
+
+from requestor_sdk.model.market import (
+    ActivityChanged,
+    ActivityState,
+    AgreementEnded,
+    DebitNote,
+    Demand,
+    EndReason,
+    Invoice,
+    MatchReport,
+    Proposal,
+)
+from requestor_sdk.model.props import Payload
+from requestor_sdk.model.script import BatchEvent, Command
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NetworkTraits:
+    """What a network is like; the engine and the defaults go by it.
+
+    Attributes:
+        name: What ``network=`` calls it.
+        outlives_process: Whether agreements and activities live on without this process.
+        pushes_loss: Whether the end of an activity is told without being asked for.
+        collect_offers_sec: For how long offers are collected before the first is taken.
+    """
+
+    name: str
+    outlives_process: bool = False
+    pushes_loss: bool = True
+    collect_offers_sec: float = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Approval:
+    """How the provider answered a confirmed agreement; ``reason`` where it did not approve."""
+
+    approved: bool
+    reason: str | None = None
+
+
+class Market(Protocol):
+    """Demands, negotiation and agreements."""
+
+    async def subscribe(self, demand: Demand) -> str:
+        """Publish a demand; returns its id."""
+        ...
+
+    async def unsubscribe(self, demand_id: str) -> None:
+        """Withdraw a demand. Idempotent."""
+        ...
+
+    async def match_report(self, demand: Demand) -> MatchReport | None:
+        """Tell how the market's offers meet a demand; ``None`` where it cannot be known."""
+        ...
+
+    async def collect(self, demand_id: str) -> Sequence[Proposal]:
+        """Wait for proposals of a demand and return at least one."""
+        ...
+
+    async def counter(self, proposal: Proposal, demand: Demand) -> str:
+        """Answer a proposal with a demand; returns the id of the new step."""
+        ...
+
+    async def reject(self, proposal: Proposal, reason: EndReason) -> None:
+        """Decline a proposal, telling why."""
+        ...
+
+    async def create_agreement(self, proposal: Proposal, *, valid_to: datetime) -> str:
+        """Make an agreement of a draft; nothing is signed yet. Returns its id."""
+        ...
+
+    async def confirm(self, agreement_id: str) -> None:
+        """Sign the agreement and send it to the provider."""
+        ...
+
+    async def wait_approval(self, agreement_id: str, *, timeout: float) -> Approval:
+        """Wait for the provider's answer; not approved where none comes in ``timeout`` seconds.
+
+        Raises:
+            SignatureInvalid: The provider's signature is not its own.
+        """
+        ...
+
+    async def terminate(self, agreement_id: str, reason: EndReason) -> None:
+        """End an agreement, also one whose approval is awaited. Idempotent."""
+        ...
+
+    async def agreement_events(self) -> Sequence[AgreementEnded]:
+        """Wait for agreements that the other side ended and return at least one."""
+        ...
+
+
+class Activities(Protocol):
+    """What runs on a provider."""
+
+    async def create(self, agreement_id: str) -> str:
+        """Create an activity; returns its id once the provider has it.
+
+        Raises:
+            ActivityRefused: The provider would not.
+        """
+        ...
+
+    async def execute(
+        self,
+        activity_id: str,
+        commands: Sequence[Command],
+        on_event: Callable[[BatchEvent], Awaitable[None]],
+    ) -> None:
+        """Run a batch and pass on its events in order; returns when the batch is over.
+
+        A batch is over with its last command, or with the first that fails (the rest never runs).
+        Cancelling the call gives up listening; the batch itself goes on.
+
+        Raises:
+            ProviderLost: The activity is dead.
+        """
+        ...
+
+    async def state(self, activity_id: str) -> ActivityState:
+        """Ask for the state, as the provider last reported it."""
+        ...
+
+    async def destroy(self, activity_id: str) -> None:
+        """End an activity. Idempotent."""
+        ...
+
+    async def activity_events(self) -> Sequence[ActivityChanged]:
+        """Wait for changes that providers report and return at least one."""
+        ...
+
+
+class Payments(Protocol):
+    """Allocations, debit notes and invoices."""
+
+    async def allocate(self, amount: Decimal) -> str:
+        """Reserve an amount for this run; returns the allocation's id.
+
+        Raises:
+            PaymentError: There are no such funds; the hint names the fix.
+        """
+        ...
+
+    async def amend_allocation(self, allocation_id: str, amount: Decimal) -> None:
+        """Change the amount that an allocation reserves."""
+        ...
+
+    async def release_allocation(self, allocation_id: str) -> None:
+        """Free what is left of an allocation. Idempotent."""
+        ...
+
+    async def payment_events(self) -> Sequence[DebitNote | Invoice]:
+        """Wait for debit notes and invoices and return at least one."""
+        ...
+
+    async def accept_debit_note(self, note: DebitNote, allocation_id: str) -> None:
+        """Accept the total of a debit note."""
+        ...
+
+    async def reject_debit_note(self, note: DebitNote, reason: str) -> None:
+        """Reject a debit note, telling why."""
+        ...
+
+    async def accept_invoice(self, invoice: Invoice, allocation_id: str) -> None:
+        """Accept an invoice: it will be paid from the allocation."""
+        ...
+
+    async def reject_invoice(self, invoice: Invoice, reason: str) -> None:
+        """Reject an invoice, telling why."""
+        ...
+
+
+class Transfers(Protocol):
+    """Makes files of this side reachable for a provider, by a URL, for as long as it is open."""
+
+    def publish(self, source: Path | bytes) -> AbstractAsyncContextManager[str]:
+        """Serve a file or bytes; the value is the URL to give to ``Transfer.source``."""
+        ...
+
+    def receive(self, target: Path | None) -> AbstractAsyncContextManager[Incoming]:
+        """Take a file, to a path or into memory; ``Incoming.url`` goes to ``Transfer.target``."""
+        ...
+
+
+class Incoming(Protocol):
+    """A file that a provider sends."""
+
+    @property
+    def url(self) -> str:
+        """Where the provider is to send it."""
+        ...
+
+    async def content(self) -> bytes:
+        """Return what came (empty where it went to a path), once the transfer has ended well."""
+        ...
+
+
+class Network(Protocol):
+    """A market of computers: what ``Compute(network=...)`` takes."""
+
+    @property
+    def traits(self) -> NetworkTraits:
+        """What it is like."""
+        ...
+
+    @property
+    def market(self) -> Market:
+        """Its market."""
+        ...
+
+    @property
+    def activities(self) -> Activities:
+        """What runs on its providers."""
+        ...
+
+    @property
+    def payments(self) -> Payments:
+        """Its payments."""
+        ...
+
+    @property
+    def transfers(self) -> Transfers:
+        """Its way of moving files."""
+        ...
+
+    async def open(self) -> None:
+        """Connect, and start what must run. Raises a ``RequestorError`` that names the fix."""
+        ...
+
+    async def resolve(self, payload: Payload) -> Payload:
+        """Check and complete a payload before anything is signed, e.g. its image's hash.
+
+        Raises:
+            ImageNotFound: The image is not there; the hint names the command that adds it.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Let go of everything. Idempotent; bounded in time."""
+        ...
