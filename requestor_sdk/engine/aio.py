@@ -1,0 +1,99 @@
+"""Time, back-off and loops that survive: the engine's small tools over asyncio."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
+from typing import TypeVar
+
+from requestor_sdk.model.errors import RequestorError, WrongEventLoop
+
+T = TypeVar("T")
+
+
+class LoopClock:
+    """The engine's clock: the loop's own time, so that a loop whose time jumps takes all along.
+
+    The wall clock is read once; from then on ``now()`` goes as the loop does.
+    """
+
+    def __init__(self, start: datetime | None = None) -> None:
+        self._loop = running_loop()
+        self._base = (start or datetime.fromtimestamp(time.time(), UTC)) - timedelta(
+            seconds=self._loop.time()
+        )
+
+    def now(self) -> datetime:
+        """Return the aware time in UTC."""
+        return self._base + timedelta(seconds=self._loop.time())
+
+    def monotonic(self) -> float:
+        """Return the loop's seconds."""
+        return self._loop.time()
+
+
+def running_loop() -> asyncio.AbstractEventLoop:
+    """Return the running asyncio loop.
+
+    Raises:
+        WrongEventLoop: There is none: no loop at all, or another framework's.
+    """
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        raise WrongEventLoop(
+            "requestor_sdk runs on asyncio only, and no asyncio loop is running here",
+            hint="asyncio.run(main()), or trio's users: a thread with a loop of its own",
+        ) from None
+
+
+class Backoff:
+    """Pauses that double, with jitter, until told that things went well."""
+
+    def __init__(self, *, first: float = 0.1, most: float = 30.0, seed: int | None = None) -> None:
+        self._first = first
+        self._most = most
+        self._random = random.Random(seed)  # noqa: S311 - spreads load, guards nothing
+        self._failures = 0
+
+    def next(self) -> float:
+        """Return the seconds to wait after one more failure."""
+        pause: float = min(self._first * 2.0**self._failures, self._most)
+        self._failures = min(self._failures + 1, 32)
+        return pause * self._random.uniform(0.5, 1.0)
+
+    def reset(self) -> None:
+        """Things went well."""
+        self._failures = 0
+
+
+async def read_for_ever(
+    fetch: Callable[[], Awaitable[T]],
+    handle: Callable[[T], Awaitable[None]],
+    on_error: Callable[[RequestorError, float], None],
+) -> None:
+    """Fetch and handle until cancelled; an error of the other side is told and waited out."""
+    backoff = Backoff()
+    while True:
+        try:
+            found = await fetch()
+        except RequestorError as error:
+            pause = backoff.next()
+            on_error(error, pause)
+            await asyncio.sleep(pause)
+            continue
+        backoff.reset()
+        await handle(found)
+
+
+async def within(seconds: float, work: Awaitable[T]) -> T:
+    """Await with a time-out.
+
+    Raises:
+        TimeoutError: The time is over.
+    """
+    async with asyncio.timeout(seconds):
+        return await work

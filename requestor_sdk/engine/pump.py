@@ -1,0 +1,242 @@
+"""Pumps one handler of a user: an async generator that yields scripts, in a task of its own.
+
+A task and not a cancel scope: a scope would cut an awaiting ``finally`` of the user's. The pump
+tracks the generators that the handler iterates and closes them innermost first, so that
+``async for script in super().start(): yield script`` leaves nothing half-done behind.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+from collections.abc import AsyncGenerator, Callable
+from typing import Any
+
+from requestor_sdk.model.errors import HandlerError, HandlerStuck
+from requestor_sdk.service.script import Script
+
+logger = logging.getLogger("requestor_sdk.engine")
+
+Generator = AsyncGenerator[Script, Any]
+
+Submit = Callable[[Script], None]
+"""Queues a script; its ``results`` tell of the end."""
+
+
+class Pump:
+    """One handler of one attempt, being pumped.
+
+    Args:
+        generator: What the handler's call returned.
+        submit: Queues a script that was yielded.
+        on_done: Called once with the handler's error, or ``None``; not where it was closed.
+        name: For the task and for messages, e.g. ``i-1 run``.
+    """
+
+    def __init__(
+        self,
+        generator: Generator,
+        submit: Submit,
+        on_done: Callable[[BaseException | None], None],
+        *,
+        name: str,
+    ) -> None:
+        self.name = name
+        self._generators: list[AsyncGenerator[Any, Any]] = []
+        self._generator = generator
+        self._submit = submit
+        self._on_done = on_done
+        self._closing = False
+        self._inject: BaseException | None = None
+        self._waiting_for: Script | None = None
+        self.close_error: BaseException | None = None
+        self.task: asyncio.Task[None] = asyncio.get_running_loop().create_task(
+            self._main(), name=name
+        )
+
+    # The task ------------------------------------------------------------------------------------
+
+    async def _main(self) -> None:
+        task = self.task
+        _PUMPS[task] = self
+        error: BaseException | None = None
+        try:
+            await self._drive()
+        except asyncio.CancelledError as cancelled:
+            error = cancelled
+        except Exception as failed:  # noqa: BLE001 - the user's own error: passed on, as it is
+            error = failed
+        finally:
+            self._waiting_for = None
+            await self._close_generators()
+            _PUMPS.pop(task, None)
+            if self._closing:
+                self.close_error = self.close_error or _real(error)
+            else:
+                self._on_done(error)
+
+    async def _drive(self) -> None:
+        value: Any = None
+        error: BaseException | None = None
+        while True:
+            try:
+                if error is None:
+                    script = await self._generator.asend(value)
+                else:
+                    script = await self._generator.athrow(error)
+            except StopAsyncIteration:
+                return
+            if self._closing:
+                raise HandlerError(f"{self.name} yielded a script while it was being closed")
+            value, error = await self._at_yield(script)
+
+    async def _at_yield(self, script: object) -> tuple[Any, BaseException | None]:
+        """Send what was yielded; return the value or the error that the yield is to have."""
+        if not isinstance(script, Script):
+            return None, HandlerError(
+                f"{self.name} yielded {script!r}; a handler yields scripts",
+                hint="script = self.ctx.new_script(); script.run(...); yield script",
+            )
+        try:
+            self._submit(script)
+            if not script.wait_for_results:
+                return script.results, None
+            self._waiting_for = script
+            await script.results.wait()
+        except asyncio.CancelledError as cancelled:
+            if self._inject is not None:
+                return None, self._inject
+            if self._closing:
+                raise
+            # Not ours: a time-out that the user opened around the yield. It is his to see.
+            return None, cancelled
+        except Exception as failed:  # noqa: BLE001 - refused by the engine: told at the yield
+            return None, failed
+        finally:
+            self._waiting_for = None
+        if self._closing and self._inject is None:
+            raise asyncio.CancelledError
+        return script.results, self._inject or script.results.error()
+
+    async def _close_generators(self) -> None:
+        """Close what is still open of the handler and of what it iterated, innermost first."""
+        for generator in [*reversed(self._generators), self._generator]:
+            if generator.ag_running:
+                continue
+            try:
+                await generator.aclose()
+            except RuntimeError as error:
+                self.close_error = HandlerError(
+                    f"{self.name} yielded a script while it was being closed ({error})"
+                )
+            except asyncio.CancelledError:
+                continue
+            except Exception as error:  # noqa: BLE001 - the user's `finally` failed: kept and told
+                self.close_error = error
+        self._generators.clear()
+
+    def track(self, generator: AsyncGenerator[Any, Any]) -> None:
+        """Remember a generator that the handler began to iterate."""
+        if len(self._generators) >= 8:
+            self._generators = [g for g in self._generators if g.ag_frame is not None]
+        self._generators.append(generator)
+
+    # The end -------------------------------------------------------------------------------------
+
+    @property
+    def in_flight(self) -> Script | None:
+        """The script whose results the handler waits for, at a yield."""
+        return self._waiting_for
+
+    async def close(
+        self, *, grace: float, close_timeout: float, error: BaseException | None = None
+    ) -> HandlerStuck | None:
+        """End the handler: let a batch in flight go on for ``grace`` seconds, then close it.
+
+        Args:
+            grace: Seconds for the batch in flight, if the handler is at a yield.
+            close_timeout: Seconds that the handler may take to end, after each cancellation.
+            error: Raised at the yield that the handler is at, if it is at one.
+
+        Returns:
+            The error that names the handler where it would not end.
+        """
+        self._closing = True
+        if self.task.done():
+            return None
+        script = self._waiting_for
+        if script is not None:
+            if error is not None:
+                self._inject = error
+            elif grace > 0:
+                await _wait_for_results(script, grace)
+        for _ in range(2):
+            if self.task.done():
+                return None
+            self.task.cancel()
+            await asyncio.wait({self.task}, timeout=close_timeout)
+        if self.task.done():
+            return None
+        self.task.add_done_callback(_consume)
+        return HandlerStuck(
+            f"{self.name} swallowed its cancellation twice and was left to itself",
+            hint="do not catch asyncio.CancelledError in a handler without raising it again",
+        )
+
+
+async def _wait_for_results(script: Script, seconds: float) -> None:
+    try:
+        async with asyncio.timeout(seconds):
+            await script.results.wait()
+    except TimeoutError:
+        pass
+
+
+def _real(error: BaseException | None) -> BaseException | None:
+    return None if isinstance(error, asyncio.CancelledError | GeneratorExit) else error
+
+
+def _consume(task: asyncio.Task[None]) -> None:
+    """Read the outcome of a task that was abandoned, so that it makes no noise at its end."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        logger.warning("abandoned handler %s ended with %r", task.get_name(), error)
+
+
+_PUMPS: dict[asyncio.Task[None], Pump] = {}
+
+
+class GeneratorTracking:
+    """While entered, generators that a handler begins to iterate are told to its pump.
+
+    Python calls one hook a thread at the first iteration of an async generator; asyncio has set its
+    own there, which is called on.
+    """
+
+    _users = 0
+    _before: Any = None
+
+    @classmethod
+    def enter(cls) -> None:
+        """Begin; may be nested."""
+        cls._users += 1
+        if cls._users == 1:
+            cls._before = sys.get_asyncgen_hooks()
+            sys.set_asyncgen_hooks(firstiter=cls._first_iteration)
+
+    @classmethod
+    def leave(cls) -> None:
+        """End what ``enter`` began."""
+        cls._users -= 1
+        if cls._users == 0:
+            sys.set_asyncgen_hooks(*cls._before)
+            cls._before = None
+
+    @classmethod
+    def _first_iteration(cls, generator: AsyncGenerator[Any, Any]) -> None:
+        if cls._before is not None and cls._before.firstiter is not None:
+            cls._before.firstiter(generator)
+        task = asyncio.current_task()
+        pump = _PUMPS.get(task) if task is not None else None
+        if pump is not None:
+            pump.track(generator)

@@ -1,0 +1,83 @@
+"""Strategies: which offers are good, as small classes with one method.
+
+class Nearest(MarketStrategy):
+    async def score_offer(self, offer):
+        return 1.0 if offer.provider_name == "mine" else SCORE_REJECTED
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Final
+
+from requestor_sdk.model.errors import AmountError
+from requestor_sdk.model.market import Proposal
+from requestor_sdk.model.money import CPU, DURATION, LinearPricing, to_amount
+
+SCORE_REJECTED: Final = -1.0
+"""The score of an offer that is not to be taken."""
+
+SCORE_NEUTRAL: Final = 0.0
+"""The score of an offer that is as good as any."""
+
+SCORE_TRUSTED: Final = 100.0
+"""The score of an offer that is surely good."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """What ``score_offer`` may return instead of a negative score: it tells the provider why."""
+
+    reason: str
+
+
+class MarketStrategy:
+    """The base of strategies; it takes any offer."""
+
+    async def score_offer(self, offer: Proposal) -> float | Rejection:
+        """Judge an offer: the higher the better, negative or a ``Rejection`` for never."""
+        del offer
+        return SCORE_NEUTRAL
+
+
+class DummyMS(MarketStrategy):
+    """Takes any offer, by its old name."""
+
+
+@dataclass
+class LeastExpensiveLinearPayuMS(MarketStrategy):
+    """Prefers the offer that costs least for an expected time.
+
+    Attributes:
+        expected_time_secs: Seconds that an activity is expected to take, of duration and of one
+            processor.
+        max_fixed_price: The highest start fee that is taken.
+        max_price_for: The highest price of a unit of a counter, by the counter's name.
+    """
+
+    expected_time_secs: int = 60
+    max_fixed_price: Decimal | float = Decimal("Infinity")
+    max_price_for: Mapping[str, Decimal | float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Refuse negative limits."""
+        if self.expected_time_secs <= 0:
+            raise AmountError("expected_time_secs must be positive")
+        for name, price in self.max_price_for.items():
+            to_amount(price, name=f"max_price_for[{name}]")
+
+    async def score_offer(self, offer: Proposal) -> float | Rejection:
+        """Return 100 / (cost + 1.01), or why the offer is too expensive."""
+        pricing = LinearPricing.from_properties(offer.properties)
+        if pricing is None:
+            return Rejection("no linear price model")
+        if pricing.fixed > Decimal(str(self.max_fixed_price)):
+            return Rejection(f"start fee {pricing.fixed} is above {self.max_fixed_price}")
+        for counter, limit in self.max_price_for.items():
+            if pricing.price(counter) > to_amount(limit):
+                return Rejection(f"{counter} at {pricing.price(counter)} is above {limit}")
+        secs = Decimal(self.expected_time_secs)
+        usage = [secs if name in (DURATION, CPU) else Decimal(0) for name in pricing.counters]
+        return float(Decimal(100) / (pricing.cost(usage) + Decimal("1.01")))

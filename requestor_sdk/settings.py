@@ -1,0 +1,59 @@
+"""The engine's delays and limits; each a setting."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+from requestor_sdk.model.errors import AmountError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Delays in seconds, and limits, of an engine.
+
+    Attributes:
+        start_timeout: How long ``start()`` may take.
+        stop_grace: How long a batch in flight may go on after a stop.
+        shutdown_timeout: How long ``shutdown()`` may take.
+        close_timeout: How long a handler may take to end after each of two cancellations.
+        unresponsive_after: Silence after which a provider counts as unresponsive.
+        unresponsive_deadline: How long an unresponsive provider is waited for.
+        leave_timeout: How long leaving the ``async with`` may take, whatever hangs.
+        reset_timeout: How long ``reset()`` may take.
+        approval_timeout: How long a provider may take to approve an agreement.
+        release_timeout: How long the release of an attempt may take.
+        invoice_timeout: How long the engine waits for invoices at the end.
+        no_offers_after: After how long without an offer that is told.
+        collect_offers: For how long offers are collected before the first is taken; ``None`` for
+            the network's own default.
+        mailbox_size: Messages that an instance's queue holds in each direction.
+        proposals_kept: Proposals that are kept for later, a cluster.
+    """
+
+    start_timeout: float = 300.0
+    stop_grace: float = 10.0
+    shutdown_timeout: float = 60.0
+    close_timeout: float = 5.0
+    unresponsive_after: float = 30.0
+    unresponsive_deadline: float = 120.0
+    leave_timeout: float = 90.0
+    reset_timeout: float = 30.0
+    approval_timeout: float = 15.0
+    release_timeout: float = 15.0
+    invoice_timeout: float = 10.0
+    no_offers_after: float = 20.0
+    collect_offers: float | None = None
+    mailbox_size: int = 1024
+    proposals_kept: int = 1000
+
+    def __post_init__(self) -> None:
+        """Refuse negative delays and empty queues."""
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if value is None:
+                continue
+            if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
+                raise AmountError(f"{field.name} must be a number, zero or more, not {value!r}")
+        if self.mailbox_size < 1 or self.proposals_kept < 1:
+            raise AmountError("mailbox_size and proposals_kept must be at least 1")
