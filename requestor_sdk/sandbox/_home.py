@@ -1,0 +1,102 @@
+"""Where the sandbox's files lie: the user's data folder, and one scratch folder a runtime.
+
+A scratch folder is named after its process and that process's start time, so that what a dead
+process left can be told from what a living one uses.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+_PREFIX = "run-"
+_TRIES = 50
+
+
+def data_home() -> Path:
+    """Return the user's data folder, moved by ``REQUESTOR_SDK_HOME``. It need not exist."""
+    chosen = os.environ.get("REQUESTOR_SDK_HOME")
+    if chosen:
+        return Path(chosen).expanduser().absolute()
+    if sys.platform == "win32":
+        base = os.environ.get("LOCALAPPDATA") or str(Path.home() / "AppData" / "Local")
+        return Path(base) / "requestor-sdk"
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Application Support" / "requestor-sdk"
+    base = os.environ.get("XDG_DATA_HOME") or str(Path.home() / ".local" / "share")
+    return Path(base) / "requestor-sdk"
+
+
+def start_time(pid: int) -> str:
+    """Return when a process started, in the kernel's ticks; empty where there is none."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return ""
+    return text.rpartition(")")[2].split()[19]
+
+
+def make_scratch(home: Path) -> Path:
+    """Make a new scratch folder for this process, after clearing what dead ones left."""
+    runs = home / "run"
+    runs.mkdir(parents=True, exist_ok=True, mode=0o700)
+    clear_stale(runs)
+    name = f"{_PREFIX}{os.getpid()}-{start_time(os.getpid())}-"
+    return Path(tempfile.mkdtemp(prefix=name, dir=runs))
+
+
+def record_groups(scratch: Path, folders: list[str], stem: str) -> None:
+    """Write down where this run makes control groups, for whoever may have to clear up."""
+    (scratch / "groups.json").write_text(json.dumps({"parents": folders, "stem": stem}))
+
+
+def clear_stale(runs: Path) -> None:
+    """Remove scratch folders and control groups whose process is gone."""
+    for folder in runs.glob(f"{_PREFIX}*"):
+        parts = folder.name.removeprefix(_PREFIX).split("-")
+        if len(parts) < 3 or not parts[0].isdigit():
+            continue
+        if start_time(int(parts[0])) == parts[1] and parts[1]:
+            continue
+        if not _launcher_alive(folder):
+            _remove_groups(folder)
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _launcher_alive(folder: Path) -> bool:
+    """Whether the run's launcher is still about its own clearing up."""
+    try:
+        pid, started = (folder / "launcher").read_text().split()
+    except (OSError, ValueError):
+        return False
+    return start_time(int(pid)) == started
+
+
+def _remove_groups(folder: Path) -> None:
+    try:
+        said = json.loads((folder / "groups.json").read_text())
+    except (OSError, ValueError):
+        return
+    for parent in said["parents"]:
+        for group in Path(parent).glob(f"{said['stem']}*"):
+            _empty(group)
+
+
+def _empty(group: Path) -> None:
+    """Kill what is left in a dead run's group, and remove the group."""
+    for _ in range(_TRIES):
+        try:
+            for pid in (group / "cgroup.procs").read_text().split():
+                os.kill(int(pid), 9)
+            group.rmdir()
+        except OSError:
+            if not group.exists():
+                return
+            time.sleep(0.01)
+        else:
+            return

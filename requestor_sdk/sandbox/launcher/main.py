@@ -1,0 +1,307 @@
+"""The launcher's loop: forks sandboxes, reaps them, and removes what they leave.
+
+Single-threaded on purpose: bubblewrap's die-with-parent holds for the thread that forked it. It
+ends when the host's socket closes or the host's process is gone, and takes everything with it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import select
+import signal
+import socket
+import sys
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+from . import child, syscalls
+
+_MAX_MESSAGE = 1 << 17
+_GRACE_S = 5.0
+_RETRY_S = 0.01
+
+
+@dataclass(slots=True, kw_only=True)
+class _Box:
+    number: int
+    monitor: int
+    plan: dict[str, Any]
+    status: int | None
+    pid: int | None = None
+    pidfd: int | None = None
+    text: bytes = b""
+    gone: set[int] = field(default_factory=set)
+
+
+class Launcher:
+    """All sandboxes of one runtime.
+
+    Args:
+        sock: Where the host's requests come from, and where events go.
+        host: The process id of the host.
+        scratch: The runtime's folder, removed at the end.
+    """
+
+    def __init__(self, sock: socket.socket, host: int, scratch: str) -> None:
+        self._sock = sock
+        self._scratch = scratch
+        self._boxes: dict[int, _Box] = {}
+        self._poll = select.poll()
+        self._open = True
+        self._host = os.pidfd_open(host)
+        self._wake, wake_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        for number in (sock.fileno(), self._host, self._wake):
+            self._poll.register(number, select.POLLIN)
+
+    def serve(self) -> None:
+        """Work until the host is gone, then end everything."""
+        while self._open:
+            self._turn(None)
+        self._end()
+
+    def _turn(self, timeout_ms: float | None) -> None:
+        for number, _ in self._poll.poll(timeout_ms):
+            if number == self._wake:
+                os.read(self._wake, 4096)
+                self._reap()
+            elif number == self._host:
+                self._open = False
+                self._poll.unregister(self._host)
+            elif number == self._sock.fileno():
+                self._request()
+            else:
+                self._status(number)
+
+    def _request(self) -> None:
+        try:
+            data, fds, _, _ = socket.recv_fds(self._sock, _MAX_MESSAGE, 1)
+        except OSError:
+            data, fds = b"", []
+        if not data:
+            self._open = False
+            self._poll.unregister(self._sock.fileno())
+            return
+        message = json.loads(data)
+        if message["op"] == "create":
+            self._create(message["id"], message["plan"], fds[0])
+            os.close(fds[0])
+        else:
+            box = self._boxes.get(message["id"])
+            if box is not None:
+                self._kill(box)
+
+    def _create(self, number: int, plan: dict[str, Any], comm: int) -> None:
+        try:
+            self._template(plan)
+            for folder, files in plan["groups"].items():
+                os.makedirs(folder, exist_ok=True)
+                for name, value in files:
+                    _write(folder + "/" + name, value)
+        except OSError as error:
+            box = _Box(number=number, monitor=0, plan=plan, status=None)
+            self._report(box, f"{error.strerror}: {error.filename or ''}")
+            return
+        status, status_write = os.pipe2(os.O_CLOEXEC)
+        launcher = os.getpid()
+        pid = os.fork()
+        if pid == 0:
+            signal.set_wakeup_fd(-1)
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            child.become(plan, comm, status_write, launcher)
+        os.close(status_write)
+        self._boxes[number] = _Box(number=number, monitor=pid, plan=plan, status=status)
+        self._poll.register(status, select.POLLIN)
+
+    @staticmethod
+    def _template(plan: dict[str, Any]) -> None:
+        """Make the empty file system that the sandbox's storage is a copy of, if it is missing."""
+        wanted = plan["template"]
+        if not wanted or os.path.exists(wanted["path"]):  # noqa: PTH110
+            return
+        fd = os.open(wanted["path"] + ".new", os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
+        os.ftruncate(fd, wanted["size"])
+        os.close(fd)
+        argv = [*wanted["mkfs"], wanted["path"] + ".new"]
+        null = os.open("/dev/null", os.O_RDWR)
+        actions = [(os.POSIX_SPAWN_DUP2, null, 1), (os.POSIX_SPAWN_DUP2, null, 2)]
+        pid = os.posix_spawn(argv[0], argv, {}, file_actions=actions)
+        os.close(null)
+        _, code = os.waitpid(pid, 0)
+        if code != 0:
+            raise OSError(code, "mkfs failed", argv[0])
+        os.rename(wanted["path"] + ".new", wanted["path"])  # noqa: PTH104
+
+    def _status(self, number: int) -> None:
+        box = next((b for b in self._boxes.values() if b.status == number), None)
+        if box is None:
+            return  # its sandbox ended within this very turn
+        data = os.read(number, 4096)
+        if not data:
+            self._poll.unregister(number)
+            os.close(number)
+            box.status = None
+            return
+        box.text = (box.text + data)[-4096:]
+        if box.pid is None and b"\n" in box.text:
+            box.pid = int(json.loads(box.text.split(b"\n", 1)[0])["child-pid"])
+            try:
+                box.pidfd = os.pidfd_open(box.pid)
+            except OSError:  # it is dead already; the monitor's end will tell
+                return
+            self._send({"ev": "pid", "id": box.number, "pid": box.pid})
+
+    def _reap(self) -> None:
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            for box in list(self._boxes.values()):
+                if box.monitor == pid:
+                    self._ended(box, os.waitstatus_to_exitcode(status))
+
+    def _ended(self, box: _Box, code: int) -> None:
+        """The monitor is gone; wait for the namespace's first process, then report."""
+        if box.pidfd is not None:
+            signal_quietly(box.pidfd)
+            select.select([box.pidfd], [], [], _GRACE_S)
+            os.close(box.pidfd)
+        if box.status is not None:
+            self._poll.unregister(box.status)
+            os.close(box.status)
+        del self._boxes[box.number]
+        self._report(box, "", code)
+
+    def _report(self, box: _Box, error: str, code: int = -1) -> None:
+        texts = {path: _read(path) for path in box.plan["report"]}
+        kill_group(box.plan["kill"])
+        for folder in box.plan["groups"]:
+            _rmdir(folder)
+        for folder in box.plan["remove"]:
+            _remove(folder)
+        event = {"ev": "exit", "id": box.number, "code": code, "error": error, "report": texts}
+        self._send(event)
+
+    def _kill(self, box: _Box) -> None:
+        if box.pidfd is not None:
+            signal_quietly(box.pidfd)
+        else:
+            os.kill(box.monitor, signal.SIGKILL)
+
+    def _send(self, event: dict[str, Any]) -> None:
+        try:
+            self._sock.send(json.dumps(event).encode())
+        except OSError:
+            self._open = False
+
+    def _end(self) -> None:
+        deadline = time.monotonic() + _GRACE_S
+        for box in self._boxes.values():
+            self._kill(box)
+        while self._boxes and time.monotonic() < deadline:
+            self._turn(100)
+        for box in list(self._boxes.values()):
+            os.kill(box.monitor, signal.SIGKILL)
+            self._report(box, "did not end in time")
+        _remove(self._scratch)
+
+
+def signal_quietly(pidfd: int) -> None:
+    """Send SIGKILL; it does not matter if the process is gone."""
+    try:
+        signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+    except OSError:
+        return
+
+
+def kill_group(path: str) -> None:
+    """Kill what is left in a cgroup of version 2."""
+    if path:
+        try:
+            _write(path, "1")
+        except OSError:
+            return
+
+
+def _write(path: str, text: str) -> None:
+    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(fd, text.encode())
+    except OSError as error:
+        error.filename = path
+        raise
+    finally:
+        os.close(fd)
+
+
+def _read(path: str) -> str:
+    try:
+        with open(path, encoding="ascii", errors="replace") as file:  # noqa: PTH123
+            return file.read(4096)
+    except OSError:
+        return ""
+
+
+def _rmdir(folder: str) -> None:
+    # The kernel lets go of a dead process's group a moment after it was reaped.
+    for _ in range(100):
+        try:
+            os.rmdir(folder)  # noqa: PTH106
+        except FileNotFoundError:
+            return
+        except OSError:
+            time.sleep(_RETRY_S)
+        else:
+            return
+
+
+def _remove(folder: str) -> None:
+    """Remove a tree, whatever rights a payload has taken from its own folders."""
+    try:
+        entries = list(os.scandir(folder))
+    except PermissionError:
+        os.chmod(folder, 0o700)  # noqa: PTH101
+        entries = list(os.scandir(folder))
+    except OSError:
+        return
+    for entry in entries:
+        if entry.is_dir(follow_symlinks=False):
+            _remove(entry.path)
+        else:
+            _unlink(entry.path)
+    try:
+        os.rmdir(folder)  # noqa: PTH106
+    except OSError:
+        return
+
+
+def _unlink(path: str) -> None:
+    parent = os.path.dirname(path)  # noqa: PTH120
+    for mode in (None, 0o700):
+        try:
+            if mode is not None:
+                os.chmod(parent, mode)  # noqa: PTH101 - a folder by construction, never a link
+            os.unlink(path)  # noqa: PTH108
+        except OSError:
+            continue
+        return
+
+
+def main() -> None:
+    """Serve the host named on the command line: socket, process id, scratch folder."""
+    number, host, scratch = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
+    for ignored in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE):
+        signal.signal(ignored, signal.SIG_IGN)
+    syscalls.subreaper()
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    sock = socket.socket(fileno=number)
+    sock.set_inheritable(False)
+    Launcher(sock, host, scratch).serve()
