@@ -107,8 +107,7 @@ def matches(condition: Filter, properties: Mapping[str, object]) -> bool:
             return all(matches(member, properties) for member in members)
         case Group("|", members):
             return any(matches(member, properties) for member in members)
-        case Group(_, members):
-            return not matches(members[0], properties)
+    return not matches(condition.members[0], properties)
 
 
 def _compare(actual: object, operator: str, wanted: str) -> bool:

@@ -41,7 +41,10 @@ def to_amount(
         raise AmountError(f"{name} must be finite, not {value!r}")
     if amount < least:
         raise AmountError(f"{name} must be at least {least}, not {value!r}")
-    return quantized(amount)
+    try:
+        return quantized(amount)
+    except InvalidOperation:
+        raise AmountError(f"{name} is too large: {value!r}") from None
 
 
 def quantized(amount: Decimal) -> Decimal:

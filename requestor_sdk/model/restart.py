@@ -57,8 +57,7 @@ class RestartPolicy:
                 return not record.started
             case "on-failure":
                 return record.cause is not None
-            case "always":
-                return True
+        return True
 
     def allows(self, attempts_at: Sequence[float], now: float) -> bool:
         """Tell whether the limits leave room for another attempt.

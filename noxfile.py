@@ -1,0 +1,85 @@
+"""Sessions for developers and CI: `nox -s tests` is all that a change has to pass first.
+
+`tests` runs on the interpreter that runs nox, so one Python of 3.11 to 3.13 is enough. `unit-3.13`
+and its like run what needs neither a sandbox nor an example on the other versions.
+"""
+
+from __future__ import annotations
+
+import nox
+
+PYTHONS = nox.project.python_versions(nox.project.load_toml("pyproject.toml"))
+
+nox.needs_version = ">=2024.10.9"
+nox.options.sessions = ["tests"]
+nox.options.default_venv_backend = "uv|virtualenv"
+nox.options.reuse_venv = "yes"
+nox.options.error_on_external_run = True
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """Run every test: units, the real sandbox and the examples."""
+    session.install("-e", ".[all,test]")
+    session.run("pytest", *session.posargs)
+
+
+@nox.session(python=PYTHONS)
+def unit(session: nox.Session) -> None:
+    """Run the tests that need neither a sandbox nor an example."""
+    session.install("-e", ".[all,test]")
+    session.run("pytest", "-m", "not sandbox and not example", *session.posargs)
+
+
+@nox.session
+def coverage(session: nox.Session) -> None:
+    """Demand every branch of the model from its own tests alone."""
+    session.install("-e", ".[test]", "coverage>=7.6")
+    session.run("coverage", "erase")
+    session.run("coverage", "run", "-m", "pytest", "-q", "tests/model")
+    session.run("coverage", "combine", "--quiet")
+    only = "--include=requestor_sdk/model/*"
+    session.run("coverage", "report", "--show-missing", "--fail-under=100", only)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Check style and format."""
+    session.install("ruff>=0.15")
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+
+
+@nox.session
+def layers(session: nox.Session) -> None:
+    """Check that imports point inward only."""
+    session.install("import-linter>=2.1")
+    session.run("lint-imports", "--no-cache")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Check types twice, and that misuse of the public face is refused.
+
+    Each misuse in tests/typing carries a `type: ignore`; one that is not needed is an error.
+    """
+    session.install("-e", ".[all,test]", "mypy>=1.17", "pyright[nodejs]>=1.1.400", "nox")
+    session.run("mypy", "--strict")
+    session.run("pyright")
+    session.run("mypy", "--strict", "tests/typing", "noxfile.py")
+    session.run("pyright", "tests/typing")
+    session.run("pyright", "--verifytypes", "requestor_sdk", "--ignoreexternal")
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """Build the documentation; a warning is an error."""
+    session.install("-e", ".[docs]")
+    session.run("sphinx-build", "-W", "-n", "--keep-going", "-q", "docs", "docs/_build/html")
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """Print one JSON object a line: `nox -s bench -- local_batch_ms help_ms`."""
+    session.install("-e", ".")
+    session.run("python", "tests/bench", *session.posargs)

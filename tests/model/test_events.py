@@ -1,0 +1,105 @@
+"""Events: the journal's form of each, the ids they concern, the line they make."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from requestor_sdk.model import events
+from requestor_sdk.model.events import Event, from_record
+
+AT = datetime(2026, 11, 22, 12, 30, 5, 42_000, tzinfo=UTC)
+
+KINDS = sorted(Event.kinds.values(), key=lambda cls: cls.__name__)
+
+_VALUES = {
+    "str": st.text(max_size=10),
+    "int": st.integers(),
+    "float": st.floats(allow_nan=False, allow_infinity=False),
+    "bool": st.booleans(),
+    "Decimal": st.decimals(allow_nan=False, allow_infinity=False),
+    "datetime": st.datetimes(timezones=st.just(UTC)),
+    "tuple[str, ...]": st.lists(st.text(max_size=5), max_size=3).map(tuple),
+}
+
+
+def _values(annotation: str):
+    bare = annotation.removesuffix(" | None")
+    return _VALUES[bare] if bare == annotation else st.none() | _VALUES[bare]
+
+
+def _any_of(cls: type[Event]):
+    return st.builds(cls, **{f.name: _values(str(f.type)) for f in dataclasses.fields(cls)})
+
+
+@given(st.sampled_from(KINDS).flatmap(_any_of))
+def test_an_event_survives_the_way_through_the_journal(event):
+    again = from_record(json.loads(json.dumps(event.to_record())))
+    assert again == event
+    assert type(again) is type(event)
+
+
+def test_every_public_class_of_the_module_is_a_known_kind():
+    classes = {
+        value
+        for value in vars(events).values()
+        if isinstance(value, type) and issubclass(value, Event) and value is not Event
+    }
+    assert set(Event.kinds.values()) == classes
+
+
+@pytest.mark.parametrize("cls", KINDS, ids=lambda cls: cls.__name__)
+def test_events_are_frozen_and_hold_no_live_object(cls):
+    assert cls.__dataclass_params__.frozen
+    assert all(str(f.type).removesuffix(" | None") in _VALUES for f in dataclasses.fields(cls))
+
+
+def test_a_record_of_a_newer_version_is_refused():
+    record = events.CustomEvent(at=AT, name="x").to_record() | {"v": 2}
+    with pytest.raises(ValueError, match="version 2; this program reads version 1"):
+        from_record(record)
+
+
+def test_a_record_of_an_unknown_kind_is_refused():
+    with pytest.raises(ValueError, match="unknown kind 'Nonsense'"):
+        from_record({"v": 1, "kind": "Nonsense"})
+
+
+def _changed(**more):
+    values = {"instance_id": "i-1", "cluster_id": "c-1", "old": "pending", "new": "starting"}
+    return events.ServiceStateChanged(at=AT, stimulus="ready", attempt=1, **{**values, **more})
+
+
+def test_an_event_names_the_ids_that_it_concerns_and_leaves_out_the_empty_ones():
+    assert _changed().ids() == {"instance": "i-1", "cluster": "c-1"}
+    assert _changed(provider_id="0x1").ids()["provider"] == "0x1"
+
+
+def test_an_event_concerns_what_all_of_the_ids_say():
+    event = _changed()
+    assert event.concerns({"instance": "i-1"})
+    assert event.concerns({})
+    assert not event.concerns({"instance": "i-1", "cluster": "c-2"})
+    assert not event.concerns({"agreement": "a"})
+
+
+def test_a_line_of_a_story_leaves_out_what_is_empty():
+    assert _changed().line() == (
+        "12:30:05.042 ServiceStateChanged: instance_id i-1, cluster_id c-1, "
+        "old pending, new starting, stimulus ready, attempt 1"
+    )
+
+
+def test_amounts_and_times_keep_every_digit():
+    event = events.DebitNoteAccepted(
+        at=AT + timedelta(microseconds=1), note_id="n", agreement_id="a", total=Decimal("0.10")
+    )
+    record = event.to_record()
+    assert (record["total"], record["kind"], record["v"]) == ("0.10", "DebitNoteAccepted", 1)
+    assert from_record(record).at == event.at

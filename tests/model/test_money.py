@@ -1,0 +1,268 @@
+"""Amounts, prices, the judgment of notes, and the ledger's invariants."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from requestor_sdk.model.errors import AmountError
+from requestor_sdk.model.money import (
+    CPU,
+    DURATION,
+    TOLERANCE_SEC,
+    Ledger,
+    LinearPricing,
+    Terms,
+    check_debit_note,
+    check_invoice,
+    quantized,
+    to_amount,
+)
+
+D = Decimal
+amounts = st.decimals(min_value=0, max_value=1000, places=6)
+prices = st.decimals(min_value=0, max_value=1, places=8)
+seconds = st.decimals(min_value=0, max_value=100_000, places=3)
+
+pricings = st.builds(LinearPricing, coeffs=st.tuples(prices, prices), fixed=prices)
+HOURLY = LinearPricing(coeffs=(D("0.001"), D("0.002")), fixed=D("0.1"))
+TERMS = Terms(pricing=HOURLY, threads=D(2))
+
+
+# Amounts ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("value", [D("0.1"), 0.1, "0.1"])
+def test_an_amount_is_what_it_reads_as(value):
+    assert to_amount(value) == D("0.1")
+
+
+def test_an_integer_is_an_amount():
+    assert to_amount(3) == 3
+
+
+@pytest.mark.parametrize(
+    ("value", "says"),
+    [
+        (True, "must be a number"),
+        ("ten", "must be a number"),
+        (None, "must be a number"),
+        (float("nan"), "must be finite"),
+        (float("inf"), "must be finite"),
+        (-1, "must be at least 0"),
+        ("1e11", "is too large"),
+    ],
+)
+def test_what_is_no_amount_is_refused_by_name(value, says):
+    with pytest.raises(AmountError, match=f"budget {says}"):
+        to_amount(value, name="budget")
+
+
+def test_a_least_amount_can_be_demanded():
+    with pytest.raises(AmountError, match="at least 1"):
+        to_amount("0.5", least=D(1))
+
+
+@given(st.floats(min_value=0, max_value=1e6))
+def test_a_float_is_converted_by_its_repr(value):
+    assert to_amount(value) == quantized(D(repr(value)))
+
+
+@given(st.lists(amounts.map(quantized), max_size=20))
+def test_sums_of_amounts_are_exact_in_any_order(values):
+    assert sum(values, D(0)) == sum(reversed(values), D(0))
+
+
+# Prices -------------------------------------------------------------------------------------------
+
+
+@given(pricings)
+def test_a_price_model_survives_the_way_through_an_offer(pricing):
+    assert LinearPricing.from_properties(pricing.to_properties()) == pricing
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"golem.com.usage.vector": None},
+        {"golem.com.pricing.model.linear.coeffs": "free"},
+        {"golem.com.pricing.model.linear.coeffs": [0.1]},
+        {"golem.com.pricing.model.linear.coeffs": [0.1, 0.1, "x"]},
+        {"golem.com.pricing.model.linear.coeffs": [0.1, -0.1, 0]},
+    ],
+)
+def test_an_offer_without_a_sound_linear_model_has_no_price(changed):
+    assert LinearPricing.from_properties({**HOURLY.to_properties(), **changed}) is None
+
+
+def test_a_counter_that_is_not_charged_costs_nothing():
+    assert HOURLY.price(CPU) == D("0.002")
+    assert HOURLY.price("golem.usage.gpu-sec") == 0
+
+
+@given(pricings, seconds, seconds)
+def test_no_usage_within_the_time_costs_more_than_the_worst_case(pricing, duration, cpu):
+    worst = pricing.worst_case(duration, D(2))
+    assert worst is not None
+    assert pricing.cost((duration, min(cpu, duration * 2))) <= worst
+
+
+def test_a_counter_that_time_does_not_bound_has_no_worst_case():
+    odd = LinearPricing(counters=(DURATION, "golem.usage.requests"), coeffs=(D(1), D(1)))
+    assert odd.worst_case(D(60), D(1)) is None
+    assert Terms(pricing=odd).most(60) == 0
+
+
+def test_an_unbounded_counter_at_price_zero_is_no_obstacle():
+    free = LinearPricing(counters=(DURATION, "golem.usage.requests"), coeffs=(D(1), D(0)))
+    assert free.worst_case(D(60), D(1)) == 60
+
+
+@given(st.one_of(st.integers(-50, 0), seconds))
+def test_the_most_allows_for_the_clocks_of_both_sides(duration):
+    expected = HOURLY.worst_case(max(D(0), D(duration)) + TOLERANCE_SEC, D(2))
+    assert TERMS.most(D(max(0, duration))) == expected
+
+
+# Judgments ----------------------------------------------------------------------------------------
+
+
+def _note(**changed):
+    usage = changed.pop("usage", (D(100), D(50)))
+    values = {"total": HOURLY.cost(usage[:2]) if len(usage) == 2 else D(0), "usage": usage}
+    values |= {"elapsed_sec": D(100), "accepted": D(0), **changed}
+    return check_debit_note(TERMS, **values)
+
+
+@given(seconds, st.decimals(min_value=0, max_value=2, places=3), st.decimals(0, 1, places=3))
+def test_an_honest_note_is_right(elapsed, load, discount):
+    usage = (elapsed, quantized(elapsed * load))
+    total = quantized(HOURLY.cost(usage) * discount)
+    assert _note(usage=usage, total=total, elapsed_sec=elapsed) is None
+
+
+@pytest.mark.parametrize(
+    ("changed", "says"),
+    [
+        ({"usage": (D(1),)}, "the usage vector has 1 counters, the agreement 2"),
+        ({"usage": (D(-1), D(0))}, "a usage counter is negative"),
+        ({"previous_usage": (D(101), D(0))}, "a usage counter fell"),
+        ({"total": D(9)}, "above usage x agreed price"),
+        ({"total": D("0.1"), "accepted": D("0.2")}, "the total fell from 0.2 to 0.1"),
+        ({"elapsed_sec": D(10)}, "the most that 10 s can have cost"),
+    ],
+)
+def test_a_wrong_note_is_rejected_with_the_reason(changed, says):
+    assert says in (_note(**changed) or "")
+
+
+def _invoice(**changed):
+    values = {"amount": D("0.3"), "noted": D("0.3"), "elapsed_sec": D(100), "payable": D(1)}
+    return check_invoice(TERMS, **{**values, **changed})
+
+
+def test_an_honest_invoice_is_right_with_or_without_a_note_before_it():
+    assert _invoice() is None
+    assert _invoice(noted=None) is None
+
+
+@pytest.mark.parametrize(
+    ("changed", "says"),
+    [
+        ({"amount": D(-1)}, "negative"),
+        ({"noted": D("0.2")}, "above the last debit note, 0.2"),
+        ({"noted": None, "amount": D(2), "payable": D(9)}, "the most that 100 s can have cost"),
+        ({"payable": D("0.2")}, "above 0.2, which is held"),
+    ],
+)
+def test_a_wrong_invoice_is_rejected_with_the_reason(changed, says):
+    assert says in (_invoice(**changed) or "")
+
+
+# The ledger ---------------------------------------------------------------------------------------
+
+NAMES = st.sampled_from(["a", "b", "c", "d"])
+
+
+class LedgerMachine(RuleBasedStateMachine):
+    """Any order of calls, right or wrong, on a ledger."""
+
+    def __init__(self):
+        super().__init__()
+        self.ledger = Ledger(D(100))
+        self.accepted = D(0)
+
+    @rule(name=NAMES, amount=st.decimals(-10, 150, places=3))
+    def hold(self, name, amount):
+        room, known = self.ledger.available, name in self.ledger.open_agreements()
+        assert self.ledger.hold(name, amount) is (not known and 0 <= amount <= room)
+
+    @rule(name=NAMES, total=st.decimals(-10, 150, places=3))
+    def accept(self, name, total):
+        cap, before = self.ledger.payable_for(name), self.ledger.accepted(name)
+        known = name in self.ledger.open_agreements()
+        assert self.ledger.accept(name, total) is (known and total <= cap)
+        self.accepted += self.ledger.accepted(name) - before
+
+    @rule(name=NAMES, most=st.decimals(-10, 150, places=3))
+    def end(self, name, most):
+        cap = self.ledger.payable_for(name)
+        self.ledger.end(name, most)
+        assert self.ledger.payable_for(name) <= cap
+
+    @rule(name=NAMES)
+    def settle(self, name):
+        rest = self.ledger.payable_for(name) - self.ledger.accepted(name)
+        assert self.ledger.settle(name) == rest
+        assert name not in self.ledger.open_agreements()
+
+    @rule(amount=st.decimals(0, 10, places=3))
+    def add(self, amount):
+        before = self.ledger.available
+        self.ledger.add(amount)
+        assert self.ledger.available == before + amount
+
+    @precondition(lambda self: not self.ledger.open_agreements())
+    @rule()
+    def all_settled_means_nothing_is_bound(self):
+        assert (self.ledger.held, self.ledger.payable) == (0, 0)
+
+    @invariant()
+    def the_ledger_is_sound(self):
+        ledger = self.ledger
+        assert ledger.check() == ()
+        assert ledger.available >= 0
+        assert ledger.spent == self.accepted
+        assert ledger.budget == ledger.available + ledger.held + ledger.payable + ledger.spent
+
+
+LedgerMachine.TestCase.settings = settings(max_examples=100, stateful_step_count=30, deadline=None)
+TestLedger = LedgerMachine.TestCase
+
+
+def test_an_ended_agreement_moves_what_can_still_be_asked_for_to_payable():
+    ledger = Ledger(D(10))
+    assert ledger.hold("a", D(5))
+    assert ledger.accept("a", D(1))
+    ledger.end("a", D(3))
+    assert (ledger.held, ledger.payable, ledger.spent) == (0, 2, 1)
+    assert ledger.accept("a", D(3))
+    assert (ledger.payable, ledger.spent) == (0, 3)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "says"),
+    [
+        ("_held", D(1), "differ from its entries"),
+        ("_spent", D(11), "above the budget"),
+        ("_spent", D(-1), "negative"),
+    ],
+)
+def test_a_corrupt_ledger_says_what_is_wrong(field, value, says):
+    ledger = Ledger(D(10))
+    setattr(ledger, field, value)
+    assert any(says in line for line in ledger.check())
