@@ -114,6 +114,22 @@ class BubblewrapRuntime:
             resolver=resolver.resolve() if resolver.exists() else None,
         )
 
+    @property
+    def interpreter(self) -> str:
+        """The Python that runs inside, at the path that it has there."""
+        return str(self._means.base.interpreter) if self._means else sys.executable
+
+    @property
+    def cgroup_version(self) -> int:
+        """1 or 2 where control groups limit memory, else 0."""
+        groups = self._cgroups
+        return groups.version if groups is not None and groups.limits_memory else 0
+
+    @property
+    def storage_is_mounted(self) -> bool:
+        """Whether a sandbox writes to a file system of its own."""
+        return self._means is not None and self._means.mkfs is not None
+
     async def capabilities(self) -> tuple[Capability, ...]:
         """Tell what is really enforced here, having tried it."""
         from requestor_sdk.sandbox import _probe
