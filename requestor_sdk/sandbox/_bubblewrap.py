@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
 _START_S = 30.0
 _WATCH_S = 0.5
-_UID_FIRST, _UID_COUNT = 0x60000000, 0x10000000
 
 
 class BubblewrapRuntime:
@@ -87,13 +86,14 @@ class BubblewrapRuntime:
     def _prepare(self, bwrap: Path) -> None:
         from requestor_sdk.sandbox._base import make_base
         from requestor_sdk.sandbox._cgroups import Cgroups
+        from requestor_sdk.sandbox._ids import private_group
         from requestor_sdk.sandbox._plan import Means
         from requestor_sdk.sandbox._seccomp import program
         from requestor_sdk.sandbox._zygote import Zygote
 
         self._cgroups = self._cgroups or Cgroups()
         root = os.geteuid() == 0
-        gid = _private_ids()[0] if root else None
+        gid = private_group() if root else None
         scratch = make_scratch(self._home)
         self._stem = f"requestor-sdk-{os.getpid()}-{secrets.token_hex(4)}-"
         record_groups(scratch, [str(p) for p in self._cgroups.parents.values()], self._stem)
@@ -159,12 +159,13 @@ class BubblewrapRuntime:
     async def _create(
         self, spec: SandboxSpec, zygote: Zygote, means: Means, cgroups: Cgroups
     ) -> BubblewrapSandbox:
+        from requestor_sdk.sandbox._ids import private_user
         from requestor_sdk.sandbox._plan import make_plan
 
         stem = re.sub(r"[^A-Za-z0-9_.]", "_", spec.name)[:48]
         unique = f"{self._stem}{stem}-{secrets.token_hex(3)}"
         group = cgroups.group(unique, spec.limits)
-        uid = _private_ids()[1] if means.gid is not None else None
+        uid = private_user() if means.gid is not None else None
         box = means.scratch / "boxes" / unique
         if means.mkfs is None:
             for name in ("upper", "work"):
@@ -264,17 +265,3 @@ def _find_mkfs() -> str | None:
     if not Path("/dev/loop-control").exists():
         return None
     return shutil.which("mkfs.ext4", path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin")
-
-
-def _private_ids() -> tuple[int, int]:
-    """Return the group and a fresh user that sandboxes of root run as.
-
-    Both lie far above what people and services are given; in a user namespace with fewer ids,
-    at the upper end of those.
-    """
-    first, count = _UID_FIRST, _UID_COUNT
-    ranges = [line.split() for line in Path("/proc/self/uid_map").read_text().splitlines()]
-    top = max(int(start) + int(size) for start, _, size in ranges)
-    if top < first + count:
-        first, count = top // 2, top // 4
-    return first - 1, first + secrets.randbelow(max(1, count))

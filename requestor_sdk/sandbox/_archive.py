@@ -1,0 +1,115 @@
+"""Unpacks archives that nobody vouches for.
+
+Nothing is written outside the target: members are checked by name first, parents are never
+links, and whatever is no regular file, folder or link is refused.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import tarfile
+from pathlib import Path, PurePosixPath
+
+from requestor_sdk.model.errors import ImageInvalid
+
+_SQUASHFS = (b"hsqs", b"sqsh")
+_HEAD = 4096
+_SQUASHFS_TIMEOUT_S = 600
+
+
+def unpack(file: Path, target: Path) -> None:
+    """Unpack a tar (plain, gz, bz2, xz) or a squashfs into a new folder.
+
+    Raises:
+        ImageInvalid: It cannot be read, or a member of it is refused, by name.
+    """
+    target.mkdir()
+    with file.open("rb") as stream:
+        head = stream.read(_HEAD)
+    if head[:4] in _SQUASHFS:
+        _unsquash(file, target)
+        return
+    if file.suffix == ".gvmi":
+        raise ImageInvalid(f"{file} is no squashfs", hint="build it with gvmkit-build, or import a tar")
+    try:
+        with tarfile.open(file) as archive:
+            for member in archive:
+                _extract(archive, member, target)
+    except (tarfile.TarError, EOFError, OSError) as error:
+        raise ImageInvalid(f"{file} cannot be unpacked: {error}") from error
+
+
+def _extract(archive: tarfile.TarFile, member: tarfile.TarInfo, target: Path) -> None:
+    path = _inside(member.name, target)
+    if path == target:
+        return
+    if member.isdir():
+        _parents(path, target)
+        if path.is_symlink() or (path.exists() and not path.is_dir()):
+            raise ImageInvalid(f"{member.name}: in the archive as a folder and as something else")
+        path.mkdir(exist_ok=True)
+        return
+    _parents(path.parent, target)
+    if path.is_dir() and not path.is_symlink():
+        raise ImageInvalid(f"{member.name}: in the archive as a folder and as something else")
+    path.unlink(missing_ok=True)
+    if member.issym():
+        path.symlink_to(member.linkname)  # whether it leads out is checked when the tree is scanned
+    elif member.islnk():
+        source = _inside(member.linkname, target)
+        if source.is_symlink() or not source.is_file():
+            raise ImageInvalid(f"{member.name}: a hard link to {member.linkname}, which is no file")
+        _parents(source.parent, target)
+        shutil.copy(source, path)
+    elif member.isreg():
+        _write(archive, member, path)
+    else:
+        raise ImageInvalid(
+            f"{member.name}: is no regular file, folder or link",
+            hint="leave devices and pipes out of the archive",
+        )
+
+
+def _write(archive: tarfile.TarFile, member: tarfile.TarInfo, path: Path) -> None:
+    stream = archive.extractfile(member)
+    assert stream is not None
+    with stream, path.open("xb") as out:
+        shutil.copyfileobj(stream, out)
+    path.chmod(0o755 if member.mode & 0o111 else 0o644)
+
+
+def _inside(name: str, target: Path) -> Path:
+    parts = PurePosixPath(name).parts
+    if ".." in parts or "\0" in name or name.startswith("/"):
+        raise ImageInvalid(f"{name}: leads out of the archive")
+    return target.joinpath(*parts)
+
+
+def _parents(folder: Path, target: Path) -> None:
+    """Make the folders above a member, and refuse to go through a link."""
+    here = target
+    for part in folder.relative_to(target).parts:
+        here = here / part
+        if here.is_symlink():
+            raise ImageInvalid(f"{here.relative_to(target)}: the archive writes through a link")
+        here.mkdir(exist_ok=True)
+
+
+def _unsquash(file: Path, target: Path) -> None:
+    program = shutil.which("unsquashfs")
+    if program is None:
+        raise ImageInvalid(
+            f"{file} is a squashfs, and unsquashfs is not installed",
+            hint="install squashfs-tools (apt install squashfs-tools), or import a tar",
+        )
+    argv = [program, "-no-xattrs", "-no-progress", "-force", "-dest", str(target), str(file)]
+    try:
+        done = subprocess.run(
+            argv, capture_output=True, text=True, timeout=_SQUASHFS_TIMEOUT_S, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise ImageInvalid(f"{file} cannot be unpacked: {error}") from error
+    if done.returncode != 0:
+        lines = (done.stderr or done.stdout).strip().splitlines() or ["unsquashfs failed"]
+        raise ImageInvalid(f"{file} cannot be unpacked: {lines[-1]}")

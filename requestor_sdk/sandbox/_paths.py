@@ -1,0 +1,36 @@
+"""Paths of a payload on the host's side, where a scratch folder stands for its root."""
+
+from __future__ import annotations
+
+import stat
+from pathlib import Path, PurePosixPath
+
+from requestor_sdk.model.errors import TransferRefused
+
+
+def mapped(root: Path, path: str) -> Path:
+    """Return where a payload's path lies below the scratch folder.
+
+    Raises:
+        TransferRefused: It is not absolute, has ``..``, passes through a link, or is there and
+            is no regular file.
+    """
+    parts = PurePosixPath(path).parts
+    if not path.startswith("/") or "\0" in path or len(parts) < 2:
+        raise TransferRefused(f"{path!r} is no absolute path of a file")
+    if ".." in parts:
+        raise TransferRefused(f"the path {path} has '..'")
+    here = root
+    for number, part in enumerate(parts[1:], start=2):
+        here = here / part
+        try:
+            mode = here.lstat().st_mode
+        except FileNotFoundError:
+            return root.joinpath(*parts[1:])
+        except NotADirectoryError:
+            break
+        if stat.S_ISLNK(mode):
+            raise TransferRefused(f"the path {path} passes through the link {part!r}")
+        if number == len(parts) and not stat.S_ISREG(mode):
+            raise TransferRefused(f"the path {path} is no regular file")
+    return root.joinpath(*parts[1:])
