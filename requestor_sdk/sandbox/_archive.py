@@ -31,7 +31,9 @@ def unpack(file: Path, target: Path) -> None:
         _unsquash(file, target)
         return
     if file.suffix == ".gvmi":
-        raise ImageInvalid(f"{file} is no squashfs", hint="build it with gvmkit-build, or import a tar")
+        raise ImageInvalid(
+            f"{file} is no squashfs", hint="build it with gvmkit-build, or import a tar"
+        )
     try:
         with tarfile.open(file) as archive:
             for member in archive:

@@ -17,7 +17,13 @@ from pathlib import Path
 INSIDE_ID = 1000
 HIDDEN = ".requestor"
 _ETC_COPIES = ("ld.so.cache", "localtime", "services", "protocols", "mime.types", "os-release")
-_BOUND_ETC = ("alternatives", "ssl/certs", "pki/tls/certs", "pki/ca-trust/extracted", "crypto-policies")
+_BOUND_ETC = (
+    "alternatives",
+    "ssl/certs",
+    "pki/tls/certs",
+    "pki/ca-trust/extracted",
+    "crypto-policies",
+)
 _LINKS = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")
 
 
@@ -79,7 +85,10 @@ def _below_usr(prefix: Path) -> bool:
 
 def _interpreter(prefix: Path) -> Path:
     name = f"python{sys.version_info[0]}.{sys.version_info[1]}"
-    for candidate in (prefix / "bin" / name, Path(getattr(sys, "_base_executable", sys.executable))):
+    for candidate in (
+        prefix / "bin" / name,
+        Path(getattr(sys, "_base_executable", sys.executable)),
+    ):
         if candidate.exists():
             return candidate.resolve()
     return Path(sys.executable).resolve()
@@ -111,7 +120,7 @@ def _make_skeleton(base: Base, gid: int | None) -> None:
     for name in base.etc:
         (root / "etc" / name).mkdir(parents=True, exist_ok=True)
     _synthetic_etc(root / "etc")
-    _compile_init(root / HIDDEN / "init.pyc")
+    _compile_inside(root / HIDDEN)
     if gid is not None:
         os.chown(root / "home/user", 0, gid)
         (root / "home/user").chmod(0o770)
@@ -121,7 +130,8 @@ def _make_skeleton(base: Base, gid: int | None) -> None:
 
 def _synthetic_etc(etc: Path) -> None:
     files = {
-        "passwd": f"root:x:0:0:root:/root:/bin/sh\nuser:x:{INSIDE_ID}:{INSIDE_ID}::/home/user:/bin/sh\n"
+        "passwd": "root:x:0:0:root:/root:/bin/sh\n"
+        f"user:x:{INSIDE_ID}:{INSIDE_ID}::/home/user:/bin/sh\n"
         "nobody:x:65534:65534:nobody:/:/usr/sbin/nologin\n",
         "group": f"root:x:0:\nuser:x:{INSIDE_ID}:\nnogroup:x:65534:\n",
         "hosts": "127.0.0.1 localhost instance\n::1 localhost\n",
@@ -141,24 +151,27 @@ def _synthetic_etc(etc: Path) -> None:
 
 
 def _make_bare(base: Base) -> None:
-    for name in ("usr", "python", "init"):
+    for name in ("usr", "python"):
         (base.bare / HIDDEN / name).mkdir(parents=True)
-    shutil.copyfile(base.skeleton / HIDDEN / "init.pyc", base.bare / HIDDEN / "init.pyc")
+    shutil.copytree(base.skeleton / HIDDEN / "inside", base.bare / HIDDEN / "inside")
     for name in ("proc", "dev", "tmp"):
         (base.bare / name).mkdir()
     (base.bare / "tmp").chmod(0o1777)
 
 
-def _compile_init(target: Path) -> None:
-    source = Path(__file__).with_name("_init.py")
-    py_compile.compile(
-        str(source),
-        cfile=str(target),
-        dfile="init",
-        doraise=True,
-        invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH,
-    )
-    target.chmod(0o644)
+def _compile_inside(target: Path) -> None:
+    """Put the compiled package ``inside`` there: the sandbox sees no source of this project."""
+    (target / "inside").mkdir()
+    for source in Path(__file__).with_name("inside").glob("*.py"):
+        compiled = target / "inside" / f"{source.stem}.pyc"
+        py_compile.compile(
+            str(source),
+            cfile=str(compiled),
+            dfile=f"inside/{source.name}",
+            doraise=True,
+            invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH,
+        )
+        compiled.chmod(0o644)
 
 
 def loader(base: Base, usr: str, python: str) -> list[str]:

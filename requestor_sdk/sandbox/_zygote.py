@@ -17,10 +17,7 @@ from typing import Any
 from requestor_sdk.model.errors import SandboxUnavailable
 
 _MAX_EVENT = 1 << 17
-_PROGRAM = (
-    "import sys; sys.path.insert(0, sys.argv.pop(1)); "
-    "from launcher.main import main; main()"
-)
+_PROGRAM = "import sys; sys.path.insert(0, sys.argv.pop(1)); from launcher.main import main; main()"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,7 +75,7 @@ class Zygote:
                 start_new_session=True,
                 cwd="/",
             )
-        ours.setblocking(False)  # noqa: FBT003
+        ours.setblocking(False)
         return cls(process, ours)
 
     @property

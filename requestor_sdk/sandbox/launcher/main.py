@@ -4,6 +4,8 @@ Single-threaded on purpose: bubblewrap's die-with-parent holds for the thread th
 ends when the host's socket closes or the host's process is gone, and takes everything with it.
 """
 
+# ruff: noqa: PTH, S606 - pathlib would cost more than all else that a forked child does
+
 from __future__ import annotations
 
 import json
@@ -121,7 +123,7 @@ class Launcher:
     def _template(plan: dict[str, Any]) -> None:
         """Make the empty file system that the sandbox's storage is a copy of, if it is missing."""
         wanted = plan["template"]
-        if not wanted or os.path.exists(wanted["path"]):  # noqa: PTH110
+        if not wanted or os.path.exists(wanted["path"]):
             return
         fd = os.open(wanted["path"] + ".new", os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
         os.ftruncate(fd, wanted["size"])
@@ -134,7 +136,7 @@ class Launcher:
         _, code = os.waitpid(pid, 0)
         if code != 0:
             raise OSError(code, "mkfs failed", argv[0])
-        os.rename(wanted["path"] + ".new", wanted["path"])  # noqa: PTH104
+        os.rename(wanted["path"] + ".new", wanted["path"])
 
     def _status(self, number: int) -> None:
         box = next((b for b in self._boxes.values() if b.status == number), None)
@@ -243,7 +245,7 @@ def _write(path: str, text: str) -> None:
 
 def _read(path: str) -> str:
     try:
-        with open(path, encoding="ascii", errors="replace") as file:  # noqa: PTH123
+        with open(path, encoding="ascii", errors="replace") as file:
             return file.read(4096)
     except OSError:
         return ""
@@ -253,7 +255,7 @@ def _rmdir(folder: str) -> None:
     # The kernel lets go of a dead process's group a moment after it was reaped.
     for _ in range(100):
         try:
-            os.rmdir(folder)  # noqa: PTH106
+            os.rmdir(folder)
         except FileNotFoundError:
             return
         except OSError:
@@ -267,7 +269,7 @@ def _remove(folder: str) -> None:
     try:
         entries = list(os.scandir(folder))
     except PermissionError:
-        os.chmod(folder, 0o700)  # noqa: PTH101
+        os.chmod(folder, 0o700)
         entries = list(os.scandir(folder))
     except OSError:
         return
@@ -277,18 +279,18 @@ def _remove(folder: str) -> None:
         else:
             _unlink(entry.path)
     try:
-        os.rmdir(folder)  # noqa: PTH106
+        os.rmdir(folder)
     except OSError:
         return
 
 
 def _unlink(path: str) -> None:
-    parent = os.path.dirname(path)  # noqa: PTH120
+    parent = os.path.dirname(path)
     for mode in (None, 0o700):
         try:
             if mode is not None:
-                os.chmod(parent, mode)  # noqa: PTH101 - a folder by construction, never a link
-            os.unlink(path)  # noqa: PTH108
+                os.chmod(parent, mode)
+            os.unlink(path)
         except OSError:
             continue
         return

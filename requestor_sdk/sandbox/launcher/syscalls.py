@@ -1,5 +1,7 @@
 """The few Linux calls that the standard library lacks. Must not know what a sandbox is."""
 
+# ruff: noqa: PTH, S606 - pathlib would cost more than all else that a forked child does
+
 from __future__ import annotations
 
 import ctypes
@@ -66,7 +68,7 @@ def pivot(new_root: str, put_old: str) -> None:
     result = _libc.syscall(ctypes.c_long(number), new_root.encode(), put_old.encode())
     _check(result, "pivot_root")
     os.chdir("/")
-    umount("/" + os.path.basename(put_old))  # noqa: PTH119 - pathlib is not worth its start cost here
+    umount("/" + os.path.basename(put_old))
 
 
 def loop_device(backing: int, lock: str) -> tuple[str, int]:

@@ -1,20 +1,22 @@
-"""The first process inside a sandbox: runs commands one after another, moves files in and out.
+"""The first process of a sandbox: runs commands one after another, moves files in and out.
 
-It is copied into the sandbox and started there with the bare interpreter, so it imports built-in
-modules only and knows nothing of the package. It is as untrusted as the payload: what keeps the
-payload in is outside; this only keeps order. As process 1 of its namespace it cannot be killed
-from within.
+As process 1 of its namespace it cannot be killed from within. Commands are sessions of their own;
+what they leave running is adopted, and lives until this process ends.
 
 Frames, both ways: 4 bytes length of what follows, 1 byte kind, 4 bytes id, then the body.
 """
 
+from __future__ import annotations
+
+# Not the module signal: that costs an enum for every constant.
+import _signal  # type: ignore[import-not-found]  # pyright: ignore[reportMissingImports]
 import errno
 import os
+import resource
 import select
-import stat
 import sys
 
-import _signal
+from .transfer import Refused, Upload, open_regular
 
 CHUNK = 64 * 1024
 MAX_FRAME = 256 * 1024
@@ -22,32 +24,27 @@ MAX_FRAME = 256 * 1024
 RUN, KILL, PUT, DATA, END, ABORT, GET = 1, 2, 3, 4, 5, 6, 7
 # Init to host.
 HELLO, STDOUT, STDERR, EXIT, DONE, FAILED, REFUSED, BYTES = 65, 66, 67, 68, 69, 70, 71, 72
-_MAX_LINKS = 16
 _DRAIN = 1 << 20
-
-
-class Refused(Exception):
-    """A path that a transfer must not take."""
 
 
 class Init:
     """The state: one socket, at most one command, at most one file in transfer."""
 
-    def __init__(self, comm, limits):
+    def __init__(self, comm: int, limits: dict[str, int]) -> None:
         self.comm = comm
         self.limits = limits
         self.poll = select.poll()
         self.poll.register(comm, select.POLLIN)
-        self.pipes = {}  # read end -> (command id, kind of frame)
-        self.command = None  # (id, pid)
-        self.file = None  # (id, descriptor, folder, temporary name, name, mode, written)
-        self.queue = []  # requests that wait for the running command
+        self.pipes: dict[int, tuple[int, int]] = {}  # read end: command id, kind of frame
+        self.command: tuple[int, int] | None = None  # id, pid
+        self.upload: tuple[int, Upload] | None = None
+        self.queue: list[tuple[int, int, bytes]] = []  # requests that wait for the command
         self.wake, write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self.poll.register(self.wake, select.POLLIN)
         _signal.set_wakeup_fd(write, warn_on_full_buffer=False)
         _signal.signal(_signal.SIGCHLD, lambda *_: None)
 
-    def serve(self):
+    def serve(self) -> None:
         """Work until the host hangs up."""
         self.send(HELLO, 0, b"1")
         while True:
@@ -60,14 +57,14 @@ class Init:
                 elif number in self.pipes:
                     self.forward(number)
 
-    def send(self, kind, ident, body=b""):
+    def send(self, kind: int, ident: int, body: bytes = b"") -> None:
         """Write a frame; blocks while the host is slow, and so slows the payload."""
         head = (5 + len(body)).to_bytes(4, "big") + bytes([kind]) + ident.to_bytes(4, "big")
         view = memoryview(head + body)
         while view:
             view = view[os.write(self.comm, view) :]
 
-    def exactly(self, size):
+    def exactly(self, size: int) -> bytes:
         """Read so many bytes from the host; its end is this process's end."""
         parts = []
         while size:
@@ -78,7 +75,7 @@ class Init:
             size -= len(part)
         return b"".join(parts)
 
-    def receive(self):
+    def receive(self) -> None:
         """Take one frame and act on it, or queue it behind the running command."""
         size = int.from_bytes(self.exactly(4), "big")
         if not 5 <= size <= MAX_FRAME:
@@ -94,7 +91,7 @@ class Init:
             while self.queue and self.command is None:
                 self.act(*self.queue.pop(0))
 
-    def act(self, kind, ident, body):
+    def act(self, kind: int, ident: int, body: bytes) -> None:
         """Perform a request."""
         try:
             if kind == RUN:
@@ -103,7 +100,7 @@ class Init:
                 self.get(ident, body)
             elif kind == PUT:
                 self.put(ident, body)
-            elif self.file is not None and self.file[0] == ident:
+            else:
                 self.more(kind, ident, body)
         except Refused as error:
             self.drop()
@@ -116,7 +113,7 @@ class Init:
 
     # -- commands
 
-    def run(self, ident, body):
+    def run(self, ident: int, body: bytes) -> None:
         """Start a command; its pipes are read and its end reported by the loop."""
         cwd, argv, env = decode_command(body)
         out, out_write = os.pipe2(os.O_CLOEXEC)
@@ -139,7 +136,7 @@ class Init:
             self.pipes[number] = (ident, kind)
             self.poll.register(number, select.POLLIN)
 
-    def become(self, cwd, argv, env, out, err):
+    def become(self, cwd: str, argv: list[str], env: dict[str, str], out: int, err: int) -> None:
         """Turn the forked child into the command."""
         try:
             _signal.set_wakeup_fd(-1)
@@ -153,7 +150,7 @@ class Init:
             apply_limits(self.limits)
             try:
                 os.chdir(cwd)
-                os.execvpe(argv[0], argv, env)
+                os.execvpe(argv[0], argv, env)  # noqa: S606
             except OSError as error:
                 where = cwd if error.filename is None or error.filename == cwd else argv[0]
                 os.write(2, f"{where}: {error.strerror}\n".encode("utf-8", "surrogateescape"))
@@ -161,7 +158,7 @@ class Init:
         finally:
             os._exit(126)
 
-    def reap(self):
+    def reap(self) -> None:
         """Collect the dead, adopted ones included."""
         while True:
             try:
@@ -171,14 +168,13 @@ class Init:
             if pid == 0:
                 return
             if self.command is not None and self.command[1] == pid:
-                self.finish(os.waitstatus_to_exitcode(status))
+                self.finish(self.command[0], os.waitstatus_to_exitcode(status))
 
-    def finish(self, code):
+    def finish(self, ident: int, code: int) -> None:
         """The command has ended: hand over what it wrote, report, go on with what waits.
 
         Its pipes stay open and are emptied, so that what it left running gets no SIGPIPE.
         """
-        ident, _ = self.command
         for number in [n for n, (owner, _) in self.pipes.items() if owner == ident]:
             left = _DRAIN
             while left > 0:
@@ -191,7 +187,7 @@ class Init:
         while self.queue and self.command is None:
             self.act(*self.queue.pop(0))
 
-    def forward(self, number):
+    def forward(self, number: int) -> int:
         """Move one chunk from a pipe to the host; return its size, 0 where there is none."""
         try:
             data = os.read(number, CHUNK)
@@ -207,7 +203,7 @@ class Init:
             self.send(kind, ident, data)
         return len(data)
 
-    def kill(self, ident):
+    def kill(self, ident: int) -> None:
         """Kill a command's process group, or forget a request that waits."""
         if self.command is not None and self.command[0] == ident:
             try:
@@ -216,71 +212,40 @@ class Init:
                 os.kill(self.command[1], _signal.SIGKILL)
             return
         self.queue = [request for request in self.queue if request[1] != ident]
-        if self.file is not None and self.file[0] == ident:
+        if self.upload is not None and self.upload[0] == ident:
             self.drop()
 
     # -- files
 
-    def put(self, ident, body):
-        """Begin to write a file: to a temporary name beside it, renamed when it is whole."""
+    def put(self, ident: int, body: bytes) -> None:
+        """Begin to write a file."""
         self.drop()
-        mode, path = int.from_bytes(body[:4], "big"), body[4:].decode("utf-8", "surrogateescape")
-        folder, name = resolve(path, make=True)
-        try:
-            check_regular(folder, name, missing_ok=True)
-            temporary = f".{name[:100]}.{ident:x}.part"
-            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-            number = os.open(temporary, flags, 0o600, dir_fd=folder)
-        except BaseException:
-            os.close(folder)
-            raise
-        self.file = [ident, number, folder, temporary, name, mode & 0o777, 0]
+        mode, path = int.from_bytes(body[:4], "big"), os.fsdecode(body[4:])
+        self.upload = (ident, Upload(path, mode & 0o777, ident))
 
-    def more(self, kind, ident, body):
+    def more(self, kind: int, ident: int, body: bytes) -> None:
         """Go on with the file that is being written, or end it."""
-        number, folder, temporary, name, mode = self.file[1:6]
+        if self.upload is None or self.upload[0] != ident:
+            return  # of a transfer that has failed already
         if kind == DATA:
-            view = memoryview(body)
-            while view:
-                written = os.write(number, view)
-                self.file[6] += written
-                view = view[written:]
+            self.upload[1].write(body)
         elif kind == END:
-            os.fchmod(number, mode)
-            os.rename(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
-            total = self.file[6]
-            os.close(number)
-            os.close(folder)
-            self.file = None
+            total = self.upload[1].finish()
+            self.upload = None
             self.send(DONE, ident, total.to_bytes(8, "big"))
         else:
             self.drop()
 
-    def drop(self):
+    def drop(self) -> None:
         """Give up the file that is being written."""
-        if self.file is None:
-            return
-        _, number, folder, temporary = self.file[:4]
-        self.file = None
-        os.close(number)
-        try:
-            os.unlink(temporary, dir_fd=folder)
-        except OSError:
-            pass
-        os.close(folder)
+        if self.upload is not None:
+            upload, self.upload = self.upload[1], None
+            upload.drop()
 
-    def get(self, ident, body):
+    def get(self, ident: int, body: bytes) -> None:
         """Send a regular file, chunk by chunk."""
-        folder, name = resolve(body.decode("utf-8", "surrogateescape"), make=False)
+        number = open_regular(os.fsdecode(body))
         try:
-            check_regular(folder, name, missing_ok=False)
-            flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-            number = os.open(name, flags, dir_fd=folder)
-        finally:
-            os.close(folder)
-        try:
-            if not stat.S_ISREG(os.fstat(number).st_mode):
-                raise Refused("is no regular file")
             while data := os.read(number, CHUNK):
                 self.send(BYTES, ident, data)
                 if self.cancelled(ident):
@@ -289,7 +254,7 @@ class Init:
             os.close(number)
         self.send(DONE, ident, (0).to_bytes(8, "big"))
 
-    def cancelled(self, ident):
+    def cancelled(self, ident: int) -> bool:
         """Look, without waiting, whether the host has given up this transfer."""
         while select.select([self.comm], [], [], 0)[0]:
             size = int.from_bytes(self.exactly(4), "big")
@@ -303,72 +268,7 @@ class Init:
         return False
 
 
-def resolve(path, *, make):
-    """Walk to the folder of a path, link by link; return its descriptor and the last name."""
-    if not path.startswith("/") or "\0" in path:
-        raise Refused("is not absolute")
-    todo = [part for part in path.split("/") if part not in ("", ".")]
-    if not todo:
-        raise Refused("is a folder")
-    folder = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    links = 0
-    try:
-        while True:
-            part = todo.pop(0)
-            if part == "..":
-                raise Refused("has '..'")
-            target = link_target(folder, part)
-            if target is not None:
-                links += 1
-                if target.startswith("/") or links > _MAX_LINKS:
-                    raise Refused(f"passes through the absolute link {part!r}")
-                todo[:0] = [p for p in target.split("/") if p not in ("", ".")]
-                continue
-            if not todo:
-                return folder, part
-            deeper = step(folder, part, make)
-            os.close(folder)
-            folder = deeper
-    except BaseException:
-        os.close(folder)
-        raise
-
-
-def link_target(folder, part):
-    """Return what a symbolic link says, ``None`` for anything else."""
-    try:
-        return os.readlink(part, dir_fd=folder)
-    except OSError as error:
-        if error.errno in (errno.EINVAL, errno.ENOENT):
-            return None
-        raise
-
-
-def step(folder, part, make):
-    """Open a sub-folder, made where it is missing and wanted."""
-    flags = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-    try:
-        return os.open(part, flags, dir_fd=folder)
-    except FileNotFoundError:
-        if not make:
-            raise
-    os.mkdir(part, 0o755, dir_fd=folder)
-    return os.open(part, flags, dir_fd=folder)
-
-
-def check_regular(folder, name, *, missing_ok):
-    """Refuse what is there and is no regular file."""
-    try:
-        mode = os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode
-    except FileNotFoundError:
-        if missing_ok:
-            return
-        raise
-    if not stat.S_ISREG(mode):
-        raise Refused("is no regular file")
-
-
-def decode_command(body):
+def decode_command(body: bytes) -> tuple[str, list[str], dict[str, str]]:
     """Take a request apart: working directory, arguments, environment."""
     fields = body.split(b"\0")
     count = int(fields[1])
@@ -380,7 +280,7 @@ def decode_command(body):
     return os.fsdecode(fields[0]), argv, env
 
 
-def worst_first():
+def worst_first() -> None:
     """When memory runs out, let commands die before this process."""
     try:
         number = os.open("/proc/self/oom_score_adj", os.O_WRONLY | os.O_CLOEXEC)
@@ -392,20 +292,16 @@ def worst_first():
         os.close(number)
 
 
-def apply_limits(limits):
+def apply_limits(limits: dict[str, int]) -> None:
     """Set the resource limits that hold for commands but not for this process."""
-    if limits:
-        import resource
-
-        for name, value in limits.items():
-            which = getattr(resource, name)
-            hard = resource.getrlimit(which)[1]
-            if hard != resource.RLIM_INFINITY:
-                value = min(value, hard)
-            resource.setrlimit(which, (value, value))
+    for name, value in limits.items():
+        which = getattr(resource, name)
+        hard = resource.getrlimit(which)[1]
+        most = value if hard == resource.RLIM_INFINITY else min(value, hard)
+        resource.setrlimit(which, (most, most))
 
 
-def main():
+def main() -> None:
     """Take the socket from descriptor 0 and serve."""
     comm = os.dup(0)  # not inherited by what is executed
     null = os.open("/dev/null", os.O_RDWR)
@@ -414,11 +310,8 @@ def main():
     os.close(null)
     os.closerange(3, comm)
     os.closerange(comm + 1, 256)
-    limits = {}
+    limits: dict[str, int] = {}
     for argument in sys.argv[1:]:
         name, _, value = argument.partition("=")
         limits[name] = int(value)
     Init(comm, limits).serve()
-
-
-main()
