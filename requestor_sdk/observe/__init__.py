@@ -1,1 +1,5 @@
-"""What is seen of a run: journals, the live table. Reads events, changes nothing."""
+"""What a run looks like from outside: journals, folds of events, the table, the lines, the bill.
+
+Everything here reads events and changes nothing. Import the module that is needed: only ``table``
+imports rich, and only the command line uses it; as a library the SDK is silent.
+"""

@@ -28,45 +28,45 @@ S, E = ServiceState, Stimulus
 # The contract, a line a rule: from | stimuli | if these fields hold | to, and what changes.
 # END means pending where the policy allows a restart, and terminated where it does not.
 CONTRACT = """
-pending      | ready                            |                 | starting
+pending      | ready                        |                 | starting
 pending      | creation_refused agreement_ended |                 | END
-pending      | stop suspend expired cancel      |                 | terminated stop_asked
-starting     | start_done                       |                 | running started
-starting     | start_done                       | suspend_asked   | suspended started
-starting     | start_failed lost                |                 | END
-starting     | stop expiring                    |                 | stopping stop_asked
-starting     | agreement_ended                  |                 | stopping
-starting     | suspend                          |                 | starting suspend_asked
-starting     | silent                           |                 | unresponsive behind=starting
-starting     | expired cancel                   |                 | terminated stop_asked
-running      | run_done run_failed              |                 | stopping
-running      | agreement_ended                  |                 | stopping
-running      | stop expiring                    |                 | stopping stop_asked
-running      | suspend                          |                 | suspended
-running      | silent                           |                 | unresponsive behind=running
-running      | lost                             |                 | END
-running      | expired cancel                   |                 | terminated stop_asked
-unresponsive | answers                          | stop_asked      | stopping
-unresponsive | answers                          | behind=stopping | stopping
-unresponsive | answers                          | suspend_asked started | suspended
-unresponsive | answers                          | behind=starting | starting
-unresponsive | answers                          | behind=running  | running
-unresponsive | start_done                       | behind=starting | unresponsive behind=running started
-unresponsive | run_done run_failed              | behind=running  | unresponsive behind=stopping
-unresponsive | start_failed deadline lost       |                 | END
-unresponsive | agreement_ended                  |                 | END
-unresponsive | stop expiring                    |                 | unresponsive stop_asked
-unresponsive | suspend                          | behind=running  | suspended
-unresponsive | suspend                          | behind=starting | unresponsive suspend_asked
-unresponsive | suspend                          | stop_asked      | unresponsive suspend_asked
-unresponsive | expired cancel                   |                 | terminated stop_asked
-stopping     | shutdown_over lost               |                 | END
-stopping     | stop expiring                    |                 | stopping stop_asked
-stopping     | expired cancel                   |                 | terminated stop_asked
-suspended    | resume                           |                 | running
-suspended    | stop                             |                 | stopping stop_asked
-suspended    | lost agreement_ended             |                 | terminated
-suspended    | expired                          |                 | terminated stop_asked
+pending      | stop suspend expired cancel  |                 | terminated stop_asked
+starting     | start_done                   |                 | running started
+starting     | start_done                   | suspend_asked   | suspended started
+starting     | start_failed lost            |                 | END
+starting     | stop expiring                |                 | stopping stop_asked
+starting     | agreement_ended              |                 | stopping
+starting     | suspend                      |                 | starting suspend_asked
+starting     | silent                       |                 | unresponsive behind=starting
+starting     | expired cancel               |                 | terminated stop_asked
+running      | run_done run_failed          |                 | stopping
+running      | agreement_ended              |                 | stopping
+running      | stop expiring                |                 | stopping stop_asked
+running      | suspend                      |                 | suspended
+running      | silent                       |                 | unresponsive behind=running
+running      | lost                         |                 | END
+running      | expired cancel               |                 | terminated stop_asked
+unresponsive | answers                      | stop_asked      | stopping
+unresponsive | answers                      | behind=stopping | stopping
+unresponsive | answers                      | suspend_asked started | suspended
+unresponsive | answers                      | behind=starting | starting
+unresponsive | answers                      | behind=running  | running
+unresponsive | start_done                   | behind=starting | unresponsive behind=running started
+unresponsive | run_done run_failed          | behind=running  | unresponsive behind=stopping
+unresponsive | start_failed deadline lost   |                 | END
+unresponsive | agreement_ended              |                 | END
+unresponsive | stop expiring                |                 | unresponsive stop_asked
+unresponsive | suspend                      | behind=running  | suspended
+unresponsive | suspend                      | behind=starting | unresponsive suspend_asked
+unresponsive | suspend                      | stop_asked      | unresponsive suspend_asked
+unresponsive | expired cancel               |                 | terminated stop_asked
+stopping     | shutdown_over lost           |                 | END
+stopping     | stop expiring                |                 | stopping stop_asked
+stopping     | expired cancel               |                 | terminated stop_asked
+suspended    | resume                       |                 | running
+suspended    | stop                         |                 | stopping stop_asked
+suspended    | lost agreement_ended         |                 | terminated
+suspended    | expired                      |                 | terminated stop_asked
 """
 
 

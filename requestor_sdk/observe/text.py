@@ -1,0 +1,43 @@
+"""Amounts, durations, ids and times as people read them in a terminal."""
+
+from __future__ import annotations
+
+from decimal import ROUND_HALF_EVEN, Decimal
+from typing import Final
+
+_SHOWN: Final = Decimal("0.000001")
+
+
+def amount(value: Decimal) -> str:
+    """Return an amount with at most six decimals; one too small for that is told as such."""
+    if value and abs(value) < _SHOWN:
+        return f"<{_SHOWN}" if value > 0 else f">-{_SHOWN}"
+    rounded = value.quantize(_SHOWN, rounding=ROUND_HALF_EVEN)
+    text = f"{rounded:f}".rstrip("0").rstrip(".")
+    return text or "0"
+
+
+def duration(seconds: float) -> str:
+    """Return a duration in the two units that matter: ``0.4 s``, ``12 s``, ``3 min 05 s``."""
+    if seconds < 10:
+        return f"{max(0.0, seconds):.1f} s"
+    whole = int(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    minutes, rest = divmod(whole, 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def short(identifier: str, most: int = 14) -> str:
+    """Return an id cut in the middle, so that both of its ends can be compared."""
+    if len(identifier) <= most:
+        return identifier
+    head = most // 2
+    return f"{identifier[:head]}…{identifier[-(most - 1 - head) :]}"
+
+
+def count(number: int, word: str) -> str:
+    """Return a number with its noun: ``1 instance``, ``3 instances``."""
+    return f"{number} {word}{'' if number == 1 else 's'}"

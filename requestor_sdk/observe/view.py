@@ -1,0 +1,271 @@
+"""A run as rows and a footer: a fold of its events that every display reads.
+
+Pure: it takes events, knows no clock and writes nothing. What an event does not tell, it leaves as
+it was.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from decimal import Decimal
+from functools import singledispatchmethod
+from typing import Final
+
+from requestor_sdk.model import events as ev
+
+TERMINATED: Final = "terminated"
+
+
+@dataclass(slots=True, kw_only=True)
+class Row:
+    """One instance, as it is now.
+
+    Attributes:
+        instance_id: The instance.
+        state: Its state; ``pending`` until one is told.
+        since: When it came to that state.
+        provider_id: Its provider, while it has one; the last one once it is over.
+        provider_name: That provider's name.
+        command: The command that runs, or the last one that ran.
+        progress: How far that command is, e.g. ``42 %``; empty where it is not known.
+        failed: Whether that command failed.
+        attempt: Which attempt this is, from 1.
+        cause: Why the last attempt failed, if one did.
+        cost: What was accepted for all its agreements.
+    """
+
+    instance_id: str
+    since: datetime
+    state: str = "pending"
+    provider_id: str = ""
+    provider_name: str = ""
+    command: str = ""
+    progress: str = ""
+    failed: bool = False
+    attempt: int = 1
+    cause: str = ""
+    cost: Decimal = Decimal(0)
+
+    @property
+    def restarts(self) -> int:
+        """How often it was tried again."""
+        return self.attempt - 1
+
+    @property
+    def finished(self) -> bool:
+        """Whether its life is over."""
+        return self.state == TERMINATED
+
+
+@dataclass(slots=True, kw_only=True)
+class Funnel:
+    """How many offers came how far."""
+
+    seen: int = 0
+    scored: int = 0
+    negotiated: int = 0
+    agreed: int = 0
+
+
+@dataclass(slots=True, kw_only=True)
+class _Agreement:
+    instance_id: str
+    held: Decimal
+    accepted: Decimal = Decimal(0)
+    ended: bool = False
+
+
+@dataclass(slots=True)
+class RunView:
+    """The fold. Hand it each event in order; read its fields at any time.
+
+    Attributes:
+        run_id: The run; empty before it began.
+        network: What network it runs on.
+        budget: The whole budget.
+        spent: What was accepted.
+        left_over: What can still be asked for after the end.
+        offers: The way of the offers.
+        rows: The instances, in the order they were first heard of.
+        waiting_for: Once leaving began, the instances that it waits for.
+        notice: Why nothing moves, where that is known; empty while all goes well.
+        finished: Whether the run is over.
+    """
+
+    run_id: str = ""
+    network: str = ""
+    budget: Decimal = Decimal(0)
+    spent: Decimal = Decimal(0)
+    left_over: Decimal = Decimal(0)
+    offers: Funnel = field(default_factory=Funnel)
+    rows: dict[str, Row] = field(default_factory=dict)
+    waiting_for: tuple[str, ...] = ()
+    notice: str = ""
+    finished: bool = False
+    _agreements: dict[str, _Agreement] = field(default_factory=dict)
+    _scripts: dict[str, tuple[str, ...]] = field(default_factory=dict)
+
+    @property
+    def held(self) -> Decimal:
+        """What the living agreements can still cost."""
+        living = (a.held - a.accepted for a in self._agreements.values() if not a.ended)
+        return sum((rest for rest in living if rest > 0), Decimal(0))
+
+    def apply(self, event: ev.Event) -> None:
+        """Take one event."""
+        self._take(event)
+
+    @singledispatchmethod
+    def _take(self, event: ev.Event) -> None:
+        """Take an event that changes nothing here."""
+
+    @_take.register
+    def _(self, event: ev.ComputationStarted) -> None:
+        self.run_id, self.network, self.budget = event.run_id, event.network, event.budget
+
+    @_take.register
+    def _(self, event: ev.ComputationFinished) -> None:
+        self.finished, self.waiting_for, self.notice = True, (), event.error or ""
+        self.spent, self.left_over = event.spent, event.left_over
+
+    @_take.register
+    def _(self, event: ev.ShutdownStarted) -> None:
+        self.waiting_for = event.waiting_for
+
+    # The market -----------------------------------------------------------------------------------
+
+    @_take.register
+    def _(self, _: ev.ProposalReceived) -> None:
+        self.offers.seen += 1
+
+    @_take.register
+    def _(self, _: ev.ProposalScored) -> None:
+        self.offers.scored += 1
+
+    @_take.register
+    def _(self, _: ev.ProposalConfirmed) -> None:
+        self.offers.negotiated += 1
+
+    @_take.register
+    def _(self, event: ev.NoOffersYet) -> None:
+        self.notice = no_offers(event)
+
+    @_take.register
+    def _(self, event: ev.BudgetExhausted) -> None:
+        self.notice = (
+            f"the budget has no room: an offer may cost {event.needed}, "
+            f"{event.available} is available"
+        )
+
+    @_take.register
+    def _(self, event: ev.LoopRetried) -> None:
+        self.notice = f"{event.loop}: {event.error}; trying again in {event.after_sec:.0f} s"
+
+    @_take.register
+    def _(self, event: ev.AgreementCreated) -> None:
+        row = self._row(event.instance_id, event.at)
+        row.provider_id, row.provider_name = event.provider_id, event.provider_name
+        self._agreements[event.agreement_id] = _Agreement(
+            instance_id=event.instance_id, held=event.held
+        )
+
+    @_take.register
+    def _(self, _: ev.AgreementConfirmed) -> None:
+        self.offers.agreed += 1
+        self.notice = ""
+
+    @_take.register(ev.AgreementRejected)
+    @_take.register(ev.AgreementTerminated)
+    def _(self, event: ev.AgreementRejected | ev.AgreementTerminated) -> None:
+        agreement = self._agreements.get(event.agreement_id)
+        if agreement is not None:
+            agreement.ended = True
+
+    # Instances and batches ------------------------------------------------------------------------
+
+    @_take.register
+    def _(self, event: ev.ServiceStateChanged) -> None:
+        row = self._row(event.instance_id, event.at)
+        row.state, row.since, row.attempt = event.new, event.at, event.attempt
+        row.cause = event.cause or row.cause
+        if event.provider_id:
+            row.provider_id, row.provider_name = event.provider_id, event.provider_name or ""
+        elif not row.finished:
+            row.provider_id = row.provider_name = ""
+        if event.new == "pending":
+            row.command = row.progress = ""
+        if row.finished:
+            self.waiting_for = tuple(i for i in self.waiting_for if i != row.instance_id)
+
+    @_take.register
+    def _(self, event: ev.ServiceFailed) -> None:
+        self._row(event.instance_id, event.at).cause = event.error
+
+    @_take.register
+    def _(self, event: ev.ScriptSent) -> None:
+        self._scripts[event.script_id] = event.commands
+        self._show(event, 0)
+
+    @_take.register
+    def _(self, event: ev.CommandExecuted) -> None:
+        row = self._row(event.instance_id, event.at)
+        row.command, row.progress, row.failed = event.command, "", not event.success
+        if event.success:
+            self._show(event, event.index + 1)
+
+    @_take.register
+    def _(self, event: ev.TransferProgress) -> None:
+        if event.total:
+            percent = min(100, event.done * 100 // event.total)
+            self._row(event.instance_id, event.at).progress = f"{percent} %"
+
+    @_take.register
+    def _(self, event: ev.ScriptFinished) -> None:
+        self._scripts.pop(event.script_id, None)
+
+    def _show(self, event: ev.ScriptSent | ev.CommandExecuted, index: int) -> None:
+        """Show the command of that place in the batch, if there is one."""
+        commands = self._scripts.get(event.script_id, ())
+        if index < len(commands):
+            row = self._row(event.instance_id, event.at)
+            row.command, row.progress, row.failed = commands[index], "", False
+
+    # Money ----------------------------------------------------------------------------------------
+
+    @_take.register
+    def _(self, event: ev.DebitNoteAccepted) -> None:
+        self._accept(event.agreement_id, event.total)
+
+    @_take.register
+    def _(self, event: ev.InvoiceAccepted) -> None:
+        self._accept(event.agreement_id, event.amount)
+
+    @_take.register
+    def _(self, event: ev.PaymentLeftOver) -> None:
+        self.left_over += event.at_most
+
+    def _accept(self, agreement_id: str, total: Decimal) -> None:
+        agreement = self._agreements.get(agreement_id)
+        if agreement is None:
+            return
+        more = max(Decimal(0), total - agreement.accepted)
+        agreement.accepted += more
+        self.spent += more
+        row = self.rows.get(agreement.instance_id)
+        if row is not None:
+            row.cost += more
+
+    def _row(self, instance_id: str, at: datetime) -> Row:
+        row = self.rows.get(instance_id)
+        if row is None:
+            row = self.rows[instance_id] = Row(instance_id=instance_id, since=at)
+        return row
+
+
+def no_offers(event: ev.NoOffersYet) -> str:
+    """Return why no offer was taken yet, as one line."""
+    if not event.offers:
+        return "the market has no offers yet"
+    why = f": {event.ruled_out}" if event.ruled_out else ""
+    return f"none of {event.offers} offers fits{why}"
