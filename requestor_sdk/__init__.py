@@ -1,0 +1,120 @@
+"""Rent computers from decentralised markets, run services and jobs on them, and pay for it.
+
+    from requestor_sdk import Compute, Service, vm
+
+Everything that users import is named here or in the modules ``events``, ``props``, ``payload``,
+``strategy``, ``services`` and ``errors``. Names load when they are first used, so that importing
+costs little.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from requestor_sdk._version import __version__
+
+if TYPE_CHECKING:
+    from requestor_sdk import errors, events, payload, props, services, strategy
+    from requestor_sdk.client._local import LocalNetwork
+    from requestor_sdk.client.compute import Budget, Compute
+    from requestor_sdk.client.compute import Compute as Golem
+    from requestor_sdk.engine.cluster import Cluster
+    from requestor_sdk.model.errors import RequestorError
+    from requestor_sdk.model.lifecycle import ServiceState
+    from requestor_sdk.model.money import LinearPricing
+    from requestor_sdk.model.props import Payload, constraint, prop
+    from requestor_sdk.model.restart import RestartPolicy
+    from requestor_sdk.model.script import Capture, CaptureMode, CommandResult
+    from requestor_sdk.observe import JsonlJournal, MemoryJournal
+    from requestor_sdk.provider import ProviderConfig
+    from requestor_sdk.service import vm
+    from requestor_sdk.service.context import WorkContext
+    from requestor_sdk.service.script import Script
+    from requestor_sdk.service.service import Service
+    from requestor_sdk.settings import Settings
+
+_HOMES = {
+    "Budget": "requestor_sdk.client.compute",
+    "Capture": "requestor_sdk.model.script",
+    "CaptureMode": "requestor_sdk.model.script",
+    "Cluster": "requestor_sdk.engine.cluster",
+    "CommandResult": "requestor_sdk.model.script",
+    "Compute": "requestor_sdk.client.compute",
+    "JsonlJournal": "requestor_sdk.observe",
+    "LinearPricing": "requestor_sdk.model.money",
+    "LocalNetwork": "requestor_sdk.client._local",
+    "MemoryJournal": "requestor_sdk.observe",
+    "Payload": "requestor_sdk.model.props",
+    "ProviderConfig": "requestor_sdk.provider",
+    "RequestorError": "requestor_sdk.model.errors",
+    "RestartPolicy": "requestor_sdk.model.restart",
+    "Script": "requestor_sdk.service.script",
+    "Service": "requestor_sdk.service.service",
+    "ServiceState": "requestor_sdk.model.lifecycle",
+    "Settings": "requestor_sdk.settings",
+    "WorkContext": "requestor_sdk.service.context",
+    "constraint": "requestor_sdk.model.props",
+    "prop": "requestor_sdk.model.props",
+}
+
+_MODULES = {
+    "errors": "requestor_sdk.errors",
+    "events": "requestor_sdk.events",
+    "payload": "requestor_sdk.payload",
+    "props": "requestor_sdk.props",
+    "services": "requestor_sdk.services",
+    "strategy": "requestor_sdk.strategy",
+    "vm": "requestor_sdk.service.vm",
+}
+
+__all__ = [
+    "Budget",
+    "Capture",
+    "CaptureMode",
+    "Cluster",
+    "CommandResult",
+    "Compute",
+    "Golem",
+    "JsonlJournal",
+    "LinearPricing",
+    "LocalNetwork",
+    "MemoryJournal",
+    "Payload",
+    "ProviderConfig",
+    "RequestorError",
+    "RestartPolicy",
+    "Script",
+    "Service",
+    "ServiceState",
+    "Settings",
+    "WorkContext",
+    "__version__",
+    "constraint",
+    "errors",
+    "events",
+    "payload",
+    "prop",
+    "props",
+    "services",
+    "strategy",
+    "vm",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "Golem":
+        value: Any = __getattr__("Compute")
+    elif name in _HOMES:
+        value = getattr(importlib.import_module(_HOMES[name]), name)
+    elif name in _MODULES:
+        value = importlib.import_module(_MODULES[name])
+    else:
+        message = f"module {__name__!r} has no attribute {name!r}"
+        raise AttributeError(message)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -24,6 +24,8 @@ class Settings:
         approval_timeout: How long a provider may take to approve an agreement.
         release_timeout: How long the release of an attempt may take.
         invoice_timeout: How long the engine waits for invoices at the end.
+        invoice_deadline: How long an ended agreement's amount is held for its invoice while the
+            engine runs.
         no_offers_after: After how long without an offer that is told.
         collect_offers: For how long offers are collected before the first is taken; ``None`` for
             the network's own default.
@@ -42,6 +44,7 @@ class Settings:
     approval_timeout: float = 15.0
     release_timeout: float = 15.0
     invoice_timeout: float = 10.0
+    invoice_deadline: float = 300.0
     no_offers_after: float = 20.0
     collect_offers: float | None = None
     mailbox_size: int = 1024

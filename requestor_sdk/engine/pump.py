@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
+import threading
 from collections.abc import AsyncGenerator, Callable
 from typing import Any
 
@@ -139,7 +140,7 @@ class Pump:
     def track(self, generator: AsyncGenerator[Any, Any]) -> None:
         """Remember a generator that the handler began to iterate."""
         if len(self._generators) >= 8:
-            self._generators = [g for g in self._generators if g.ag_frame is not None]
+            self._generators = [g for g in self._generators if getattr(g, "ag_frame", None)]
         self._generators.append(generator)
 
     # The end -------------------------------------------------------------------------------------
@@ -170,8 +171,9 @@ class Pump:
             if error is not None:
                 self._inject = error
             elif grace > 0:
-                await _wait_for_results(script, grace)
-        for _ in range(2):
+                await self._wait_for_results(script, grace)
+        # Where an error is raised at the yield, the first cancellation is what brings it there.
+        for _ in range(2 if self._inject is None else 3):
             if self.task.done():
                 return None
             self.task.cancel()
@@ -184,13 +186,17 @@ class Pump:
             hint="do not catch asyncio.CancelledError in a handler without raising it again",
         )
 
+    async def _wait_for_results(self, script: Script, seconds: float) -> None:
+        """Wait for the batch in flight, or until the handler is cancelled over it."""
+        over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
-async def _wait_for_results(script: Script, seconds: float) -> None:
-    try:
-        async with asyncio.timeout(seconds):
-            await script.results.wait()
-    except TimeoutError:
-        pass
+        def wake(_task: object = None) -> None:
+            if not over.done():
+                over.set_result(None)
+
+        script.results.on_done(wake)
+        self.task.add_done_callback(wake)
+        await asyncio.wait({over}, timeout=seconds)
 
 
 def _real(error: BaseException | None) -> BaseException | None:
@@ -206,37 +212,39 @@ def _consume(task: asyncio.Task[None]) -> None:
 _PUMPS: dict[asyncio.Task[None], Pump] = {}
 
 
-class GeneratorTracking:
-    """While entered, generators that a handler begins to iterate are told to its pump.
+class _Hooks(threading.local):
+    users = 0
+    before: Any = None
+
+
+_HOOKS = _Hooks()
+
+
+def begin_tracking() -> None:
+    """Have generators that a handler begins to iterate told to its pump; may be nested.
 
     Python calls one hook a thread at the first iteration of an async generator; asyncio has set its
     own there, which is called on.
     """
+    _HOOKS.users += 1
+    if _HOOKS.users == 1:
+        _HOOKS.before = sys.get_asyncgen_hooks()
+        sys.set_asyncgen_hooks(firstiter=_first_iteration)
 
-    _users = 0
-    _before: Any = None
 
-    @classmethod
-    def enter(cls) -> None:
-        """Begin; may be nested."""
-        cls._users += 1
-        if cls._users == 1:
-            cls._before = sys.get_asyncgen_hooks()
-            sys.set_asyncgen_hooks(firstiter=cls._first_iteration)
+def end_tracking() -> None:
+    """End what ``begin_tracking`` began."""
+    _HOOKS.users -= 1
+    if _HOOKS.users == 0:
+        sys.set_asyncgen_hooks(*_HOOKS.before)
+        _HOOKS.before = None
 
-    @classmethod
-    def leave(cls) -> None:
-        """End what ``enter`` began."""
-        cls._users -= 1
-        if cls._users == 0:
-            sys.set_asyncgen_hooks(*cls._before)
-            cls._before = None
 
-    @classmethod
-    def _first_iteration(cls, generator: AsyncGenerator[Any, Any]) -> None:
-        if cls._before is not None and cls._before.firstiter is not None:
-            cls._before.firstiter(generator)
-        task = asyncio.current_task()
-        pump = _PUMPS.get(task) if task is not None else None
-        if pump is not None:
-            pump.track(generator)
+def _first_iteration(generator: AsyncGenerator[Any, Any]) -> None:
+    before = _HOOKS.before
+    if before is not None and before.firstiter is not None:
+        before.firstiter(generator)
+    task = asyncio.current_task()
+    pump = _PUMPS.get(task) if task is not None else None
+    if pump is not None:
+        pump.track(generator)

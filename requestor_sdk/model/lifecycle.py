@@ -112,7 +112,7 @@ class Record:
         suspend_asked: A suspend was asked for and waits for its moment.
         started: ``start()`` of this attempt succeeded.
         deployed: The activity of this attempt was deployed and started.
-        cause: Why the last attempt failed, as one line; ``None`` where nothing failed.
+        cause: Why this attempt failed, as one line; ``None`` where nothing failed.
         attempt: Which attempt this is, from 1.
     """
 
@@ -329,7 +329,7 @@ def _ended(
     again = not marked.stop_asked and not marked.suspend_asked and may_restart(marked)
     if not again:
         return _moved(before, marked, ServiceState.terminated, rule)
-    after = Record(state=ServiceState.pending, attempt=marked.attempt + 1, cause=marked.cause)
+    after = Record(state=ServiceState.pending, attempt=marked.attempt + 1)
     effects = (*_leaving(before), Effect.release, Effect.acquire)
     return Step(record=after, effects=effects, rule=rule)
 

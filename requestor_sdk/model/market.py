@@ -195,9 +195,11 @@ class MatchReport:
         matching: How many of them meet the demand's constraints, and the demand theirs.
         ruled_out: For each constraint how many offers it rules out, worst first.
         complete: Whether this is all the market there is; then waiting does not help.
+        matching_offers: The properties of the offers that match, where they are known.
     """
 
     offers: int
     matching: int
     ruled_out: tuple[tuple[str, int], ...] = field(default=())
     complete: bool = False
+    matching_offers: tuple[Properties, ...] = field(default=())

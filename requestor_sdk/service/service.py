@@ -119,7 +119,8 @@ class Service:
 
     async def shutdown(self) -> AsyncIterator[Script]:
         """Do nothing more than the release that follows."""
-        for script in ():
+        nothing: tuple[Script, ...] = ()
+        for script in nothing:
             yield script
 
     async def reset(self) -> None:

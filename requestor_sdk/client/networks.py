@@ -1,0 +1,64 @@
+"""Networks by name: built in, or installed from outside by an entry point.
+
+An entry point of the group ``requestor_sdk.networks`` names a function that takes the keyword
+arguments ``subnet_tag``, ``payment_driver`` and ``payment_network`` and returns a ``Network``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING, Any
+
+from requestor_sdk.model.errors import AmountError, UnknownNetwork, UsageError
+
+if TYPE_CHECKING:
+    from requestor_sdk.ports.network import Network
+
+GROUP = "requestor_sdk.networks"
+
+
+def make_network(
+    network: str | Network,
+    *,
+    subnet_tag: str | None,
+    payment_driver: str | None,
+    payment_network: str | None,
+    providers: int | Sequence[Any] | None,
+    allow_unsandboxed: bool,
+) -> Network:
+    """Return the network of a name, or the one that was handed over.
+
+    Raises:
+        UnknownNetwork: There is no network of that name.
+        AmountError: Less than one provider.
+        UsageError: Options that this network does not have.
+    """
+    if network == "local":
+        if not isinstance(providers, Sequence) and providers is not None and providers < 1:
+            raise AmountError(f"providers must be at least 1, not {providers}")
+        from requestor_sdk.client._local import LocalNetwork
+
+        return LocalNetwork(
+            providers=4 if providers is None else providers,
+            allow_unsandboxed=allow_unsandboxed,
+            subnet=subnet_tag or "local",
+        )
+    if providers is not None or allow_unsandboxed:
+        raise UsageError(
+            "providers= and allow_unsandboxed= are options of network='local'",
+            hint="leave them out, or give a LocalNetwork(...) as network=",
+        )
+    if not isinstance(network, str):
+        return network
+    installed = {point.name: point for point in entry_points(group=GROUP)}
+    if network not in installed:
+        known = ", ".join(sorted({"local", *installed}))
+        raise UnknownNetwork(
+            f"there is no network {network!r}; there is {known}",
+            hint="network='local', or install the package that brings it",
+        )
+    made: Network = installed[network].load()(
+        subnet_tag=subnet_tag, payment_driver=payment_driver, payment_network=payment_network
+    )
+    return made

@@ -1,0 +1,306 @@
+"""Batches of one activity: queued in order, run one at a time, each command's outcome told."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from requestor_sdk.model import events
+from requestor_sdk.model.errors import (
+    ActivityError,
+    BatchTimeout,
+    CommandFailed,
+    CommandSkipped,
+    NotAvailable,
+    ProviderLost,
+    RequestorError,
+)
+from requestor_sdk.model.script import (
+    BatchEvent,
+    Command,
+    CommandOutput,
+    CommandProgress,
+    CommandResult,
+    Start,
+    Transfer,
+    describe,
+)
+from requestor_sdk.service.script import Item, Script, with_urls
+
+if TYPE_CHECKING:
+    from requestor_sdk.engine.core import Core
+    from requestor_sdk.model.market import ActivityState
+    from requestor_sdk.ports.network import Incoming
+    from requestor_sdk.service._handles import CommandHandle
+
+T = TypeVar("T")
+
+
+class BatchQueue:
+    """The batches of one activity; the backend of its work context.
+
+    Args:
+        core: What the engine shares.
+        instance_id: For events.
+        activity_id: Where the batches go.
+        check: Raises where the instance takes no direct commands now.
+        on_deployed: Called once the runtime was started.
+        on_lost: Called where a batch shows that the activity is dead.
+    """
+
+    def __init__(
+        self,
+        core: Core,
+        *,
+        instance_id: str,
+        activity_id: str,
+        check: Callable[[], None],
+        on_deployed: Callable[[], None],
+        on_lost: Callable[[ProviderLost], None],
+    ) -> None:
+        self._core = core
+        self._instance_id = instance_id
+        self._activity_id = activity_id
+        self._check = check
+        self._on_deployed = on_deployed
+        self._on_lost = on_lost
+        self._queue: deque[Script] = deque()
+        self._worker: asyncio.Task[None] | None = None
+        self._over: RequestorError | None = None
+        self._scripts = 0
+
+    # The backend of the work context -------------------------------------------------------------
+
+    def check_available(self) -> None:
+        """Raise where the instance takes no direct commands now."""
+        self._check()
+
+    def submit(self, script: Script) -> None:
+        """Queue a script."""
+        script.mark_sent()
+        if self._over is not None:
+            _fail(script, 0, self._over)
+            return
+        self._queue.append(script)
+        if self._worker is None:
+            self._worker = self._core.spawn(self._work(), f"{self._instance_id} batches")
+
+    def when_done(self, handle: CommandHandle[T], callback: Callable[[T], Awaitable[None]]) -> None:
+        """Have a callback awaited with a command's value; its failure is told and logged."""
+
+        async def call() -> None:
+            await handle.wait()
+            if handle.error() is None:
+                await self._core.call_user(callback(await handle), f"{self._instance_id} callback")
+
+        handle.on_done(lambda: self._core.try_spawn(call(), f"{self._instance_id} callback"))
+
+    async def raw_state(self) -> ActivityState:
+        """Ask the network for the activity's state."""
+        return await self._core.network.activities.state(self._activity_id)
+
+    async def close(self, error: RequestorError) -> None:
+        """The activity is over: fail what waits, and end the batch in flight."""
+        self._over = error
+        worker, self._worker = self._worker, None
+        if worker is not None:
+            worker.cancel()
+            await asyncio.wait({worker})
+        while self._queue:
+            _fail(self._queue.popleft(), 0, error)
+
+    # Running -------------------------------------------------------------------------------------
+
+    async def _work(self) -> None:
+        # Lives only while there is work: an idle instance has no task here.
+        try:
+            while self._queue:
+                await self._run(self._queue.popleft())
+        finally:
+            if self._over is None:
+                self._worker = None
+
+    async def _run(self, script: Script) -> None:
+        self._scripts += 1
+        run = _BatchRun(self._core, script, f"{self._activity_id}/{self._scripts}")
+        ids = {"instance_id": self._instance_id, "activity_id": self._activity_id}
+        self._core.emit(
+            events.ScriptSent,
+            **ids,
+            script_id=run.id,
+            commands=tuple(describe(item.command) for item in script.items),
+        )
+        try:
+            await run.run(self._activity_id, ids, self._on_deployed)
+        except asyncio.CancelledError:
+            run.fail(self._over or NotAvailable("the engine was stopped"))
+            raise
+        finally:
+            error = script.results.error()
+            told = None if error is None else _first_line(error)
+            self._core.emit(events.ScriptFinished, **ids, script_id=run.id, error=told)
+        if isinstance(error, ProviderLost):
+            self._on_lost(error)
+
+
+class _BatchRun:
+    """One batch on its way."""
+
+    def __init__(self, core: Core, script: Script, script_id: str) -> None:
+        self._core = core
+        self._script = script
+        self.id = script_id
+        self._results: list[CommandResult] = []
+        self._incoming: dict[int, Incoming] = {}
+
+    async def run(
+        self, activity_id: str, ids: dict[str, str], on_deployed: Callable[[], None]
+    ) -> None:
+        script = self._script
+        self._ids = ids
+        self._on_deployed = on_deployed
+        try:
+            async with asyncio.timeout(script.timeout), AsyncExitStack() as stack:
+                commands = [await self._prepared(i, stack) for i in range(len(script.items))]
+                await self._core.network.activities.execute(activity_id, commands, self._take)
+        except TimeoutError:
+            self.fail(
+                BatchTimeout(
+                    f"the script's time-out of {script.timeout:g} s passed", ids=_named(ids)
+                )
+            )
+        except RequestorError as error:
+            self.fail(error)
+        except OSError as error:
+            self.fail(ActivityError(f"a transfer failed on this side: {error}", ids=_named(ids)))
+        else:
+            self._finish()
+
+    async def _prepared(self, index: int, stack: AsyncExitStack) -> Command:
+        item = self._script.items[index]
+        if not isinstance(item.command, Transfer):
+            return item.command
+        transfers = self._core.network.transfers
+        if item.upload is not None:
+            return with_urls(
+                item, source=await stack.enter_async_context(transfers.publish(item.upload))
+            )
+        if item.downloads:
+            incoming = await stack.enter_async_context(transfers.receive(item.download))
+            self._incoming[index] = incoming
+            return with_urls(item, target=incoming.url)
+        return item.command
+
+    async def _take(self, event: BatchEvent) -> None:
+        if not 0 <= event.index < len(self._script.items):
+            return
+        item = self._script.items[event.index]
+        match event:
+            case CommandResult():
+                await self._result(event, item)
+            case CommandOutput() if item.on_output is not None:
+                await item.on_output(event.stream, event.data)
+            case CommandProgress():
+                self._core.emit(
+                    events.TransferProgress,
+                    instance_id=self._ids["instance_id"],
+                    script_id=self.id,
+                    index=event.index,
+                    done=event.done,
+                    total=event.total,
+                    unit=event.unit,
+                )
+            case _:
+                return
+
+    async def _result(self, result: CommandResult, item: Item[Any]) -> None:
+        if len(self._results) != result.index:
+            return  # answered twice, or out of order: the first word counts
+        self._results.append(result)
+        text = describe(item.command)
+        self._core.emit(
+            events.CommandExecuted,
+            **self._ids,
+            script_id=self.id,
+            index=result.index,
+            command=text,
+            success=result.success,
+            message=result.message,
+        )
+        if not result.success:
+            self.fail(_failed(result, text, self._ids))
+            return
+        if isinstance(item.command, Start):
+            self._on_deployed()
+        try:
+            item.handle.succeed(item.finish(result, await self._content(item, result.index)))
+        except RequestorError as error:
+            item.handle.fail(error)
+
+    async def _content(self, item: Item[Any], index: int) -> bytes:
+        incoming = self._incoming.get(index)
+        if incoming is None or item.download is not None:
+            return b""
+        content = await incoming.content()
+        if len(content) > item.limit:
+            raise CommandFailed(
+                f"{len(content)} bytes came, above the limit of {item.limit}",
+                command=describe(item.command),
+                hint="raise limit=, or download_file() to a file",
+            )
+        return content
+
+    def fail(self, error: RequestorError) -> None:
+        """Tell the first command without an outcome of the error, and the rest that they fell."""
+        _fail(self._script, len(self._results) - isinstance(error, CommandFailed), error)
+
+    def _finish(self) -> None:
+        script = self._script
+        if len(self._results) < len(script.items) and script.results.error() is None:
+            lost = ProviderLost(
+                f"the provider ended the batch after {len(self._results)} of "
+                f"{len(script.items)} commands",
+                ids=_named(self._ids),
+            )
+            self.fail(lost)
+        script.results.succeed(tuple(self._results))
+
+
+def _fail(script: Script, index: int, error: RequestorError) -> None:
+    script.results.fail(error)
+    skips = isinstance(error, CommandFailed)
+    for place, item in enumerate(script.items):
+        if place < index:
+            continue
+        if place == index or not skips:
+            item.handle.fail(error)
+        else:
+            item.handle.fail(
+                CommandSkipped(
+                    f"{describe(item.command)!r} never ran: an earlier command of its batch failed",
+                    ids=error.ids,
+                )
+            )
+
+
+def _failed(result: CommandResult, text: str, ids: dict[str, str]) -> CommandFailed:
+    return CommandFailed(
+        f"{text!r} failed: {result.message or 'no reason was given'}",
+        command=text,
+        stdout=result.stdout,
+        stderr=result.stderr,
+        return_code=result.return_code,
+        ids=_named(ids),
+    )
+
+
+def _named(ids: dict[str, str]) -> dict[str, str]:
+    return {name.removesuffix("_id"): value for name, value in ids.items()}
+
+
+def _first_line(error: BaseException) -> str:
+    message = error.message if isinstance(error, RequestorError) else str(error)
+    return f"{type(error).__name__}: {message}".splitlines()[0]

@@ -1,0 +1,175 @@
+"""What the parts of an engine share: ports, settings, the ledger, events and owned tasks."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from requestor_sdk.model.errors import EngineFailed, NotAvailable, RequestorError
+from requestor_sdk.model.events import Event, LoopRetried
+
+if TYPE_CHECKING:
+    from requestor_sdk.engine.billing import Billing
+    from requestor_sdk.engine.health import Health
+    from requestor_sdk.model.money import Ledger
+    from requestor_sdk.ports.basics import Clock, Journal, Sink
+    from requestor_sdk.ports.network import Network
+    from requestor_sdk.settings import Settings
+
+logger = logging.getLogger("requestor_sdk.engine")
+
+T = TypeVar("T")
+
+
+class Core:
+    """What the parts of an engine share.
+
+    Args:
+        network: The market that it runs on, open.
+        settings: Delays and limits.
+        clock: Time.
+        journal: Where events are written before anything else sees them.
+        ledger: The budget's book.
+        run_id: Of this run.
+    """
+
+    def __init__(
+        self,
+        *,
+        network: Network,
+        settings: Settings,
+        clock: Clock,
+        journal: Journal,
+        ledger: Ledger,
+        run_id: str,
+    ) -> None:
+        self.network = network
+        self.settings = settings
+        self.clock = clock
+        self.journal = journal
+        self.ledger = ledger
+        self.run_id = run_id
+        self.sinks: list[Sink] = []
+        self.allocation_id = ""
+        self.billing: Billing
+        self.health: Health
+        self.leaving = False
+        self.fatal: EngineFailed | None = None
+        self.abandoned: list[asyncio.Task[None]] = []
+        self._group: asyncio.TaskGroup | None = None
+        self._recent: deque[Event] = deque(maxlen=1000)
+        self._room: list[asyncio.Future[None]] = []
+        self._counters: dict[str, int] = {}
+        self.on_fatal: Callable[[], None] = lambda: None
+
+    # Events --------------------------------------------------------------------------------------
+
+    def emit(self, kind: type[Event], **fields: Any) -> None:
+        """Write an event to the journal, then show it to the sinks."""
+        event = kind(at=self.clock.now(), **fields)
+        self.journal.append(event)
+        self._recent.append(event)
+        for sink in self.sinks:
+            try:
+                sink(event)
+            except Exception:
+                logger.exception("an event consumer failed on %s", event.kind)
+
+    def story(self, most: int = 5, **ids: str) -> list[str]:
+        """Return the last events that concern these ids, as lines."""
+        found = [event.line() for event in self._recent if event.concerns(ids)]
+        return found[-most:]
+
+    def retried(self, loop: str) -> Callable[[RequestorError, float], None]:
+        """Return the function that tells of an error that a loop waits out."""
+
+        def tell(error: RequestorError, pause: float) -> None:
+            logger.warning("%s: %s; again in %.1f s", loop, error.message, pause)
+            self.emit(LoopRetried, loop=loop, error=error.message, after_sec=pause)
+
+        return tell
+
+    def next_id(self, kind: str) -> str:
+        """Return ids that count up within the run: ``i-1``, ``i-2``."""
+        self._counters[kind] = self._counters.get(kind, 0) + 1
+        return f"{kind}-{self._counters[kind]}"
+
+    # Tasks ---------------------------------------------------------------------------------------
+
+    def adopt(self, group: asyncio.TaskGroup | None) -> None:
+        """Set the task group that owns what is spawned; ``None`` at the end."""
+        self._group = group
+
+    def spawn(self, work: Coroutine[Any, Any, T], name: str) -> asyncio.Task[T]:
+        """Run a coroutine as a task that the engine's root awaits.
+
+        Its failure is fatal to the engine: what a user's code can raise is caught before.
+
+        Raises:
+            NotAvailable: The engine is not running.
+        """
+        if self._group is None:
+            work.close()
+            raise NotAvailable(
+                "the engine is not running",
+                hint="use it inside `async with Compute(...)`, or after `await compute.start()`",
+            )
+        return self._group.create_task(work, name=name)
+
+    def try_spawn(self, work: Coroutine[Any, Any, Any], name: str) -> None:
+        """Like ``spawn``; does nothing where the engine is over."""
+        if self._group is None:
+            work.close()
+        else:
+            self._group.create_task(work, name=name)
+
+    async def call_user(self, work: Awaitable[Any], what: str) -> None:
+        """Await a user's callback; what it raises is logged and ends nothing else."""
+        try:
+            await work
+        except Exception:
+            logger.exception("%s failed", what)
+
+    def fail(self, error: BaseException, what: str) -> None:
+        """The engine itself failed: everything is ended and the error raised at exit."""
+        if self.fatal is None:
+            self.fatal = EngineFailed(
+                f"{what}: {type(error).__name__}: {error}",
+                ids={"run": self.run_id},
+                hint="this is a defect of requestor_sdk; the chained error shows where",
+            )
+            self.fatal.__cause__ = error
+            logger.error("engine failed: %s", what, exc_info=error)
+            self.on_fatal()
+
+    def check_running(self) -> None:
+        """Raise what ended the engine, if something did."""
+        if self.fatal is not None:
+            raise self.fatal
+        if self._group is None or self.leaving:
+            raise NotAvailable(
+                "the engine is not running" if self._group is None else "the engine is leaving",
+                hint="do this inside `async with Compute(...)`",
+            )
+
+    # Money ---------------------------------------------------------------------------------------
+
+    def room_made(self) -> None:
+        """The ledger has more room, or entries were settled: wake those who wait for it."""
+        waiting, self._room = self._room, []
+        for future in waiting:
+            if not future.done():
+                future.set_result(None)
+
+    async def wait_for_room(self) -> None:
+        """Wait for the next change of the ledger that makes room."""
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._room.append(future)
+        await future
+
+    def ids(self, **ids: str) -> Mapping[str, str]:
+        """Return ids with the run's own."""
+        return {"run": self.run_id, **ids}

@@ -1,0 +1,144 @@
+"""From a user's call to a demand: what cannot work is refused here, before anything is signed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+
+from requestor_sdk.engine.contracts import terms_of
+from requestor_sdk.model.errors import (
+    BudgetTooSmall,
+    DeadlineError,
+    NoMatchingOffer,
+    PayloadError,
+)
+from requestor_sdk.model.market import Demand, MatchReport, Properties, Proposal
+from requestor_sdk.model.props import EXPIRATION, SUBNET, Payload, make_demand
+from requestor_sdk.model.restart import RestartPolicy
+from requestor_sdk.settings import Settings
+
+DEFAULT_EXPIRATION = timedelta(minutes=180)
+"""How long a cluster lives where the user names no end."""
+
+
+def deadline_of(
+    expiration: datetime | timedelta | None, now: datetime, settings: Settings
+) -> datetime:
+    """Return the aware moment at which a cluster expires.
+
+    Raises:
+        DeadlineError: It is naive, past, or leaves no time before the shutdown must begin.
+    """
+    match expiration:
+        case None:
+            end = now + DEFAULT_EXPIRATION
+        case timedelta():
+            end = now + expiration
+        case datetime() if expiration.tzinfo is None:
+            raise DeadlineError(
+                f"expiration {expiration} has no time zone",
+                hint="datetime.now(timezone.utc) + timedelta(minutes=15), or just the timedelta",
+            )
+        case datetime():
+            end = expiration
+        case _:
+            raise DeadlineError(
+                f"expiration must be a timedelta or an aware datetime, not {expiration!r}"
+            )
+    if end <= now:
+        raise DeadlineError(f"expiration {end.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC has passed")
+    margin = timedelta(seconds=settings.shutdown_timeout + settings.stop_grace)
+    if end - margin <= now:
+        raise DeadlineError(
+            f"expiration leaves {(end - now).total_seconds():.0f} s, and the shutdown begins "
+            f"{margin.total_seconds():.0f} s before it",
+            hint="a later expiration, or Settings(shutdown_timeout=..., stop_grace=...)",
+        )
+    return end
+
+
+def policy_of(restart: RestartPolicy | None, respawn_unstarted: bool | None) -> RestartPolicy:
+    """Return the restart policy of the two arguments that can name one.
+
+    Raises:
+        TypeError: Both are given.
+    """
+    if restart is not None and respawn_unstarted is not None:
+        message = (
+            "restart= and respawn_unstarted_instances= both say when to try again; give one. "
+            "respawn_unstarted_instances=True is RestartPolicy(when='unstarted')"
+        )
+        raise TypeError(message)
+    if restart is not None:
+        return restart
+    return RestartPolicy(when="never" if respawn_unstarted is False else "unstarted")
+
+
+def demand_of(payload: object, *, expiration: datetime, subnet: str | None) -> Demand:
+    """Return the demand of a payload.
+
+    Raises:
+        PayloadError: It is no payload.
+    """
+    if not isinstance(payload, Payload):
+        raise PayloadError(
+            f"{payload!r} is no payload",
+            hint="return `await vm.repo(...)` from get_payload(), or give payload=",
+        )
+    extra: dict[str, object] = {EXPIRATION: int(expiration.timestamp() * 1000)}
+    filters: Sequence[str] = ()
+    if subnet is not None:
+        extra[SUBNET] = subnet
+        filters = (f"({SUBNET}={subnet})",)
+    return make_demand(payload, extra, *filters)
+
+
+def check_report(
+    report: MatchReport | None, *, seconds: float, budget: Decimal, ids: dict[str, str]
+) -> None:
+    """Refuse what the market cannot meet, where it knows that waiting would not help.
+
+    Raises:
+        NoMatchingOffer: No offer meets the demand; the message says what rules out how many.
+        BudgetTooSmall: The cheapest offer's worst case until expiry is above the budget.
+    """
+    if report is None or not report.complete:
+        return
+    if report.matching == 0:
+        rows = "; ".join(f"{text} rules out {count}" for text, count in report.ruled_out)
+        raise NoMatchingOffer(
+            f"none of {report.offers} offers meets the payload: {rows or 'there is no offer'}",
+            ids=ids,
+            hint="ask for less in get_payload(), or give Compute(providers=...) that have it",
+        )
+    costs = [cost for p in report.matching_offers if (cost := _worst(p, seconds)) is not None]
+    if costs and min(costs) > budget:
+        raise BudgetTooSmall(
+            f"the budget of {budget.normalize():f} does not carry one instance: until its expiry "
+            f"in {seconds:.0f} s it can cost {min(costs).normalize():f} on the cheapest offer",
+            ids=ids,
+            hint="a higher budget=, or an earlier expiration=",
+        )
+
+
+def _worst(offer: Properties, seconds: float) -> Decimal | None:
+    terms = terms_of(offer)
+    return None if terms is None else terms.most(seconds)
+
+
+def judge_for(
+    budget: Callable[[], Decimal], seconds: Callable[[], float]
+) -> Callable[[Proposal], str | None]:
+    """Return what rules out proposals whose cost cannot be bounded, or is above the budget."""
+
+    def judge(proposal: Proposal) -> str | None:
+        terms = terms_of(proposal.properties)
+        if terms is None:
+            return "its price model is not linear, or charges for what time does not bound"
+        worst = terms.most(seconds())
+        if worst > budget():
+            return f"its worst case of {worst.normalize():f} is above the whole budget"
+        return None
+
+    return judge

@@ -1,0 +1,3 @@
+"""The events that consumers and journals get; told one by one in ``model.events``."""
+
+from requestor_sdk.model.events import *  # noqa: F403

@@ -1,0 +1,7 @@
+"""Names of properties, and the declaration of payloads by ``prop()`` and ``constraint()``."""
+
+from requestor_sdk.model import props as base
+from requestor_sdk.model import props as inf
+from requestor_sdk.model.props import Payload, constraint, prop
+
+__all__ = ["Payload", "base", "constraint", "inf", "prop"]
