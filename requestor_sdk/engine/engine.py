@@ -15,7 +15,6 @@ from requestor_sdk.engine.billing import Billing
 from requestor_sdk.engine.cluster import Cluster, chosen_params
 from requestor_sdk.engine.core import Core
 from requestor_sdk.engine.health import Health
-from requestor_sdk.engine.pump import begin_tracking, end_tracking
 from requestor_sdk.model import events
 from requestor_sdk.model.errors import LeaveTimeout, ProviderLost, RequestorError
 from requestor_sdk.model.lifecycle import ServiceState, Stimulus
@@ -167,11 +166,9 @@ class Engine:
             allocation_id=core.allocation_id,
             amount=core.ledger.budget,
         )
-        begin_tracking()
         try:
             await self._run()
         finally:
-            end_tracking()
             await self._close()
 
     async def _run(self) -> None:

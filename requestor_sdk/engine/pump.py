@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
-import threading
 from collections.abc import AsyncGenerator, Callable
 from typing import Any
 
@@ -81,6 +80,7 @@ class Pump:
         value: Any = None
         error: BaseException | None = None
         while True:
+            _look_after_hook()
             try:
                 if error is None:
                     script = await self._generator.asend(value)
@@ -131,6 +131,7 @@ class Pump:
                 self.close_error = HandlerError(
                     f"{self.name} yielded a script while it was being closed ({error})"
                 )
+                await _finish(generator)
             except asyncio.CancelledError:
                 continue
             except Exception as error:  # noqa: BLE001 - the user's `finally` failed: kept and told
@@ -139,6 +140,8 @@ class Pump:
 
     def track(self, generator: AsyncGenerator[Any, Any]) -> None:
         """Remember a generator that the handler began to iterate."""
+        if generator is self._generator:
+            return
         if len(self._generators) >= 8:
             self._generators = [g for g in self._generators if getattr(g, "ag_frame", None)]
         self._generators.append(generator)
@@ -199,6 +202,14 @@ class Pump:
         await asyncio.wait({over}, timeout=seconds)
 
 
+async def _finish(generator: AsyncGenerator[Any, Any]) -> None:
+    """Close a generator that yielded in its first closing, so that none is left to the collector."""
+    try:
+        await generator.aclose()
+    except (RuntimeError, StopAsyncIteration):
+        pass
+
+
 def _real(error: BaseException | None) -> BaseException | None:
     return None if isinstance(error, asyncio.CancelledError | GeneratorExit) else error
 
@@ -212,39 +223,27 @@ def _consume(task: asyncio.Task[None]) -> None:
 _PUMPS: dict[asyncio.Task[None], Pump] = {}
 
 
-class _Hooks(threading.local):
-    users = 0
-    before: Any = None
+class _Hook:
+    """Tells pumps of the generators that their handlers begin to iterate.
 
-
-_HOOKS = _Hooks()
-
-
-def begin_tracking() -> None:
-    """Have generators that a handler begins to iterate told to its pump; may be nested.
-
-    Python calls one hook a thread at the first iteration of an async generator; asyncio has set its
-    own there, which is called on.
+    Python calls one hook a thread at the first iteration of an async generator. asyncio sets its
+    own there whenever the loop begins to run, which is why ours is looked after at each step; what
+    was there is called on.
     """
-    _HOOKS.users += 1
-    if _HOOKS.users == 1:
-        _HOOKS.before = sys.get_asyncgen_hooks()
-        sys.set_asyncgen_hooks(firstiter=_first_iteration)
+
+    def __init__(self, before: Callable[[AsyncGenerator[Any, Any]], None] | None) -> None:
+        self._before = before
+
+    def __call__(self, generator: AsyncGenerator[Any, Any]) -> None:
+        if self._before is not None:
+            self._before(generator)
+        task = asyncio.current_task()
+        pump = _PUMPS.get(task) if task is not None else None
+        if pump is not None:
+            pump.track(generator)
 
 
-def end_tracking() -> None:
-    """End what ``begin_tracking`` began."""
-    _HOOKS.users -= 1
-    if _HOOKS.users == 0:
-        sys.set_asyncgen_hooks(*_HOOKS.before)
-        _HOOKS.before = None
-
-
-def _first_iteration(generator: AsyncGenerator[Any, Any]) -> None:
-    before = _HOOKS.before
-    if before is not None and before.firstiter is not None:
-        before.firstiter(generator)
-    task = asyncio.current_task()
-    pump = _PUMPS.get(task) if task is not None else None
-    if pump is not None:
-        pump.track(generator)
+def _look_after_hook() -> None:
+    found = sys.get_asyncgen_hooks().firstiter
+    if not isinstance(found, _Hook):
+        sys.set_asyncgen_hooks(firstiter=_Hook(found))

@@ -1,0 +1,54 @@
+"""An event loop whose time jumps to the next deadline as soon as nothing else can happen."""
+
+from __future__ import annotations
+
+import asyncio
+import selectors
+
+
+class _JumpingSelector(selectors.DefaultSelector):
+    """Waits for real only while worker threads run, or while no timer is set."""
+
+    loop: VirtualTimeLoop | None = None
+
+    def select(self, timeout=None):
+        loop = self.loop
+        found = super().select(0)
+        if found or loop is None or timeout == 0:
+            return found
+        if loop.busy_threads or timeout is None:
+            found = super().select(10.0 if timeout is None else 0.01)
+            if not found and timeout is None:
+                raise RuntimeError("the test waits for something that nothing will bring")
+            return found
+        loop.jump(timeout or 0.0)
+        return found
+
+
+class VirtualTimeLoop(asyncio.SelectorEventLoop):
+    """Counts its own seconds, from 1000.
+
+    A thread's work is waited for in real time, and time does not jump meanwhile.
+    """
+
+    def __init__(self) -> None:
+        self._virtual = 1000.0
+        self.busy_threads = 0
+        selector = _JumpingSelector()
+        super().__init__(selector)
+        selector.loop = self
+
+    def time(self) -> float:
+        return self._virtual
+
+    def jump(self, seconds: float) -> None:
+        self._virtual += seconds
+
+    def run_in_executor(self, executor, func, *args):
+        self.busy_threads += 1
+        future = super().run_in_executor(executor, func, *args)
+        future.add_done_callback(self._thread_done)
+        return future
+
+    def _thread_done(self, _future: object) -> None:
+        self.busy_threads -= 1
