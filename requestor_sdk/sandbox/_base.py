@@ -184,10 +184,10 @@ def loader(base: Base, usr: str, python: str) -> list[str]:
     """
     machine = platform.machine()
     name = {"x86_64": "ld-linux-x86-64.so.2", "aarch64": "ld-linux-aarch64.so.1"}.get(machine, "")
-    for folder in ("lib64", "lib", f"lib/{machine}-linux-gnu"):
-        if Path("/usr", folder, name).exists() and name:
-            break
-    else:
+    # Resolved here: an absolute link would be looked up in the foreign root.
+    places = [Path("/usr", folder, name) for folder in ("lib64", "lib", f"lib/{machine}-linux-gnu")]
+    real = next((path.resolve() for path in places if name and path.exists()), None)
+    if real is None or not _below_usr(real):
         return []
     found = [f"{usr}/lib/{machine}-linux-gnu", f"{usr}/lib64", f"{usr}/lib"]
     program = base.interpreter
@@ -196,4 +196,4 @@ def loader(base: Base, usr: str, python: str) -> list[str]:
         inside = f"{python}/{program.relative_to(base.python)}"
     else:
         inside = f"{usr}/{program.relative_to('/usr')}"
-    return [f"{usr}/{folder}/{name}", "--library-path", ":".join(found), inside]
+    return [f"{usr}/{real.relative_to('/usr')}", "--library-path", ":".join(found), inside]

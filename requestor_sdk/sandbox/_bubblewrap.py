@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from requestor_sdk.model.errors import SandboxUnavailable
 from requestor_sdk.sandbox._channel import Channel
-from requestor_sdk.sandbox._home import data_home, make_scratch, record_groups, start_time
+from requestor_sdk.sandbox._home import clear, data_home, make_scratch, record_groups, start_time
 from requestor_sdk.sandbox._meter import Meter
 from requestor_sdk.sandbox._sandbox import BubblewrapSandbox
 
@@ -237,6 +237,8 @@ class BubblewrapRuntime:
             for sandbox in list(self._boxes):
                 sandbox.end("closed")
             await zygote.close()
+            if self._means is not None and self._means.scratch.exists():
+                clear(self._means.scratch)  # the launcher was killed
 
 
 def find_bwrap() -> Path:

@@ -56,25 +56,26 @@ def record_groups(scratch: Path, folders: list[str], stem: str) -> None:
 
 
 def clear_stale(runs: Path) -> None:
-    """Remove scratch folders and control groups whose process is gone."""
+    """Remove scratch folders and control groups that nobody will ever clear up."""
     for folder in runs.glob(f"{_PREFIX}*"):
         parts = folder.name.removeprefix(_PREFIX).split("-")
-        if len(parts) < 3 or not parts[0].isdigit():
-            continue
-        if start_time(int(parts[0])) == parts[1] and parts[1]:
-            continue
-        if not _launcher_alive(folder):
-            _remove_groups(folder)
-            shutil.rmtree(folder, ignore_errors=True)
+        if len(parts) >= 3 and parts[0].isdigit() and not _cared_for(folder, parts[0], parts[1]):
+            clear(folder)
 
 
-def _launcher_alive(folder: Path) -> bool:
-    """Whether the run's launcher is still about its own clearing up."""
+def clear(folder: Path) -> None:
+    """Remove a run's scratch folder, and what is left of its control groups."""
+    _remove_groups(folder)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _cared_for(folder: Path, pid: str, started: str) -> bool:
+    """Whether the run's launcher lives, or its host where it has no launcher."""
     try:
         pid, started = (folder / "launcher").read_text().split()
     except (OSError, ValueError):
-        return False
-    return start_time(int(pid)) == started
+        pass
+    return bool(started) and start_time(int(pid)) == started
 
 
 def _remove_groups(folder: Path) -> None:

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from requestor_sdk.ports.runtime import SandboxLimits
     from requestor_sdk.sandbox._cgroups import Counts, Group
 
-_NEARLY_FULL = 128 * 1024
+# Large writes are refused as a whole, so this much may be left when a disk is full.
+_NEARLY_FULL = 2 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

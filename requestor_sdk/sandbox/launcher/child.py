@@ -4,7 +4,8 @@ It carries out the steps of a plan that the host made. It decides nothing, and i
 return: it ends by exec or by telling why not on the sandbox's own socket.
 """
 
-# ruff: noqa: PTH, S606 - pathlib would cost more than all else that a forked child does
+# pathlib would cost more than all else that a forked child does.
+# ruff: noqa: PTH101, PTH103, PTH112, S606
 
 from __future__ import annotations
 
@@ -56,6 +57,8 @@ def _exec(plan: dict[str, Any], comm: int, status: int, launcher: int) -> None:
     sys_.die_with_parent()
     if os.getppid() != launcher:
         os._exit(71)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE, signal.SIGXFSZ):
+        signal.signal(number, signal.SIG_DFL)  # what is ignored stays ignored across exec
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
     os.umask(0o022)
     os.execve(plan["argv"][0], plan["argv"], {})

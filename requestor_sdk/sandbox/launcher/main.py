@@ -4,7 +4,8 @@ Single-threaded on purpose: bubblewrap's die-with-parent holds for the thread th
 ends when the host's socket closes or the host's process is gone, and takes everything with it.
 """
 
-# ruff: noqa: PTH, S606 - pathlib would cost more than all else that a forked child does
+# pathlib would cost more than all else that a forked child does.
+# ruff: noqa: PTH101, PTH103, PTH104, PTH106, PTH108, PTH110, PTH120, PTH123
 
 from __future__ import annotations
 

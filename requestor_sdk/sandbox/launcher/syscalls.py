@@ -1,6 +1,7 @@
 """The few Linux calls that the standard library lacks. Must not know what a sandbox is."""
 
-# ruff: noqa: PTH, S606 - pathlib would cost more than all else that a forked child does
+# pathlib would cost more than all else that a forked child does.
+# ruff: noqa: PTH119
 
 from __future__ import annotations
 

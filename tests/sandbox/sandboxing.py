@@ -1,0 +1,68 @@
+"""What the tests of sandboxes share: running things inside, and looking for what is left."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from requestor_sdk.ports.runtime import ProcessExit, ProcessSpec, Sandbox
+
+MIB = 1 << 20
+
+
+@dataclass
+class Output:
+    stdout: bytes = b""
+    stderr: bytes = b""
+    chunks: list[bytes] = field(default_factory=list)
+
+    async def __call__(self, stream: str, data: bytes) -> None:
+        self.chunks.append(data)
+        if stream == "stdout":
+            self.stdout += data
+        else:
+            self.stderr += data
+
+
+@dataclass
+class Ran:
+    exit: ProcessExit
+    stdout: str
+    stderr: str
+
+
+async def run(box: Sandbox, *argv: str, **spec: object) -> Ran:
+    output = Output()
+    ended = await box.run(ProcessSpec(argv=argv, **spec), output)  # type: ignore[arg-type]
+    return Ran(ended, output.stdout.decode(), output.stderr.decode())
+
+
+async def shell(box: Sandbox, line: str) -> Ran:
+    return await run(box, "/bin/sh", "-c", line)
+
+
+async def python(box: Sandbox, code: str) -> Ran:
+    return await run(
+        box, str(Path(sys.base_prefix, "bin", f"python3.{sys.version_info[1]}")), "-c", code
+    )
+
+
+def groups() -> set[str]:
+    found = set()
+    for root in Path("/sys/fs/cgroup").glob("*"):
+        for path, folders, _ in os.walk(root):
+            found |= {
+                f"{path}/{name}"
+                for name in folders
+                if name.startswith(f"requestor-sdk-{os.getpid()}-")
+            }
+    return found
+
+
+def loops(below: Path) -> list[str]:
+    backing = [
+        path.read_text().strip() for path in Path("/sys/block").glob("loop*/loop/backing_file")
+    ]
+    return [name for name in backing if str(below) in name]
