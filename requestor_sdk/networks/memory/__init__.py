@@ -1,1 +1,19 @@
-"""The in-process market of the embedded network."""
+"""The in-process market of the embedded network.
+
+``MemoryMarket`` is what all ends share; ``MemoryNetwork`` is the requestor's end of it and
+``MemoryTransport`` a provider's. Nothing runs here: providers are agents on their transports.
+"""
+
+from requestor_sdk.networks.memory._book import BY_OFFER
+from requestor_sdk.networks.memory._market import LoopClock, MemoryMarket, random_id
+from requestor_sdk.networks.memory._network import MemoryNetwork
+from requestor_sdk.networks.memory._transport import MemoryTransport
+
+__all__ = [
+    "BY_OFFER",
+    "LoopClock",
+    "MemoryMarket",
+    "MemoryNetwork",
+    "MemoryTransport",
+    "random_id",
+]

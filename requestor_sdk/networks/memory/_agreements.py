@@ -1,0 +1,173 @@
+"""Agreements and the activities under them: what state they are in, and what may follow.
+
+No transport here: methods act at once on values, and refuse what the state does not allow.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from requestor_sdk.model.errors import AgreementRefused, NotAvailable, ProviderLost
+from requestor_sdk.model.market import ActivityState, AgreementBody
+from requestor_sdk.networks.memory._channels import Channel
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from requestor_sdk.model.script import BatchEvent
+
+BATCH_EVENTS = 64
+"""Events of a batch that wait for a slow reader before they slow the provider."""
+
+
+class AgreementState(StrEnum):
+    """How far an agreement is."""
+
+    proposed = "Proposed"
+    pending = "Pending"
+    approved = "Approved"
+    rejected = "Rejected"
+    cancelled = "Cancelled"
+    expired = "Expired"
+    terminated = "Terminated"
+
+
+@dataclass(slots=True, kw_only=True)
+class Agreement:
+    """One agreement; ``decided`` is set once it is no longer proposed or pending."""
+
+    body: AgreementBody
+    offer_id: str
+    state: AgreementState = AgreementState.proposed
+    requestor_signature: bytes = b""
+    provider_signature: bytes = b""
+    reason: str | None = None
+    decided: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def id(self) -> str:
+        """The id of the agreement."""
+        return self.body.id
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing can follow any more."""
+        return self.state not in (
+            AgreementState.proposed,
+            AgreementState.pending,
+            AgreementState.approved,
+        )
+
+    def confirm(self, signature: bytes, now: datetime) -> None:
+        """Take the requestor's signature; the provider is to answer."""
+        self.expire(now)
+        if self.state is not AgreementState.proposed:
+            raise self._refusal("confirmed")
+        self.requestor_signature = signature
+        self.state = AgreementState.pending
+
+    def approve(self, signature: bytes, now: datetime) -> None:
+        """Take the provider's signature."""
+        self.expire(now)
+        if self.state is not AgreementState.pending:
+            raise self._refusal("approved")
+        self.provider_signature = signature
+        self._decide(AgreementState.approved, None)
+
+    def reject(self, reason: str) -> bool:
+        """Let the provider say no; ``False`` where it was not asked."""
+        if self.state is not AgreementState.pending:
+            return False
+        self._decide(AgreementState.rejected, reason)
+        return True
+
+    def end(self, reason: str) -> AgreementState:
+        """Let either side end it; returns the state that it was in."""
+        before = self.state
+        if before is AgreementState.approved:
+            self._decide(AgreementState.terminated, reason)
+        elif not self.over:
+            self._decide(AgreementState.cancelled, reason)
+        return before
+
+    def expire(self, now: datetime) -> None:
+        """Let it expire where it was not approved in time."""
+        if self.state in (AgreementState.proposed, AgreementState.pending) and (
+            now >= self.body.valid_to
+        ):
+            self._decide(AgreementState.expired, "the agreement was not approved in time")
+
+    def _decide(self, state: AgreementState, reason: str | None) -> None:
+        self.state = state
+        self.reason = reason
+        self.decided.set()
+
+    def _refusal(self, verb: str) -> AgreementRefused:
+        return AgreementRefused(
+            f"an agreement that is {self.state.lower()} cannot be {verb}"
+            + (f": {self.reason}" if self.reason else ""),
+            ids={"agreement": self.id, "provider": self.body.provider_id},
+        )
+
+
+@dataclass(slots=True, kw_only=True)
+class Activity:
+    """One activity; ``answered`` is set once the provider has it or refuses it."""
+
+    id: str
+    agreement: Agreement
+    state: ActivityState = ActivityState.new
+    reason: str | None = None
+    refused: str | None = None
+    end_asked: bool = False
+    answered: asyncio.Event = field(default_factory=asyncio.Event)
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
+    batches: dict[str, Channel[BatchEvent]] = field(default_factory=dict)
+
+    def move(self, state: ActivityState, reason: str | None) -> bool:
+        """Take the state that the provider reports; ``False`` where it changes nothing."""
+        if self.ended.is_set() or state is self.state:
+            return False
+        self.state = state
+        self.reason = reason
+        self.answered.set()
+        if state is ActivityState.terminated:
+            self.ended.set()
+            for batch in self.batches.values():
+                batch.close(reason or "the activity has ended")
+        return True
+
+    def refuse(self, reason: str) -> None:
+        """Take the provider's no to the wish for this activity."""
+        self.refused = reason
+        self.move(ActivityState.terminated, reason)
+
+    def add_batch(self, batch_id: str) -> Channel[BatchEvent]:
+        """Begin a batch.
+
+        Raises:
+            ProviderLost: The activity is dead.
+        """
+        if self.ended.is_set():
+            raise self.lost(self.reason)
+        if not self.answered.is_set():
+            raise NotAvailable("the provider does not have this activity yet", ids=self.ids)
+        channel: Channel[BatchEvent] = Channel(BATCH_EVENTS)
+        self.batches[batch_id] = channel
+        return channel
+
+    def lost(self, reason: str | None) -> ProviderLost:
+        """Return the error that tells that this activity is dead."""
+        return ProviderLost(reason or "the activity has ended", ids=self.ids)
+
+    @property
+    def ids(self) -> dict[str, str]:
+        """What an error of this activity names."""
+        return {
+            "activity": self.id,
+            "agreement": self.agreement.id,
+            "provider": self.agreement.body.provider_id,
+        }

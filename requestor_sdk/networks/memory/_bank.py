@@ -1,0 +1,169 @@
+"""The bank of the in-process market: allocations, notes, invoices and the providers' balances.
+
+The requestor's funds have no end here, but an acceptance never exceeds its allocation and an amount
+is paid only once. No transport: methods act at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from decimal import Decimal
+
+from requestor_sdk.model.errors import AmountError, PaymentError
+from requestor_sdk.model.market import DebitNote, Invoice
+from requestor_sdk.model.money import ZERO, to_amount
+
+
+@dataclass(slots=True, kw_only=True)
+class _Allocation:
+    amount: Decimal
+    spent: Decimal = ZERO
+
+
+@dataclass(slots=True, kw_only=True)
+class _Account:
+    """What was accepted and paid of one agreement."""
+
+    provider_id: str
+    by_activity: dict[str, Decimal] = field(default_factory=dict)
+    invoiced: Decimal = ZERO
+    paid: Decimal = ZERO
+
+    @property
+    def due(self) -> Decimal:
+        """What is accepted and not paid yet; debit notes count towards the invoice."""
+        return max(self.invoiced, sum(self.by_activity.values(), ZERO)) - self.paid
+
+
+@dataclass(slots=True, kw_only=True)
+class Bank:
+    """Who has reserved, accepted and received how much."""
+
+    ids: Callable[[], str]
+    allocations: dict[str, _Allocation] = field(default_factory=dict)
+    accounts: dict[str, _Account] = field(default_factory=dict)
+    balances: dict[str, Decimal] = field(default_factory=dict)
+    judged: dict[str, bool] = field(default_factory=dict)
+    issued: dict[str, str] = field(default_factory=dict)
+    """Which agreement each note and invoice is about."""
+
+    def open_account(self, agreement_id: str, provider_id: str) -> None:
+        """Begin an account for an approved agreement."""
+        self.accounts[agreement_id] = _Account(provider_id=provider_id)
+
+    def issue(self, note: DebitNote | Invoice) -> None:
+        """Note that a provider asks for money."""
+        if note.agreement_id not in self.accounts:
+            raise PaymentError(
+                "there is no approved agreement to bill", ids={"agreement": note.agreement_id}
+            )
+        self.issued[note.id] = note.agreement_id
+
+    def allocate(self, amount: Decimal) -> str:
+        """Reserve an amount; returns the allocation's id."""
+        allocation_id = self.ids()
+        self.allocations[allocation_id] = _Allocation(amount=_positive(amount))
+        return allocation_id
+
+    def amend(self, allocation_id: str, amount: Decimal) -> None:
+        """Change what an allocation reserves."""
+        allocation = self._allocation(allocation_id)
+        if _positive(amount) < allocation.spent:
+            raise PaymentError(
+                f"{allocation.spent} of the allocation is spent: it cannot shrink to {amount}",
+                ids={"allocation": allocation_id},
+            )
+        allocation.amount = amount
+
+    def release(self, allocation_id: str) -> None:
+        """Free an allocation. Idempotent."""
+        self.allocations.pop(allocation_id, None)
+
+    def accept_note(self, note: DebitNote, allocation_id: str) -> bool:
+        """Pay what a debit note adds; ``False`` where it was judged before."""
+        account = self._account_of(note)
+        if note.id in self.judged:
+            return False
+        before = account.by_activity.get(note.activity_id, ZERO)
+        account.by_activity[note.activity_id] = max(before, note.total)
+        try:
+            self._pay(account, allocation_id)
+        except PaymentError:
+            account.by_activity[note.activity_id] = before
+            raise
+        self.judged[note.id] = True
+        return True
+
+    def accept_invoice(self, invoice: Invoice, allocation_id: str) -> bool:
+        """Pay what an invoice adds to its debit notes; ``False`` where it was judged before."""
+        account = self._account_of(invoice)
+        if invoice.id in self.judged:
+            return False
+        before = account.invoiced
+        account.invoiced = max(before, invoice.amount)
+        try:
+            self._pay(account, allocation_id)
+        except PaymentError:
+            account.invoiced = before
+            raise
+        self.judged[invoice.id] = True
+        return True
+
+    def reject(self, note: DebitNote | Invoice) -> bool:
+        """Note that a note or invoice is not paid; ``False`` where it was judged before."""
+        self._account_of(note)
+        if note.id in self.judged:
+            return False
+        self.judged[note.id] = False
+        return True
+
+    def provider_of(self, note: DebitNote | Invoice) -> str:
+        """Return the identity of the provider that sent it."""
+        return self._account_of(note).provider_id
+
+    def paid(self, agreement_id: str) -> Decimal:
+        """Return what was paid for an agreement."""
+        account = self.accounts.get(agreement_id)
+        return account.paid if account else ZERO
+
+    def _account_of(self, note: DebitNote | Invoice) -> _Account:
+        agreement_id = self.issued.get(note.id)
+        if agreement_id is None or agreement_id != note.agreement_id:
+            raise PaymentError(
+                "no provider sent such a note",
+                ids={"note": note.id, "agreement": note.agreement_id},
+            )
+        return self.accounts[agreement_id]
+
+    def _allocation(self, allocation_id: str) -> _Allocation:
+        allocation = self.allocations.get(allocation_id)
+        if allocation is None:
+            raise PaymentError(
+                "the allocation was released or never made", ids={"allocation": allocation_id}
+            )
+        return allocation
+
+    def _pay(self, account: _Account, allocation_id: str) -> None:
+        allocation = self._allocation(allocation_id)
+        due = account.due
+        if allocation.spent + due > allocation.amount:
+            raise PaymentError(
+                f"{due} is above what is left of the allocation, "
+                f"{allocation.amount - allocation.spent}",
+                ids={"allocation": allocation_id},
+                hint="raise the allocation, or reject the note",
+            )
+        allocation.spent += due
+        account.paid += due
+        self.balances[account.provider_id] = self.balances.get(account.provider_id, ZERO) + due
+
+
+def _positive(amount: Decimal) -> Decimal:
+    try:
+        checked = to_amount(amount, name="an allocation")
+    except AmountError as error:
+        raise PaymentError(error.message) from error
+    if checked == ZERO:
+        raise PaymentError("an allocation must be above zero")
+    return checked

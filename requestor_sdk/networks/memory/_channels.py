@@ -1,0 +1,114 @@
+"""The two ways that news waits for its reader: a bounded line, and the latest of each subject.
+
+Both lose nothing when a reader is cancelled: an item is taken out only after the last await.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable, Sequence
+
+T = TypeVar("T")
+
+
+class Closed(Exception):
+    """The other end let go; ``reason`` says why, where it said so."""
+
+    def __init__(self, reason: str = "") -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class Channel(Generic[T]):
+    """A bounded line from many writers to one reader; a slow reader slows its writers."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._items: deque[T] = deque()
+        self._readable = asyncio.Event()
+        self._writable = asyncio.Event()
+        self._closed: str | None = None
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    async def put(self, item: T) -> bool:
+        """Add an item once there is room; ``False`` where nobody will read it."""
+        while self._closed is None and len(self._items) >= self._limit:
+            self._writable.clear()
+            await self._writable.wait()
+        if self._closed is not None:
+            return False
+        self._items.append(item)
+        self._readable.set()
+        return True
+
+    async def get(self) -> T:
+        """Wait for the next item.
+
+        Raises:
+            Closed: All was read and nothing can follow.
+        """
+        while not self._items:
+            if self._closed is not None:
+                raise Closed(self._closed)
+            self._readable.clear()
+            await self._readable.wait()
+        item = self._items.popleft()
+        self._writable.set()
+        return item
+
+    def close(self, reason: str = "", *, drop: bool = False) -> None:
+        """Let nothing follow; with ``drop`` what is unread goes too. The first reason stays."""
+        if self._closed is None:
+            self._closed = reason
+        if drop:
+            self._items.clear()
+        self._readable.set()
+        self._writable.set()
+
+
+class Latest(Generic[T]):
+    """Holds the newest unread item of each subject, in the order in which they came.
+
+    It is bounded by its subjects: an unread item is replaced by a newer one on the same subject.
+    """
+
+    def __init__(self) -> None:
+        self._items: dict[Hashable, T] = {}
+        self._readable = asyncio.Event()
+        self._closed: str | None = None
+
+    def put(self, subject: Hashable, item: T) -> None:
+        """Add the newest item of a subject."""
+        if self._closed is None:
+            self._items[subject] = item
+            self._readable.set()
+
+    def drop(self, subject: Hashable) -> None:
+        """Forget the unread item of a subject, if there is one."""
+        self._items.pop(subject, None)
+
+    async def take(self) -> Sequence[T]:
+        """Wait until there is something and take all of it.
+
+        Raises:
+            Closed: Nothing can follow.
+        """
+        while not self._items:
+            if self._closed is not None:
+                raise Closed(self._closed)
+            self._readable.clear()
+            await self._readable.wait()
+        found = tuple(self._items.values())
+        self._items.clear()
+        return found
+
+    def close(self, reason: str = "") -> None:
+        """Let nothing follow."""
+        self._closed = reason
+        self._readable.set()

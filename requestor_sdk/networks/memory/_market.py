@@ -1,0 +1,229 @@
+"""The in-process market: what joins one requestor's end with any number of providers' ends.
+
+It holds the book, the agreements, the activities, the bank and the files, and the boxes in which
+news waits for its reader. Each step is an act of one end; a network that is slow or lossy wraps the
+ends, not the market.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Final
+
+from requestor_sdk.model.errors import AgreementRefused, NotAvailable
+from requestor_sdk.model.market import (
+    ActivityChanged,
+    ActivityState,
+    AgreementBody,
+    AgreementEnded,
+    DebitNote,
+    EndReason,
+    Invoice,
+    Proposal,
+)
+from requestor_sdk.networks.memory._agreements import Activity, Agreement, AgreementState
+from requestor_sdk.networks.memory._bank import Bank
+from requestor_sdk.networks.memory._book import Book, Step
+from requestor_sdk.networks.memory._channels import Channel, Latest
+from requestor_sdk.networks.memory._files import MemoryFiles
+from requestor_sdk.ports.provider import AgreementTerminated, ProviderEvent
+
+if TYPE_CHECKING:
+    from requestor_sdk.ports.basics import Clock
+
+PROVIDER_EVENTS: Final = 1024
+"""Events that wait for a slow provider before they slow the requestor."""
+
+_log = logging.getLogger(__name__)
+
+
+class LoopClock:
+    """Time by the running loop: a loop whose time is virtual carries the date with it.
+
+    Args:
+        start: The date at the first reading; default is the real one.
+    """
+
+    def __init__(self, start: datetime | None = None) -> None:
+        self._start = start
+        self._begun: float | None = None
+
+    def now(self) -> datetime:
+        """Return the aware time in UTC."""
+        elapsed = self.monotonic() - (self._begun or 0.0)
+        return (self._start or datetime.now(UTC)) + timedelta(seconds=elapsed)
+
+    def monotonic(self) -> float:
+        """Return seconds that never go back."""
+        now = asyncio.get_running_loop().time()
+        if self._begun is None:
+            self._begun = now
+            self._start = self._start or datetime.now(UTC)
+        return now
+
+
+def random_id() -> str:
+    """Return an id that nobody guesses."""
+    return secrets.token_hex(8)
+
+
+class MemoryMarket:
+    """The market of one process.
+
+    Args:
+        clock: What time it is.
+        ids: Makes ids; replaced where a run is to be repeatable.
+    """
+
+    def __init__(self, *, clock: Clock | None = None, ids: Callable[[], str] = random_id) -> None:
+        self.clock: Clock = clock or LoopClock()
+        self.ids = ids
+        self.book = Book(ids=ids)
+        self.bank = Bank(ids=ids)
+        self.files = MemoryFiles(ids)
+        self.agreements: dict[str, Agreement] = {}
+        self.activities: dict[str, Activity] = {}
+        self.proposals: dict[str, Latest[Proposal]] = {}
+        self.agreement_news: Latest[AgreementEnded] = Latest()
+        self.activity_news: Latest[ActivityChanged] = Latest()
+        self.payment_news: Latest[DebitNote | Invoice] = Latest()
+        self._providers: dict[str, Channel[ProviderEvent]] = {}
+
+    def join(self, provider_id: str) -> Channel[ProviderEvent]:
+        """Let a provider in; what concerns it waits in the channel."""
+        if provider_id in self._providers:
+            raise NotAvailable(
+                "this identity is in the market already", ids={"provider": provider_id}
+            )
+        channel = self._providers[provider_id] = Channel(PROVIDER_EVENTS)
+        return channel
+
+    def leave(self, provider_id: str, reason: str = "the provider left the market") -> None:
+        """Let a provider go: its offers are withdrawn and all that it ran is lost. Idempotent."""
+        channel = self._providers.pop(provider_id, None)
+        if channel is None:
+            return
+        channel.close(reason, drop=True)
+        self.forget(self.book.drop_provider(provider_id))
+        for agreement in list(self.agreements.values()):
+            if agreement.body.provider_id == provider_id and not agreement.over:
+                self.end_by_provider(agreement, EndReason(message=reason, code="ProviderLeft"))
+        for activity in self.activities.values():
+            if activity.agreement.body.provider_id == provider_id:
+                self.report(activity, ActivityState.terminated, reason)
+
+    async def tell(self, provider_id: str, event: ProviderEvent) -> bool:
+        """Pass an event to a provider; ``False`` where it has left. Waits while it is slow."""
+        channel = self._providers.get(provider_id)
+        return channel is not None and await channel.put(event)
+
+    def offer_proposal(self, proposal: Proposal) -> None:
+        """Put a proposal into the box of its demand."""
+        box = self.proposals.get(proposal.demand_id)
+        if box is not None:
+            box.put(proposal.id, proposal)
+
+    def forget(self, steps: tuple[Step, ...]) -> None:
+        """Take unread proposals out of the boxes that nobody can answer any more."""
+        for step in steps:
+            box = self.proposals.get(step.proposal.demand_id)
+            if box is not None:
+                box.drop(step.proposal.id)
+
+    def draw_up(self, proposal: Proposal, requestor_id: str, valid_to: datetime) -> Agreement:
+        """Make an agreement of a draft. Its offer stands until the agreement is confirmed."""
+        step = self.book.take(proposal.id)
+        body = AgreementBody(
+            id=self.ids(),
+            requestor_id=requestor_id,
+            provider_id=proposal.provider_id,
+            demand=step.demand.properties,
+            offer=step.proposal.properties,
+            valid_to=valid_to,
+        )
+        agreement = Agreement(body=body, offer_id=step.offer_id)
+        self.agreements[agreement.id] = agreement
+        return agreement
+
+    def consume_offer(self, agreement: Agreement) -> None:
+        """Take the agreement's offer off the market: it becomes one agreement, not two.
+
+        Raises:
+            AgreementRefused: Another agreement was made of it, or it was withdrawn.
+        """
+        if agreement.offer_id not in self.book.offers:
+            agreement.end("the offer is gone")
+            raise AgreementRefused(
+                "the offer was withdrawn, or another agreement was made of it",
+                ids={"agreement": agreement.id, "provider": agreement.body.provider_id},
+            )
+        self.forget(self.book.drop_offer(agreement.offer_id))
+
+    async def end_by_requestor(self, agreement: Agreement, reason: EndReason) -> None:
+        """Let the requestor end an agreement; the provider hears of it if it knows of it."""
+        before = agreement.end(reason.message)
+        if before not in (AgreementState.pending, AgreementState.approved):
+            return
+        for activity in self.activities.values():
+            if activity.agreement is agreement:
+                activity.end_asked = True
+        await self.tell(
+            agreement.body.provider_id,
+            AgreementTerminated(agreement_id=agreement.id, reason=reason),
+        )
+
+    def end_by_provider(self, agreement: Agreement, reason: EndReason) -> None:
+        """Let the provider end an agreement; the requestor hears of it."""
+        if agreement.reject(reason.message):
+            return
+        if agreement.end(reason.message) is AgreementState.approved:
+            self.agreement_news.put(
+                agreement.id, AgreementEnded(agreement_id=agreement.id, reason=reason)
+            )
+
+    def report(self, activity: Activity, state: ActivityState, reason: str | None) -> None:
+        """Take the state of an activity; the requestor hears of it unless it asked for it."""
+        if not activity.move(state, reason):
+            return
+        if state is ActivityState.terminated and activity.end_asked:
+            self.activity_news.drop(activity.id)
+            return
+        self.activity_news.put(
+            activity.id,
+            ActivityChanged(
+                activity_id=activity.id,
+                agreement_id=activity.agreement.id,
+                state=state,
+                reason=reason,
+            ),
+        )
+
+    def agreement(self, agreement_id: str) -> Agreement:
+        """Return an agreement by its id."""
+        try:
+            return self.agreements[agreement_id]
+        except KeyError:
+            raise NotAvailable("no such agreement", ids={"agreement": agreement_id}) from None
+
+    def activity(self, activity_id: str) -> Activity:
+        """Return an activity by its id."""
+        try:
+            return self.activities[activity_id]
+        except KeyError:
+            raise NotAvailable("no such activity", ids={"activity": activity_id}) from None
+
+    def close(self) -> None:
+        """Let all providers go and wake whoever waits for news. Idempotent."""
+        for provider_id in list(self._providers):
+            self.leave(provider_id, "the market was closed")
+        reason = "the market was closed"
+        for box in self.proposals.values():
+            box.close(reason)
+        self.agreement_news.close(reason)
+        self.activity_news.close(reason)
+        self.payment_news.close(reason)
+        _log.debug("the in-process market is closed")

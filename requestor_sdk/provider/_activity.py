@@ -1,0 +1,181 @@
+"""One activity on a provider: its queue of batches, its sandbox, its meter and its end."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import TYPE_CHECKING, Final
+
+from requestor_sdk.model.errors import RequestorError, SandboxDied
+from requestor_sdk.model.market import ActivityState
+from requestor_sdk.model.money import CPU, DURATION, ZERO, LinearPricing
+from requestor_sdk.model.script import BatchEvent, Terminate
+from requestor_sdk.provider._commands import Commands, Workshop
+
+if TYPE_CHECKING:
+    from requestor_sdk.ports.provider import Execute
+    from requestor_sdk.ports.runtime import Sandbox
+
+BATCHES: Final = 64
+"""Batches that may wait in one activity; more are refused."""
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tariff:
+    """How an activity is billed.
+
+    Attributes:
+        pricing: The agreed prices.
+        interval_sec: Seconds between two debit notes.
+        on_note: Told of each debit note: its id, the activity's id and the total.
+    """
+
+    pricing: LinearPricing
+    interval_sec: float
+    on_note: Callable[[str, str, Decimal], None]
+
+
+class LiveActivity:
+    """One activity; ``live`` is its whole life and belongs to a task of its agreement."""
+
+    def __init__(self, activity_id: str, workshop: Workshop, tariff: Tariff) -> None:
+        self.id = activity_id
+        self.total = ZERO
+        self._workshop = workshop
+        self._transport = workshop.transport
+        self._clock = workshop.clock
+        self._tariff = tariff
+        self._commands = Commands(activity_id, workshop, self._moved)
+        self._batches: deque[Execute] = deque()
+        self._arrived = asyncio.Event()
+        self._ending = asyncio.Event()
+        self._reason: str | None = None
+        self._died = False
+        self._created = self._clock.monotonic()
+        self._ended: float | None = None
+        self._group: asyncio.TaskGroup | None = None
+        self._helpers: list[asyncio.Task[None]] = []
+
+    @property
+    def sandbox(self) -> Sandbox | None:
+        """Its sandbox, once it is started."""
+        return self._commands.sandbox
+
+    @property
+    def ending(self) -> bool:
+        """Whether it ends, or has ended."""
+        return self._ending.is_set()
+
+    def submit(self, batch: Execute) -> bool:
+        """Queue a batch; ``False`` where too many wait."""
+        if len(self._batches) >= BATCHES:
+            return False
+        self._batches.append(batch)
+        self._arrived.set()
+        return True
+
+    def end(self, reason: str, *, died: bool = False) -> None:
+        """Let it end; the first reason stays."""
+        if not self._ending.is_set():
+            self._reason = reason
+            self._died = died
+            self._ended = self._clock.monotonic()
+            self._ending.set()
+
+    def usage(self) -> tuple[Decimal, ...]:
+        """Return what was used, in the order of the agreement's counters."""
+        until = self._clock.monotonic() if self._ended is None else self._ended
+        known = {DURATION: until - self._created, CPU: 0.0}
+        if self.sandbox is not None:
+            known[CPU] = self.sandbox.usage().cpu_sec
+        counters = self._tariff.pricing.counters
+        return tuple(Decimal(f"{known.get(name, 0.0):.6f}") for name in counters)
+
+    async def live(self) -> None:
+        """Serve batches until the end, then leave nothing behind."""
+        try:
+            await self._transport.set_state(self.id, ActivityState.initialized)
+            async with asyncio.TaskGroup() as group:
+                self._group = group
+                self._helpers += (
+                    group.create_task(self._work()),
+                    group.create_task(self._meter()),
+                )
+                await self._ending.wait()
+                for helper in self._helpers:
+                    helper.cancel()
+                if self._died:
+                    await self._report_end()
+        finally:
+            if self.sandbox is not None:
+                await self.sandbox.close()
+        await self._send_note()
+        if not self._died:
+            await self._report_end()
+
+    async def _work(self) -> None:
+        while True:
+            while self._batches:
+                batch = self._batches.popleft()
+                try:
+                    await self._perform(batch)
+                except RequestorError as error:
+                    _log.warning("batch %s is not told of: %s", batch.batch_id, error.message)
+            self._arrived.clear()
+            await self._arrived.wait()
+
+    async def _perform(self, batch: Execute) -> None:
+        async def emit(event: BatchEvent) -> None:
+            await self._transport.batch_event(self.id, batch.batch_id, event)
+
+        for index, command in enumerate(batch.commands):
+            try:
+                result = await self._commands.perform(index, command, emit)
+            except SandboxDied as error:
+                self.end(error.message, died=True)
+                return
+            if not result.success:
+                break
+            if isinstance(command, Terminate):
+                await self._transport.batch_over(self.id, batch.batch_id)
+                self.end("a script terminated the activity")
+                return
+        await self._transport.batch_over(self.id, batch.batch_id)
+
+    async def _moved(self, state: ActivityState) -> None:
+        await self._transport.set_state(self.id, state)
+        if state is ActivityState.ready and self.sandbox is not None and self._group is not None:
+            self._helpers.append(self._group.create_task(self._watch(self.sandbox)))
+
+    async def _watch(self, sandbox: Sandbox) -> None:
+        self.end(await sandbox.wait_closed(), died=True)
+
+    async def _meter(self) -> None:
+        while True:
+            await asyncio.sleep(self._tariff.interval_sec)
+            await self._send_note()
+
+    async def _send_note(self) -> None:
+        usage = self.usage()
+        # A counter that is read from outside may not fall; the total that was asked for never does.
+        self.total = max(self.total, self._tariff.pricing.cost(usage))
+        try:
+            note_id = await self._transport.send_debit_note(
+                activity_id=self.id, total=self.total, usage=usage
+            )
+        except RequestorError as error:
+            _log.warning("no debit note for activity %s: %s", self.id, error.message)
+        else:
+            self._tariff.on_note(note_id, self.id, self.total)
+
+    async def _report_end(self) -> None:
+        try:
+            await self._transport.set_state(self.id, ActivityState.terminated, self._reason)
+        except RequestorError as error:
+            _log.warning("the end of activity %s is not told: %s", self.id, error.message)

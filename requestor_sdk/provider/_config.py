@@ -1,0 +1,106 @@
+"""What a provider lets, and on what terms."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from requestor_sdk.model.errors import AmountError
+from requestor_sdk.model.market import Offer
+from requestor_sdk.model.money import LinearPricing
+from requestor_sdk.model.props import (
+    DEBIT_NOTE_INTERVAL,
+    INF_CORES,
+    INF_MEM,
+    INF_STORAGE,
+    INF_THREADS,
+    NODE_NAME,
+    RUNTIME_CAPABILITIES,
+    RUNTIME_NAME,
+    SUBNET,
+)
+from requestor_sdk.ports.runtime import SandboxLimits
+
+GIB = 1024**3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProviderConfig:
+    """What one provider lets, and on what terms.
+
+    Attributes:
+        name: What it calls itself (``golem.node.id.name``).
+        pricing: Its prices.
+        memory_gib: GiB of memory that one activity gets and the offer shows.
+        storage_gib: GiB that one activity may write.
+        cpu_threads: Processors that one activity gets.
+        max_activities: How many agreements it has at one time.
+        open_offers: How many offers it keeps published at one time; each can become an agreement.
+        runtime: The name of the runtime, as demands ask for it.
+        capabilities: What the runtime can do, e.g. ``inet``.
+        debit_note_interval_sec: Seconds between debit notes, unless the demand asks for others.
+        max_duration_sec: The longest that an agreement may last.
+        idle_timeout_sec: For how long an agreement may have no activity.
+        subnet: The part of the market that it belongs to.
+        properties: Further properties of its offers.
+        serves_others: Whether payloads of other people run here; then the runtime must isolate.
+    """
+
+    name: str
+    pricing: LinearPricing = field(default_factory=LinearPricing)
+    memory_gib: float = 1.0
+    storage_gib: float = 10.0
+    cpu_threads: int = 1
+    max_activities: int = 32
+    open_offers: int = 1
+    runtime: str = "vm"
+    capabilities: tuple[str, ...] = ()
+    debit_note_interval_sec: float = 10.0
+    max_duration_sec: float = 7 * 24 * 3600.0
+    idle_timeout_sec: float = 180.0
+    subnet: str = "local"
+    properties: Mapping[str, object] = field(default_factory=dict)
+    serves_others: bool = False
+
+    def __post_init__(self) -> None:
+        positive = (
+            "memory_gib",
+            "storage_gib",
+            "cpu_threads",
+            "max_activities",
+            "open_offers",
+            "debit_note_interval_sec",
+            "max_duration_sec",
+            "idle_timeout_sec",
+        )
+        for name in positive:
+            if getattr(self, name) <= 0:
+                raise AmountError(f"{name} of provider {self.name!r} must be above zero")
+
+    @property
+    def limits(self) -> SandboxLimits:
+        """What the sandbox of one activity may use."""
+        return SandboxLimits(
+            memory=int(self.memory_gib * GIB),
+            storage=int(self.storage_gib * GIB),
+            cpu_threads=float(self.cpu_threads),
+        )
+
+    def offer(self, identity: str) -> Offer:
+        """Return the offer that it publishes."""
+        properties: dict[str, object] = {
+            NODE_NAME: self.name,
+            SUBNET: self.subnet,
+            INF_MEM: self.memory_gib,
+            INF_STORAGE: self.storage_gib,
+            INF_THREADS: self.cpu_threads,
+            INF_CORES: self.cpu_threads,
+            RUNTIME_NAME: self.runtime,
+            RUNTIME_CAPABILITIES: list(self.capabilities),
+            DEBIT_NOTE_INTERVAL: self.debit_note_interval_sec,
+            "golem.com.payment.platform.local.address": identity,
+            "golem.com.payment.protocol.version": 2,
+            **self.pricing.to_properties(),
+            **self.properties,
+        }
+        return Offer(properties=properties, constraints=f"({SUBNET}={self.subnet})")
