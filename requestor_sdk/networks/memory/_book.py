@@ -50,6 +50,8 @@ class Step:
     proposal: Proposal
     offer_id: str
     demand: Demand
+    at_provider: bool = False
+    """Whether it is the provider's turn."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -99,7 +101,9 @@ class Book:
         """Let the requestor answer a proposal; the step is for the provider. Raises as ``take``."""
         step = self.take(proposal_id)
         answer = replace(step.proposal, id=self.ids(), previous_id=proposal_id)
-        return self._keep(Step(proposal=answer, offer_id=step.offer_id, demand=demand))
+        return self._keep(
+            Step(proposal=answer, offer_id=step.offer_id, demand=demand, at_provider=True)
+        )
 
     def propose(self, proposal_id: str, offer: Offer) -> Proposal:
         """Let the provider answer a demand; the proposal is for the requestor."""
@@ -116,10 +120,14 @@ class Book:
 
     def decline(self, proposal_id: str, reason: str) -> Proposal:
         """Let the provider decline a demand; the proposal is for the requestor."""
+        return self.rejection(self.take(proposal_id), reason)
+
+    def rejection(self, step: Step, reason: str) -> Proposal:
+        """Return what tells the requestor that nothing can follow a step."""
         return replace(
-            self.take(proposal_id).proposal,
+            step.proposal,
             id=self.ids(),
-            previous_id=proposal_id,
+            previous_id=step.proposal.id,
             state=ProposalState.rejected,
             reason=reason,
         )

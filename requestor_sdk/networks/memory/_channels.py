@@ -89,9 +89,9 @@ class Latest(Generic[T]):
             self._items[subject] = item
             self._readable.set()
 
-    def drop(self, subject: Hashable) -> None:
-        """Forget the unread item of a subject, if there is one."""
-        self._items.pop(subject, None)
+    def drop(self, subject: Hashable) -> bool:
+        """Forget the unread item of a subject; ``False`` where there is none."""
+        return self._items.pop(subject, None) is not None
 
     async def take(self) -> Sequence[T]:
         """Wait until there is something and take all of it.

@@ -128,11 +128,18 @@ class MemoryMarket:
             box.put(proposal.id, proposal)
 
     def forget(self, steps: tuple[Step, ...]) -> None:
-        """Take unread proposals out of the boxes that nobody can answer any more."""
+        """Tell the requestor that the offer of these steps is gone, where it waits for an answer.
+
+        Proposals that it did not read yet are taken out of their boxes.
+        """
         for step in steps:
             box = self.proposals.get(step.proposal.demand_id)
-            if box is not None:
-                box.drop(step.proposal.id)
+            if box is None:
+                continue
+            unread = box.drop(step.proposal.id)
+            if step.at_provider or (unread and step.proposal.previous_id is not None):
+                gone = self.book.rejection(step, "the offer was withdrawn or let to another demand")
+                box.put(gone.id, gone)
 
     def draw_up(self, proposal: Proposal, requestor_id: str, valid_to: datetime) -> Agreement:
         """Make an agreement of a draft. Its offer stands until the agreement is confirmed."""
