@@ -1,1 +1,85 @@
-"""The command line."""
+"""The command ``requestor-sdk``.
+
+Imports click and the standard library only: a subcommand's module is loaded when it is called, so
+that ``--help`` answers at once. What a command is called and what it does in one line stands here.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from typing import Any, Final
+
+import click
+
+from requestor_sdk._version import __version__
+
+_COMMANDS: Final = {
+    "demo": "See it all at work: three computers, one is lost, the bill.",
+    "run": "Run a program of yours with the live table on.",
+    "image": "Build, import, list and remove images.",
+    "doctor": "Check what works on this machine, and how to mend what does not.",
+}
+
+
+class Failure(click.ClickException):
+    """An error of the SDK, told as it tells itself; no traceback."""
+
+    def format_message(self) -> str:
+        """Return the error's own text."""
+        return self.message
+
+    def show(self, file: Any = None) -> None:
+        """Print it to standard error."""
+        click.secho(self.format_message(), file=file, err=file is None, fg="red")
+
+
+class LazyGroup(click.Group):
+    """A group that knows its commands by name and loads one when it is called."""
+
+    def __init__(self, *args: Any, lazy: Mapping[str, str] = {}, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._lazy = dict(lazy)
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names, in the order of a first acquaintance."""
+        return [*self._lazy, *super().list_commands(ctx)]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Load a command."""
+        if cmd_name not in self._lazy:
+            return super().get_command(ctx, cmd_name)
+        module = importlib.import_module(f"{__name__}.{cmd_name}")
+        command: click.Command = module.command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands without loading them."""
+        with formatter.section("Commands"):
+            known = (
+                (name, super(LazyGroup, self).get_command(ctx, name)) for name in self.commands
+            )
+            eager = [(name, found.get_short_help_str()) for name, found in known if found]
+            formatter.write_dl([*self._lazy.items(), *eager])
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command; an error of the SDK ends it with that error's text and status 1."""
+        try:
+            return super().invoke(ctx)
+        except Exception as error:
+            from requestor_sdk.model.errors import RequestorError
+
+            if isinstance(error, RequestorError):
+                raise Failure(str(error)) from error
+            raise
+
+
+@click.group(
+    cls=LazyGroup, lazy=_COMMANDS, context_settings={"help_option_names": ["-h", "--help"]}
+)
+@click.version_option(__version__, prog_name="requestor-sdk")
+def main() -> None:
+    """Rent computers from a market, run services and jobs on them, and pay for it.
+
+    Begin with `requestor-sdk demo`: it needs nothing but this machine.
+    """

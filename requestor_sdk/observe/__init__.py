@@ -1,5 +1,9 @@
 """What a run looks like from outside: journals, folds of events, the table, the lines, the bill.
 
-Everything here reads events and changes nothing. Import the module that is needed: only ``table``
-imports rich, and only the command line uses it; as a library the SDK is silent.
+Everything here reads events and changes nothing. Only the module ``table`` imports rich, and only
+the command line uses it; as a library the SDK is silent.
 """
+
+from requestor_sdk.observe.journal import JsonlJournal, MemoryJournal
+
+__all__ = ["JsonlJournal", "MemoryJournal"]

@@ -101,6 +101,11 @@ class _Account:
     seconds: float = 0.0
     running_since: dict[str, datetime] = field(default_factory=dict)
 
+    def seconds_until(self, at: datetime | None) -> float:
+        """Return the seconds of all activities, those that still run counted up to then."""
+        living = self.running_since.values() if at is not None else ()
+        return self.seconds + sum((at - since).total_seconds() for since in living if at)
+
     def end(self, at: datetime, activity_id: str | None = None) -> None:
         ended = [activity_id] if activity_id is not None else list(self.running_since)
         for name in ended:
@@ -109,29 +114,43 @@ class _Account:
                 self.seconds += (at - since).total_seconds()
 
 
-def bill(events: Iterable[ev.Event]) -> Bill:
-    """Return the bill of a run: what was accepted, an agreement counted by its highest total."""
-    accounts: dict[str, _Account] = {}
-    budget = left_over = _ZERO
-    last: datetime | None = None
-    for event in events:
-        last = event.at
+@dataclass(slots=True)
+class Accounts:
+    """The bill as it grows: hand it each event in order, ask for the bill at any time."""
+
+    _accounts: dict[str, _Account] = field(default_factory=dict)
+    _budget: Decimal = _ZERO
+    _left_over: Decimal = _ZERO
+    _last: datetime | None = None
+
+    def apply(self, event: ev.Event) -> None:
+        """Take one event."""
+        self._last = event.at
         match event:
             case ev.ComputationStarted():
-                budget += event.budget
+                self._budget += event.budget
             case ev.PaymentLeftOver():
-                left_over += event.at_most
+                self._left_over += event.at_most
             case ev.AgreementCreated():
                 account = _Account(event.provider_id, event.provider_name)
-                accounts[event.agreement_id] = account
+                self._accounts[event.agreement_id] = account
             case _:
-                found = accounts.get(event.ids().get("agreement", ""))
+                found = self._accounts.get(event.ids().get("agreement", ""))
                 if found is not None:
                     _charge(found, event)
-    if last is not None:
-        for account in accounts.values():
-            account.end(last)
-    return Bill(rows=_by_provider(accounts.values()), budget=budget, left_over=left_over)
+
+    def bill(self) -> Bill:
+        """Return the bill; what still runs is counted up to the last event."""
+        rows = _by_provider(self._accounts.values(), self._last)
+        return Bill(rows=rows, budget=self._budget, left_over=self._left_over)
+
+
+def bill(events: Iterable[ev.Event]) -> Bill:
+    """Return the bill of a run: what was accepted, an agreement counted by its highest total."""
+    accounts = Accounts()
+    for event in events:
+        accounts.apply(event)
+    return accounts.bill()
 
 
 def _charge(account: _Account, event: ev.Event) -> None:
@@ -152,7 +171,7 @@ def _charge(account: _Account, event: ev.Event) -> None:
             pass
 
 
-def _by_provider(accounts: Iterable[_Account]) -> tuple[BillRow, ...]:
+def _by_provider(accounts: Iterable[_Account], at: datetime | None) -> tuple[BillRow, ...]:
     groups: dict[str, list[_Account]] = {}
     for account in accounts:
         if account.confirmed or account.accepted:
@@ -162,7 +181,7 @@ def _by_provider(accounts: Iterable[_Account]) -> tuple[BillRow, ...]:
             provider_id=provider_id,
             provider_name=group[-1].provider_name,
             agreements=len(group),
-            seconds=sum(account.seconds for account in group),
+            seconds=sum(account.seconds_until(at) for account in group),
             amount=sum((account.accepted for account in group), _ZERO),
         )
         for provider_id, group in groups.items()

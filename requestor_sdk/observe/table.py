@@ -160,17 +160,29 @@ class LiveTable:
     Args:
         view: Gets each event, then is drawn.
         console: Where to draw.
+        redirect: Whether what the program prints is put above the table; without it, a program
+            whose output goes to the same terminal would break the drawing.
         now: The time, as the rows' clocks show it.
     """
 
     def __init__(
-        self, view: RunView, console: Console, *, now: Callable[[], datetime] = _now
+        self,
+        view: RunView,
+        console: Console,
+        *,
+        redirect: bool = True,
+        now: Callable[[], datetime] = _now,
     ) -> None:
         self.view = view
         self.console = console
         self._now = now
         # Redrawing is ours: rich's own refresh is a thread that never rests.
-        self._live = Live(console=console, auto_refresh=False, get_renderable=self._drawn)
+        self._live = Live(
+            console=console,
+            auto_refresh=False,
+            get_renderable=self._drawn,
+            redirect_stdout=redirect,
+        )
         self._timer: asyncio.TimerHandle | None = None
         self._due = 0.0
         self._drawn_at = float("-inf")

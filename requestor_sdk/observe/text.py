@@ -5,16 +5,18 @@ from __future__ import annotations
 from decimal import ROUND_HALF_EVEN, Decimal
 from typing import Final
 
-_SHOWN: Final = Decimal("0.000001")
+_COARSE: Final = Decimal("0.000001")
+_FINE: Final = Decimal("0.000000001")
+_SMALL: Final = Decimal("0.001")
 
 
 def amount(value: Decimal) -> str:
-    """Return an amount with at most six decimals; one too small for that is told as such."""
-    if value and abs(value) < _SHOWN:
-        return f"<{_SHOWN}" if value > 0 else f">-{_SHOWN}"
-    rounded = value.quantize(_SHOWN, rounding=ROUND_HALF_EVEN)
-    text = f"{rounded:f}".rstrip("0").rstrip(".")
-    return text or "0"
+    """Return an amount with at most six decimals, nine for a small one, and never as nothing."""
+    if value and abs(value) < _FINE:
+        return f"<{_FINE:f}" if value > 0 else f">-{_FINE:f}"
+    places = _FINE if abs(value) < _SMALL else _COARSE
+    text = f"{value.quantize(places, rounding=ROUND_HALF_EVEN):f}"
+    return text.rstrip("0").rstrip(".") or "0"
 
 
 def duration(seconds: float) -> str:

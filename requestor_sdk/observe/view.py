@@ -80,10 +80,12 @@ class _Agreement:
 class RunView:
     """The fold. Hand it each event in order; read its fields at any time.
 
+    Runs that follow one another in a process are shown as one: their budgets add up.
+
     Attributes:
-        run_id: The run; empty before it began.
+        run_id: The run, the last one of several; empty before it began.
         network: What network it runs on.
-        budget: The whole budget.
+        budget: The whole budget, of all runs.
         spent: What was accepted.
         left_over: What can still be asked for after the end.
         offers: The way of the offers.
@@ -122,12 +124,13 @@ class RunView:
 
     @_take.register
     def _(self, event: ev.ComputationStarted) -> None:
-        self.run_id, self.network, self.budget = event.run_id, event.network, event.budget
+        self.run_id, self.network = event.run_id, event.network
+        self.budget += event.budget
+        self.finished = False
 
     @_take.register
     def _(self, event: ev.ComputationFinished) -> None:
         self.finished, self.waiting_for, self.notice = True, (), event.error or ""
-        self.spent, self.left_over = event.spent, event.left_over
 
     @_take.register
     def _(self, event: ev.ShutdownStarted) -> None:

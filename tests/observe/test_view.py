@@ -157,13 +157,23 @@ def test_leaving_waits_for_fewer_and_fewer(story):
     assert _view(story).waiting_for == ("i-2",)
 
 
-def test_the_end_has_the_last_word_on_money(story):
+def test_what_is_left_over_and_the_end_are_told(story):
     story.begin()
     story.tell(ev.PaymentLeftOver, agreement_id="a", provider_id=ALPHA, at_most=D("0.3"))
-    assert _view(story).left_over == D("0.3")
-    story.tell(ev.ComputationFinished, run_id="r-1", spent=D("0.2"), left_over=D("0.1"))
+    assert not _view(story).finished
+    story.tell(ev.ComputationFinished, run_id="r-1", spent=D(0), error="it broke")
     view = _view(story)
-    assert (view.spent, view.left_over, view.finished) == (D("0.2"), D("0.1"), True)
+    assert (view.left_over, view.finished, view.notice) == (D("0.3"), True, "it broke")
+
+
+def test_a_second_run_in_the_same_process_is_added(story):
+    story.begin()
+    story.agree("a-1")
+    story.invoice("a-1", "0.1")
+    story.tell(ev.ComputationFinished, run_id="r-1", spent=D("0.1"))
+    story.begin()
+    view = _view(story)
+    assert (view.budget, view.spent, view.finished) == (2, D("0.1"), False)
 
 
 def test_a_failure_is_kept_as_the_cause(story):

@@ -1,0 +1,104 @@
+"""Shows the runs of this process: the live table on a terminal, plain lines elsewhere, the bill.
+
+It adds itself to ``client.ambient`` and goes away again; a program that makes no ``Compute`` shows
+nothing.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import IO, TYPE_CHECKING
+
+import click
+
+from requestor_sdk.client import ambient
+from requestor_sdk.observe.bill import Accounts
+from requestor_sdk.observe.view import RunView
+
+if TYPE_CHECKING:
+    from requestor_sdk.model.events import Event
+
+
+class Display:
+    """What is known of the runs of this process, and where it is shown.
+
+    Attributes:
+        view: The runs as rows and a footer.
+        accounts: The bill as it grows.
+    """
+
+    def __init__(self) -> None:
+        self.view = RunView()
+        self.accounts = Accounts()
+        self.restore: Callable[[], object] = lambda: None
+        self._sinks: list[Callable[[Event], None]] = [self.accounts.apply]
+
+    def __call__(self, event: Event, /) -> None:
+        """Take one event."""
+        for sink in self._sinks:
+            sink(event)
+
+    def add(self, sink: Callable[[Event], None]) -> None:
+        """Have a sink called with each event."""
+        self._sinks.append(sink)
+
+    def say(self, text: str) -> None:
+        """Tell the user something, above the table if there is one."""
+        click.secho(text, err=True, fg="yellow")
+
+    def living(self) -> tuple[str, ...]:
+        """Return the instances that are not over."""
+        return tuple(row.instance_id for row in self.view.rows.values() if not row.finished)
+
+    def print_bill(self, file: IO[str] | None = None) -> None:
+        """Print the bill, if anything ran."""
+        if self.view.run_id:
+            click.echo(f"\n{self.accounts.bill().render()}", file=file, err=file is None)
+
+
+@contextmanager
+def shown(*, lines: bool = True) -> Iterator[Display]:
+    """Show the runs that happen meanwhile on standard error.
+
+    Args:
+        lines: Whether there are plain lines where there is no terminal.
+    """
+    display = Display()
+    with ExitStack() as stack:
+        if sys.stderr.isatty():
+            _add_table(display, stack)
+        else:
+            display.add(display.view.apply)
+            if lines:
+                _add_lines(display)
+        ambient.consumers.append(display)
+        stack.callback(ambient.consumers.remove, display)
+        yield display
+
+
+def _add_lines(display: Display) -> None:
+    from requestor_sdk.observe.lines import PlainLines
+
+    display.add(PlainLines(lambda line: click.echo(line, err=True)))
+
+
+def _add_table(display: Display, stack: ExitStack) -> None:
+    from rich.console import Console
+
+    from requestor_sdk.observe.table import LiveTable
+
+    console = Console(stderr=True)
+    # A program whose output goes to a file or a pipe keeps it there.
+    table = LiveTable(display.view, console, redirect=sys.stdout.isatty())
+    opened: list[LiveTable] = []
+
+    def show(event: Event) -> None:
+        # The terminal is taken by the first event: a program that runs nothing keeps it.
+        if not opened:
+            opened.append(stack.enter_context(table))
+        table(event)
+
+    display.restore = lambda: console.show_cursor(show=True)
+    display.add(show)

@@ -1,0 +1,92 @@
+"""``requestor-sdk image``: the local store of images."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from requestor_sdk.ports.runtime import ImageRef
+    from requestor_sdk.sandbox import ImageStore
+
+
+def _store() -> ImageStore:
+    from requestor_sdk.sandbox import ImageStore
+
+    return ImageStore()
+
+
+@click.group()
+def command() -> None:
+    """Build, import, list and remove images.
+
+    They lie in the user's data folder; REQUESTOR_SDK_HOME moves it.
+    """
+
+
+@command.command()
+@click.argument("folder", metavar="DIR", type=click.Path())
+@click.option("--tag", metavar="NAME", help="The name to give it.")
+def build(folder: str, tag: str | None) -> None:
+    """Store the folder DIR as an image and print its hash.
+
+    DIR is laid over the base, or is a whole root file system.
+    """
+    _added(_store().build(folder, tag=tag))
+
+
+@command.command("import")
+@click.argument("file", metavar="FILE", type=click.Path())
+@click.option("--tag", metavar="NAME", help="The name to give it.")
+def import_(file: str, tag: str | None) -> None:
+    """Store the archive FILE (tar, or a .gvmi squashfs) as an image and print its hash."""
+    _added(_store().import_file(file, tag=tag))
+
+
+def _added(image: ImageRef) -> None:
+    named = f", tagged {image.tag}" if image.tag else ""
+    click.echo(f"{image.kind} of {_size(image.size)}{named}", err=True)
+    click.echo(image.hash)
+
+
+@command.command("list")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON array.")
+def list_(as_json: bool) -> None:
+    """List the images."""
+    images = _store().list()
+    if as_json:
+        rows = [
+            {"hash": i.hash, "tag": i.tag, "kind": i.kind, "size": i.size, "path": str(i.path)}
+            for i in images
+        ]
+        click.echo(json.dumps(rows, indent=2))
+        return
+    if not images:
+        click.echo("no images; add one by: requestor-sdk image build DIR --tag NAME", err=True)
+        return
+    width = max(3, *(len(image.tag or "") for image in images))
+    click.echo(f"{'tag':<{width}}  {'hash':<56}  {'kind':<6}  {'size':>9}")
+    for image in images:
+        size = _size(image.size)
+        click.echo(f"{image.tag or '':<{width}}  {image.hash}  {image.kind:<6}  {size:>9}")
+
+
+@command.command()
+@click.argument("name", metavar="NAME|HASH")
+def rm(name: str) -> None:
+    """Remove an image with all its tags."""
+    _store().remove(name)
+    click.echo(f"removed {name}", err=True)
+
+
+def _size(count: int) -> str:
+    if count < 1024:
+        return f"{count} B"
+    size = float(count)
+    for unit in ("KiB", "MiB", "GiB"):
+        size /= 1024
+        if size < 1024 or unit == "GiB":
+            break
+    return f"{size:.1f} {unit}"

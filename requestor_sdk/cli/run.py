@@ -1,0 +1,183 @@
+"""``requestor-sdk run``: a program of the user's, with the live table, the bill and Ctrl-C."""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import importlib.util
+import runpy
+import sys
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import click
+
+_RAW = {"ignore_unknown_options": True, "allow_interspersed_args": False, "help_option_names": []}
+
+
+def _options(function: Callable[..., None]) -> Callable[..., None]:
+    """Add the options that a ``Compute`` is made from."""
+    for option in reversed(
+        (
+            click.option("--network", metavar="NAME", help="The market.  [default: local]"),
+            click.option("--budget", metavar="AMOUNT", help="What may be spent.  [default: 1]"),
+            click.option("--subnet", metavar="TAG", help="Take only offers of this subnet."),
+            click.option("--providers", metavar="N", type=int, help="For local: how many."),
+            click.option(
+                "--unsandboxed",
+                is_flag=True,
+                default=None,
+                help="For local: plain processes where no sandbox can be had.",
+            ),
+            click.option("--payment-driver", metavar="NAME", help="e.g. erc20"),
+            click.option("--payment-network", metavar="NAME", help="e.g. hoodi"),
+            click.option("--journal", metavar="FILE", help="Write the run down, as JSON lines."),
+        )
+    ):
+        function = option(function)
+    return function
+
+
+@click.command(context_settings={"allow_interspersed_args": False})
+@_options
+@click.argument("file", metavar="FILE.py", type=click.Path(exists=True, dir_okay=False))
+@click.argument("args", nargs=-1, type=click.UNPROCESSED)
+@click.pass_context
+def command(ctx: click.Context, /, file: str, args: tuple[str, ...], **options: Any) -> None:
+    """Run FILE.py with the live table on.
+
+    Where the file has `async def main(compute)`, the Compute is made from the options, which may
+    then follow FILE.py too. Otherwise the file runs as it would by itself, and what follows it is
+    its own.
+    """
+    from requestor_sdk.cli._display import shown
+    from requestor_sdk.cli._interrupts import STATUS, staged
+
+    path = Path(file).resolve()
+    given = {name: value for name, value in options.items() if value is not None}
+    takes_compute = _has_main(path)
+    if takes_compute:
+        late, args = _late_options(ctx, args)
+        given |= late
+    elif alien := sorted(set(given) - {"journal"}):
+        flags = ", ".join(f"--{name.replace('_', '-')}" for name in alien)
+        raise click.UsageError(
+            f"{file} has no `async def main(compute)`, so nothing can be made from {flags}", ctx
+        )
+    with shown() as display, staged(display) as interrupts:
+        if takes_compute:
+            status = _guarded(path, lambda: _run_main(path, args, given))
+        else:
+            status = _guarded(path, lambda: _run_script(path, args, given.get("journal")))
+    display.print_bill()
+    sys.exit(STATUS if interrupts.count else status)
+
+
+@click.command(context_settings=_RAW)
+@_options
+@click.argument("args", nargs=-1, type=click.UNPROCESSED)
+def _late(**_values: Any) -> None:
+    """Take options that follow the file."""
+
+
+def _late_options(
+    ctx: click.Context, args: tuple[str, ...]
+) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """Return the options among what follows the file, and what is left for the program."""
+    found = _late.make_context(ctx.info_name, list(args), parent=ctx.parent).params
+    rest: tuple[str, ...] = found.pop("args")
+    return {name: value for name, value in found.items() if value is not None}, rest
+
+
+def _has_main(path: Path) -> bool:
+    """Tell whether the file has ``async def main(compute)`` at its top level."""
+    try:
+        tree = ast.parse(path.read_bytes(), filename=str(path))
+    except SyntaxError:
+        return False  # Python's own message, when it runs
+    return any(
+        isinstance(node, ast.AsyncFunctionDef)
+        and node.name == "main"
+        and [argument.arg for argument in (*node.args.posonlyargs, *node.args.args)][:1]
+        == ["compute"]
+        for node in tree.body
+    )
+
+
+def _guarded(path: Path, run: Callable[[], None]) -> int:
+    """Run, tell of what went wrong, and return the exit status."""
+    from requestor_sdk.cli._interrupts import STATUS
+    from requestor_sdk.cli._tracebacks import told
+
+    try:
+        run()
+    except SystemExit as leaving:
+        if leaving.code is None or isinstance(leaving.code, int):
+            return leaving.code or 0
+        click.echo(leaving.code, err=True)
+        return 1
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        return STATUS
+    except BaseException as error:  # noqa: BLE001 - told in full
+        click.secho(told(error, path), err=True, fg="red")
+        return 1
+    return 0
+
+
+def _run_main(path: Path, args: Sequence[str], options: dict[str, Any]) -> None:
+    from requestor_sdk import Compute
+
+    with _as_program(path, args):
+        main: Callable[[Any], Awaitable[object]] = _load(path).main
+        compute = Compute(**_compute_options(options))
+
+        async def enter() -> None:
+            async with compute:
+                await main(compute)
+
+        asyncio.run(enter())
+
+
+def _compute_options(given: dict[str, Any]) -> dict[str, Any]:
+    names = {"subnet": "subnet_tag", "unsandboxed": "allow_unsandboxed"}
+    return {"budget": "1"} | {names.get(name, name): value for name, value in given.items()}
+
+
+def _load(path: Path) -> Any:
+    """Import the file under a name of its own, so that its ``__main__`` part does not run."""
+    name = f"_requestor_sdk_run_{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise click.UsageError(f"{path} is no Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def _run_script(path: Path, args: Sequence[str], journal: str | None) -> None:
+    with ExitStack() as stack:
+        if journal is not None:
+            from requestor_sdk.client import ambient
+            from requestor_sdk.observe import JsonlJournal
+
+            kept = JsonlJournal(journal)
+            stack.callback(kept.close)
+            ambient.consumers.append(kept.append)
+            stack.callback(ambient.consumers.remove, kept.append)
+        stack.enter_context(_as_program(path, args))
+        runpy.run_path(str(path), run_name="__main__")
+
+
+def _as_program(path: Path, args: Sequence[str]) -> ExitStack:
+    """Give the program its arguments, and its folder to import from; taken back on leaving."""
+    stack = ExitStack()
+    before = sys.argv
+    sys.argv = [str(path), *args]
+    stack.callback(setattr, sys, "argv", before)
+    folder = str(path.parent)
+    sys.path.insert(0, folder)
+    stack.callback(sys.path.remove, folder)
+    return stack
