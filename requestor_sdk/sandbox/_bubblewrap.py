@@ -201,7 +201,7 @@ class BubblewrapRuntime:
             zygote.kill(ticket)
             channel.close()
             ended = await ticket.ended
-            if isinstance(error, asyncio.CancelledError) and not ticket.pid.cancelled():
+            if isinstance(error, asyncio.CancelledError):
                 raise
             said = ended.error or str(error) or f"it ended with status {ended.code}"
             raise SandboxUnavailable(

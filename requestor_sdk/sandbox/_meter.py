@@ -141,12 +141,13 @@ class Meter:
         """Return what was used so far."""
         counts = self.counts()
         if not self._settled:
-            self._look()
+            self.look()
         cpu = counts.cpu_sec if counts.cpu_sec is not None else self._cpu
         peak = counts.memory_peak if counts.memory_peak is not None else self._peak or None
         return SandboxUsage(cpu_sec=cpu, memory_peak=peak, storage=self._storage)
 
-    def _look(self) -> None:
+    def look(self) -> None:
+        """Read what is not in the group's files, and remember it."""
         if self._upper is not None:
             self.watch()
             return

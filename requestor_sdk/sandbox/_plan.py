@@ -202,12 +202,24 @@ def _mounts(spec: SandboxSpec, means: Means, seen: _Seen) -> list[str]:
             argv += [] if target else ["--ro-bind", f"/{name}", f"/{name}"]
         if seen.python:
             argv += ["--ro-bind", seen.python, str(means.base.python)]
+        argv += _etc(spec, means)
         for name, source in seen.etc.items():
             argv += ["--ro-bind", source, f"/etc/{name}"]
     if spec.network and seen.resolver:
         argv += ["--ro-bind", seen.resolver, "/etc/resolv.conf"]
     argv += ["--proc", "/proc", "--dev", "/dev", "--size", shm, "--tmpfs", "/dev/shm"]  # noqa: S108
     return [*argv, "--remount-ro", "/dev"]
+
+
+def _etc(spec: SandboxSpec, means: Means) -> list[str]:
+    """Make /etc read-only where the payload would own its files."""
+    if means.gid is not None:
+        return []
+    etc = str(means.base.skeleton / "etc")
+    layer = spec.image.path / "etc" if spec.image is not None else None
+    if layer is None or not layer.is_dir():
+        return ["--ro-bind", etc, "/etc"]
+    return ["--overlay-src", etc, "--overlay-src", str(layer), "--ro-overlay", "/etc"]
 
 
 def _usr(spec: SandboxSpec, seen: _Seen, *, staged: bool) -> list[str]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from requestor_sdk.model.errors import CommandFailed, SandboxDied, TransferRefused
+from requestor_sdk.model.errors import CommandFailed, SandboxDied, SandboxError, TransferRefused
 from requestor_sdk.ports.runtime import ProcessExit, SandboxUsage
 from requestor_sdk.sandbox import _channel as wire
 from requestor_sdk.sandbox._meter import Breaches, Meter
@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from requestor_sdk.sandbox._zygote import Ended, Ticket, Zygote
 
 _CHUNK = 64 * 1024
-_CLOSE_S = 10.0
+# Unwritten data of its file system may have to be thrown away first.
+_CLOSE_S = 30.0
 _NOT_STARTED = 126
 _CLOSED = "closed"
 
@@ -90,7 +91,9 @@ class BubblewrapSandbox:
     def end(self, reason: str) -> None:
         """Kill it for that reason; ``wait_closed`` tells when it is gone."""
         self._reason = self._reason or reason
-        self._zygote.kill(self._ticket)
+        if self.alive:
+            self._meter.look()  # the last chance to see what it has stored
+            self._zygote.kill(self._ticket)
 
     def check_limits(self) -> None:
         """Look at what no control group or file system holds, and end the sandbox over it."""
@@ -108,10 +111,19 @@ class BubblewrapSandbox:
         return await asyncio.shield(self._cause)
 
     async def close(self) -> None:
-        """Kill everything inside and remove what it wrote."""
+        """Kill everything inside and remove what it wrote.
+
+        Raises:
+            SandboxError: The kernel has not let go of it in time; the launcher keeps waiting.
+        """
         self.end(_CLOSED)
-        async with asyncio.timeout(_CLOSE_S):
-            await self.wait_closed()
+        try:
+            async with asyncio.timeout(_CLOSE_S):
+                await self.wait_closed()
+        except TimeoutError:
+            raise SandboxError(
+                f"the sandbox did not end within {_CLOSE_S:g} s", ids={"sandbox": self.name}
+            ) from None
 
     async def _died(self) -> SandboxDied:
         cause = await self.wait_closed()

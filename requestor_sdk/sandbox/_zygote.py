@@ -169,7 +169,8 @@ class Zygote:
     @staticmethod
     def _finish(ticket: Ticket, ended: Ended) -> None:
         if not ticket.pid.done():
-            ticket.pid.cancel()
+            ticket.pid.set_exception(ConnectionError(""))
+            ticket.pid.exception()  # whoever waits is told; nobody need wait
         if not ticket.ended.done():
             ticket.ended.set_result(ended)
 
