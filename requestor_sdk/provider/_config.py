@@ -43,6 +43,7 @@ class ProviderConfig:
         idle_timeout_sec: For how long an agreement may have no activity.
         subnet: The part of the market that it belongs to.
         properties: Further properties of its offers.
+        constraints: What its offers ask of demands.
         serves_others: Whether payloads of other people run here; then the runtime must isolate.
     """
 
@@ -60,6 +61,7 @@ class ProviderConfig:
     idle_timeout_sec: float = 180.0
     subnet: str = "local"
     properties: Mapping[str, object] = field(default_factory=dict)
+    constraints: str = "()"
     serves_others: bool = False
 
     def __post_init__(self) -> None:
@@ -103,4 +105,4 @@ class ProviderConfig:
             **self.pricing.to_properties(),
             **self.properties,
         }
-        return Offer(properties=properties, constraints=f"({SUBNET}={self.subnet})")
+        return Offer(properties=properties, constraints=self.constraints)

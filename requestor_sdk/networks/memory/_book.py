@@ -12,7 +12,14 @@ from typing import Final
 
 from requestor_sdk.model.constraints import Filter, conjuncts, matches, parse
 from requestor_sdk.model.errors import AgreementRefused
-from requestor_sdk.model.market import Demand, MatchReport, Offer, Proposal, ProposalState
+from requestor_sdk.model.market import (
+    Demand,
+    MatchReport,
+    Offer,
+    Properties,
+    Proposal,
+    ProposalState,
+)
 from requestor_sdk.model.props import NODE_NAME
 
 BY_OFFER: Final = "asked by the provider: "
@@ -150,7 +157,7 @@ class Book:
         """Tell how the latest offers of all providers meet a demand."""
         wanted = conjuncts(parse(demand.constraints))
         counts: dict[str, int] = {}
-        matching = 0
+        matching: list[Properties] = []
         for standing in self.latest.values():
             failed = {str(c) for c in wanted if not matches(c, standing.offer.properties)}
             failed |= {
@@ -158,12 +165,17 @@ class Book:
                 for c in conjuncts(standing.condition)
                 if not matches(c, demand.properties)
             }
-            matching += not failed
+            if not failed:
+                matching.append(standing.offer.properties)
             for text in failed:
                 counts[text] = counts.get(text, 0) + 1
         worst_first = sorted(counts.items(), key=lambda row: (-row[1], row[0]))
         return MatchReport(
-            offers=len(self.latest), matching=matching, ruled_out=tuple(worst_first), complete=True
+            offers=len(self.latest),
+            matching=len(matching),
+            ruled_out=tuple(worst_first),
+            complete=True,
+            matching_offers=tuple(matching),
         )
 
     def _match(self, demand: StandingDemand, offer: StandingOffer) -> Proposal | None:
