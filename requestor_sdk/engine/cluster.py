@@ -18,6 +18,7 @@ from requestor_sdk.model.errors import (
     RestartsExhausted,
     UsageError,
 )
+from requestor_sdk.model.events import ServiceFailed
 from requestor_sdk.model.lifecycle import Record, ServiceState, Stimulus
 from requestor_sdk.model.market import Demand, Proposal
 from requestor_sdk.model.restart import RestartPolicy
@@ -390,7 +391,7 @@ class Cluster(Generic[S]):
             f"instance {member.id} was tried {len(member.attempts_at)} times; "
             f"the restart policy allows no more",
             ids={"instance": member.id, "cluster": self.id},
-            story=self._core.story(most=20, instance=member.id),
+            story=self._core.story(most=20, kind=ServiceFailed, instance=member.id),
             hint="see the failures above; raise RestartPolicy(max_attempts=...) if they are no bug",
         )
         exhausted.__cause__ = member.failure

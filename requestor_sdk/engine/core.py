@@ -78,10 +78,10 @@ class Core:
             except Exception:
                 logger.exception("an event consumer failed on %s", event.kind)
 
-    def story(self, most: int = 5, **ids: str) -> list[str]:
-        """Return the last events that concern these ids, as lines."""
-        found = [event.line() for event in self._recent if event.concerns(ids)]
-        return found[-most:]
+    def story(self, most: int = 5, kind: type[Event] = Event, **ids: str) -> list[str]:
+        """Return the last events, of this kind, that concern these ids, as lines."""
+        told = (event for event in self._recent if isinstance(event, kind))
+        return [event.line() for event in told if event.concerns(ids)][-most:]
 
     def retried(self, loop: str) -> Callable[[RequestorError, float], None]:
         """Return the function that tells of an error that a loop waits out."""

@@ -407,6 +407,7 @@ class Instance:
                     until=self._cluster.hold_until(),
                 )
             except contracts.NoRoom:
+                self._cluster.negotiator.give_back(draft)
                 await self._core.wait_for_room()
             except (AgreementRefused, SignatureInvalid):
                 self.failed_providers.add(draft.provider_id)

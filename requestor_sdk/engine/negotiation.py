@@ -113,6 +113,10 @@ class Negotiator:
             if waiter in self._waiters:
                 self._waiters.remove(waiter)
 
+    def give_back(self, proposal: Proposal) -> None:
+        """Put a draft back that could not be signed now, for whoever can sign it later."""
+        self._drafts.append(_Scored(0.0, proposal))
+
     def _tell_no_offers(self) -> None:
         if not self._seen:
             self._core.emit(events.NoOffersYet, cluster_id=self._cluster_id, offers=0)

@@ -202,9 +202,7 @@ async def test_a_stop_lets_the_batch_in_flight_end_within_its_grace(pump, provid
     assert not resumed
 
 
-async def test_a_stop_goes_on_without_a_batch_that_takes_longer_than_its_grace(
-    pump, provider, now
-):
+async def test_a_stop_goes_on_without_a_batch_that_takes_longer_than_its_grace(pump, provider, now):
     provider.auto = False
     now()
 

@@ -1,0 +1,119 @@
+"""A whole market in memory for the engine's tests: real agents, a runtime without processes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from dataclasses import dataclass
+from datetime import timedelta
+
+from provider.fake_runtime import FakeRuntime
+
+from requestor_sdk import Compute, LocalNetwork, Service
+from requestor_sdk.model import events
+from requestor_sdk.model.props import RUNTIME_NAME, Payload, constraint
+from requestor_sdk.ports.runtime import ProcessExit
+from requestor_sdk.provider import default_providers
+
+
+@dataclass(kw_only=True)
+class Bare(Payload):
+    """A payload that names no image."""
+
+    runtime: str = constraint(RUNTIME_NAME, default="vm")
+
+
+class Simple(Service):
+    @staticmethod
+    async def get_payload():
+        return Bare()
+
+
+async def _sleep(sandbox, process, output):
+    await asyncio.sleep(float(process.argv[1]))
+    return ProcessExit(return_code=0)
+
+
+class World:
+    """A network, what its runtime made, and the events of its runs."""
+
+    def __init__(self, providers=4, **options):
+        self.runtime = FakeRuntime()
+        self.runtime.programs["sleep"] = _sleep
+        self.network = LocalNetwork(providers=providers, runtime=self.runtime, **options)
+        self.events = []
+
+    def compute(self, budget=10, **options):
+        options.setdefault("event_consumer", self.events.append)
+        return Compute(budget=budget, network=self.network, **options)
+
+    def of(self, kind):
+        return [event for event in self.events if type(event).__name__ == kind.__name__]
+
+    def path(self, instance):
+        """The states that an instance went through."""
+        changes = [e for e in self.of(events.ServiceStateChanged) if e.instance_id == instance.id]
+        return [changes[0].old, *(e.new for e in changes)] if changes else []
+
+    def sandbox_of(self, instance):
+        return next(s for s in self.runtime.made if s.name == instance.ctx.activity_id)
+
+    def kill(self, instance, cause="killed"):
+        self.sandbox_of(instance).die(cause)
+
+    @contextlib.asynccontextmanager
+    async def running(self, service=Simple, num=1, *, budget=10, settings=None, **options):
+        """A cluster whose first members run; the invariants are checked at the end."""
+        options.setdefault("expiration", timedelta(minutes=30))
+        async with self.compute(budget, settings=settings) as compute:
+            cluster = await compute.run_service(service, num_instances=num, **options)
+            await cluster.wait("running", count=num)
+            yield cluster
+        self.check(compute)
+
+    def check(self, compute):
+        """The invariants of lifecycle.md, rule 17, as what happened shows them."""
+        ledger = compute._engine.core.ledger
+        assert ledger.check() == ()
+        assert ledger.open_agreements() == ()
+        confirmed = {e.agreement_id for e in self.of(events.AgreementConfirmed)}
+        ended = {e.agreement_id for e in self.of(events.AgreementTerminated)}
+        assert confirmed <= ended
+        settled = {e.agreement_id for e in self.of(events.InvoiceAccepted)}
+        settled |= {e.agreement_id for e in self.of(events.PaymentLeftOver)}
+        active = {e.agreement_id for e in self.of(events.ActivityCreated)}
+        assert active <= settled
+        assert all(s.closed for s in self.runtime.made)
+        self.check_traces()
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        assert not [t for t in others if "abandoned" not in t.get_name() and not _fixture(t)]
+
+    def check_traces(self):
+        """The trace properties of lifecycle.md, over what happened."""
+        by_instance = {}
+        for change in self.of(events.ServiceStateChanged):
+            by_instance.setdefault(change.instance_id, []).append(change)
+        for changes in by_instance.values():
+            assert all(a.new == b.old for a, b in zip(changes, changes[1:], strict=False))
+            assert changes[-1].new == "terminated"
+            stopped = False
+            for change in changes:
+                assert not (stopped and change.new in ("pending", "starting")), "restart after stop"
+                stopped = stopped or change.stimulus in ("stop", "expiring", "expired", "cancel")
+            for attempt in {c.attempt for c in changes}:
+                mine = [c for c in changes if c.attempt == attempt]
+                assert sum(c.new == "stopping" for c in mine if c.old != "unresponsive") <= 1
+                if any(c.new == "running" for c in mine):
+                    assert any(c.stimulus == "start done" for c in mine) or any(
+                        c.old in ("unresponsive", "suspended") for c in mine
+                    )
+
+
+def _fixture(task):
+    return "pytest" in repr(task) or "fixture" in repr(task)
+
+
+def one_provider(**changes):
+    import dataclasses
+
+    return [dataclasses.replace(default_providers(1)[0], **changes)]
