@@ -94,6 +94,8 @@ class Deal:
                 await self._wait()
             # The agreement is ended before its activities are: they end because it did.
             await self._tell(self._reason)
+            for activity in self._waiting:
+                await self._refuse(activity, self._reason.message)
             for activity in self.activities.values():
                 activity.end(self._reason.message)
         await self._send_invoice()
@@ -140,6 +142,12 @@ class Deal:
             await self._transport.terminate(self.id, reason)
         except RequestorError as error:
             _log.warning("the end of agreement %s is not told: %s", self.id, error.message)
+
+    async def _refuse(self, activity: LiveActivity, reason: str) -> None:
+        try:
+            await self._transport.refuse_activity(activity.id, reason)
+        except RequestorError as error:
+            _log.debug("activity %s is not refused: %s", activity.id, error.message)
 
     async def _send_invoice(self) -> None:
         amount = sum(self._totals.values(), ZERO)

@@ -46,6 +46,7 @@ class Agreement:
     provider_signature: bytes = b""
     reason: str | None = None
     decided: asyncio.Event = field(default_factory=asyncio.Event)
+    activities: list[Activity] = field(default_factory=list)
 
     @property
     def id(self) -> str:
@@ -104,6 +105,9 @@ class Agreement:
         self.state = state
         self.reason = reason
         self.decided.set()
+        for activity in self.activities:
+            if not activity.answered.is_set():
+                activity.refuse(reason or "the agreement has ended")
 
     def _refusal(self, verb: str) -> AgreementRefused:
         return AgreementRefused(

@@ -110,10 +110,10 @@ class MemoryMarket:
         channel.close(reason, drop=True)
         self.forget(self.book.drop_provider(provider_id))
         for agreement in list(self.agreements.values()):
-            if agreement.body.provider_id == provider_id and not agreement.over:
-                self.end_by_provider(agreement, EndReason(message=reason, code="ProviderLeft"))
-        for activity in self.activities.values():
-            if activity.agreement.body.provider_id == provider_id:
+            if agreement.body.provider_id != provider_id:
+                continue
+            self.end_by_provider(agreement, EndReason(message=reason, code="ProviderLeft"))
+            for activity in agreement.activities:
                 self.report(activity, ActivityState.terminated, reason)
 
     async def tell(self, provider_id: str, event: ProviderEvent) -> bool:
@@ -175,9 +175,8 @@ class MemoryMarket:
         before = agreement.end(reason.message)
         if before not in (AgreementState.pending, AgreementState.approved):
             return
-        for activity in self.activities.values():
-            if activity.agreement is agreement:
-                activity.end_asked = True
+        for activity in agreement.activities:
+            activity.end_asked = True
         await self.tell(
             agreement.body.provider_id,
             AgreementTerminated(agreement_id=agreement.id, reason=reason),

@@ -221,6 +221,7 @@ class MemoryActivities:
             )
         activity = Activity(id=self._market.ids(), agreement=agreement)
         self._market.activities[activity.id] = activity
+        agreement.activities.append(activity)
         known = await self._market.tell(
             agreement.body.provider_id,
             CreateActivity(activity_id=activity.id, agreement_id=agreement_id),
