@@ -6,10 +6,11 @@ nothing.
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Final
 
 import click
 
@@ -19,6 +20,9 @@ from requestor_sdk.observe.view import RunView
 
 if TYPE_CHECKING:
     from requestor_sdk.model.events import Event
+
+
+_SILENT: Final = logging.NullHandler()
 
 
 class Display:
@@ -66,6 +70,8 @@ def shown(*, lines: bool = True) -> Iterator[Display]:
         lines: Whether there are plain lines where there is no terminal.
     """
     display = Display()
+    # What goes wrong is shown from its events; Python's last resort would print it once more.
+    logging.getLogger("requestor_sdk").addHandler(_SILENT)
     with ExitStack() as stack:
         if sys.stderr.isatty():
             _add_table(display, stack)

@@ -135,12 +135,11 @@ async def _lose_one(compute: Compute, network: LocalNetwork, cluster: Cluster[Ob
 def _show_journal(events: Iterable[Event]) -> None:
     moves = [event for event in events if isinstance(event, ServiceStateChanged)]
     for move in moves:
-        where = f" on {move.provider_name}" if move.provider_name else ""
-        why = f"  ({move.cause})" if move.cause and move.new == "pending" else ""
-        click.echo(
-            f"    {move.at.astimezone():%H:%M:%S.%f}"[:-3]
-            + f"  {move.instance_id}  {move.old} -> {move.new}{where}{why}"
-        )
+        # The code in front of a cause is for programs and for the documentation.
+        why = (move.cause or "").rpartition("] ")[2]
+        note = f"{move.stimulus}: {why}" if move.new == "pending" else f"on {move.provider_name}"
+        time = f"{move.at.astimezone():%H:%M:%S.%f}"[:-3]
+        click.echo(f"    {time}  {move.instance_id}  {f'{move.old} -> {move.new}':<20}  {note}")
     if [move.new for move in moves][-3:] != ["pending", "starting", "running"]:
         raise StoryFailed("the journal does not show: lost, pending, starting, running")
 

@@ -14,6 +14,19 @@ from requestor_sdk.observe import text
 from requestor_sdk.observe.view import no_offers
 
 
+def failure(event: ev.ServiceFailed) -> str:
+    """Return what to tell of a failed attempt: a line, and the traceback where it leads to code.
+
+    A loss that happened outside of the user's code has no frames to show.
+    """
+    first, *more = event.error.splitlines() or [""]
+    tries = "".join(f"\n{line}" for line in more if line.startswith("  try:"))
+    line = f"{event.instance_id} failed in attempt {event.attempt}: {first}{tries}"
+    if '  File "' not in event.traceback:
+        return line
+    return f"{line}\n{indent(event.traceback.rstrip(), '    ')}"
+
+
 class PlainLines:
     """A sink that hands each line to ``write``; events that nobody waits for make none."""
 
@@ -59,18 +72,15 @@ class PlainLines:
 
     @_line.register
     def _(self, event: ev.ServiceStateChanged) -> str:
-        where = f" on {self._name(event.provider_id, event.provider_name)}"
+        name = self._name(event.provider_id, event.provider_name)
+        where = f" on {name}" if name and event.new != "pending" else ""
         attempt = f", attempt {event.attempt}" if event.attempt > 1 else ""
         why = f" ({event.cause})" if event.cause else ""
-        return (
-            f"{event.instance_id} {event.old} -> {event.new}"
-            f"{where if event.provider_id else ''}{attempt}{why}"
-        )
+        return f"{event.instance_id} {event.old} -> {event.new}{where}{attempt}{why}"
 
     @_line.register
     def _(self, event: ev.ServiceFailed) -> str:
-        line = f"{event.instance_id} failed in attempt {event.attempt}: {event.error}"
-        return f"{line}\n{indent(event.traceback.rstrip(), '    ')}" if event.traceback else line
+        return failure(event)
 
     @_line.register
     def _(self, event: ev.ServiceRestarting) -> str:

@@ -8,6 +8,7 @@ rows once a second.
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -16,12 +17,14 @@ from typing import Final, Self
 
 from rich import box
 from rich.console import Console, ConsoleRenderable, Group
+from rich.file_proxy import FileProxy
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
 from requestor_sdk.model import events as ev
 from requestor_sdk.observe import text
+from requestor_sdk.observe.lines import failure
 from requestor_sdk.observe.view import Row, RunView
 
 _LOOKS: Final = {
@@ -154,6 +157,18 @@ def _footer(view: RunView) -> list[ConsoleRenderable]:
     return lines
 
 
+class _Above(FileProxy):
+    """A stream whose lines appear above the table.
+
+    Has the encoding of the stream that it stands for: click takes a stream without one for a broken
+    one, and writes past it, into the table.
+    """
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]
+        return getattr(self.rich_proxied_file, "encoding", None) or "utf-8"
+
+
 class LiveTable:
     """A sink that keeps the table of a view on the terminal; a context manager.
 
@@ -181,8 +196,11 @@ class LiveTable:
             console=console,
             auto_refresh=False,
             get_renderable=self._drawn,
-            redirect_stdout=redirect,
+            redirect_stdout=False,
+            redirect_stderr=False,
         )
+        self._redirect = redirect
+        self._streams = (sys.stdout, sys.stderr)
         self._timer: asyncio.TimerHandle | None = None
         self._due = 0.0
         self._drawn_at = float("-inf")
@@ -190,6 +208,11 @@ class LiveTable:
     def __enter__(self) -> Self:
         """Take the terminal: what is printed meanwhile appears above the table."""
         self._live.start()
+        self._streams = (sys.stdout, sys.stderr)
+        if self.console.is_terminal:
+            sys.stderr = _Above(self.console, sys.stderr)
+            if self._redirect:
+                sys.stdout = _Above(self.console, sys.stdout)
         return self
 
     def __exit__(
@@ -201,14 +224,16 @@ class LiveTable:
         """Draw the last state and give the terminal back."""
         self._cancel()
         self._live.refresh()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        sys.stdout, sys.stderr = self._streams
         self._live.stop()
 
     def __call__(self, event: ev.Event, /) -> None:
         """Take one event."""
         self.view.apply(event)
-        if isinstance(event, ev.ServiceFailed) and event.traceback:
-            title = f"{event.instance_id} failed in attempt {event.attempt}"
-            self.console.print(Text(title, style="red"), Text(event.traceback.rstrip()), sep="\n")
+        if isinstance(event, ev.ServiceFailed):
+            self.console.print(Text(failure(event), style="red"))
         self._draw_soon()
 
     def _drawn(self) -> ConsoleRenderable:

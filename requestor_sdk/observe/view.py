@@ -31,7 +31,7 @@ class Row:
         progress: How far that command is, e.g. ``42 %``; empty where it is not known.
         failed: Whether that command failed.
         attempt: Which attempt this is, from 1.
-        cause: Why the last attempt failed, if one did.
+        cause: Why the last attempt failed, if one did and none has succeeded since.
         cost: What was accepted for all its agreements.
     """
 
@@ -191,19 +191,18 @@ class RunView:
     def _(self, event: ev.ServiceStateChanged) -> None:
         row = self._row(event.instance_id, event.at)
         row.state, row.since, row.attempt = event.new, event.at, event.attempt
-        row.cause = event.cause or row.cause
-        if event.provider_id:
-            row.provider_id, row.provider_name = event.provider_id, event.provider_name or ""
-        elif not row.finished:
-            row.provider_id = row.provider_name = ""
+        row.cause = "" if event.new == "running" else event.cause or row.cause
         if event.new == "pending":
-            row.command = row.progress = ""
+            # The event still names the provider that was lost.
+            row.provider_id = row.provider_name = row.command = row.progress = ""
+        elif event.provider_id:
+            row.provider_id, row.provider_name = event.provider_id, event.provider_name or ""
         if row.finished:
             self.waiting_for = tuple(i for i in self.waiting_for if i != row.instance_id)
 
     @_take.register
     def _(self, event: ev.ServiceFailed) -> None:
-        self._row(event.instance_id, event.at).cause = event.error
+        self._row(event.instance_id, event.at).cause = event.error.partition("\n")[0]
 
     @_take.register
     def _(self, event: ev.ScriptSent) -> None:

@@ -86,7 +86,7 @@ class Story:
         self.move("pending", "starting")
         self.move("starting", "running")
         self.note("a-1", "0.1")
-        self.move("running", "pending", provider=None, attempt=2, stimulus="lost", cause="killed")
+        self.move("running", "pending", attempt=2, stimulus="lost", cause="killed")
         self.end("a-1")
         self.agree("a-2", provider=BETA, held="0.2")
         self.move("pending", "starting", provider=BETA, attempt=2)

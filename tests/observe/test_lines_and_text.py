@@ -59,14 +59,26 @@ def test_a_failure_keeps_the_traceback_of_the_user(story, told):
         cluster_id="c",
         attempt=2,
         error="ValueError: no",
-        traceback="Traceback:\n  File x\nValueError: no\n",
+        traceback='Traceback:\n  File "x"\nValueError: no\n',
     )
     assert told()[0].splitlines() == [
         "i-1 failed in attempt 2: ValueError: no",
         "    Traceback:",
-        "      File x",
+        '      File "x"',
         "    ValueError: no",
     ]
+
+
+def test_a_failure_outside_of_the_users_code_is_one_line(story, told):
+    story.tell(
+        ev.ServiceFailed,
+        instance_id="i-1",
+        cluster_id="c",
+        attempt=1,
+        error="lost\n  what came before:\n    much\n  try: another",
+        traceback="ProviderLost: lost\n  what came before:\n    much\n",
+    )
+    assert told() == ["i-1 failed in attempt 1: lost\n  try: another"]
 
 
 @pytest.mark.parametrize(

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import io
+import sys
 from datetime import timedelta
 from decimal import Decimal
 
+import click
 import pytest
 from rich.console import Console
 
@@ -224,9 +226,28 @@ def test_a_failure_in_the_users_code_is_printed_above_the_table(story):
                 cluster_id="c",
                 attempt=1,
                 error="ValueError: no",
-                traceback="Traceback:\nValueError: no\n",
+                traceback='Traceback:\n  File "x"\nValueError: no\n',
             )
         )
     output = table.console.file.getvalue()
     assert "i-1 failed in attempt 1" in output
     assert "ValueError: no" in output
+
+
+@pytest.mark.parametrize("write", [print, click.echo], ids=["print", "click"])
+def test_what_the_program_prints_appears_above_the_table(story, write):
+    table, _ = _table(story)
+    with table:
+        table(story.begin())
+        write("from the program")
+        table(story.move("pending", "running"))
+    output = table.console.file.getvalue()
+    assert "from the program\n" in output
+
+
+def test_the_streams_are_given_back(story):
+    before = (sys.stdout, sys.stderr)
+    table, _ = _table(story)
+    with table:
+        assert sys.stdout is not before[0]
+    assert (sys.stdout, sys.stderr) == before

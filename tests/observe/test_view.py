@@ -27,7 +27,7 @@ def test_a_restarted_instance_is_one_row_on_its_new_provider(story):
     view = _view(story)
     (row,) = view.rows.values()
     assert (row.state, row.provider_name, row.restarts) == ("running", "beta", 1)
-    assert row.cause == "killed"
+    assert row.cause == ""
     assert row.since == story.events[-1].at
 
 
