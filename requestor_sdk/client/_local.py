@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from requestor_sdk.model.errors import NotAvailable, NotSupported, PayloadError
+from requestor_sdk.model.errors import NotAvailable, NotSupported
 from requestor_sdk.model.props import Payload, VmPayload
 from requestor_sdk.networks.memory import TRAITS, MemoryMarket, MemoryNetwork, MemoryTransport
 from requestor_sdk.provider import ProviderAgent, ProviderConfig, default_providers
@@ -157,8 +157,9 @@ class LocalNetwork:
     async def resolve(self, payload: Payload) -> Payload:
         """Look an image up in the store and complete the payload by its hash.
 
+        A payload that names no image gets the bare base: /usr and Python.
+
         Raises:
-            PayloadError: A VM payload names no image.
             NotSupported: It names an image by URL alone.
             ImageNotFound: The image is not there; the hint names the command that adds it.
         """
@@ -171,11 +172,7 @@ class LocalNetwork:
                     hint="download it, run `requestor-sdk image import FILE`, and name the "
                     "image_hash that this prints",
                 )
-            raise PayloadError(
-                "the payload names no image",
-                hint="vm.repo(image_tag=...) or image_hash=; `requestor-sdk image list` shows "
-                "what there is, `requestor-sdk image build DIR --tag NAME` makes one",
-            )
+            return payload
         found = await asyncio.to_thread(
             self._image_store().resolve, image_hash=payload.image_hash, tag=payload.image_tag
         )

@@ -150,6 +150,7 @@ class Compute:
                 "this Compute was started before", hint="make a new one for each run"
             )
         self._loop = running_loop()
+        self._entered = asyncio.current_task()
         self._engine = Engine(
             network=self._network,
             budget=self._budget,
@@ -178,7 +179,6 @@ class Compute:
             ambient.active.discard(self)
 
     async def __aenter__(self) -> Self:
-        self._entered = asyncio.current_task()
         await self.start()
         return self
 
@@ -257,7 +257,8 @@ class Compute:
             respawn_unstarted_instances: Whether an instance that did not start is tried again;
                 ``True`` where neither this nor ``restart`` is given.
             restart: When an instance is tried again.
-            hold_for: Hold money for this long only, and renew by another agreement.
+            hold_for: Hold money for this long only: before it runs out the engine ends the
+                agreement, and the restart policy decides whether another one follows.
             strategy: Judges offers for this cluster.
 
         Returns:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Generic, Self, TypeVar
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from requestor_sdk.engine.core import Core
 
 S = TypeVar("S", bound=Service)
+T = TypeVar("T")
 
 _SETTLED = frozenset({ServiceState.running, ServiceState.suspended, ServiceState.terminated})
 
@@ -63,6 +65,7 @@ class Cluster(Generic[S]):
         self._members: list[Instance] = []
         self._stopped = False
         self._changed: list[asyncio.Future[None]] = []
+        self._watchers: list[Callable[[], None]] = []
         self._timers: list[asyncio.TimerHandle] = []
         self._attached: dict[str, Instance] = {}
         self.negotiator = Negotiator(
@@ -102,12 +105,15 @@ class Cluster(Generic[S]):
         self,
         num_instances: int | None = None,
         instance_params: Iterable[Mapping[str, object]] | None = None,
-    ) -> list[S]:
+    ) -> Outcome[list[S]]:
         """Add members, at once; they start side by side.
 
         Args:
             num_instances: How many; where it is left out, as many as there are parameters.
             instance_params: Keyword arguments of each object.
+
+        Returns:
+            What can be awaited until each of them runs or is over; gives the new members.
 
         Raises:
             NotAvailable: The cluster was stopped.
@@ -127,7 +133,7 @@ class Cluster(Generic[S]):
         for member in members:
             member.begin()
         self.changed()
-        return services
+        return self._when(lambda: all(m.state in _SETTLED for m in members), services)
 
     def resize(self, size: int) -> Outcome[None]:
         """Have this many members that are not terminated: adds some, or stops the newest.
@@ -178,9 +184,7 @@ class Cluster(Generic[S]):
         for member in members:
             member.post(Stimulus.suspend)
         settled = (ServiceState.suspended, ServiceState.terminated)
-        done: Outcome[None] = Outcome()
-        self._when(lambda: all(m.state in settled for m in members), done)
-        return done
+        return self._when(lambda: all(m.state in settled for m in members), None)
 
     def resume(self, service: S) -> Outcome[None]:
         """Let a suspended member run again; returns what can be awaited until it does.
@@ -218,13 +222,15 @@ class Cluster(Generic[S]):
         if not waiting:
             done.succeed(None)
 
-        def one_over(member_id: str) -> None:
-            waiting.discard(member_id)
-            if not waiting:
+        def one_over(member: Instance) -> None:
+            waiting.discard(member.id)
+            if (error := member.over.error()) is not None:
+                done.fail(error)
+            elif not waiting:
                 done.succeed(None)
 
         for member in members:
-            member.over.on_done(lambda member_id=member.id: one_over(member_id))  # type: ignore[misc]
+            member.over.on_done(partial(one_over, member))
         return done
 
     # Waiting -------------------------------------------------------------------------------------
@@ -278,16 +284,20 @@ class Cluster(Generic[S]):
                 raise self._core.fatal
             await self._next_change()
 
-    def _when(self, condition: Callable[[], bool], done: Outcome[None]) -> None:
-        async def watch() -> None:
-            while not condition():
-                await self._next_change()
-            done.succeed(None)
+    def _when(self, condition: Callable[[], bool], value: T) -> Outcome[T]:
+        """Return what gives the value once the condition holds, or the engine's fatal error."""
+        done: Outcome[T] = Outcome()
 
-        if condition():
-            done.succeed(None)
-        else:
-            self._core.try_spawn(watch(), f"{self.id} watch")
+        def look() -> None:
+            if condition():
+                done.succeed(value)
+            elif self._core.fatal is not None:
+                done.fail(self._core.fatal)
+            else:
+                self._watchers.append(look)
+
+        look()
+        return done
 
     async def _next_change(self) -> None:
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -300,6 +310,9 @@ class Cluster(Generic[S]):
         for future in waiting:
             if not future.done():
                 future.set_result(None)
+        watchers, self._watchers = self._watchers, []
+        for look in watchers:
+            look()
         if self._stopped and all(m.over.done() for m in self._members):
             self.close()
 

@@ -70,7 +70,11 @@ class Core:
     def emit(self, kind: type[Event], **fields: Any) -> None:
         """Write an event to the journal, then show it to the sinks."""
         event = kind(at=self.clock.now(), **fields)
-        self.journal.append(event)
+        try:
+            self.journal.append(event)
+        except OSError as error:
+            # What is not written down must not go on: the run ends in order, and says why.
+            self.fail(error, "the journal cannot be written")
         self._recent.append(event)
         for sink in self.sinks:
             try:

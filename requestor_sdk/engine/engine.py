@@ -13,12 +13,18 @@ from requestor_sdk.engine import demands
 from requestor_sdk.engine.aio import LoopClock, read_for_ever, running_loop
 from requestor_sdk.engine.billing import Billing
 from requestor_sdk.engine.cluster import Cluster, chosen_params
+from requestor_sdk.engine.contracts import release
 from requestor_sdk.engine.core import Core
 from requestor_sdk.engine.health import Health
 from requestor_sdk.model import events
 from requestor_sdk.model.errors import LeaveTimeout, ProviderLost, RequestorError
 from requestor_sdk.model.lifecycle import ServiceState, Stimulus
-from requestor_sdk.model.market import ActivityChanged, ActivityState, AgreementEnded
+from requestor_sdk.model.market import (
+    ActivityChanged,
+    ActivityState,
+    AgreementEnded,
+    EndReason,
+)
 from requestor_sdk.model.money import Ledger
 from requestor_sdk.model.props import Payload
 from requestor_sdk.model.restart import RestartPolicy
@@ -184,18 +190,35 @@ class Engine:
                 for loop in loops:
                     loop.cancel()
         except BaseExceptionGroup as failed:
+            core.adopt(None)
             for error in failed.exceptions:
                 core.fail(error, "a task of the engine failed")
-            for member in self.members():
-                member.hurry()
+            await self._abort()
         finally:
             core.adopt(None)
+
+    async def _abort(self) -> None:
+        """The engine failed: end what runs as well as can be, and wake all who wait."""
+        assert self.core.fatal is not None
+        reason = EndReason(message="the requestor's engine failed", code="Failure")
+        for member in self.members():
+            member.hurry()
+        attempts = [m.attempt for m in self.members() if m.attempt is not None]
+        await asyncio.gather(*(release(self.core, a.contract, reason) for a in attempts))
+        self._left_over = self.core.billing.close()
+        for member in self.members():
+            member.over.fail(self.core.fatal)
+        for cluster in self._clusters:
+            cluster.close()
+            cluster.changed()
 
     def _start_loops(self, group: asyncio.TaskGroup) -> list[asyncio.Task[None]]:
         core, network = self.core, self.core.network
         loops = {
             "agreement events": read_for_ever(
-                network.market.agreement_events, self._agreements_ended, core.retried("market")
+                network.market.agreement_events,
+                self._agreements_ended,
+                core.retried("market"),
             ),
             "activity events": read_for_ever(
                 network.activities.activity_events,

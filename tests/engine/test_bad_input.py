@@ -98,7 +98,7 @@ async def test_fewer_parameters_than_instances_are_refused(refused):
 @pytest.mark.parametrize(
     ("expiration", "told"),
     [
-        (datetime(2040, 1, 1), "no time zone"),  # noqa: DTZ001
+        (datetime(2040, 1, 1), "no time zone"),
         (datetime(2020, 1, 1, tzinfo=UTC), "has passed"),
         (timedelta(seconds=-1), "has passed"),
         (timedelta(seconds=30), "shutdown begins"),

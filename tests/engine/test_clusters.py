@@ -464,3 +464,57 @@ async def test_a_failing_event_consumer_ends_nothing(world, caplog):
         await cluster.wait("running")
     world.check(compute)
     assert "an event consumer failed" in caplog.text
+
+
+async def test_spawned_members_are_returned_once_each_is_settled(world):
+    async with world.running() as cluster:
+        spawned = cluster.spawn_instances(2)
+        assert len(cluster.instances) == 3
+        assert await spawned == cluster.instances[1:]
+        assert all(i.state == "running" for i in cluster.instances)
+
+
+async def test_those_who_wait_are_woken_by_a_fatal_engine_error(world):
+    with pytest.raises(EngineFailed):
+        async with world.compute() as compute:
+            cluster = await compute.run_service(Simple, num_instances=2)
+            await cluster.wait("running")
+
+            async def defect():
+                await asyncio.sleep(1)
+                raise RuntimeError("a defect")
+
+            compute._engine.core.spawn(defect(), "defect")
+            waiting = [
+                asyncio.ensure_future(cluster.wait("suspended", count=1)),
+                asyncio.ensure_future(cluster.instances[0].ctx.run("forever")),
+                asyncio.ensure_future(cluster._all_over(list(cluster.members()))._result()),
+            ]
+            done = await asyncio.gather(*waiting, return_exceptions=True)
+            assert isinstance(done[0], EngineFailed)
+            assert isinstance(done[1], NotAvailable)
+            assert isinstance(done[2], EngineFailed)
+    assert len(world.of(events.AgreementTerminated)) == 2
+    assert len(world.of(events.PaymentLeftOver)) == 2
+
+
+async def test_a_journal_that_cannot_be_written_ends_the_run_in_order(world):
+    class Full:
+        broken = False
+
+        def append(self, event):
+            if self.broken:
+                raise OSError(28, "No space left on device")
+
+        def close(self):
+            pass
+
+    journal = Full()
+    with pytest.raises(EngineFailed, match="journal"):
+        async with world.compute(journal=journal) as compute:
+            cluster = await compute.run_service(Simple)
+            await cluster.wait("running")
+            journal.broken = True
+            cluster.spawn_instances(1)
+            await asyncio.sleep(100)
+    world.check(compute)

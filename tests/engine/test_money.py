@@ -7,10 +7,12 @@ from decimal import Decimal
 import pytest
 from support.world import Simple, World, one_provider
 
-from requestor_sdk import RestartPolicy
+from requestor_sdk import RestartPolicy, Settings
+from requestor_sdk.engine.contracts import Contract
 from requestor_sdk.model import events
-from requestor_sdk.model.errors import BudgetTooSmall
+from requestor_sdk.model.errors import BudgetTooSmall, PaymentError
 from requestor_sdk.model.market import DebitNote, Invoice
+from requestor_sdk.model.money import TOLERANCE_SEC, LinearPricing, Terms
 
 
 @pytest.fixture
@@ -152,3 +154,103 @@ async def test_amounts_are_decimals_and_a_float_is_taken_by_its_repr(world):
         assert compute.budget.total == Decimal("0.1")
     (started,) = world.of(events.ComputationStarted)
     assert started.budget == Decimal("0.1")
+
+
+async def test_an_agreement_approved_after_a_stop_is_ended_at_once_and_recorded(world):
+    async with world.compute() as compute:
+        market = world.network.market
+        approve = market.wait_approval
+
+        async def slowly(agreement_id, *, timeout):
+            await asyncio.sleep(5)
+            return await approve(agreement_id, timeout=timeout)
+
+        market.wait_approval = slowly
+        cluster = await compute.run_service(Simple)
+        await asyncio.sleep(3)
+        assert world.of(events.AgreementCreated)
+        assert not world.of(events.AgreementConfirmed)
+        await cluster.stop()
+        await asyncio.sleep(60)
+        assert len(world.of(events.AgreementTerminated)) == 1
+        assert not world.of(events.ActivityCreated)
+        assert compute.budget.available == compute.budget.total
+    world.check(compute)
+
+
+async def test_an_agreement_without_an_invoice_is_left_over_after_its_deadline(world):
+    settings = Settings(invoice_deadline=200)
+    async with world.compute(settings=settings) as compute:
+        payments = world.network.payments
+        read = payments.payment_events
+
+        async def without_invoices():
+            while True:
+                notes = [n for n in await read() if isinstance(n, DebitNote)]
+                if notes:
+                    return notes
+
+        payments.payment_events = without_invoices
+        cluster = await compute.run_service(Simple)
+        await cluster.wait("running")
+        await asyncio.sleep(100)
+        await cluster.stop()
+        await asyncio.sleep(100)
+        assert compute.budget.held == 0
+        assert compute.budget.payable > 0
+        await asyncio.sleep(110)
+        assert compute.budget.payable == 0
+        (left,) = world.of(events.PaymentLeftOver)
+        assert left.at_most > 0
+    world.check(compute)
+
+
+async def test_loops_that_read_events_survive_errors_of_the_network(world):
+    async with world.compute() as compute:
+        for port, name in (
+            (world.network.payments, "payment_events"),
+            (world.network.market, "collect"),
+            (world.network.market, "agreement_events"),
+            (world.network.activities, "activity_events"),
+        ):
+            setattr(port, name, failing(getattr(port, name), 5))
+        await asyncio.sleep(1)
+        cluster = await compute.run_service(Simple)
+        await cluster.wait("running")
+        world.kill(cluster.instances[0])
+        await cluster.wait("terminated")
+    world.check(compute)
+    loops = {e.loop for e in world.of(events.LoopRetried)}
+    assert loops == {"payments", "market", "activities"}
+    assert world.of(events.InvoiceAccepted)
+
+
+def failing(real, times):
+    left = [times]
+
+    async def call(*args, **options):
+        if left[0]:
+            left[0] -= 1
+            raise PaymentError("500")
+        return await real(*args, **options)
+
+    return call
+
+
+def test_silent_time_is_not_charged_beyond_a_tolerance():
+    contract = Contract(
+        id="a",
+        provider_id="p",
+        provider_name="p",
+        instance_id="i-1",
+        terms=Terms(pricing=LinearPricing(coeffs=(Decimal(1), Decimal(0)))),
+        began=100.0,
+    )
+    assert contract.elapsed(160.0) == 60
+    contract.silent_since = 130.0
+    assert contract.elapsed(1000.0) == 30
+    assert contract.most(1000.0) == 30 + TOLERANCE_SEC
+    contract.silent_since, contract.silent_sec = None, 20.0
+    assert contract.elapsed(160.0) == 40
+    contract.ended = 150.0
+    assert contract.elapsed(1000.0) == 30

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -94,7 +95,7 @@ class World:
         for change in self.of(events.ServiceStateChanged):
             by_instance.setdefault(change.instance_id, []).append(change)
         for changes in by_instance.values():
-            assert all(a.new == b.old for a, b in zip(changes, changes[1:], strict=False))
+            assert all(a.new == b.old for a, b in itertools.pairwise(changes))
             assert changes[-1].new == "terminated"
             stopped = False
             for change in changes:
