@@ -61,7 +61,7 @@ class Billing:
     async def run(self) -> None:
         """Read and judge until cancelled."""
         await read_for_ever(
-            self._core.network.payments.payment_events,
+            lambda: self._core.network.payments.payment_events(),  # noqa: PLW0108
             self._take,
             self._core.retried("payments"),
         )

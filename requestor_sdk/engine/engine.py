@@ -216,12 +216,12 @@ class Engine:
         core, network = self.core, self.core.network
         loops = {
             "agreement events": read_for_ever(
-                network.market.agreement_events,
+                lambda: network.market.agreement_events(),  # noqa: PLW0108 - found anew each time
                 self._agreements_ended,
                 core.retried("market"),
             ),
             "activity events": read_for_ever(
-                network.activities.activity_events,
+                lambda: network.activities.activity_events(),  # noqa: PLW0108
                 self._activities_changed,
                 core.retried("activities"),
             ),

@@ -203,7 +203,7 @@ class Pump:
 
 
 async def _finish(generator: AsyncGenerator[Any, Any]) -> None:
-    """Close a generator that yielded in its first closing, so that none is left to the collector."""
+    """Close a generator that yielded in its first closing, so that it is not left to gc."""
     try:
         await generator.aclose()
     except (RuntimeError, StopAsyncIteration):

@@ -46,7 +46,7 @@ def test_a_budget_that_is_no_positive_number_is_refused(budget):
 
 
 def test_an_unknown_network_is_refused_with_those_that_there_are():
-    with pytest.raises(UnknownNetwork, match="'locla'.*local"):
+    with pytest.raises(UnknownNetwork, match=r"'locla'.*local"):
         Compute(budget=1, network="locla")
 
 
