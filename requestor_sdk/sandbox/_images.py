@@ -40,6 +40,9 @@ class ImageStore:
     def resolve(self, *, image_hash: str | None = None, tag: str | None = None) -> ImageRef:
         """Return the image of that hash or tag; where both are given they must agree.
 
+        A hash that no image has is looked up among the tags: so a program that names an image of
+        another registry by its hash runs on the one that was given that hash as its tag.
+
         Raises:
             ImageNotFound: The hint names the command that would add it.
         """
@@ -47,9 +50,11 @@ class ImageStore:
         if wanted is None and tag is not None:
             wanted = self._tags().get(tag)
         found = self._load(wanted, tag) if wanted else None
+        if found is None and wanted is not None and wanted in (tags := self._tags()):
+            found = self._load(tags[wanted], tag or wanted)
         if found is None:
             raise self._missing(image_hash, tag)
-        if image_hash and tag and self._tags().get(tag, wanted) != wanted:
+        if image_hash and tag and self._tags().get(tag, found.hash) != found.hash:
             raise ImageNotFound(
                 f"the tag {tag!r} is of another image than {image_hash}",
                 hint="requestor-sdk image list",
@@ -193,7 +198,7 @@ class ImageStore:
         return ImageRef(hash=digest, path=path, kind=kind, tag=tag, size=int(said["size"]))
 
     def _missing(self, image_hash: str | None, tag: str | None) -> ImageNotFound:
-        named = f"--tag {tag}" if tag else "--tag NAME"
+        named = f"--tag {tag or image_hash or 'NAME'}"
         what = f"with the hash {image_hash}" if image_hash else f"with the tag {tag!r}"
         if image_hash is None and tag is None:
             what = "without a hash or a tag"

@@ -252,7 +252,11 @@ def _isolation(spec: SandboxSpec, means: Means) -> list[str]:
         argv += ["--seccomp", str(_SECCOMP_FD)]
     else:
         argv.append("--disable-userns")
-    variables = {"PATH": PATH, "HOME": "/home/user", "USER": "user", "LANG": "C.UTF-8"}
+    path = PATH
+    if _layered(spec) and means.base.python is not None:
+        # Where the host has no Python of its own, `env python3` finds the running one.
+        path = f"{PATH}:{means.base.python}/bin"
+    variables = {"PATH": path, "HOME": "/home/user", "USER": "user", "LANG": "C.UTF-8"}
     if not _layered(spec):
         variables["HOME"] = "/tmp"  # noqa: S108 - inside; a foreign root has no /home/user
     argv.append("--clearenv")
