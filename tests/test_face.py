@@ -1,0 +1,117 @@
+"""The public face: what it exports, what importing it costs, where it can be imported."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import requestor_sdk
+
+PACKAGE = Path(requestor_sdk.__file__).parent
+POSIX_ONLY = {"fcntl", "pwd", "grp", "resource", "termios"}
+HEAVY = {"aiohttp", "pydantic", "eth_account", "eth_keys", "anyio", "click", "rich", "sqlite3"}
+
+EXPORTED = [
+    "Budget",
+    "Capture",
+    "CaptureMode",
+    "Cluster",
+    "CommandResult",
+    "Compute",
+    "Golem",
+    "JsonlJournal",
+    "LinearPricing",
+    "LocalNetwork",
+    "MemoryJournal",
+    "Payload",
+    "ProviderConfig",
+    "RequestorError",
+    "RestartPolicy",
+    "Script",
+    "Service",
+    "ServiceState",
+    "Settings",
+    "WorkContext",
+    "__version__",
+    "constraint",
+    "errors",
+    "events",
+    "payload",
+    "prop",
+    "props",
+    "services",
+    "strategy",
+    "vm",
+]
+
+
+def run(code):
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_the_exported_names_are_these():
+    assert requestor_sdk.__all__ == EXPORTED
+    assert dir(requestor_sdk) == sorted(EXPORTED)
+
+
+@pytest.mark.parametrize("name", EXPORTED)
+def test_each_exported_name_is_there(name):
+    assert getattr(requestor_sdk, name) is not None
+
+
+def test_golem_is_an_alias_of_compute():
+    assert requestor_sdk.Golem is requestor_sdk.Compute
+
+
+def test_a_name_that_is_not_there_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="Computer"):
+        requestor_sdk.Computer  # noqa: B018
+
+
+def test_importing_what_a_program_needs_loads_nothing_heavy():
+    loaded = run(
+        "from requestor_sdk import Compute, Service, vm, RestartPolicy, Settings\n"
+        "import sys\n"
+        "print(*sorted({name.partition('.')[0] for name in sys.modules}))"
+    )
+    assert not HEAVY & set(loaded.split())
+
+
+def imports_of(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.partition(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            yield node.module.partition(".")[0]
+
+
+def test_nothing_outside_the_sandbox_imports_what_only_posix_has():
+    found = {
+        str(path.relative_to(PACKAGE)): POSIX_ONLY & set(imports_of(path))
+        for path in PACKAGE.rglob("*.py")
+        if path.relative_to(PACKAGE).parts[0] != "sandbox"
+    }
+    assert {name: bad for name, bad in found.items() if bad} == {}
+
+
+def test_the_client_imports_where_the_posix_modules_are_missing():
+    run(
+        "import sys\n"
+        f"for name in {sorted(POSIX_ONLY)}: sys.modules[name] = None\n"
+        "from requestor_sdk import Compute, LocalNetwork, Service, vm, MemoryJournal\n"
+        "import requestor_sdk.sandbox, requestor_sdk.cli, requestor_sdk.provider\n"
+        "Compute(budget=1)"
+    )
+
+
+def test_every_module_says_why_it_exists():
+    silent = [
+        str(path.relative_to(PACKAGE))
+        for path in PACKAGE.rglob("*.py")
+        if not ast.get_docstring(ast.parse(path.read_text()))
+    ]
+    assert silent == []
