@@ -1,0 +1,42 @@
+"""Benchmarks: one JSON object a line, `nox -s bench [-- NAME...]`.
+
+    {"name", "value", "unit", "floor", "peer", "ratio", "n"}
+
+`floor` is what the least that could do the job takes here, `peer` what another program takes for
+the same job; both in the unit of the value, measured in the same run, null where there is none.
+`ratio` is value / peer, or value / floor where there is no peer. `n` is how many times it was
+measured; the value is the median. These are no tests: nothing fails for being slow.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+
+import commandline
+import local
+from measure import Result
+
+BENCHES: dict[str, Callable[[str], Result]] = {
+    "import_ms": commandline.import_ms,
+    "help_ms": commandline.help_ms,
+    "local_first_running_ms": local.first_running_ms,
+    "local_100_running_s": local.hundred_running_s,
+    "local_batch_ms": local.batch_ms,
+    "local_idle_cpu_percent": local.idle_cpu_percent,
+}
+
+
+def main(names: list[str]) -> int:
+    unknown = [name for name in names if name not in BENCHES]
+    if unknown:
+        sys.stderr.write(f"no benchmark {', '.join(unknown)}; there is {', '.join(BENCHES)}\n")
+        return 2
+    for name in names or BENCHES:
+        sys.stdout.write(f"{BENCHES[name](name).line()}\n")
+        sys.stdout.flush()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
