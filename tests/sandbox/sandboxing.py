@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import os
+import subprocess
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from requestor_sdk.model.errors import SandboxUnavailable
 from requestor_sdk.ports.runtime import ProcessExit, ProcessSpec, Sandbox
+from requestor_sdk.sandbox._bubblewrap import find_bwrap
 
 MIB = 1 << 20
 
@@ -47,6 +51,17 @@ async def python(box: Sandbox, code: str) -> Ran:
     return await run(
         box, str(Path(sys.base_prefix, "bin", f"python3.{sys.version_info[1]}")), "-c", code
     )
+
+
+@functools.cache
+def possible() -> bool:
+    """Whether bubblewrap by itself can make a sandbox on this machine."""
+    try:
+        bwrap = str(find_bwrap())
+    except SandboxUnavailable:
+        return False
+    argv = [bwrap, "--unshare-all", "--ro-bind", "/", "/", "--proc", "/proc", "true"]
+    return subprocess.run(argv, capture_output=True, check=False).returncode == 0
 
 
 def groups() -> set[str]:

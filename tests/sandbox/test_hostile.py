@@ -13,6 +13,7 @@ from sandboxing import MIB, python, run, shell
 from requestor_sdk.model.errors import CommandFailed, SandboxDied
 
 pytestmark = pytest.mark.sandbox
+CALLING = "import ctypes, os\nlibc = ctypes.CDLL(None, use_errno=True)\n"
 
 
 async def test_eating_memory_is_ended_and_told(make):
@@ -112,7 +113,8 @@ async def test_making_files_without_end_is_stopped_and_told(make):
 
 async def test_ignoring_sigterm_and_leaving_daemons_does_not_outlive_the_sandbox(make):
     box = await make()
-    line = "trap '' TERM HUP INT; setsid sh -c \"trap '' TERM; sleep 600 & sleep 600\" & (sleep 600 &) ; sleep 0.1; exit 0"
+    daemon = "setsid sh -c \"trap '' TERM; sleep 600 & sleep 600\" &"
+    line = f"trap '' TERM HUP INT; {daemon} (sleep 600 &) ; sleep 0.1; exit 0"
     assert (await shell(box, line)).exit.return_code == 0
     pids = await _processes(box)
     assert len(pids) >= 4
@@ -131,7 +133,8 @@ async def test_the_processor_is_rationed(make):
     box = await make(cpu_threads=0.25)
     ran = await python(
         box,
-        "import time\nend = time.monotonic() + 0.8\nwhile time.monotonic() < end: pass\nprint(time.process_time())",
+        "import time\nend = time.monotonic() + 0.8\nwhile time.monotonic() < end: pass\n"
+        "print(time.process_time())",
     )
     assert float(ran.stdout) < 0.5
 
@@ -170,6 +173,16 @@ async def test_the_hosts_secrets_are_in_no_environment_and_no_mount(box, tmp_pat
     assert str(tmp_path) not in ran.stdout
 
 
+async def test_all_that_is_of_the_host_is_mounted_read_only(box):
+    lines = [line.split() for line in (await run(box, "cat", "/proc/mounts")).stdout.splitlines()]
+    flags = {where: options.split(",") for _, where, _, options, *_ in lines}
+    writable = {where for where, options in flags.items() if "rw" in options}
+    nodes = {f"/dev/{name}" for name in ("null", "zero", "full", "random", "urandom", "tty")}
+    assert writable <= {"/", "/proc", "/dev/pts", "/dev/shm", *nodes}
+    assert "/usr" in flags
+    assert all("nosuid" in options for options in flags.values())
+
+
 async def test_it_runs_as_a_private_user_without_any_privilege(box):
     status = (await run(box, "cat", "/proc/self/status")).stdout
     fields = dict(line.split(":\t", 1) for line in status.splitlines() if ":\t" in line)
@@ -182,9 +195,7 @@ async def test_it_runs_as_a_private_user_without_any_privilege(box):
     if os.geteuid() == 0:
         assert uid > 60000
     for kind in ("user", "pid", "net", "ipc", "uts", "mnt", "cgroup"):
-        assert os.readlink(f"/proc/{box.pid}/ns/{kind}") != os.readlink(f"/proc/self/ns/{kind}"), (
-            kind
-        )
+        assert _namespace(box.pid, kind) != _namespace(os.getpid(), kind), kind
 
 
 def _namespace(pid, kind):
@@ -213,12 +224,12 @@ def _namespace(pid, kind):
     ],
 )
 async def test_a_system_call_that_leads_out_is_denied(box, call):
-    code = f"import ctypes, os\nlibc = ctypes.CDLL(None, use_errno=True)\nprint({call}, ctypes.get_errno())"
+    code = f"{CALLING}print({call}, ctypes.get_errno())"
     assert (await python(box, code)).stdout == "-1 1\n"
 
 
 async def test_clone3_is_not_there_so_that_its_flags_cannot_be_hidden(box):
-    code = "import ctypes\nlibc = ctypes.CDLL(None, use_errno=True)\nprint(libc.syscall(435, 0, 0), ctypes.get_errno())"
+    code = f"{CALLING}print(libc.syscall(435, 0, 0), ctypes.get_errno())"
     assert (await python(box, code)).stdout == "-1 38\n"
 
 
@@ -246,7 +257,10 @@ async def test_listening_is_seen_by_nobody_outside(box):
 async def test_the_host_cannot_be_reached(box):
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-        code = f"import socket\ntry: socket.create_connection(('127.0.0.1', {port}), 1); print('in')\nexcept OSError: print('out')"
+        code = (
+            f"import socket\ntry: socket.create_connection(('127.0.0.1', {port}), 1); print('in')\n"
+            "except OSError: print('out')"
+        )
         assert (await python(box, code)).stdout == "out\n"
 
 

@@ -221,7 +221,8 @@ async def test_an_image_is_laid_over_the_base_and_can_be_written_in_private(make
         "hello 1",
         "hello 2",
     ]
-    line = "echo changed >> /golem/run/hello; echo x > /golem/run/new; mkdir -p /golem/output; echo y > /golem/output/z"
+    line = "echo changed >> /golem/run/hello; echo x > /golem/run/new; "
+    line += "mkdir -p /golem/output; echo y > /golem/output/z"
     assert (await shell(one, line)).exit.return_code == 0
     assert (await shell(two, "ls /golem /golem/run")).stdout.split() == [
         "/golem:",

@@ -320,7 +320,10 @@ async def test_a_closed_runtime_makes_nothing(tmp_path):
 
 
 def test_importing_the_package_loads_nothing_of_one_platform():
-    code = "import sys, requestor_sdk.sandbox as s; dir(s); print([m for m in ('fcntl', 'resource', 'pwd', 'ctypes', 'asyncio') if m in sys.modules])"
+    code = (
+        "import sys, requestor_sdk.sandbox as s; dir(s); "
+        "print([m for m in ('fcntl', 'resource', 'pwd', 'ctypes', 'asyncio') if m in sys.modules])"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 

@@ -154,7 +154,8 @@ async def test_a_relative_link_is_followed_inside(box):
 async def test_a_path_that_leads_elsewhere_is_refused_both_ways(box, path):
     await shell(
         box,
-        "cd /tmp; ln -s /etc abs; ln -s /etc/passwd final; mkfifo fifo; ln -s ../etc climb; ln -s loop loop",
+        "cd /tmp; ln -s /etc abs; ln -s /etc/passwd final; mkfifo fifo; "
+        "ln -s ../etc climb; ln -s loop loop",
     )
     with pytest.raises(TransferRefused):
         await box.write_file(path, chunks(b"x"))
