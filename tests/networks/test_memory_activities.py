@@ -6,7 +6,12 @@ from networks.stage import Stage
 from requestor_sdk.model.errors import ActivityRefused, ProviderLost
 from requestor_sdk.model.market import ActivityState, EndReason
 from requestor_sdk.model.script import CommandOutput, CommandResult, Run
-from requestor_sdk.ports.provider import AgreementTerminated, CreateActivity, DestroyActivity, Execute
+from requestor_sdk.ports.provider import (
+    AgreementTerminated,
+    CreateActivity,
+    DestroyActivity,
+    Execute,
+)
 
 RUN = (Run(argv=("true",)),)
 

@@ -120,9 +120,7 @@ async def test_a_provider_that_signs_with_a_foreign_key_is_found_out():
     class Tampering(MemoryTransport):
         async def approve(self, agreement_id):
             agreement = self._market.agreement(agreement_id)
-            agreement.approve(
-                key(7).sign(agreement.body.canonical()), self._market.clock.now()
-            )
+            agreement.approve(key(7).sign(agreement.body.canonical()), self._market.clock.now())
 
     stage = Stage(Tampering)
     agreement_id = await stage.pending()
@@ -177,9 +175,7 @@ async def test_of_two_agreements_from_one_offer_only_the_first_is_confirmed():
     stage = Stage()
     await stage.provider.publish(OFFER)
     drafts = [(await stage.draft())[1] for _ in range(2)]
-    made = [
-        await stage.network.market.create_agreement(d, valid_to=stage.soon) for d in drafts
-    ]
+    made = [await stage.network.market.create_agreement(d, valid_to=stage.soon) for d in drafts]
     await stage.network.market.confirm(made[1])
     with pytest.raises(AgreementRefused):
         await stage.network.market.confirm(made[0])
