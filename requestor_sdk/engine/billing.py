@@ -123,6 +123,7 @@ class Billing:
             return
         contract = self._contracts[note.agreement_id]
         contract.noted, contract.usage = note.total, note.usage
+        contract.noted_at = contract.elapsed(core.clock.monotonic())
         core.emit(events.DebitNoteAccepted, **about, total=note.total)
         await self._told(core.network.payments.accept_debit_note(note, core.allocation_id), note.id)
 
@@ -184,6 +185,7 @@ class Billing:
             contract.terms,
             amount=invoice.amount,
             noted=contract.noted,
+            noted_at_sec=to_amount(contract.noted_at),
             elapsed_sec=to_amount(contract.elapsed(now)),
             payable=self._core.ledger.payable_for(contract.id),
         )

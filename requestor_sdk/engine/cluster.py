@@ -389,8 +389,6 @@ class Cluster(Generic[S]):
 
     def may_restart(self, member: Instance, record: Record) -> bool:
         """Decide whether an attempt that ended is followed by another."""
-        if self._stopped or self._core.leaving:
-            return False
         wants = (
             bool(member.service.restart_condition)
             if self._own_condition

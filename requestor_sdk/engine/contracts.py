@@ -39,6 +39,7 @@ class Contract:
         silent_sec: Seconds of silence that are over and are not paid.
         usage: The usage vector of the last debit note.
         noted: The total of the last debit note that was accepted.
+        noted_at: How many seconds of the activity had passed when it came.
         ended_by: Who ended the agreement.
     """
 
@@ -54,6 +55,7 @@ class Contract:
     silent_sec: float = 0.0
     usage: tuple[Decimal, ...] = ()
     noted: Decimal | None = None
+    noted_at: float = 0.0
     ended_by: str = "requestor"
 
     def elapsed(self, now: float) -> float:

@@ -57,7 +57,8 @@ class Event:
         shown = ", ".join(
             f"{field.name} {value}"
             for field in dataclasses.fields(self)
-            if field.name not in ("at", "traceback") and (value := getattr(self, field.name)) not in (None, "")
+            if field.name not in ("at", "traceback")
+            and (value := getattr(self, field.name)) not in (None, "")
         )
         return f"{self.at:%H:%M:%S}.{self.at.microsecond // 1000:03d} {self.kind}: {shown}"
 

@@ -186,24 +186,40 @@ _ROUNDING: Final = Decimal("1e-12")
 
 
 def check_invoice(
-    terms: Terms, *, amount: Decimal, noted: Decimal | None, elapsed_sec: Decimal, payable: Decimal
+    terms: Terms,
+    *,
+    amount: Decimal,
+    elapsed_sec: Decimal,
+    payable: Decimal,
+    noted: Decimal | None = None,
+    noted_at_sec: Decimal = ZERO,
 ) -> str | None:
     """Judge an invoice; return the reason to reject it, or ``None`` where it is right.
+
+    A debit note can be lost on its way, so an invoice may be above the last one that came; but not
+    by more than the time since then can have cost.
 
     Args:
         terms: What was agreed.
         amount: The amount of the invoice.
-        noted: The total of the last debit note of the activity, if any came.
         elapsed_sec: Seconds that the agreement's activities lasted.
         payable: What is still held for this agreement, accepted amounts included.
+        noted: The total of the last debit note of the activity, if any came.
+        noted_at_sec: How many of the elapsed seconds had passed when it came.
     """
     if amount < 0:
         return "the amount is negative"
-    if noted is not None and amount > noted + _ROUNDING:
-        return f"{amount} is above the last debit note, {noted}"
     most = terms.most(elapsed_sec)
     if amount > most + _ROUNDING:
         return f"{amount} is above {most}, the most that {elapsed_sec:.0f} s can have cost"
+    if noted is not None:
+        since = elapsed_sec - noted_at_sec
+        rest = terms.most(since) - terms.pricing.fixed
+        if amount > noted + rest + _ROUNDING:
+            return (
+                f"{amount} is above the last debit note, {noted}, by more than the "
+                f"{since:.0f} s since then can have cost"
+            )
     if amount > payable + _ROUNDING:
         return f"{amount} is above {payable}, which is held for this agreement"
     return None

@@ -390,6 +390,19 @@ async def test_a_network_that_hangs_at_the_end_is_left_with_what_is_open_named(w
     await real()
 
 
+async def test_the_bodys_exception_leaves_with_what_went_wrong_while_leaving_as_a_note(world):
+    with pytest.raises(ZeroDivisionError) as raised:
+        async with world.compute() as compute:
+
+            async def defect():
+                raise RuntimeError("a defect")
+
+            compute._engine.core.spawn(defect(), "defect")
+            await asyncio.sleep(1)
+            raise ZeroDivisionError
+    assert "RSK-701" in raised.value.__notes__[0]
+
+
 async def test_a_fatal_engine_error_is_raised_at_the_next_call_and_at_exit(world):
     with pytest.raises(EngineFailed) as raised:
         async with world.compute() as compute:

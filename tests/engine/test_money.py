@@ -205,6 +205,31 @@ async def test_an_agreement_without_an_invoice_is_left_over_after_its_deadline(w
     world.check(compute)
 
 
+async def test_an_invoice_is_counted_as_spent_where_no_debit_note_came_before_it(world):
+    async with world.compute() as compute:
+        payments = world.network.payments
+        read = payments.payment_events
+
+        async def only_invoices():
+            while True:
+                found = [n for n in await read() if isinstance(n, Invoice)]
+                if found:
+                    return found
+
+        cluster = await compute.run_service(Simple)
+        await cluster.wait("running")
+        await asyncio.sleep(130)
+        seen = len(world.of(events.DebitNoteAccepted))
+        payments.payment_events = only_invoices
+        await asyncio.sleep(600)
+        assert len(world.of(events.DebitNoteAccepted)) <= seen + 1
+        await cluster.stop()
+        await asyncio.sleep(1)
+        (invoice,) = world.of(events.InvoiceAccepted)
+        assert compute.budget.spent == invoice.amount
+    world.check(compute)
+
+
 async def test_loops_that_read_events_survive_errors_of_the_network(world):
     async with world.compute() as compute:
         for port, name in (

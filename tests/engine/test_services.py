@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 from support.world import Bare, Simple, World
 
-from requestor_sdk import Capture, CaptureMode, Settings
+from requestor_sdk import Capture, CaptureMode, RestartPolicy, Settings
 from requestor_sdk.model import events
 from requestor_sdk.model.errors import (
     BatchTimeout,
@@ -162,6 +162,55 @@ async def test_a_scripts_time_out_is_told_and_the_instance_goes_on(world):
         with pytest.raises(BatchTimeout):
             await ctx.run("sleep", "60", timeout=timedelta(seconds=5))
         assert (await ctx.run("true")).success
+
+
+async def test_every_command_that_a_time_out_caught_is_told_of_it(world):
+    async with world.running() as cluster:
+        script = cluster.instances[0].ctx.new_script(timeout=5)
+        commands = [script.run("true"), script.run("sleep", "60"), script.run("true")]
+        with pytest.raises(BatchTimeout):
+            await cluster.instances[0].ctx.send(script)
+        assert (await commands[0]).success
+        for command in commands[1:]:
+            with pytest.raises(BatchTimeout):
+                await asyncio.wait_for(command._result(), 1)
+
+
+async def test_a_loss_that_only_a_batch_shows_ends_the_attempt(world):
+    async with world.compute() as compute:
+
+        async def nothing():
+            await asyncio.Event().wait()
+
+        world.network.activities.activity_events = nothing
+        cluster = await compute.run_service(Simple)
+        await cluster.wait("running")
+        # The loop's first, real call is under way: it takes the news of another instance.
+        other = await compute.run_service(Simple)
+        await other.wait("running")
+        world.kill(other.instances[0])
+        await other.wait("terminated")
+        world.kill(cluster.instances[0])
+        with pytest.raises(ProviderLost):
+            await cluster.instances[0].ctx.run("true")
+        await asyncio.wait_for(cluster.wait("terminated"), 1)
+    world.check(compute)
+
+
+async def test_a_provider_event_of_an_earlier_attempt_is_dropped(world):
+    from requestor_sdk.model.lifecycle import Stimulus
+
+    policy = RestartPolicy(when="on-failure")
+    async with world.running(restart=policy) as cluster:
+        (member,) = cluster.members()
+        world.kill(cluster.instances[0])
+        await cluster.wait("pending")
+        await cluster.wait("running")
+        member.post(Stimulus.lost, attempt=1)
+        member.post(Stimulus.silent, attempt=1)
+        assert member.state == "running"
+        member.post(Stimulus.lost, attempt=2)
+        assert member.state != "running"
 
 
 async def test_direct_commands_are_refused_outside_starting_running_and_stopping(world):
@@ -446,6 +495,9 @@ async def test_a_service_that_says_it_is_not_responsive_becomes_unresponsive_and
         await cluster.wait("unresponsive")
         instance.well = True
         await cluster.wait("running")
+        (member,) = cluster.members()
+        assert member.attempt.contract.silent_sec > 0
+        assert member.attempt.contract.silent_since is None
         instance.well = False
         await cluster.wait("terminated")
         assert "did not answer within 120 s" in str(instance.failure)

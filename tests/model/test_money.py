@@ -170,11 +170,18 @@ def test_an_honest_invoice_is_right_with_or_without_a_note_before_it():
     assert _invoice(noted=None) is None
 
 
+def test_an_invoice_may_be_above_a_note_by_what_the_time_since_it_can_have_cost():
+    assert _invoice(noted=D("0.2"), noted_at_sec=D(50)) is None
+
+
 @pytest.mark.parametrize(
     ("changed", "says"),
     [
         ({"amount": D(-1)}, "negative"),
-        ({"noted": D("0.2")}, "above the last debit note, 0.2"),
+        (
+            {"noted": D("0.2"), "noted_at_sec": D(100)},
+            "above the last debit note, 0.2",
+        ),
         ({"noted": None, "amount": D(2), "payable": D(9)}, "the most that 100 s can have cost"),
         ({"payable": D("0.2")}, "above 0.2, which is held"),
     ],
