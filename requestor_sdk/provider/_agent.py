@@ -8,7 +8,12 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import TYPE_CHECKING, Final
 
-from requestor_sdk.model.errors import NotAvailable, RequestorError, SandboxUnavailable
+from requestor_sdk.model.errors import (
+    EngineFailed,
+    NotAvailable,
+    RequestorError,
+    SandboxUnavailable,
+)
 from requestor_sdk.model.market import EndReason
 from requestor_sdk.model.money import LinearPricing
 from requestor_sdk.model.script import CommandResult
@@ -128,7 +133,11 @@ class ProviderAgent:
         self._root = asyncio.create_task(self._run(), name=f"provider {self.config.name}")
 
     async def close(self) -> None:
-        """End all agreements, withdraw all offers and let go. Idempotent; bounded in time."""
+        """End all agreements, withdraw all offers and let go. Idempotent; bounded in time.
+
+        Raises:
+            EngineFailed: The agent failed before; the cause is chained.
+        """
         self._stopping.set()
         if self._root is None:
             await self._transport.close()
@@ -138,8 +147,13 @@ class ProviderAgent:
             _log.warning("provider %s is cut off: its agreements do not end", self.config.name)
             self._root.cancel()
             await asyncio.wait({self._root}, timeout=self._close_timeout)
-        if self._root.done() and not self._root.cancelled():
-            self._root.result()
+        if not self._root.done() or self._root.cancelled():
+            return
+        failure = self._root.exception()
+        if failure is not None:
+            raise EngineFailed(
+                f"provider {self.config.name!r} failed: a defect", ids={"provider": self.identity}
+            ) from failure
 
     async def _run(self) -> None:
         try:
@@ -155,6 +169,10 @@ class ProviderAgent:
                     await self._transport.withdraw(offer_id)
                 for deal in self._deals.values():
                     deal.end(EndReason(message="the provider shuts down", code="Shutdown"))
+        except ExceptionGroup:
+            # Told at once: whoever closes the agent may do so much later.
+            _log.exception("provider %s failed", self.config.name)
+            raise
         finally:
             await self._transport.close()
 

@@ -24,6 +24,7 @@ from requestor_sdk.model.script import (
     Start,
     Terminate,
     Transfer,
+    describe,
 )
 from requestor_sdk.ports.runtime import ProcessExit, ProcessSpec, SandboxSpec
 from requestor_sdk.provider._capture import OutputBuffer
@@ -105,6 +106,10 @@ class Commands:
         except RequestorError as error:
             text = f"{error.message} (try: {error.hint})" if error.hint else error.message
             result = CommandResult(index=index, success=False, message=text)
+        except OSError as error:
+            # The machine is out of something, e.g. of open files: that is no end of the provider.
+            text = f"{describe(command)}: {error.strerror or error}"
+            result = CommandResult(index=index, success=False, message=text)
         await emit(result)
         return result
 
@@ -125,6 +130,8 @@ class Commands:
     async def _deploy(self, command: Deploy) -> None:
         if self._deployed is not None:
             raise CommandFailure("deploy: this activity is deployed already")
+        if command.arguments.get("net"):
+            raise CommandFailure("deploy: this provider has no virtual networks")
         image_hash = image_hash_of(self._workshop.demand)
         if image_hash is not None:
             if self._workshop.images is None:

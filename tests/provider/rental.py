@@ -11,7 +11,7 @@ from networks.stage import key
 from provider.fake_runtime import FakeRuntime
 
 from requestor_sdk.model.errors import ImageNotFound
-from requestor_sdk.model.market import Demand, DebitNote, EndReason, Invoice, ProposalState
+from requestor_sdk.model.market import DebitNote, Demand, EndReason, Invoice, ProposalState
 from requestor_sdk.model.money import LinearPricing
 from requestor_sdk.model.props import EXPIRATION, SUBNET
 from requestor_sdk.model.script import CommandResult, Deploy, Start

@@ -9,6 +9,7 @@ from provider.rental import DONE, PRICING, Rental
 
 from requestor_sdk.model.errors import (
     ActivityRefused,
+    EngineFailed,
     NotAvailable,
     ProviderLost,
     SandboxUnavailable,
@@ -265,7 +266,7 @@ async def test_the_agent_ends_an_agreement_that_has_no_activity_for_long(tmp_pat
 async def test_closing_ends_agreements_in_good_order_and_withdraws_all_offers(tmp_path):
     rental = Rental(tmp_path)
     async with rental.open():
-        agreement, activity = await rental.activity()
+        agreement, _activity = await rental.activity()
         await rental.network.activities.activity_events()
         await rental.agent.close()
         (ended,) = await rental.network.market.agreement_events()
@@ -314,8 +315,9 @@ async def test_a_defect_of_the_agent_is_not_hidden_and_the_requestor_loses_the_p
         await rental.activity()
     ended = await rental.network.market.agreement_events()
     assert agreement in [event.agreement_id for event in ended]
-    with pytest.raises(ExceptionGroup):
+    with pytest.raises(EngineFailed) as caught:
         await rental.agent.close()
+    assert isinstance(caught.value.__cause__, ExceptionGroup)
 
 
 def test_the_default_providers_differ_and_a_quarter_of_an_hour_costs_about_two_cents():

@@ -75,6 +75,21 @@ async def test_the_network_is_there_where_the_payload_asks_for_it(tmp_path, offe
             assert rental.sandbox.spec.network is seen
 
 
+async def test_a_machine_that_is_out_of_something_fails_the_command_and_not_the_provider(tmp_path):
+    rental = Rental(tmp_path)
+
+    async def exhausted(spec):
+        raise OSError(24, "Too many open files")
+
+    create, rental.runtime.create = rental.runtime.create, exhausted
+    async with rental.open():
+        _, activity = await rental.activity(started=False)
+        result = (await rental.run(activity, Deploy(), Start()))[-1]
+        assert result.message == "start: Too many open files"
+        rental.runtime.create = create
+        assert (await rental.run(activity, Start()))[0].success
+
+
 async def test_variables_reach_the_command(tmp_path):
     async with Rental(tmp_path).open() as rental:
         _, activity = await rental.activity()
@@ -103,6 +118,7 @@ async def test_a_program_that_fails_ends_its_batch_and_says_how(tmp_path, progra
     ("commands", "message"),
     [
         ((Deploy(), Deploy()), "deployed already"),
+        ((Deploy(arguments={"net": [1]}),), "no virtual networks"),
         ((Start(),), "not deployed yet"),
         ((Deploy(), Start(), Start()), "started already"),
         ((Deploy(), run("true")), "not started yet"),
