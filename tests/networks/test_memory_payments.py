@@ -98,7 +98,7 @@ async def test_the_provider_is_told_how_its_notes_were_judged():
 
 async def test_a_note_that_no_provider_sent_is_not_paid():
     stage = Stage()
-    agreement_id, activity_id = await stage.activity()
+    _agreement_id, activity_id = await stage.activity()
     allocation = await stage.network.payments.allocate(Decimal(2))
     note = await noted(stage, activity_id, "1")
     for forged in (replace(note, id="other"), replace(note, agreement_id="other")):
