@@ -53,12 +53,15 @@ class Event:
         return all(own.get(name) == value for name, value in ids.items())
 
     def line(self) -> str:
-        """Return the event as one line of a story."""
+        """Return the event as one line of a story; what only repeats other fields is left out."""
+        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        hidden = {"at", "traceback", "cluster_id"}
+        if values.get("provider_name"):
+            hidden.add("provider_id")
         shown = ", ".join(
-            f"{field.name} {value}"
-            for field in dataclasses.fields(self)
-            if field.name not in ("at", "traceback")
-            and (value := getattr(self, field.name)) not in (None, "")
+            f"{name.removesuffix('_id')} {' | '.join(value) if isinstance(value, tuple) else value}"
+            for name, value in values.items()
+            if name not in hidden and value not in (None, "", ())
         )
         return f"{self.at:%H:%M:%S}.{self.at.microsecond // 1000:03d} {self.kind}: {shown}"
 
