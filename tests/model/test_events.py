@@ -91,9 +91,20 @@ def test_an_event_concerns_what_all_of_the_ids_say():
 
 def test_a_line_of_a_story_leaves_out_what_is_empty():
     assert _changed().line() == (
-        "12:30:05.042 ServiceStateChanged: instance_id i-1, cluster_id c-1, "
+        "12:30:05.042 ServiceStateChanged: instance i-1, "
         "old pending, new starting, stimulus ready, attempt 1"
     )
+
+
+def test_a_line_of_a_story_names_the_provider_once_and_lists_as_text():
+    assert "provider 0x1" in _changed(provider_id="0x1").line()
+    named = _changed(provider_id="0x1", provider_name="amber").line()
+    assert "provider_name amber" in named
+    assert "0x1" not in named
+    sent = events.ScriptSent(
+        at=AT, instance_id="i-1", activity_id="a", script_id="s", commands=("deploy", "start")
+    )
+    assert sent.line().endswith("commands deploy | start")
 
 
 def test_amounts_and_times_keep_every_digit():
