@@ -1,0 +1,174 @@
+"""What usually causes each error, and what to do about it; Markdown, an entry a code."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Note(NamedTuple):
+    """Of one error."""
+
+    causes: str
+    fix: str
+
+
+NOTES: dict[str, Note] = {
+    "RSK-101": Note(
+        "`start`, `run` or `shutdown` is a coroutine without a `yield`; or a handler yields the "
+        "awaitable of a command instead of the script.",
+        "Make the handler an async generator that yields scripts made by `self.ctx.new_script()`. "
+        "A handler that has nothing to yield can be left out: the default does nothing.",
+    ),
+    "RSK-102": Note(
+        "`get_payload()` returned nothing; a dataclass field of a `Payload` cannot be written as a "
+        "property or constraint; a path inside the instance is relative; a script is yielded twice.",
+        "Return `await vm.repo(...)` or a `Payload`, or hand over `payload=`. Make a new script for "
+        "each yield.",
+    ),
+    "RSK-103": Note(
+        "A budget of zero, a negative price, `num_instances=0`, fewer `instance_params` than "
+        "instances, an infinite amount.",
+        "Amounts are `Decimal`s, strings or floats above zero; counts are whole numbers from 1.",
+    ),
+    "RSK-104": Note(
+        "`datetime.now()` without a time zone; an expiration so near that the shutdown would have "
+        "to begin before the start.",
+        "Give a `timedelta`, or an aware datetime such as "
+        "`datetime.now(timezone.utc) + timedelta(minutes=15)`.",
+    ),
+    "RSK-105": Note(
+        "A misspelt name, or the package that brings the network is not installed.",
+        "The message lists the networks that are there; `local` always is.",
+    ),
+    "RSK-106": Note(
+        "The path is wrong, is a folder, or this user may not read it.",
+        "Nothing was sent: mend the path and make the script again.",
+    ),
+    "RSK-107": Note(
+        "The image was never added to the store of this user, or `REQUESTOR_SDK_HOME` points to "
+        "another one.",
+        "`requestor-sdk image list` shows what there is; `requestor-sdk image build DIR --tag NAME` "
+        "or `requestor-sdk image import FILE --tag NAME` adds it.",
+    ),
+    "RSK-108": Note(
+        "An empty folder, an archive that cannot be read, a device file or a link that leaves the "
+        "image.",
+        "The message names the member; remove it, or build from a folder.",
+    ),
+    "RSK-109": Note(
+        "`await script.run(...)` before `yield script`.",
+        "Keep the awaitable, yield the script, then await it; or use `await self.ctx.run(...)`.",
+    ),
+    "RSK-110": Note(
+        "A command sent to an instance that is pending or terminated; `resume` of an instance that "
+        "is not suspended; a stopped cluster asked for more instances; `Compute` used before it "
+        "was started.",
+        "`await cluster.wait('running')` first; make a new cluster or a new `Compute` for a new run.",
+    ),
+    "RSK-111": Note(
+        "A `Compute` that was entered in one event loop and used in another, e.g. by a second "
+        "`asyncio.run`; or a program under trio.",
+        "Enter and use it on the same asyncio loop.",
+    ),
+    "RSK-112": Note(
+        "The network cannot do it at all, e.g. fetch an image by URL on `local`; or a journal was "
+        "written by a newer version.",
+        "The hint names another way.",
+    ),
+    "RSK-201": Note(
+        "More memory, storage or threads than any provider offers; a capability or a custom "
+        "property that nobody has; another `subnet_tag`.",
+        "The message says which constraint rules out how many offers: relax that one, or give "
+        "`Compute(providers=...)` that meet it.",
+    ),
+    "RSK-202": Note(
+        "The worst case (start fee, plus every price times the whole time until the expiration) of "
+        "the cheapest matching offer is above the budget.",
+        "Raise `budget=`, bring `expiration=` nearer, or hold for less at a time by `hold_for=`.",
+    ),
+    "RSK-203": Note(
+        "The provider has no capacity left, its offer was taken meanwhile, or it did not answer "
+        "within `approval_timeout`.",
+        "Nothing: the engine goes on to the next offer by itself. In numbers, look at "
+        "`AgreementRejected` in the journal.",
+    ),
+    "RSK-204": Note(
+        "Somebody between the two sides, or a provider that signs with another key than it names.",
+        "The agreement is not used. Avoid that provider by a strategy.",
+    ),
+    "RSK-301": Note(
+        "The program ended with a status that is not zero, was killed by a signal or by a limit of "
+        "the sandbox, or does not exist in the image.",
+        "`error.return_code`, `error.stderr` and `error.message` tell which. Caught at the `yield`, "
+        "the service goes on.",
+    ),
+    "RSK-302": Note(
+        "A batch ends with its first failure; this command came after it.",
+        "Await the earlier command for the reason.",
+    ),
+    "RSK-303": Note(
+        "The script's `timeout=` was shorter than its commands. The batch itself goes on at the "
+        "provider.",
+        "A longer time-out, or smaller scripts.",
+    ),
+    "RSK-304": Note(
+        "The provider ended the agreement, its activity died (out of memory, killed, machine gone), "
+        "or it was silent for longer than `unresponsive_deadline`.",
+        "A `RestartPolicy(when='on-failure')` brings the instance to another provider. Catching the "
+        "error in a handler does not bring this one back.",
+    ),
+    "RSK-305": Note(
+        "The provider would not create the activity after it had signed.",
+        "Nothing: the attempt counts as not started, and the restart policy decides.",
+    ),
+    "RSK-306": Note(
+        "A path with `..`, one that passes through an absolute link, or a target that is no regular "
+        "file.",
+        "Use an absolute path of a regular file inside the instance.",
+    ),
+    "RSK-401": Note(
+        "A large deploy, or a command of `start()` that does not end.",
+        "`Settings(start_timeout=...)`, or find the command in the story of the error.",
+    ),
+    "RSK-402": Note(
+        "A command of `shutdown()` that does not end.",
+        "Give its script a `timeout=`, or raise `Settings(shutdown_timeout=...)`. The provider is "
+        "released all the same.",
+    ),
+    "RSK-403": Note(
+        "A handler catches `CancelledError` and goes on, or blocks the event loop.",
+        "Let the cancellation pass; run blocking work by `asyncio.to_thread`.",
+    ),
+    "RSK-404": Note(
+        "Each attempt that `max_attempts` allows has failed.",
+        "The story and the chained error tell of the attempts. If they are no bug, raise "
+        "`RestartPolicy(max_attempts=...)` or set a `window`.",
+    ),
+    "RSK-405": Note(
+        "`send_message_nowait` in a loop, and no handler that listens.",
+        "Await `send_message`, which waits for room, or raise `Settings(mailbox_size=...)`.",
+    ),
+    "RSK-501": Note(
+        "A provider asked for more than usage times price, more than the time can have cost, or "
+        "less than before.",
+        "Nothing is paid for that note; the journal has it as `DebitNoteRejected` or "
+        "`InvoiceRejected` with the reason.",
+    ),
+    "RSK-601": Note(
+        "No bubblewrap, no user namespaces (some hardened kernels and containers), or not Linux.",
+        "`requestor-sdk doctor` names the fix for this machine. For your own scripts only: "
+        "`Compute(allow_unsandboxed=True)` or `--unsandboxed`.",
+    ),
+    "RSK-602": Note(
+        "The payload ran into its memory limit, or the sandbox's first process was killed.",
+        "The message says of what. Ask for more by `min_mem_gib=`, or use less.",
+    ),
+    "RSK-701": Note(
+        "A defect of this package. Everything that ran was ended.",
+        "Report it with the chained traceback and the journal.",
+    ),
+    "RSK-702": Note(
+        "A handler, a provider or the network hung while the run was being ended.",
+        "The ids name what was left open; it can cost until its expiry, and no more than was held.",
+    ),
+}
