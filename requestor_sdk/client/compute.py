@@ -33,7 +33,7 @@ S = TypeVar("S", bound=Service)
 
 
 class Budget:
-    """What of the budget is where; amounts are ``Decimal``s in the network's token."""
+    """What of the budget is where; amounts are of type ``Decimal``, in the network's token."""
 
     def __init__(self, engine: Engine) -> None:
         self._ledger = engine.core.ledger
