@@ -14,6 +14,7 @@ import secrets
 import shutil
 import socket
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -75,13 +76,31 @@ class BubblewrapRuntime:
                 hint="pass allow_unsandboxed=True (--unsandboxed) to run your own scripts",
             )
         self._prepare(find_bwrap())
-        from requestor_sdk.sandbox import _probe
-
         try:
-            await _probe.try_one(self)
+            await self._try()
         except BaseException:
             await self.close()
             raise
+
+    async def _try(self) -> None:
+        """Make one sandbox, with less where what was found turns out not to work."""
+        from requestor_sdk.sandbox import _probe
+        from requestor_sdk.sandbox._cgroups import Cgroups
+
+        first: SandboxUnavailable | None = None
+        assert self._means is not None
+        for means, cgroups in (
+            (self._means, self._cgroups),
+            (replace(self._means, mkfs=None), self._cgroups),
+            (replace(self._means, mkfs=None), Cgroups(own="")),
+        ):
+            self._means, self._cgroups = means, cgroups
+            try:
+                return await _probe.try_one(self)
+            except SandboxUnavailable as error:
+                first = first or error
+        assert first is not None
+        raise SandboxUnavailable(first.message, hint=_fix(first.message))
 
     def _prepare(self, bwrap: Path) -> None:
         from requestor_sdk.sandbox._base import make_base
@@ -207,7 +226,8 @@ class BubblewrapRuntime:
             raise SandboxUnavailable(
                 f"the sandbox could not be made: {said}", ids={"sandbox": spec.name}
             ) from None
-        sandbox = BubblewrapSandbox(spec, channel, zygote, ticket, Meter(pid, group, upper))
+        meter = Meter(pid, group, upper, spec.limits.storage)
+        sandbox = BubblewrapSandbox(spec, channel, zygote, ticket, meter)
         self._boxes.add(sandbox)
         ticket.ended.add_done_callback(lambda _: self._forget(sandbox))
         if sandbox.meter.needs_watching and self._watcher is None:
@@ -223,7 +243,7 @@ class BubblewrapRuntime:
         while True:
             await asyncio.sleep(_WATCH_S)
             for sandbox in list(self._boxes):
-                sandbox.check_limits()
+                await sandbox.check_limits()
 
     async def close(self) -> None:
         """End every sandbox that is left, and the launcher."""
@@ -268,3 +288,19 @@ def _find_mkfs() -> str | None:
     if not Path("/dev/loop-control").exists():
         return None
     return shutil.which("mkfs.ext4", path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin")
+
+
+def _fix(said: str) -> str:
+    """Return what to do about a sandbox that cannot be made."""
+    if os.geteuid() == 0:
+        return (
+            "as root this needs CAP_SYS_ADMIN: docker run --privileged, or run as an ordinary "
+            "user where user namespaces are allowed"
+        )
+    if "namespace" in said or "uid map" in said:
+        return (
+            "allow user namespaces: sysctl -w kernel.unprivileged_userns_clone=1 "
+            "user.max_user_namespaces=10000 kernel.apparmor_restrict_unprivileged_userns=0 "
+            "(those that exist), or run as root"
+        )
+    return "requestor-sdk doctor tells what is missing"

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 # Large writes are refused as a whole, so this much may be left when a disk is full.
 _NEARLY_FULL = 2 << 20
+_ENTRY = 4096
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,15 +61,20 @@ def tree_usage(root: int) -> TreeUsage:
     return TreeUsage(cpu_sec=ticks / hertz, memory=memory * page, processes=count)
 
 
-def folder_size(folder: Path) -> int:
-    """Return the bytes that a tree takes on the disk; folders that cannot be read count little."""
+def folder_size(folder: Path, enough: int) -> int:
+    """Return the bytes that a tree takes on the disk, looking no further than ``enough``.
+
+    Each entry counts something, so that files without end and without content are too much, too.
+    """
     total = 0
     for parent, folders, files in os.walk(folder):
         for name in (*folders, *files):
             try:
-                total += os.lstat(f"{parent}/{name}").st_blocks * 512
+                total += max(_ENTRY, os.lstat(f"{parent}/{name}").st_blocks * 512)
             except OSError:
                 continue
+        if total > enough:
+            break
     return total
 
 
@@ -79,14 +85,15 @@ class Meter:
         pid: Its first process.
         group: Its control groups, if any.
         upper: The folder that it writes to, where that is no file system of its own.
+        storage: The limit of what it may write.
     """
 
-    def __init__(self, pid: int, group: Group | None, upper: Path | None) -> None:
+    def __init__(self, pid: int, group: Group | None, upper: Path | None, storage: int) -> None:
         self.pid = pid
+        self._enough = storage + (1 << 20)
         self._group = group
         self._files = group.reports() if group else []
         self._upper = upper
-        self._counted_storage = 0
         self._last: Mapping[str, str] = {}
         self._settled = False
         self._cpu = 0.0
@@ -120,7 +127,7 @@ class Meter:
         self._cpu = max(self._cpu, tree.cpu_sec)
         self._peak = max(self._peak, tree.memory)
         if self._upper is not None and busy:
-            self._storage = folder_size(self._upper)
+            self._storage = folder_size(self._upper, self._enough)
         return tree, self._storage
 
     def _used(self) -> int:

@@ -95,11 +95,12 @@ class BubblewrapSandbox:
             self._meter.look()  # the last chance to see what it has stored
             self._zygote.kill(self._ticket)
 
-    def check_limits(self) -> None:
+    async def check_limits(self) -> None:
         """Look at what no control group or file system holds, and end the sandbox over it."""
         if not self.alive or not self._meter.needs_watching:
             return
-        tree, storage = self._meter.watch()
+        # A hostile tree of files may take long to look at; the loop must not wait for it.
+        tree, storage = await asyncio.to_thread(self._meter.watch)
         limits = self._spec.limits
         if tree.memory > limits.memory and not self._meter.counts_memory:
             self.end(f"memory: over {_mib(limits.memory)}, killed")

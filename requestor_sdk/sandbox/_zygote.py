@@ -65,7 +65,7 @@ class Zygote:
         """Start a launcher; it removes the scratch folder when it ends."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
-            argv = [sys.executable, "-I", "-S", "-B", "-c", _PROGRAM, str(Path(__file__).parent)]
+            argv = [sys.executable, "-I", "-S", "-c", _PROGRAM, str(Path(__file__).parent)]
             argv += [str(theirs.fileno()), str(os.getpid()), str(scratch)]
             process = subprocess.Popen(
                 argv,

@@ -11,6 +11,8 @@ import pytest
 from sandboxing import MIB, python, run, shell
 
 from requestor_sdk.model.errors import CommandFailed, SandboxDied
+from requestor_sdk.ports.runtime import SandboxLimits, SandboxSpec
+from requestor_sdk.sandbox import BubblewrapRuntime
 
 pytestmark = pytest.mark.sandbox
 CALLING = "import ctypes, os\nlibc = ctypes.CDLL(None, use_errno=True)\n"
@@ -139,28 +141,28 @@ async def test_the_processor_is_rationed(make):
     assert float(ran.stdout) < 0.5
 
 
-@pytest.mark.parametrize(
-    "path",
-    [
-        "/etc/shadow",
-        "/root/.bashrc",
-        "/root/.ssh",
-        "/home/user/../../boot",
-        "/sys",
-        "/var/lib",
-        "/proc/1/root/boot",
-        "/proc/kcore",
-        "/dev/vda",
-        "/dev/mem",
-        "/dev/loop-control",
-        "/skeleton",
-        "/rw",
-        "/image",
-    ],
-)
-async def test_the_hosts_files_are_not_there(box, path):
-    assert (await run(box, "cat", path)).exit.return_code != 0
-    assert (await run(box, "ls", path + "/")).exit.return_code != 0
+HOST_FILES = [
+    "/etc/shadow",
+    "/root/.bashrc",
+    "/root/.ssh",
+    "/home/user/../../boot",
+    "/sys",
+    "/var/lib",
+    "/proc/1/root/boot",
+    "/proc/kcore",
+    "/dev/vda",
+    "/dev/mem",
+    "/dev/loop-control",
+    "/skeleton",
+    "/rw",
+    "/image",
+]
+
+
+async def test_the_hosts_files_are_not_there(box):
+    for path in HOST_FILES:
+        assert (await run(box, "cat", path)).exit.return_code != 0
+        assert (await run(box, "ls", path + "/")).exit.return_code != 0
 
 
 async def test_the_hosts_secrets_are_in_no_environment_and_no_mount(box, tmp_path, monkeypatch):
@@ -202,30 +204,30 @@ def _namespace(pid, kind):
     return str(Path(f"/proc/{pid}/ns/{kind}").readlink())
 
 
-@pytest.mark.parametrize(
-    "call",
-    [
-        "libc.mount(b'none', b'/tmp', b'tmpfs', 0, None)",
-        "libc.umount2(b'/proc', 2)",
-        "libc.unshare(0x10000000)",
-        "libc.unshare(0x40000000)",
-        "libc.setns(os.open('/proc/1/ns/net', 0), 0)",
-        "libc.ptrace(16, 1, 0, 0)",
-        "libc.chroot(b'/tmp')",
-        "libc.syscall(56 if os.uname().machine == 'x86_64' else 220, 0x10000000 | 17, 0, 0, 0, 0)",
-        "libc.syscall(438, 0, 0, 0)",
-        "libc.syscall(425, 1, 0)",
-        "libc.syscall(321 if os.uname().machine == 'x86_64' else 280, 0, 0, 0)",
-        "libc.syscall(250 if os.uname().machine == 'x86_64' else 219, 0, 0, 0)",
-        "libc.process_vm_readv(1, 0, 0, 0, 0, 0)",
-        "libc.sethostname(b'evil', 4)",
-        "libc.ioctl(0, 0x5412, b'x')",
-        "libc.ioctl(0, ctypes.c_ulong(0x100005412), b'x')",
-    ],
-)
-async def test_a_system_call_that_leads_out_is_denied(box, call):
-    code = f"{CALLING}print({call}, ctypes.get_errno())"
-    assert (await python(box, code)).stdout == "-1 1\n"
+WAYS_OUT = [
+    "libc.mount(b'none', b'/tmp', b'tmpfs', 0, None)",
+    "libc.umount2(b'/proc', 2)",
+    "libc.unshare(0x10000000)",
+    "libc.unshare(0x40000000)",
+    "libc.setns(os.open('/proc/1/ns/net', 0), 0)",
+    "libc.ptrace(16, 1, 0, 0)",
+    "libc.chroot(b'/tmp')",
+    "libc.syscall(56 if os.uname().machine == 'x86_64' else 220, 0x10000000 | 17, 0, 0, 0, 0)",
+    "libc.syscall(438, 0, 0, 0)",
+    "libc.syscall(425, 1, 0)",
+    "libc.syscall(321 if os.uname().machine == 'x86_64' else 280, 0, 0, 0)",
+    "libc.syscall(250 if os.uname().machine == 'x86_64' else 219, 0, 0, 0)",
+    "libc.process_vm_readv(1, 0, 0, 0, 0, 0)",
+    "libc.sethostname(b'evil', 4)",
+    "libc.ioctl(0, 0x5412, b'x')",
+    "libc.ioctl(0, ctypes.c_ulong(0x100005412), b'x')",
+]
+
+
+async def test_a_system_call_that_leads_out_is_denied(box):
+    for call in WAYS_OUT:
+        code = f"{CALLING}print({call}, ctypes.get_errno())"
+        assert (await python(box, code)).stdout == "-1 1\n", call
 
 
 async def test_clone3_is_not_there_so_that_its_flags_cannot_be_hidden(box):
@@ -286,3 +288,22 @@ async def test_output_without_end_is_not_kept_by_the_host(box):
     with pytest.raises(BufferError):
         await box.run(ProcessSpec(argv=("cat", "/dev/zero")), count)
     assert (await run(box, "echo", "on")).stdout == "on\n"
+
+
+async def test_where_no_file_system_can_be_mounted_a_watchdog_holds_the_storage(
+    monkeypatch, tmp_path
+):
+    monkeypatch.setattr("requestor_sdk.sandbox._bubblewrap._find_mkfs", lambda: "/bin/false")
+    runtime = BubblewrapRuntime(tmp_path)
+    await runtime.open()
+    assert not runtime.storage_is_mounted
+    limits = SandboxLimits(memory=64 * MIB, storage=16 * MIB)
+    box = await runtime.create(SandboxSpec(name="x", limits=limits))
+    fill = "for n in $(seq 20); do head -c 4000000 /dev/zero > /tmp/$n; done; sleep 60"
+    with pytest.raises(SandboxDied, match="storage: over 16 MiB, killed"):
+        await shell(box, fill)
+    box = await runtime.create(SandboxSpec(name="y", limits=limits))
+    with pytest.raises(SandboxDied, match="storage: over 16 MiB, killed"):
+        await python(box, "n = 0\nwhile True: open(f'/tmp/{n}', 'w').close(); n += 1")
+    await runtime.close()
+    assert not list((tmp_path / "run").iterdir())

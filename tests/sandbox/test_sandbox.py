@@ -135,32 +135,32 @@ async def test_a_relative_link_is_followed_inside(box):
     assert await read(box, "/tmp/a/c/g") == b"hello\n"
 
 
-@pytest.mark.parametrize(
-    "path",
-    [
-        "/tmp/../etc/passwd",
-        "tmp/x",
-        "/",
-        "/tmp",
-        "/tmp/abs/passwd",
-        "/tmp/final",
-        "/dev/null",
-        "/tmp/fifo",
-        "/tmp/climb/passwd",
-        "/tmp/loop/x",
-        "/tmp/x\0y",
-    ],
-)
-async def test_a_path_that_leads_elsewhere_is_refused_both_ways(box, path):
+ELSEWHERE = [
+    "/tmp/../etc/passwd",
+    "tmp/x",
+    "/",
+    "/tmp",
+    "/tmp/abs/passwd",
+    "/tmp/final",
+    "/dev/null",
+    "/tmp/fifo",
+    "/tmp/climb/passwd",
+    "/tmp/loop/x",
+    "/tmp/x\0y",
+]
+
+
+async def test_a_path_that_leads_elsewhere_is_refused_both_ways(box):
     await shell(
         box,
         "cd /tmp; ln -s /etc abs; ln -s /etc/passwd final; mkfifo fifo; "
         "ln -s ../etc climb; ln -s loop loop",
     )
-    with pytest.raises(TransferRefused):
-        await box.write_file(path, chunks(b"x"))
-    with pytest.raises(TransferRefused):
-        await read(box, path)
+    for path in ELSEWHERE:
+        with pytest.raises(TransferRefused):
+            await box.write_file(path, chunks(b"x"))
+        with pytest.raises(TransferRefused):
+            await read(box, path)
     assert (await run(box, "true")).exit.return_code == 0
 
 

@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import subprocess
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -75,7 +76,7 @@ asyncio.run(main())
 
 
 @pytest.fixture(scope="module")
-def told(tmp_path_factory):
+def told():
     if os.geteuid() != 0:
         pytest.skip("runs as an ordinary user already")
     python = Path("/usr/bin/python3")
@@ -86,9 +87,13 @@ def told(tmp_path_factory):
         ).returncode
     ):
         pytest.skip("needs a system Python of 3.11 or later that everybody can read")
-    base = tmp_path_factory.mktemp("user")
-    for folder in (base, *list(base.parents)[:-2]):
-        folder.chmod(0o755)
+    # Not below pytest's own folder: that is closed to other users.
+    with tempfile.TemporaryDirectory(prefix="requestor-sdk-", ignore_cleanup_errors=True) as folder:
+        Path(folder).chmod(0o755)
+        yield ran_in(Path(folder), python)
+
+
+def ran_in(base, python):
     shutil.copytree(
         Path(requestor_sdk.__file__).parent,
         base / "lib/requestor_sdk",
@@ -114,6 +119,7 @@ def told(tmp_path_factory):
     done = subprocess.run(
         [python, "-W", "error", "-c", PROGRAM],
         env=env,
+        cwd=base,
         capture_output=True,
         text=True,
         check=False,
