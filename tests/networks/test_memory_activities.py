@@ -108,6 +108,28 @@ async def test_giving_up_a_batch_does_not_hold_up_the_provider():
     await stage.provider.batch_over(activity_id, batch)
 
 
+async def test_giving_up_a_batch_wakes_a_provider_that_waits_for_room():
+    stage = Stage()
+    _, activity_id = await stage.activity()
+    never = asyncio.Event()
+
+    async def stuck(event):
+        await never.wait()
+
+    task = asyncio.create_task(stage.network.activities.execute(activity_id, RUN, stuck))
+    batch = (await stage.event(Execute)).batch_id
+
+    async def flood():
+        for index in range(200):
+            await stage.provider.batch_event(activity_id, batch, CommandResult(index=index))
+
+    flooding = asyncio.create_task(flood())
+    await stage.settle()
+    assert not flooding.done()
+    task.cancel()
+    await asyncio.wait_for(flooding, 1)
+
+
 async def test_a_refused_activity_tells_why():
     stage = Stage()
     agreement_id = await stage.approved()

@@ -243,6 +243,15 @@ async def test_a_provider_that_leaves_ends_what_it_had_and_rejects_what_it_was_a
     assert not (await stage.network.market.wait_approval(pending, timeout=1)).approved
 
 
+async def test_a_provider_that_waits_for_events_is_told_when_its_end_is_closed():
+    stage = Stage()
+    waiting = asyncio.create_task(stage.provider.next_event())
+    await stage.settle()
+    await stage.provider.close()
+    with pytest.raises(NotAvailable, match="left the market"):
+        await asyncio.wait_for(waiting, 1)
+
+
 async def test_an_agreement_is_no_business_of_another_provider():
     stage = Stage()
     agreement_id = await stage.pending()

@@ -53,7 +53,7 @@ async def test_an_acceptance_above_the_allocation_is_refused_and_moves_nothing()
     note = await noted(stage, activity_id, "3")
     with pytest.raises(PaymentError):
         await payments.accept_debit_note(note, allocation)
-    invoice = await invoiced(stage, agreement_id, activity_id, "3")
+    invoice = await invoiced(stage, agreement_id, activity_id, "4")
     with pytest.raises(PaymentError):
         await payments.accept_invoice(invoice, allocation)
     assert stage.provider.balance == 0

@@ -227,6 +227,22 @@ async def test_an_activity_that_died_is_billed_until_its_death(tmp_path):
         assert invoice.amount == note.total
 
 
+async def test_the_time_that_a_sandbox_takes_to_close_is_not_billed(tmp_path):
+    async with Rental(tmp_path).open() as rental:
+        _, activity = await rental.activity()
+        close = rental.sandbox.close
+
+        async def slowly():
+            await asyncio.sleep(3)
+            await close()
+
+        rental.sandbox.close = slowly
+        await asyncio.sleep(5)
+        await rental.network.activities.destroy(activity)
+        (note,), _ = await rental.notes(1)
+        assert note.usage[0] == 5
+
+
 async def test_a_rejected_note_is_counted_and_pays_nothing(tmp_path):
     async with Rental(tmp_path).open() as rental:
         agreement, _ = await rental.activity()
