@@ -82,8 +82,9 @@ def test_an_identity_is_the_same_in_the_next_run_and_one_for_each_name(tmp_path)
 
 
 def test_keys_are_files_for_their_owner_alone(tmp_path):
-    KeyStore(tmp_path).signer("requestor")
     folder = tmp_path / "identities"
+    folder.mkdir(mode=0o755)
+    KeyStore(tmp_path).signer("requestor")
     (path,) = folder.iterdir()
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
