@@ -6,9 +6,12 @@ and its like run what needs neither a sandbox nor an example on the other versio
 
 from __future__ import annotations
 
+import json
+
 import nox
 
 PYTHONS = nox.project.python_versions(nox.project.load_toml("pyproject.toml"))
+_LEAST_COMPLETENESS = 0.95
 
 nox.needs_version = ">=2024.10.9"
 nox.options.sessions = ["tests"]
@@ -68,7 +71,19 @@ def types(session: nox.Session) -> None:
     session.run("pyright")
     session.run("mypy", "--strict", "tests/typing", "noxfile.py")
     session.run("pyright", "tests/typing")
-    session.run("pyright", "--verifytypes", "requestor_sdk", "--ignoreexternal")
+    _check_completeness(session)
+
+
+def _check_completeness(session: nox.Session) -> None:
+    """Demand that users' type checkers know every public type, and nearly all without inference."""
+    command = ("pyright", "--verifytypes", "requestor_sdk", "--ignoreexternal", "--outputjson")
+    said = session.run(*command, silent=True, success_codes=[0, 1])
+    report = json.loads(str(said))["typeCompleteness"]
+    unknown = report["exportedSymbolCounts"]["withUnknownType"]
+    score = report["completenessScore"]
+    session.log(f"type completeness {score:.1%}, {unknown} unknown")
+    if unknown or score < _LEAST_COMPLETENESS:
+        session.error(f"at least {_LEAST_COMPLETENESS:.1%} and none unknown is demanded")
 
 
 @nox.session

@@ -58,7 +58,7 @@ class JsonlJournal:
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = Path(path)
+        self.path: Path = Path(path)
         self._file: IO[bytes] | None = None
 
     def append(self, event: Event) -> None:
