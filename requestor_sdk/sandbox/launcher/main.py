@@ -270,8 +270,11 @@ def _remove(folder: str) -> None:
     try:
         entries = list(os.scandir(folder))
     except PermissionError:
-        os.chmod(folder, 0o700)
-        entries = list(os.scandir(folder))
+        try:
+            os.chmod(folder, 0o700)
+            entries = list(os.scandir(folder))
+        except OSError:
+            return
     except OSError:
         return
     for entry in entries:
