@@ -4,35 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import random
-import time
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
 from requestor_sdk.model.errors import RequestorError, WrongEventLoop
 
 T = TypeVar("T")
-
-
-class LoopClock:
-    """The engine's clock: the loop's own time, so that a loop whose time jumps takes all along.
-
-    The wall clock is read once; from then on ``now()`` goes as the loop does.
-    """
-
-    def __init__(self, start: datetime | None = None) -> None:
-        self._loop = running_loop()
-        self._base = (start or datetime.fromtimestamp(time.time(), UTC)) - timedelta(
-            seconds=self._loop.time()
-        )
-
-    def now(self) -> datetime:
-        """Return the aware time in UTC."""
-        return self._base + timedelta(seconds=self._loop.time())
-
-    def monotonic(self) -> float:
-        """Return the loop's seconds."""
-        return self._loop.time()
 
 
 def running_loop() -> asyncio.AbstractEventLoop:

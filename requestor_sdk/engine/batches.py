@@ -96,7 +96,10 @@ class BatchQueue:
             if handle.error() is None:
                 await self._core.call_user(callback(await handle), f"{self._instance_id} callback")
 
-        handle.on_done(lambda: self._core.try_spawn(call(), f"{self._instance_id} callback"))
+        def start() -> None:
+            self._core.try_spawn(call(), f"{self._instance_id} callback")
+
+        handle.on_done(start)
 
     async def raw_state(self) -> ActivityState:
         """Ask the network for the activity's state."""

@@ -115,20 +115,24 @@ class Core:
         Raises:
             NotAvailable: The engine is not running.
         """
-        if self._group is None:
-            work.close()
+        task = self.try_spawn(work, name)
+        if task is None:
             raise NotAvailable(
                 "the engine is not running",
                 hint="use it inside `async with Compute(...)`, or after `await compute.start()`",
             )
-        return self._group.create_task(work, name=name)
+        return task
 
-    def try_spawn(self, work: Coroutine[Any, Any, Any], name: str) -> None:
-        """Like ``spawn``; does nothing where the engine is over."""
-        if self._group is None:
-            work.close()
-        else:
-            self._group.create_task(work, name=name)
+    def try_spawn(self, work: Coroutine[Any, Any, T], name: str) -> asyncio.Task[T] | None:
+        """Like ``spawn``; returns ``None`` where the engine is over or breaks off."""
+        if self._group is not None:
+            try:
+                return self._group.create_task(work, name=name)
+            except RuntimeError:
+                # The group breaks off because a task of the engine failed.
+                logger.debug("%s comes too late to be started", name)
+        work.close()
+        return None
 
     async def call_user(self, work: Awaitable[Any], what: str) -> None:
         """Await a user's callback; what it raises is logged and ends nothing else."""

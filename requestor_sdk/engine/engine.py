@@ -9,8 +9,9 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from requestor_sdk.clock import LoopClock
 from requestor_sdk.engine import demands
-from requestor_sdk.engine.aio import LoopClock, read_for_ever, running_loop
+from requestor_sdk.engine.aio import read_for_ever, running_loop
 from requestor_sdk.engine.billing import Billing
 from requestor_sdk.engine.cluster import Cluster, chosen_params
 from requestor_sdk.engine.contracts import release
@@ -201,8 +202,9 @@ class Engine:
         """The engine failed: end what runs as well as can be, and wake all who wait."""
         assert self.core.fatal is not None
         reason = EndReason(message="the requestor's engine failed", code="Failure")
-        for member in self.members():
-            member.hurry()
+        handlers = [task for member in self.members() for task in member.hurry()]
+        if handlers:
+            await asyncio.wait(handlers, timeout=self.core.settings.close_timeout)
         attempts = [m.attempt for m in self.members() if m.attempt is not None]
         await asyncio.gather(*(release(self.core, a.contract, reason) for a in attempts))
         self._left_over = self.core.billing.close()

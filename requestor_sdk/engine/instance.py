@@ -243,7 +243,8 @@ class Instance:
     def _queue(self, work: Callable[[], Awaitable[None]]) -> None:
         self._work.append(work)
         if self._worker is None:
-            self._worker = self._core.spawn(self._do_work(), f"{self.id} effects")
+            # Where the engine breaks off, it is the engine that releases what there is.
+            self._worker = self._core.try_spawn(self._do_work(), f"{self.id} effects")
 
     async def _do_work(self) -> None:
         try:
@@ -328,11 +329,12 @@ class Instance:
         elif pump.close_error is not None and pump.close_error is not error:
             self._keep_failure(pump.close_error)
 
-    def hurry(self) -> None:
-        """Cancel the handler at once; what is left of graces is not waited for."""
-        for pump in (self._pump, self._closing):
-            if pump is not None:
-                pump.task.cancel()
+    def hurry(self) -> list[asyncio.Task[None]]:
+        """Cancel the handler at once, whatever grace it has; returns the tasks that now end."""
+        found = [pump.task for pump in (self._pump, self._closing) if pump is not None]
+        for task in found:
+            task.cancel()
+        return found
 
     # Deadlines -----------------------------------------------------------------------------------
 

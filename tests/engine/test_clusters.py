@@ -4,6 +4,7 @@ import asyncio
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from support.virtual_time import VirtualTimeLoop
 from support.world import Simple, World
 
 from requestor_sdk import RestartPolicy, Settings
@@ -531,3 +532,36 @@ async def test_a_journal_that_cannot_be_written_ends_the_run_in_order(world):
             cluster.spawn_instances(1)
             await asyncio.sleep(100)
     world.check(compute)
+
+
+def test_one_run_of_a_loop_may_start_it_and_later_ones_use_and_stop_it():
+    """As fixtures of test frameworks and lifespans of servers do."""
+    closed = []
+
+    class Mine(Simple):
+        async def run(self):
+            async def nested():
+                try:
+                    yield self.ctx.new_script(wait_for_results=False)
+                    await asyncio.sleep(10_000)
+                finally:
+                    closed.append(True)
+
+            await asyncio.sleep(10)
+            async for script in nested():
+                script.run("true")
+                yield script
+
+    world, loop = World(), VirtualTimeLoop()
+    try:
+        compute = world.compute()
+        loop.run_until_complete(compute.start())
+        cluster = loop.run_until_complete(compute.run_service(Mine))
+        loop.run_until_complete(cluster.wait("running"))
+        loop.run_until_complete(asyncio.sleep(60))
+        loop.run_until_complete(compute.stop())
+        assert closed == [True]
+        assert world.path(cluster.instances[0])[-1] == "terminated"
+    finally:
+        loop.run_until_complete(loop.shutdown_asyncgens())
+        loop.close()

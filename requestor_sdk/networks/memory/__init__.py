@@ -5,14 +5,13 @@
 """
 
 from requestor_sdk.networks.memory._book import BY_OFFER
-from requestor_sdk.networks.memory._market import LoopClock, MemoryMarket, random_id
+from requestor_sdk.networks.memory._market import MemoryMarket, random_id
 from requestor_sdk.networks.memory._network import TRAITS, MemoryNetwork
 from requestor_sdk.networks.memory._transport import MemoryTransport
 
 __all__ = [
     "BY_OFFER",
     "TRAITS",
-    "LoopClock",
     "MemoryMarket",
     "MemoryNetwork",
     "MemoryTransport",

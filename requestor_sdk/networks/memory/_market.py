@@ -7,13 +7,13 @@ ends, not the market.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import secrets
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
+from requestor_sdk.clock import LoopClock
 from requestor_sdk.model.errors import AgreementRefused, NotAvailable
 from requestor_sdk.model.market import (
     ActivityChanged,
@@ -39,31 +39,6 @@ PROVIDER_EVENTS: Final = 1024
 """Events that wait for a slow provider before they slow the requestor."""
 
 _log = logging.getLogger(__name__)
-
-
-class LoopClock:
-    """Time by the running loop: a loop whose time is virtual carries the date with it.
-
-    Args:
-        start: The date at the first reading; default is the real one.
-    """
-
-    def __init__(self, start: datetime | None = None) -> None:
-        self._start = start
-        self._begun: float | None = None
-
-    def now(self) -> datetime:
-        """Return the aware time in UTC."""
-        elapsed = self.monotonic() - (self._begun or 0.0)
-        return (self._start or datetime.now(UTC)) + timedelta(seconds=elapsed)
-
-    def monotonic(self) -> float:
-        """Return seconds that never go back."""
-        now = asyncio.get_running_loop().time()
-        if self._begun is None:
-            self._begun = now
-            self._start = self._start or datetime.now(UTC)
-        return now
 
 
 def random_id() -> str:
