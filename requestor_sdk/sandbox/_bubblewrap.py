@@ -199,7 +199,7 @@ class BubblewrapRuntime:
             except BaseException:
                 channel.close()
                 raise
-        upper = box if means.mkfs is None else None
+        upper = box / "upper" if means.mkfs is None else None
         return await self._greeted(spec, channel, ticket, group, upper)
 
     async def _greeted(

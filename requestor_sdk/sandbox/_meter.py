@@ -7,6 +7,7 @@ answers after the sandbox has ended.
 from __future__ import annotations
 
 import os
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,7 +16,7 @@ from requestor_sdk.ports.runtime import SandboxUsage
 from requestor_sdk.sandbox import _cgroups
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from requestor_sdk.ports.runtime import SandboxLimits
     from requestor_sdk.sandbox._cgroups import Counts, Group
@@ -32,17 +33,18 @@ class TreeUsage:
     Attributes:
         cpu_sec: Processor seconds, of reaped descendants too.
         memory: Resident bytes.
-        processes: How many there are.
+        pids: Which they are.
     """
 
     cpu_sec: float
     memory: int
-    processes: int
+    pids: tuple[int, ...]
 
 
 def tree_usage(root: int) -> TreeUsage:
     """Add up a process and all that descends from it."""
-    ticks = memory = count = 0
+    ticks = memory = 0
+    seen: list[int] = []
     todo = [root]
     while todo:
         pid = todo.pop()
@@ -54,28 +56,52 @@ def tree_usage(root: int) -> TreeUsage:
                 todo.extend(int(child) for child in children.split())
         except (OSError, IndexError):
             continue
-        count += 1
+        seen.append(pid)
         ticks += sum(int(value) for value in fields[11:15])
         memory += int(fields[21])
     page, hertz = os.sysconf("SC_PAGE_SIZE"), os.sysconf("SC_CLK_TCK")
-    return TreeUsage(cpu_sec=ticks / hertz, memory=memory * page, processes=count)
+    return TreeUsage(cpu_sec=ticks / hertz, memory=memory * page, pids=tuple(seen))
 
 
 def folder_size(folder: Path, enough: int) -> int:
     """Return the bytes that a tree takes on the disk, looking no further than ``enough``.
 
     Each entry counts something, so that files without end and without content are too much, too.
+    What cannot be looked at, closed or nested too deep, counts as too much: it hides something.
     """
     total = 0
-    for parent, folders, files in os.walk(folder):
-        for name in (*folders, *files):
+    todo = [str(folder)]
+    while todo and total <= enough:
+        try:
+            with os.scandir(todo.pop()) as entries:
+                for entry in entries:
+                    status = entry.stat(follow_symlinks=False)
+                    total += max(_ENTRY, status.st_blocks * 512)
+                    if entry.is_dir(follow_symlinks=False):
+                        todo.append(entry.path)
+        except FileNotFoundError:
+            continue
+        except OSError:
+            return enough + 1
+    return total
+
+
+def nameless_size(pids: Iterable[int]) -> int:
+    """Return the bytes of files that processes hold open and that have no name any more."""
+    found: dict[tuple[int, int], int] = {}
+    for pid in pids:
+        try:
+            numbers = os.listdir(f"/proc/{pid}/fd")  # noqa: PTH208
+        except OSError:
+            continue
+        for number in numbers:
             try:
-                total += max(_ENTRY, os.lstat(f"{parent}/{name}").st_blocks * 512)
+                status = os.stat(f"/proc/{pid}/fd/{number}")  # noqa: PTH116
             except OSError:
                 continue
-        if total > enough:
-            break
-    return total
+            if stat.S_ISREG(status.st_mode) and status.st_nlink == 0:
+                found[status.st_dev, status.st_ino] = status.st_blocks * 512
+    return sum(found.values())
 
 
 class Meter:
@@ -128,6 +154,7 @@ class Meter:
         self._peak = max(self._peak, tree.memory)
         if self._upper is not None and busy:
             self._storage = folder_size(self._upper, self._enough)
+            self._storage += nameless_size(tree.pids)
         return tree, self._storage
 
     def _used(self) -> int:

@@ -305,5 +305,16 @@ async def test_where_no_file_system_can_be_mounted_a_watchdog_holds_the_storage(
     box = await runtime.create(SandboxSpec(name="y", limits=limits))
     with pytest.raises(SandboxDied, match="storage: over 16 MiB, killed"):
         await python(box, "n = 0\nwhile True: open(f'/tmp/{n}', 'w').close(); n += 1")
+    box = await runtime.create(SandboxSpec(name="z", limits=limits))
+    hold = "fs = [open(f'/tmp/{n}', 'wb') for n in range(6)]\n"
+    hold += (
+        "for n, f in enumerate(fs): os.unlink(f'/tmp/{n}'); f.write(b'x' * (4 << 20)); f.flush()"
+    )
+    with pytest.raises(SandboxDied, match="storage: over 16 MiB, killed"):
+        await python(box, f"import os, time\n{hold}\ntime.sleep(60)")
+    box = await runtime.create(SandboxSpec(name="deep", limits=limits))
+    nest = "import os\nos.chdir('/tmp')\n"
+    nest += "for n in range(1500): os.mkdir('d'); os.chdir('d')\nos.chmod('.', 0)"
+    assert (await python(box, nest)).exit.return_code == 0
     await runtime.close()
     assert not list((tmp_path / "run").iterdir())

@@ -5,7 +5,7 @@ ends when the host's socket closes or the host's process is gone, and takes ever
 """
 
 # pathlib would cost more than all else that a forked child does.
-# ruff: noqa: PTH101, PTH103, PTH104, PTH106, PTH108, PTH110, PTH120, PTH123
+# ruff: noqa: PTH103, PTH104, PTH106, PTH110, PTH123
 
 from __future__ import annotations
 
@@ -18,9 +18,12 @@ import socket
 import sys
 import time
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import child, syscalls
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _MAX_MESSAGE = 1 << 17
 _GRACE_S = 5.0
@@ -266,38 +269,41 @@ def _rmdir(folder: str) -> None:
 
 
 def _remove(folder: str) -> None:
-    """Remove a tree, whatever rights a payload has taken from its own folders."""
-    try:
-        entries = list(os.scandir(folder))
-    except PermissionError:
-        try:
-            os.chmod(folder, 0o700)
-            entries = list(os.scandir(folder))
-        except OSError:
-            return
-    except OSError:
-        return
-    for entry in entries:
-        if entry.is_dir(follow_symlinks=False):
-            _remove(entry.path)
-        else:
-            _unlink(entry.path)
-    try:
-        os.rmdir(folder)
-    except OSError:
-        return
+    """Remove a tree, whatever a payload has done to its own folders.
+
+    Sub-folders are moved up first: a payload can nest them deeper than a path or a stack may be.
+    """
+    todo = [folder]
+    moved = 0
+    while todo:
+        here = todo.pop()
+        for entry in _entries(here):
+            if not entry.is_dir(follow_symlinks=False):
+                _quietly(os.unlink, entry.path)
+                continue
+            moved += 1
+            up = f"{folder}.{moved}"
+            _quietly(os.chmod, entry.path, 0o700)  # a folder, never a link: it was looked at
+            if _quietly(os.rename, entry.path, up):
+                todo.append(up)
+        _quietly(os.rmdir, here)
 
 
-def _unlink(path: str) -> None:
-    parent = os.path.dirname(path)
-    for mode in (None, 0o700):
-        try:
-            if mode is not None:
-                os.chmod(parent, mode)
-            os.unlink(path)
-        except OSError:
-            continue
-        return
+def _entries(folder: str) -> list[os.DirEntry[str]]:
+    _quietly(os.chmod, folder, 0o700)
+    try:
+        with os.scandir(folder) as entries:
+            return list(entries)
+    except OSError:
+        return []
+
+
+def _quietly(call: Callable[..., object], *arguments: object) -> bool:
+    try:
+        call(*arguments)
+    except OSError:
+        return False
+    return True
 
 
 def main() -> None:
