@@ -48,6 +48,16 @@ BENDS: dict[tuple[str, str], float] = {
     ("suspended", "stopping"): -20,
 }
 
+SVG = (
+    f'<svg class="lifecycle" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" '
+    'xmlns="http://www.w3.org/2000/svg" aria-label="States of an instance">'
+)
+
+DEFS = (
+    '<defs><marker id="tip" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="8" '
+    'markerHeight="8" orient="auto"><path d="M0 0 8 4 0 8z"/></marker></defs>'
+)
+
 ABRUPT = frozenset({Stimulus.expired, Stimulus.cancel})
 """What ends an instance from wherever it is; drawn thin, without a label."""
 
@@ -81,12 +91,7 @@ def _label(stimulus: Stimulus, rule: Rule) -> str:
 
 def lifecycle_svg() -> str:
     """Return the diagram."""
-    parts = [
-        f'<svg class="lifecycle" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" '
-        'xmlns="http://www.w3.org/2000/svg" aria-label="States of an instance">',
-        '<defs><marker id="tip" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="8" '
-        'markerHeight="8" orient="auto"><path d="M0 0 8 4 0 8z"/></marker></defs>',
-    ]
+    parts = [SVG, DEFS]
     drawn = arrows()
     drawn["END", "pending"] = ["restart allowed"]
     drawn["END", "terminated"] = ["no restart"]

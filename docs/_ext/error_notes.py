@@ -1,5 +1,6 @@
 """What usually causes each error, and what to do about it; Markdown, an entry a code."""
 
+# ruff: noqa: E501 - running text
 from __future__ import annotations
 
 from typing import NamedTuple

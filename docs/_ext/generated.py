@@ -48,7 +48,9 @@ def cell(state: ServiceState, stimulus: Stimulus) -> str:
 def lifecycle_states() -> str:
     """Return the states with what the code says of each."""
     source = inspect.getsource(ServiceState)
-    said = dict(re.findall(r'^    (\w+) = "\w+"\n    """(.+?)"""', source, re.MULTILINE | re.DOTALL))
+    said = dict(
+        re.findall(r'^    (\w+) = "\w+"\n    """(.+?)"""', source, re.MULTILINE | re.DOTALL)
+    )
     rows = [f"| `{state}` | {code_marks(said[state.name])} |" for state in ServiceState]
     return "\n".join(["| state | meaning |", "|---|---|", *rows])
 
@@ -78,7 +80,9 @@ def error_reference() -> str:
         level = "##" if error.code.endswith("00") else "###"
         parts.append(f"({error.code})=\n{level} {error.code} {error.__name__}\n")
         parts.append(code_marks(first_paragraph(error)) + "\n")
-        bases = [b.__name__ for b in error.__mro__[1:] if b not in (object, Exception, BaseException)]
+        bases = [
+            b.__name__ for b in error.__mro__[1:] if b not in (object, Exception, BaseException)
+        ]
         ours = [n for n in bases if n not in dir(__import__("builtins"))]
         theirs = [n for n in bases if n in dir(__import__("builtins"))]
         if ours:
@@ -95,7 +99,9 @@ def event_reference() -> str:
     """Return the events with what they tell and carry."""
     source = inspect.getsource(events)
     parts: list[str] = []
-    for title, body in re.findall(r"^# ([A-Z][\w ]+) -{5,}\n(.*?)(?=^# [A-Z]|\Z)", source, re.M | re.S):
+    for title, body in re.findall(
+        r"^# ([A-Z][\w ]+) -{5,}\n(.*?)(?=^# [A-Z]|\Z)", source, re.MULTILINE | re.DOTALL
+    ):
         names = re.findall(r"^class (\w+)\(Event\)", body, re.MULTILINE)
         parts += [f"### {title}\n", "| event | when | fields |", "|---|---|---|"]
         for name in names:
@@ -112,11 +118,15 @@ def settings_table() -> str:
     doc = inspect.cleandoc(Settings.__doc__ or "")
     said = {
         name: " ".join(text.split())
-        for name, text in re.findall(r"^    (\w+): (.+?)(?=^    \w+: |\Z)", doc, re.M | re.S)
+        for name, text in re.findall(
+            r"^    (\w+): (.+?)(?=^    \w+: |\Z)", doc, re.MULTILINE | re.DOTALL
+        )
     }
     rows = ["| setting | default | meaning |", "|---|---|---|"]
-    for field in dataclasses.fields(Settings):
-        rows.append(f"| `{field.name}` | {field.default} | {code_marks(said[field.name])} |")
+    rows += [
+        f"| `{field.name}` | {field.default} | {code_marks(said[field.name])} |"
+        for field in dataclasses.fields(Settings)
+    ]
     return "\n".join(rows)
 
 

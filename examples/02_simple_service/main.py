@@ -39,13 +39,12 @@ class SimpleService(Service):
             stats_result = script.run("/golem/run/simple_service.py", "--stats")  # idx 0
             yield script
             stats = (await stats_result).stdout.strip()
-            print(f"{self.id} on {self.provider_name}: {stats}")
+            print(stats)
 
     async def shutdown(self):
         script = self._ctx.new_script()
         script.run("/golem/run/simulate_observations_ctl.py", "--stop")
         yield script
-        print(f"{self.id}: the simulation has ended")
 
 
 async def main() -> None:
@@ -64,9 +63,12 @@ async def main() -> None:
             num_instances=args.num_instances,
             expiration=datetime.now(timezone.utc) + timedelta(minutes=15),  # noqa: UP017
         )
-        await cluster.wait("running")
-        print(f"{len(cluster.instances)} instances run")
+        for instance in await cluster.wait("running"):
+            print(f"{instance.id} runs on {instance.provider_name}")
         await asyncio.sleep(args.seconds)
+        await cluster.stop()
+        for instance in cluster.instances:
+            print(f"{instance.id} is {instance.state}, failure: {instance.failure}")
     print(f"spent {compute.budget.spent.normalize():f} of {compute.budget.total.normalize():f}")
 
 

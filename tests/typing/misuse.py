@@ -1,59 +1,104 @@
-"""Wrong use that the type checkers must refuse. Checked, never run.
+"""Mistakes that the type checkers must refuse.
 
-Each line that is wrong says so by `type: ignore`; both checkers complain of an ignore that nothing
-needs, so that misuse which passes the checks fails the test.
+Each carries a `type: ignore` with its code. One that is not needed is an error, so a mistake that
+passes unnoticed fails the check. Never run.
 """
-
-# pyright: reportUnnecessaryTypeIgnoreComment=true
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from datetime import timedelta
 
-from requestor_sdk import Cluster, Compute, RestartPolicy, Script, Service, vm
+from requestor_sdk import (
+    Cluster,
+    Compute,
+    ProviderConfig,
+    RestartPolicy,
+    Script,
+    Service,
+    Settings,
+    vm,
+)
+from requestor_sdk import constraint as _constraint
 
 
-class Greeter(Service):
-    name: str = "world"
+class Good(Service):
+    def my_method(self) -> int:
+        return 1
 
 
 class Other(Service):
     pass
 
 
-class NotAService:
-    pass
-
-
-class NoGenerator(Service):
+class RunIsACoroutine(Service):
     async def run(self) -> None:  # type: ignore[override]
-        return None
+        await self.ctx.run("true")
 
 
-class YieldsText(Service):
+class YieldsNoScript(Service):
     async def run(self) -> AsyncIterator[str]:  # type: ignore[override]
-        yield "a script"
+        yield "true"
 
 
-async def main() -> None:
+class StartYieldsACommand(Service):
+    async def start(self) -> AsyncIterator[Script]:
+        yield self.ctx.new_script().run("true")  # type: ignore[misc]
+
+
+class PayloadIsAString(Service):
+    @staticmethod
+    async def get_payload() -> str:  # type: ignore[override]
+        return "image"
+
+
+class Handlers(Service):
+    async def run(self) -> AsyncIterator[Script]:
+        script = self.ctx.new_script(timeout="1 s")  # type: ignore[arg-type]
+        script.run("sleep", 1)  # type: ignore[arg-type]
+        script.run(["sleep", "1"])  # type: ignore[arg-type]
+        script.upload_bytes("text", "/tmp/a")  # type: ignore[arg-type]
+        script.download_json()  # type: ignore[call-arg]
+        number: int = await script.download_bytes("/tmp/a")  # type: ignore[assignment]
+        await script  # type: ignore[misc]
+        yield script
+        script.run("true", stdout="all")  # type: ignore[arg-type]
+        del number
+
+
+async def clusters(compute: Compute, cluster: Cluster[Good], other: Other) -> None:
+    await compute.run_service(Good())  # type: ignore[arg-type]
+    await compute.run_service(int)  # type: ignore[type-var]
+    await compute.run_service(Good, 3)  # type: ignore[call-arg]
+    await compute.run_service(Good, num_instances="3")  # type: ignore[arg-type]
+    await compute.run_service(Good, instance_params={"a": 1})  # type: ignore[dict-item]
+    await compute.run_service(Good, expiration=15)  # type: ignore[arg-type]
+    await compute.run_service(Good, restart="always")  # type: ignore[arg-type]
+    wrong: Cluster[Other] = await compute.run_service(Good)  # type: ignore[arg-type]
+    cluster.instances[0].no_such_method()  # type: ignore[attr-defined]
+    cluster.stop_instance(other)  # type: ignore[arg-type]
+    cluster.instances = []  # type: ignore[misc]
+    cluster.instances[0].state = "running"  # type: ignore[assignment,misc]
+    await cluster.wait()  # type: ignore[call-arg]
+    del wrong
+
+
+def values() -> None:
     Compute()  # type: ignore[call-arg]
+    Compute(1.0)  # type: ignore[call-arg]
     Compute(budget=None)  # type: ignore[arg-type]
-    Compute(1)  # type: ignore[call-arg]
+    Compute(budget=1, event_consumer=lambda: None)  # type: ignore[arg-type,misc]
+    Compute(budget=1, no_such_option=1)  # type: ignore[call-arg]
     RestartPolicy(when="sometimes")  # type: ignore[arg-type]
-    await vm.repo(image_hash=7)  # type: ignore[arg-type]
-    await vm.repo("tag")  # type: ignore[call-arg]
-    async with Compute(budget=1) as compute:
-        await compute.run_service(NotAService)  # type: ignore[type-var]
-        await compute.run_service(Greeter())  # type: ignore[arg-type]
-        await compute.run_service(Greeter, num_instances="two")  # type: ignore[arg-type]
-        await compute.run_service(Greeter, instances=2)  # type: ignore[call-arg]
-        cluster = await compute.run_service(Greeter)
-        other: Cluster[Other] = cluster  # type: ignore[assignment]
-        cluster.stop_instance(Other())  # type: ignore[arg-type]
-        cluster.instances[0].nmae  # type: ignore[attr-defined]  # noqa: B018
-        script: Script = cluster.instances[0].ctx.new_script()
-        script.run(7)  # type: ignore[arg-type]
-        script.upload_bytes("text", "/a")  # type: ignore[arg-type]
-        result = script.run("/bin/true")
-        result.stdout  # type: ignore[attr-defined]  # noqa: B018
-        await other.wait(7)  # type: ignore[arg-type]
+    RestartPolicy("always")  # type: ignore[call-arg]
+    RestartPolicy(backoff=1.0)  # type: ignore[arg-type]
+    Settings(start_timeout=timedelta(seconds=1))  # type: ignore[arg-type]
+    Settings().start_timeout = 3  # type: ignore[misc]
+    ProviderConfig()  # type: ignore[call-arg]
+    _constraint("a", "~")  # type: ignore[arg-type]
+
+
+async def payloads() -> None:
+    await vm.repo("some-tag")  # type: ignore[call-arg]
+    await vm.repo(image_tag="a", min_mem_gib="1")  # type: ignore[arg-type]
+    await vm.repo(image_tag="a", capabilities=3)  # type: ignore[arg-type]

@@ -1,0 +1,127 @@
+"""A program written for yapapi runs after the changes that the migration guide lists, no others."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PROGRAM = Path(__file__).with_name("yapapi_program.txt")
+GUIDE = Path(__file__).parents[2] / "docs" / "migrating-from-yapapi.md"
+
+POLL = "            await asyncio.sleep(0.1)"
+
+CHANGES = [
+    # (what stands in the program, what comes in its place, what the guide says of it)
+    (
+        "from yapapi import Golem",
+        "from requestor_sdk import Golem",
+        "from requestor_sdk import Golem",
+    ),
+    (
+        "from yapapi import events",
+        "from requestor_sdk import events",
+        "from requestor_sdk import events",
+    ),
+    (
+        "from yapapi.log import enable_default_logger\n",
+        "",
+        "from yapapi.log import enable_default_logger",
+    ),
+    ("enable_default_logger()\n", "", "drop it; `requestor-sdk run FILE.py` shows the run"),
+    (
+        "from yapapi.payload import Payload",
+        "from requestor_sdk.payload import Payload",
+        "from requestor_sdk.payload import vm, Payload",
+    ),
+    (
+        "from yapapi.props import inf",
+        "from requestor_sdk.props import inf",
+        "from requestor_sdk.props import inf",
+    ),
+    (
+        "from yapapi.props.base import",
+        "from requestor_sdk.props import",
+        "from requestor_sdk.props import constraint, prop",
+    ),
+    (
+        "from yapapi.rest.activity import BatchError",
+        "from requestor_sdk.errors import CommandFailed",
+        "from requestor_sdk.errors import CommandFailed, BatchTimeout",
+    ),
+    ("except BatchError:", "except CommandFailed:", "BatchError, BatchTimeoutError"),
+    (
+        "from yapapi.services import",
+        "from requestor_sdk.services import",
+        "from requestor_sdk.services import",
+    ),
+    (
+        "from yapapi.strategy import",
+        "from requestor_sdk.strategy import",
+        "from requestor_sdk.strategy import",
+    ),
+    ("@dataclass\n", "@dataclass(kw_only=True)\n", "@dataclass(kw_only=True)"),
+    ("inf.INF_RUNTIME_NAME", "inf.RUNTIME_NAME", "inf.RUNTIME_NAME"),
+    ("offer.props[", "offer.properties[", "offer.properties"),
+    ("offer.issuer", "offer.provider_id", "offer.provider_id"),
+    ("event.timestamp", "event.at", "event.at"),
+    ("event.agreement.id", "event.agreement_id", "event.agreement_id"),
+    (
+        "add_event_consumer(show, [events.AgreementConfirmed])",
+        "add_event_consumer(show)",
+        "add_event_consumer(consumer)",
+    ),
+    (
+        "while cluster.has_starting_instances:\n            await asyncio.sleep(0.1)",
+        'await cluster.wait("running")',
+        'await cluster.wait("running")',
+    ),
+    (
+        f"cluster.stop()\n        while cluster.has_active_instances:\n{POLL}",
+        "await cluster.stop()",
+        "await cluster.stop()",
+    ),
+    ("service.exc_info", "service.failure", "service.failure"),
+]
+
+
+def changed():
+    text = PROGRAM.read_text()
+    for old, new, _ in CHANGES:
+        assert old in text, old
+        text = text.replace(old, new)
+    return text
+
+
+def test_each_change_is_in_the_guide():
+    guide = GUIDE.read_text()
+    missing = [said for _, _, said in CHANGES if said not in guide]
+    assert not missing
+
+
+def test_nothing_of_yapapi_is_left_after_the_changes():
+    assert "yapapi" not in changed().split('"""', 2)[2]
+
+
+@pytest.mark.sandbox
+def test_the_changed_program_runs(tmp_path):
+    program = tmp_path / "program.py"
+    program.write_text(changed())
+    done = subprocess.run(
+        [sys.executable, "-X", "dev", "-W", "error", program],
+        env={**os.environ, "REQUESTOR_SDK_HOME": str(tmp_path / "home")},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "('counter-0', 3) True" in done.stdout
+    assert "('counter-1', 3) True" in done.stdout
+    assert "{'label': 'counter-1'}" in done.stdout
+    assert "('counter-0', 'failed as it should')" in done.stdout
+    assert "counter-0 terminated None" in done.stdout
+    assert done.stdout.count(" agreement ") == 2

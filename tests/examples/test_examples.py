@@ -1,0 +1,110 @@
+"""Every example, run as its README says, in a data folder of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytestmark = [pytest.mark.example, pytest.mark.sandbox]
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+SPENT = re.compile(r"^spent (0\.0\d+) of (\S+)$", re.MULTILINE)
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    return tmp_path_factory.mktemp("home")
+
+
+@pytest.fixture
+def run(home):
+    def run_example(name, *arguments):
+        done = subprocess.run(
+            [sys.executable, "-X", "dev", "-W", "error", EXAMPLES / name / "main.py", *arguments],
+            env={**os.environ, "REQUESTOR_SDK_HOME": str(home)},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        assert "Traceback" not in done.stderr, done.stderr
+        spent = SPENT.search(done.stdout)
+        assert spent is not None, done.stdout
+        assert 0 < float(spent[1]) < float(spent[2])
+        return done.stdout
+
+    return run_example
+
+
+def test_hello_says_hello_from_each_instance(run):
+    out = run("01_hello", "--num-instances", "3", "--budget", "0.5")
+    assert out.count("hello from instance, Linux") == 3
+    assert {"i-1", "i-2", "i-3"} == set(re.findall(r"^(i-\d) on ", out, re.MULTILINE))
+
+
+def test_the_simple_service_reports_statistics_that_grow_and_stops_its_simulation(run):
+    out = run("02_simple_service", "--num-instances", "2", "--seconds", "2.6")
+    assert re.search(r"^image simple-service, [0-9a-f]{56}$", out, re.MULTILINE)
+    stats = [json.loads(line) for line in out.splitlines() if line.startswith("{")]
+    assert len(stats) >= 4
+    assert all(s["min"] < s["mean"] < s["max"] for s in stats)
+    assert max(s["count"] for s in stats) > 1.5 * min(s["count"] for s in stats)
+    assert out.count(" is terminated, failure: None") == 2
+
+
+def test_the_simple_service_has_one_image_however_often_it_runs(run):
+    first = run("02_simple_service", "--num-instances", "1", "--seconds", "0.1")
+    second = run("02_simple_service", "--num-instances", "1", "--seconds", "0.1")
+    assert first.splitlines()[0] == second.splitlines()[0]
+
+
+def test_a_cluster_respawns_on_another_provider_and_its_journal_tells_how(run):
+    out = run("03_cluster_respawn")
+    before = re.search(r"^i-1 runs on (\w+)$", out, re.MULTILINE)
+    after = re.search(r"^i-1 runs on (\w+), (\d+) beats so far$", out, re.MULTILINE)
+    assert before is not None
+    assert after is not None
+    assert before[1] != after[1]
+    assert int(after[2]) > 0
+    story = re.findall(r"(\w+) -> (\w+)", out)
+    assert story == [
+        ("pending", "starting"),
+        ("starting", "running"),
+        ("running", "pending"),
+        ("pending", "starting"),
+        ("starting", "running"),
+        ("running", "stopping"),
+        ("stopping", "terminated"),
+    ]
+    assert "RSK-304" in out
+    assert out.count(" signed") == 2
+
+
+def test_direct_calls_run_transfer_stream_and_fail(run):
+    out = run("04_direct_calls")
+    assert "its shell says: hello, user" in out
+    assert "'the': 4" in out
+    assert "the text came back: True" in out
+    assert re.findall(r"as it comes: (\d)", out) == ["3", "2", "1"]
+    assert "a failure: status 3, stderr 'no such luck'" in out
+
+
+def test_a_custom_payload_is_met_by_the_highest_stations_only(run):
+    out = run("05_custom_payload")
+    assert set(re.findall(r"^(\w+): a reading of", out, re.MULTILINE)) == {"summit", "hilltop"}
+    assert "(example.station.height-m>=2000) rules out 4" in out
+
+
+@pytest.mark.parametrize("folder", sorted(EXAMPLES.glob("[0-9]*")), ids=lambda f: f.name)
+def test_each_example_stands_alone_and_has_a_readme(folder):
+    assert (folder / "README.md").read_text().startswith("# ")
+    source = (folder / "main.py").read_text()
+    assert "sys.path" not in source
+    assert not (EXAMPLES / "utils.py").exists()
