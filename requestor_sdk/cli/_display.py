@@ -31,6 +31,7 @@ class Display:
     Attributes:
         view: The runs as rows and a footer.
         accounts: The bill as it grows.
+        restore: Gives the terminal back, for one who will not leave in good order.
     """
 
     def __init__(self) -> None:
@@ -106,5 +107,5 @@ def _add_table(display: Display, stack: ExitStack) -> None:
             opened.append(stack.enter_context(table))
         table(event)
 
-    display.restore = lambda: console.show_cursor(show=True)
+    display.restore = stack.close
     display.add(show)
