@@ -4,6 +4,8 @@ Each carries a `type: ignore` with its code. One that is not needed is an error,
 passes unnoticed fails the check. Never run.
 """
 
+# pyright: reportUnnecessaryTypeIgnoreComment=true
+
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
@@ -61,6 +63,7 @@ class Handlers(Service):
         script.download_json()  # type: ignore[call-arg]
         number: int = await script.download_bytes("/tmp/a")  # type: ignore[assignment]
         await script  # type: ignore[misc]
+        script.run("true").stdout  # type: ignore[attr-defined]  # noqa: B018
         yield script
         script.run("true", stdout="all")  # type: ignore[arg-type]
         del number
@@ -77,9 +80,11 @@ async def clusters(compute: Compute, cluster: Cluster[Good], other: Other) -> No
     wrong: Cluster[Other] = await compute.run_service(Good)  # type: ignore[arg-type]
     cluster.instances[0].no_such_method()  # type: ignore[attr-defined]
     cluster.stop_instance(other)  # type: ignore[arg-type]
-    cluster.instances = []  # type: ignore[misc]
     cluster.instances[0].state = "running"  # type: ignore[assignment,misc]
+    await compute.run_service(Good, instances=2)  # type: ignore[call-arg]
+    await cluster.wait(7)  # type: ignore[arg-type]
     await cluster.wait()  # type: ignore[call-arg]
+    cluster.instances = []  # type: ignore[misc]
     del wrong
 
 
@@ -99,6 +104,7 @@ def values() -> None:
 
 
 async def payloads() -> None:
+    await vm.repo(image_hash=7)  # type: ignore[arg-type]
     await vm.repo("some-tag")  # type: ignore[call-arg]
     await vm.repo(image_tag="a", min_mem_gib="1")  # type: ignore[arg-type]
     await vm.repo(image_tag="a", capabilities=3)  # type: ignore[arg-type]

@@ -4,55 +4,153 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from datetime import timedelta
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from decimal import Decimal
-from typing import assert_type
+from pathlib import Path
+from typing import Any, assert_type
 
 from requestor_sdk import (
+    Budget,
     Cluster,
     CommandResult,
     Compute,
+    Golem,
+    LinearPricing,
+    LocalNetwork,
     Payload,
+    ProviderConfig,
+    RequestorError,
     RestartPolicy,
     Script,
     Service,
     ServiceState,
+    Settings,
+    WorkContext,
+    constraint,
+    errors,
+    events,
+    prop,
     vm,
 )
+from requestor_sdk.payload import VmPayload
+from requestor_sdk.strategy import LeastExpensiveLinearPayuMS, MarketStrategy, Rejection
 
 
-class Greeter(Service):
-    name: str = "world"
+class Ticker(Service):
+    def __init__(self, name: str = "x") -> None:
+        self.name = name
+        self.ticks = 0
 
     @staticmethod
     async def get_payload() -> Payload:
-        return await vm.repo(image_tag="greeter", min_mem_gib=0.5)
+        return await vm.repo(image_tag="ticker", min_mem_gib=0.5, capabilities=["inet"])
 
     async def start(self) -> AsyncIterator[Script]:
         async for script in super().start():
             yield script
+        script = self._ctx.new_script(timeout=timedelta(seconds=3))
+        script.upload_file(Path("here"), "/tmp/there")
+        script.upload_json({"name": self.name}, "/tmp/config")
+        yield script
 
     async def run(self) -> AsyncIterator[Script]:
-        script = self.ctx.new_script(timeout=timedelta(seconds=5))
-        said = script.run("/bin/echo", self.name, env={"A": "b"})
-        read = script.download_bytes("/golem/out")
+        script = self.ctx.new_script(timeout=2.5)
+        result = script.run("/bin/date", env={"TZ": "UTC"})
+        content = script.download_bytes("/tmp/a")
+        path = script.download_file("/tmp/a", "b")
+        nothing = script.upload_bytes(b"", "/tmp/c")
         yield script
-        assert_type(await said, CommandResult)
-        assert_type(await read, bytes)
-        assert_type((await said).stdout, str | None)
+        assert_type(await result, CommandResult)
+        assert_type((await result).stdout, str | None)
+        assert_type(await content, bytes)
+        assert_type(await path, Path)
+        assert_type(await nothing, None)
+        self.ticks += 1
+
+    def my_method(self) -> int:
+        return self.ticks
 
 
-async def main() -> None:
-    async with Compute(budget=0.5) as compute:
-        cluster = await compute.run_service(
-            Greeter, num_instances=2, restart=RestartPolicy(when="on-failure")
-        )
-        assert_type(cluster, Cluster[Greeter])
-        assert_type(cluster.instances, list[Greeter])
-        assert_type(cluster.instances[0].name, str)
+async def direct(ctx: WorkContext) -> None:
+    assert_type(await ctx.run("true", timeout=1), CommandResult)
+    assert_type(await ctx.shell("true"), CommandResult)
+    assert_type(await ctx.download_bytes("/tmp/a"), bytes)
+    assert_type(await ctx.download_file("/tmp/a", Path("a")), Path)
+    async for line in ctx.stream("true"):
+        assert_type(line, str)
+
+
+async def the_class_reaches_the_caller() -> None:
+    async with Compute(budget=1) as compute:
+        assert_type(compute, Compute)
+        cluster = await compute.run_service(Ticker, num_instances=2)
+        assert_type(cluster, Cluster[Ticker])
+        assert_type(cluster.instances, list[Ticker])
+        assert_type(cluster.instances[0].my_method(), int)
+        assert_type(await cluster.wait("running"), list[Ticker])
+        assert_type(await cluster.spawn_instances(1), list[Ticker])
+        assert_type(cluster.service_class, type[Ticker])
         assert_type(cluster.instances[0].state, ServiceState)
-        assert_type(await cluster.wait("running", count=1), list[Greeter])
-        assert_type(await cluster.instances[0].ctx.run("/bin/true"), CommandResult)
+        assert_type(cluster.instances[0].failure, BaseException | None)
+        await cluster.stop_instance(cluster.instances[0])
+        await cluster.suspend()
+        await cluster.resume(cluster.instances[0])
+        await cluster.resize(3)
+        async with cluster as same:
+            assert_type(same, Cluster[Ticker])
+        assert_type(compute.budget, Budget)
         assert_type(compute.budget.spent, Decimal)
-        await cluster.stop()
+        assert_type(compute.now(), datetime)
+
+
+async def all_arguments() -> None:
+    def watch(event: events.Event) -> None:
+        if isinstance(event, events.ServiceStateChanged):
+            assert_type(event.instance_id, str)
+
+    compute = Golem(
+        budget="0.5",
+        network=LocalNetwork(providers=[ProviderConfig(name="one", pricing=LinearPricing())]),
+        subnet_tag="public",
+        payment_driver="erc20",
+        payment_network="hoodi",
+        strategy=LeastExpensiveLinearPayuMS(max_fixed_price=Decimal(1)),
+        event_consumer=watch,
+        journal=Path("run.jsonl"),
+        settings=Settings(start_timeout=10),
+    )
+    await compute.start()
+    await compute.run_service(
+        Ticker,
+        instance_params=[{"name": "a"}, {"name": "b"}],
+        payload=VmPayload(),
+        expiration=timedelta(minutes=5),
+        restart=RestartPolicy(when="on-failure", window=timedelta(hours=1)),
+        hold_for=timedelta(minutes=2),
+    )
+    await compute.stop()
+
+
+@dataclass(kw_only=True)
+class Own(Payload):
+    kind: str = constraint("example.kind", "=", default="a")
+    label: str = prop("example.label", default="b")
+
+
+class Cheapest(MarketStrategy):
+    async def score_offer(self, offer: Any) -> float | Rejection:
+        return Rejection("too dear") if offer.provider_name == "x" else 1.0
+
+
+def errors_have_what_they_promise(error: errors.CommandFailed) -> None:
+    whole: RequestorError = error
+    assert_type(whole.code, str)
+    assert_type(whole.ids, dict[str, str])
+    assert_type(whole.story, tuple[str, ...])
+    assert_type(error.return_code, int | None)
+
+
+def journals_give_events(compute: Compute) -> Sequence[events.Event]:
+    return list(compute.journal.read(ids={"instance": "i-1"}))
