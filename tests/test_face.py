@@ -11,7 +11,17 @@ import requestor_sdk
 
 PACKAGE = Path(requestor_sdk.__file__).parent
 POSIX_ONLY = {"fcntl", "pwd", "grp", "resource", "termios"}
-HEAVY = {"aiohttp", "pydantic", "eth_account", "eth_keys", "anyio", "click", "rich", "sqlite3"}
+HEAVY = {
+    "asyncio",
+    "aiohttp",
+    "pydantic",
+    "eth_account",
+    "eth_keys",
+    "anyio",
+    "click",
+    "rich",
+    "sqlite3",
+}
 
 EXPORTED = [
     "Budget",

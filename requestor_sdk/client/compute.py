@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-import secrets
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -13,8 +12,6 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from requestor_sdk.client import ambient
 from requestor_sdk.client.networks import make_network
-from requestor_sdk.engine.aio import running_loop
-from requestor_sdk.engine.engine import Engine
 from requestor_sdk.model.errors import AmountError, NotAvailable, RequestorError, WrongEventLoop
 from requestor_sdk.model.money import to_amount
 from requestor_sdk.model.restart import RestartPolicy
@@ -22,7 +19,10 @@ from requestor_sdk.service.service import Service
 from requestor_sdk.settings import Settings
 
 if TYPE_CHECKING:
+    import asyncio
+
     from requestor_sdk.engine.cluster import Cluster
+    from requestor_sdk.engine.engine import Engine
     from requestor_sdk.model.events import Event
     from requestor_sdk.model.props import Payload
     from requestor_sdk.ports.basics import Journal
@@ -130,7 +130,7 @@ class Compute:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._entered: asyncio.Task[Any] | None = None
         self._interrupts = 0
-        self.run_id = secrets.token_hex(4)
+        self.run_id = os.urandom(4).hex()
 
     def __repr__(self) -> str:
         state = "not started" if self._engine is None else "started"
@@ -149,6 +149,12 @@ class Compute:
             raise NotAvailable(
                 "this Compute was started before", hint="make a new one for each run"
             )
+        import asyncio
+
+        # The engine loads with the first run: naming Compute in a program costs little.
+        from requestor_sdk.engine.aio import running_loop
+        from requestor_sdk.engine.engine import Engine
+
         self._loop = running_loop()
         self._entered = asyncio.current_task()
         self._engine = Engine(
@@ -223,6 +229,8 @@ class Compute:
                 "this Compute is not started",
                 hint="use it inside `async with Compute(...) as compute:`",
             )
+        from requestor_sdk.engine.aio import running_loop
+
         if self._loop is not running_loop():
             raise WrongEventLoop(
                 "this Compute was started on another event loop",

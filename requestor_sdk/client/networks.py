@@ -7,7 +7,6 @@ arguments ``subnet_tag``, ``payment_driver`` and ``payment_network`` and returns
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
 
 from requestor_sdk.model.errors import AmountError, UnknownNetwork, UsageError
@@ -51,6 +50,8 @@ def make_network(
         )
     if not isinstance(network, str):
         return network
+    from importlib.metadata import entry_points
+
     installed = {point.name: point for point in entry_points(group=GROUP)}
     if network not in installed:
         known = ", ".join(sorted({"local", *installed}))

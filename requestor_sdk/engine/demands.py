@@ -13,8 +13,8 @@ from requestor_sdk.model.errors import (
     NoMatchingOffer,
     PayloadError,
 )
-from requestor_sdk.model.market import Demand, MatchReport, Properties, Proposal
-from requestor_sdk.model.props import EXPIRATION, SUBNET, Payload, make_demand
+from requestor_sdk.model.market import Demand, MatchReport, Properties, Proposal, make_demand
+from requestor_sdk.model.props import EXPIRATION, SUBNET, Payload
 from requestor_sdk.model.restart import RestartPolicy
 from requestor_sdk.settings import Settings
 

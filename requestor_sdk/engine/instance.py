@@ -39,7 +39,8 @@ from requestor_sdk.model.lifecycle import (
 from requestor_sdk.model.market import EndReason
 from requestor_sdk.service._handles import Outcome
 from requestor_sdk.service.context import WorkContext
-from requestor_sdk.service.service import Mailbox, Service
+from requestor_sdk.service.mailbox import Mailbox
+from requestor_sdk.service.service import Service
 
 if TYPE_CHECKING:
     from requestor_sdk.engine.cluster import Cluster

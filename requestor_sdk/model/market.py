@@ -13,6 +13,8 @@ from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
 
+from requestor_sdk.model.props import Payload, joined
+
 Properties = Mapping[str, object]
 """Flat properties: a dotted name to a string, number, bool or list of these."""
 
@@ -31,6 +33,14 @@ class Offer:
 
     properties: Properties
     constraints: str = "()"
+
+
+def make_demand(payload: Payload, extra: Properties, *filters: str) -> Demand:
+    """Return the demand of a payload with the engine's own properties and constraints."""
+    return Demand(
+        properties={**payload.properties(), **extra},
+        constraints=joined(payload.constraints(), *filters),
+    )
 
 
 class ProposalState(StrEnum):

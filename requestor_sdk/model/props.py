@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from typing import Any, Final, Literal
 
 from requestor_sdk.model.errors import PayloadError
-from requestor_sdk.model.market import Demand
 
 INF_MEM: Final = "golem.inf.mem.gib"
 INF_STORAGE: Final = "golem.inf.storage.gib"
@@ -147,11 +146,3 @@ def joined(*filters: str) -> str:
     """Return the filter that holds where all of these do."""
     parts = [text for text in filters if text not in ("", "()", "(&)")]
     return parts[0] if len(parts) == 1 else f"(&{''.join(parts)})" if parts else "()"
-
-
-def make_demand(payload: Payload, extra: Mapping[str, object], *filters: str) -> Demand:
-    """Return the demand of a payload with the engine's own properties and constraints."""
-    return Demand(
-        properties={**payload.properties(), **extra},
-        constraints=joined(payload.constraints(), *filters),
-    )

@@ -2,47 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
-from requestor_sdk.model.errors import HandlerError, MailboxFull, NotAvailable
+from requestor_sdk.model.errors import HandlerError, NotAvailable
 from requestor_sdk.model.lifecycle import ServiceState, is_available
 
 if TYPE_CHECKING:
     from requestor_sdk.model.props import Payload
     from requestor_sdk.service.context import WorkContext
+    from requestor_sdk.service.mailbox import Mailbox
     from requestor_sdk.service.script import Script
 
 HANDLERS = ("start", "run", "shutdown")
 """The names of the three handlers."""
-
-
-class Mailbox:
-    """Two bounded queues between the user's program and a handler."""
-
-    __slots__ = ("_incoming", "_outgoing", "_size")
-
-    def __init__(self, size: int) -> None:
-        self._size = size
-        self._incoming: asyncio.Queue[Any] | None = None
-        self._outgoing: asyncio.Queue[Any] | None = None
-
-    # The queues are made when the first message wants them: an idle instance stays small.
-    @property
-    def incoming(self) -> asyncio.Queue[Any]:
-        """From the program to the handler."""
-        if self._incoming is None:
-            self._incoming = asyncio.Queue(self._size)
-        return self._incoming
-
-    @property
-    def outgoing(self) -> asyncio.Queue[Any]:
-        """From the handler to the program."""
-        if self._outgoing is None:
-            self._outgoing = asyncio.Queue(self._size)
-        return self._outgoing
 
 
 class Member(Protocol):
@@ -114,6 +88,8 @@ class Service:
 
     async def run(self) -> AsyncIterator[Script]:
         """Wait for ever; a stop ends it."""
+        import asyncio
+
         await asyncio.get_running_loop().create_future()
         yield self.ctx.new_script()  # never reached: it makes this an async generator
 
@@ -221,7 +197,7 @@ class Service:
         Raises:
             MailboxFull: Its queue is full.
         """
-        self._put(self._attached().mailbox.incoming, message)
+        self._attached().mailbox.incoming.put_nowait(message)
 
     async def receive_message(self) -> Any:
         """Wait for a message of the handler."""
@@ -229,7 +205,7 @@ class Service:
 
     def receive_message_nowait(self) -> Any:
         """Return a message of the handler, or ``None``."""
-        return self._get(self._attached().mailbox.outgoing)
+        return self._attached().mailbox.outgoing.get_nowait()
 
     async def _listen(self) -> Any:
         """For handlers: wait for a message of the program."""
@@ -237,7 +213,7 @@ class Service:
 
     def _listen_nowait(self) -> Any:
         """For handlers: return a message of the program, or ``None``."""
-        return self._get(self._attached().mailbox.incoming)
+        return self._attached().mailbox.incoming.get_nowait()
 
     async def _respond(self, message: Any) -> None:
         """For handlers: give a message to the program; waits while its queue is full."""
@@ -245,24 +221,7 @@ class Service:
 
     def _respond_nowait(self, message: Any) -> None:
         """For handlers: give a message to the program."""
-        self._put(self._attached().mailbox.outgoing, message)
-
-    def _put(self, queue: asyncio.Queue[Any], message: Any) -> None:
-        try:
-            queue.put_nowait(message)
-        except asyncio.QueueFull:
-            raise MailboxFull(
-                f"a message queue of {self.id} holds {queue.maxsize} messages and nobody reads",
-                ids={"instance": self.id},
-                hint="read them, or raise Settings(mailbox_size=...)",
-            ) from None
-
-    @staticmethod
-    def _get(queue: asyncio.Queue[Any]) -> Any:
-        try:
-            return queue.get_nowait()
-        except asyncio.QueueEmpty:
-            return None
+        self._attached().mailbox.outgoing.put_nowait(message)
 
 
 def check_service_class(cls: type[Service]) -> None:

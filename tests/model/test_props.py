@@ -9,13 +9,13 @@ import pytest
 from requestor_sdk.model import props
 from requestor_sdk.model.constraints import matches, parse
 from requestor_sdk.model.errors import PayloadError
+from requestor_sdk.model.market import make_demand
 from requestor_sdk.model.props import (
     Payload,
     VmPayload,
     constraint,
     image_hash_of,
     joined,
-    make_demand,
     prop,
 )
 
