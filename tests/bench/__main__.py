@@ -10,7 +10,9 @@ measured; the value is the median. These are no tests: nothing fails for being s
 
 from __future__ import annotations
 
+import os
 import sys
+import tempfile
 from collections.abc import Callable
 
 import commandline
@@ -32,9 +34,11 @@ def main(names: list[str]) -> int:
     if unknown:
         sys.stderr.write(f"no benchmark {', '.join(unknown)}; there is {', '.join(BENCHES)}\n")
         return 2
-    for name in names or BENCHES:
-        sys.stdout.write(f"{BENCHES[name](name).line()}\n")
-        sys.stdout.flush()
+    with tempfile.TemporaryDirectory(prefix="requestor-sdk-bench-") as home:
+        os.environ["REQUESTOR_SDK_HOME"] = home
+        for name in names or BENCHES:
+            sys.stdout.write(f"{BENCHES[name](name).line()}\n")
+            sys.stdout.flush()
     return 0
 
 
