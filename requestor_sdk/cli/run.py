@@ -14,7 +14,7 @@ from typing import Any
 
 import click
 
-_RAW = {"ignore_unknown_options": True, "allow_interspersed_args": False, "help_option_names": []}
+_LATE = {"ignore_unknown_options": True, "help_option_names": []}
 
 
 def _options(function: Callable[..., None]) -> Callable[..., None]:
@@ -75,7 +75,7 @@ def command(ctx: click.Context, /, file: str, args: tuple[str, ...], **options: 
     sys.exit(STATUS if interrupts.count else status)
 
 
-@click.command(context_settings=_RAW)
+@click.command(context_settings=_LATE)
 @_options
 @click.argument("args", nargs=-1, type=click.UNPROCESSED)
 def _late(**_values: Any) -> None:

@@ -127,14 +127,16 @@ def idle_cpu_percent(name: str) -> Result:
 async def _cpu_percent() -> float:
     samples = []
     for _ in range(_IDLE_SAMPLES):
-        before, began = _cpu_seconds(), time.perf_counter()
-        await asyncio.sleep(1)
-        samples.append((_cpu_seconds() - before) / (time.perf_counter() - began) * 100)
+        # What reading /proc costs this process lies outside of the two readings of its own time.
+        below, own, began = _seconds_below(), time.process_time(), time.perf_counter()
+        await asyncio.sleep(2)
+        own, seconds = time.process_time() - own, time.perf_counter() - began
+        samples.append((own + _seconds_below() - below) / seconds * 100)
     return sum(samples) / len(samples)
 
 
-def _cpu_seconds() -> float:
-    """Return the processor time of this process (exactly) and of all below it (in ticks)."""
+def _seconds_below() -> float:
+    """Return the processor time of all processes below this one, in the kernel's ticks."""
     children: dict[int, list[int]] = {}
     ticks: dict[int, int] = {}
     for entry in Path("/proc").glob("[0-9]*"):
@@ -147,7 +149,7 @@ def _cpu_seconds() -> float:
         pid = todo.pop()
         total += ticks[pid]
         todo += children.get(pid, ())
-    return time.process_time() + total / os.sysconf("SC_CLK_TCK")
+    return total / os.sysconf("SC_CLK_TCK")
 
 
 def _stat(entry: Path) -> list[str]:

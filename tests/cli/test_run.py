@@ -113,9 +113,10 @@ def test_without_options_a_small_budget_and_the_computes_own_defaults_hold(cli, 
 
 
 def test_options_may_follow_the_file_and_the_rest_is_the_programs(cli, program, made):
-    result = cli("run", program(WITH_COMPUTE), "--budget", "5", "--depth", "7", "x")
-    assert made == [{"budget": "5"}]
-    assert result.stdout == "in main with ['--depth', '7', 'x']\n"
+    late = ("--depth", "7", "--budget", "5", "x", "--journal", "j.jsonl", "-h")
+    result = cli("run", program(WITH_COMPUTE), *late)
+    assert made == [{"budget": "5", "journal": "j.jsonl"}]
+    assert result.stdout == "in main with ['--depth', '7', 'x', '-h']\n"
 
 
 def test_after_two_dashes_everything_is_the_programs(cli, program, made):
