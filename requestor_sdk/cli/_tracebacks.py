@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import traceback
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 
@@ -20,7 +21,17 @@ def told(error: BaseException, file: Path) -> str:
         place = _place(error.__traceback__)
         return f"{error}\n  at {place}" if place else str(error)
     error.__traceback__ = _from(file, error.__traceback__)
-    return "".join(traceback.format_exception(trimmed(error))).rstrip()
+    for one in _each(error):
+        trimmed(one)
+    return "".join(traceback.format_exception(error)).rstrip()
+
+
+def _each(error: BaseException) -> Iterator[BaseException]:
+    """Return the error, and those that it groups."""
+    yield error
+    if isinstance(error, BaseExceptionGroup):
+        for inner in error.exceptions:
+            yield from _each(inner)
 
 
 def _from(file: Path, found: TracebackType | None) -> TracebackType | None:

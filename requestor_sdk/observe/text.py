@@ -38,8 +38,3 @@ def short(identifier: str, most: int = 14) -> str:
         return identifier
     head = most // 2
     return f"{identifier[:head]}…{identifier[-(most - 1 - head) :]}"
-
-
-def count(number: int, word: str) -> str:
-    """Return a number with its noun: ``1 instance``, ``3 instances``."""
-    return f"{number} {word}{'' if number == 1 else 's'}"

@@ -219,6 +219,34 @@ def test_a_users_exception_begins_in_his_own_file(cli, program):
     assert "ValueError: mine" in shown
 
 
+GROUPED = """
+    import asyncio
+    from datetime import UTC, datetime
+    from requestor_sdk.model.events import CustomEvent
+    from requestor_sdk.observe.lines import PlainLines
+
+    def write(line):
+        raise ValueError(line)
+
+    async def work():
+        PlainLines(write)(CustomEvent(at=datetime.now(UTC), name="x"))
+
+    async def main(compute):
+        {call}
+"""
+
+
+@pytest.mark.parametrize(
+    "call", ["await work()", "async with asyncio.TaskGroup() as g: g.create_task(work())"]
+)
+def test_the_sdks_frames_between_the_users_are_left_out(cli, program, call):
+    result = cli("run", program(GROUPED.format(call=call)))
+    assert result.exit_code == 1
+    assert "in work" in result.stderr
+    assert "in write" in result.stderr
+    assert "lines.py" not in result.stderr
+
+
 def test_an_error_of_the_sdk_has_no_traceback_but_the_place_it_came_from(cli, program):
     path = program(
         """

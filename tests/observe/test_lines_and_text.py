@@ -227,7 +227,3 @@ def test_an_id_keeps_both_of_its_ends(identifier, most):
     assert len(shown) <= most
     assert identifier.startswith(shown.partition("…")[0])
     assert identifier.endswith(shown.rpartition("…")[2])
-
-
-def test_a_number_agrees_with_its_noun():
-    assert (text.count(1, "instance"), text.count(3, "instance")) == ("1 instance", "3 instances")
