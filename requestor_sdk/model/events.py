@@ -59,7 +59,7 @@ class Event:
         if values.get("provider_name"):
             hidden.add("provider_id")
         shown = ", ".join(
-            f"{name.removesuffix('_id')} {' | '.join(value) if isinstance(value, tuple) else value}"
+            f"{name.removesuffix('_id')} {_one_line(value)}"
             for name, value in values.items()
             if name not in hidden and value not in (None, "", ())
         )
@@ -76,6 +76,11 @@ class Event:
                 value = str(value)
             record[field.name] = value
         return record
+
+
+def _one_line(value: object) -> str:
+    text = " | ".join(value) if isinstance(value, tuple) else str(value)
+    return text.partition("\n")[0]
 
 
 def from_record(record: Mapping[str, Any]) -> Event:

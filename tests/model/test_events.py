@@ -117,3 +117,10 @@ def test_amounts_and_times_keep_every_digit():
     record = event.to_record()
     assert (record["total"], record["kind"], record["v"]) == ("0.10", "DebitNoteAccepted", 1)
     assert from_record(record).at == event.at
+
+
+def test_a_line_of_a_story_is_one_line_whatever_the_event_holds():
+    event = events.ServiceFailed(
+        at=AT, instance_id="i-1", cluster_id="c-1", attempt=1, error="Bad: first\n  second"
+    )
+    assert event.line().endswith("error Bad: first")
