@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from requestor_sdk.settings import Settings
 
 logger = logging.getLogger("requestor_sdk.engine")
+# Silent as a library: without a handler, Python's last resort would print to standard error.
+logging.getLogger("requestor_sdk").addHandler(logging.NullHandler())
 
 T = TypeVar("T")
 
