@@ -64,10 +64,9 @@ class Budget:
         return self._ledger.available
 
     def __repr__(self) -> str:
-        return (
-            f"<Budget {self.total}: spent {self.spent}, held {self.held}, "
-            f"payable {self.payable}, available {self.available}>"
-        )
+        names = ("spent", "held", "payable", "available")
+        parts = ", ".join(f"{name} {getattr(self, name).normalize():f}" for name in names)
+        return f"<Budget {self.total.normalize():f}: {parts}>"
 
 
 class Compute:
