@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from docs.reading import DOCS, PAGES, ROOT, blocks
 
+import requestor_sdk
+
 QUICKSTART = DOCS / "quickstart.md"
 
 
@@ -110,6 +112,12 @@ def test_links_to_errors_name_codes_that_exist(page):
 
     for code in re.findall(r"errors\.md#(rsk-\d+)", page.read_text()):
         assert code.upper() in error_notes.NOTES
+
+
+def test_the_api_page_has_every_public_name():
+    page = (DOCS / "api.md").read_text()
+    names = set(requestor_sdk.__all__) - {"__version__"}
+    assert [name for name in sorted(names) if not re.search(rf"\b{name}\b", page)] == []
 
 
 def test_the_readme_has_the_two_command_lines_each_on_a_line_of_its_own():
