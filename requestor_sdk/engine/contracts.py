@@ -11,7 +11,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from requestor_sdk.model import events
-from requestor_sdk.model.errors import AgreementRefused, RequestorError
+from requestor_sdk.model.errors import AgreementRefused, AmountError, RequestorError
 from requestor_sdk.model.market import EndReason, Properties, Proposal
 from requestor_sdk.model.money import ZERO, LinearPricing, Terms, to_amount
 from requestor_sdk.model.props import INF_THREADS
@@ -79,7 +79,10 @@ def terms_of(properties: Properties) -> Terms | None:
     pricing = LinearPricing.from_properties(properties)
     if pricing is None or pricing.worst_case(Decimal(1), Decimal(1)) is None:
         return None
-    threads = to_amount(str(properties.get(INF_THREADS, 1)), name=INF_THREADS)
+    try:
+        threads = to_amount(str(properties.get(INF_THREADS, 1)), name=INF_THREADS)
+    except AmountError:
+        return None
     return Terms(pricing=pricing, threads=max(threads, Decimal(1)))
 
 

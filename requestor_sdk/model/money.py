@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from decimal import Decimal, InvalidOperation
+from decimal import Context, Decimal, InvalidOperation
 from typing import Final
 
 from requestor_sdk.model.errors import AmountError
@@ -42,17 +42,25 @@ def to_amount(
     if amount < least:
         raise AmountError(f"{name} must be at least {least}, not {value!r}")
     try:
-        return quantized(amount)
+        return amount.quantize(_UNIT)
     except InvalidOperation:
         raise AmountError(f"{name} is too large: {value!r}") from None
 
 
 def quantized(amount: Decimal) -> Decimal:
     """Round to the token's smallest unit, 1e-18, so that sums of amounts stay exact."""
-    return amount.quantize(_UNIT)
+    return amount.quantize(_UNIT, context=_WIDE)
 
 
 _UNIT: Final = Decimal("1e-18")
+_WIDE: Final = Context(prec=120)
+"""Room for products of amounts, e.g. of a provider's price and a usage that make no sense."""
+_ABSURD: Final = Decimal("1e30")
+
+
+def _odd(amounts: Sequence[Decimal]) -> bool:
+    """Tell whether there is an amount that cannot be reckoned with."""
+    return any(not amount.is_finite() or abs(amount) > _ABSURD for amount in amounts)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -167,6 +175,8 @@ def check_debit_note(
             f"the usage vector has {len(usage)} counters, the agreement "
             f"{len(terms.pricing.counters)}"
         )
+    if _odd((total, *usage)) or total != quantized(total):
+        return "an amount is no finite number of the token's smallest units"
     if any(amount < 0 for amount in usage):
         return "a usage counter is negative"
     if any(now < before for now, before in zip(usage, previous_usage, strict=False)):
@@ -207,6 +217,8 @@ def check_invoice(
         noted: The total of the last debit note of the activity, if any came.
         noted_at_sec: How many of the elapsed seconds had passed when it came.
     """
+    if _odd((amount,)) or amount != quantized(amount):
+        return "the amount is no finite number of the token's smallest units"
     if amount < 0:
         return "the amount is negative"
     most = terms.most(elapsed_sec)

@@ -249,7 +249,7 @@ class Script:
         def finish(_result: CommandResult, content: bytes) -> Any:
             try:
                 return json.loads(content)
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 raise CommandFailed(
                     f"{src_path} holds no JSON: {error}", command=f"download {src_path}"
                 ) from None
