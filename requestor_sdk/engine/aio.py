@@ -7,7 +7,7 @@ import random
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from requestor_sdk.model.errors import RequestorError, WrongEventLoop
+from requestor_sdk.model.errors import HandlerError, RequestorError, WrongEventLoop
 
 T = TypeVar("T")
 
@@ -45,6 +45,27 @@ class Backoff:
     def reset(self) -> None:
         """Things went well."""
         self._failures = 0
+
+
+async def own_code(work: Awaitable[T], what: str) -> T:
+    """Await a user's code; whatever it raises is an ``Exception``, so that it ends no loop of ours.
+
+    A cancellation that nobody asked for, e.g. of a task that the user awaits, is such an error too.
+
+    Raises:
+        HandlerError: It raised what is no ``Exception``; the cause is chained.
+    """
+    task = asyncio.current_task()
+    asked = task.cancelling() if task is not None else 0
+    try:
+        return await work
+    except (Exception, KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:
+        cancelled = isinstance(error, asyncio.CancelledError)
+        if cancelled and task is not None and task.cancelling() > asked:
+            raise
+        raise HandlerError(f"{what} raised {type(error).__name__}") from error
 
 
 async def read_for_ever(

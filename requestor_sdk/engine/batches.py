@@ -8,6 +8,8 @@ from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from requestor_sdk.engine.aio import own_code
+from requestor_sdk.engine.tracebacks import told
 from requestor_sdk.model import events
 from requestor_sdk.model.errors import (
     ActivityError,
@@ -94,10 +96,10 @@ class BatchQueue:
         async def call() -> None:
             await handle.wait()
             if handle.error() is None:
-                await self._core.call_user(callback(await handle), f"{self._instance_id} callback")
+                await callback(await handle)
 
         def start() -> None:
-            self._core.try_spawn(call(), f"{self._instance_id} callback")
+            self._core.spawn_callback(call, f"{self._instance_id} callback")
 
         handle.on_done(start)
 
@@ -143,8 +145,8 @@ class BatchQueue:
             raise
         finally:
             error = script.results.error()
-            told = None if error is None else _first_line(error)
-            self._core.emit(events.ScriptFinished, **ids, script_id=run.id, error=told)
+            line = None if error is None else _first_line(error)
+            self._core.emit(events.ScriptFinished, **ids, script_id=run.id, error=line)
         if isinstance(error, ProviderLost):
             self._on_lost(error)
 
@@ -165,20 +167,22 @@ class _BatchRun:
         script = self._script
         self._ids = ids
         self._on_deployed = on_deployed
+        limit = asyncio.timeout(script.timeout)
         try:
-            async with asyncio.timeout(script.timeout), AsyncExitStack() as stack:
+            async with limit, AsyncExitStack() as stack:
                 commands = [await self._prepared(i, stack) for i in range(len(script.items))]
                 await self._core.network.activities.execute(activity_id, commands, self._take)
-        except TimeoutError:
-            self.fail(
-                BatchTimeout(
-                    f"the script's time-out of {script.timeout:g} s passed", ids=_named(ids)
-                )
-            )
+        except _ConsumerError as error:
+            self.fail(error.found)
         except RequestorError as error:
             self.fail(error)
         except OSError as error:
-            self.fail(ActivityError(f"a transfer failed on this side: {error}", ids=_named(ids)))
+            if limit.expired():
+                late = f"the script's time-out of {script.timeout} s passed"
+                self.fail(BatchTimeout(late, ids=_named(ids)))
+            else:
+                failed = f"a transfer failed on this side: {error}"
+                self.fail(ActivityError(failed, ids=_named(ids)))
         else:
             self._finish()
 
@@ -205,7 +209,10 @@ class _BatchRun:
             case CommandResult():
                 await self._result(event, item)
             case CommandOutput() if item.on_output is not None:
-                await item.on_output(event.stream, event.data)
+                try:
+                    await own_code(item.on_output(event.stream, event.data), "on_output")
+                except Exception as error:
+                    raise _ConsumerError(error) from error
             case CommandProgress():
                 self._core.emit(
                     events.TransferProgress,
@@ -256,7 +263,7 @@ class _BatchRun:
             )
         return content
 
-    def fail(self, error: RequestorError) -> None:
+    def fail(self, error: Exception) -> None:
         """Tell the first command without an outcome of the error, and the rest that they fell."""
         _fail(self._script, len(self._results) - isinstance(error, CommandFailed), error)
 
@@ -272,19 +279,27 @@ class _BatchRun:
         script.results.succeed(tuple(self._results))
 
 
-def _fail(script: Script, index: int, error: RequestorError) -> None:
+class _ConsumerError(Exception):
+    """What a user's ``on_output`` raised, kept apart from what the network raises."""
+
+    def __init__(self, found: Exception) -> None:
+        super().__init__(found)
+        self.found = found
+
+
+def _fail(script: Script, index: int, error: Exception) -> None:
     script.results.fail(error)
-    skips = isinstance(error, CommandFailed)
+    failed = error if isinstance(error, CommandFailed) else None
     for place, item in enumerate(script.items):
         if place < index:
             continue
-        if place == index or not skips:
+        if place == index or failed is None:
             item.handle.fail(error)
         else:
             item.handle.fail(
                 CommandSkipped(
                     f"{describe(item.command)!r} never ran: an earlier command of its batch failed",
-                    ids=error.ids,
+                    ids=failed.ids,
                 )
             )
 
@@ -305,5 +320,6 @@ def _named(ids: dict[str, str]) -> dict[str, str]:
 
 
 def _first_line(error: BaseException) -> str:
-    message = error.message if isinstance(error, RequestorError) else str(error)
-    return f"{type(error).__name__}: {message}".splitlines()[0]
+    if isinstance(error, RequestorError):
+        return f"{type(error).__name__}: {error.message}".splitlines()[0]
+    return told(error).splitlines()[0]

@@ -180,7 +180,7 @@ class Cluster(Generic[S]):
         Returns:
             What can be awaited until they are suspended, or over.
         """
-        members = self._members if service is None else [self._member_of(service)]
+        members = list(self._members) if service is None else [self._member_of(service)]
         for member in members:
             member.post(Stimulus.suspend)
         settled = (ServiceState.suspended, ServiceState.terminated)
@@ -199,6 +199,7 @@ class Cluster(Generic[S]):
                 ids={"instance": member.id},
             )
         member.post(Stimulus.resume)
+        self._core.health.watch(member)
         done: Outcome[None] = Outcome()
         done.succeed(None)
         return done
@@ -376,7 +377,9 @@ class Cluster(Generic[S]):
 
     def detached(self, contract: Contract) -> None:
         """A member's attempt is over. Called by the engine."""
-        self._attached.pop(contract.id, None)
+        member = self._attached.pop(contract.id, None)
+        if member is not None:
+            self._core.health.forget(member)
         self._attached.pop(contract.activity_id or "", None)
 
     def member_with(self, agreement_or_activity: str) -> Instance | None:

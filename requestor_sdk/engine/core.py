@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from requestor_sdk.engine.aio import own_code
 from requestor_sdk.model.errors import EngineFailed, NotAvailable, RequestorError
 from requestor_sdk.model.events import Event, LoopRetried
 
@@ -61,6 +62,7 @@ class Core:
         self.leaving = False
         self.fatal: EngineFailed | None = None
         self.abandoned: list[asyncio.Task[None]] = []
+        self.callbacks: set[asyncio.Task[None]] = set()
         self._group: asyncio.TaskGroup | None = None
         self._recent: deque[Event] = deque(maxlen=1000)
         self._room: list[asyncio.Future[None]] = []
@@ -74,7 +76,7 @@ class Core:
         event = kind(at=self.clock.now(), **fields)
         try:
             self.journal.append(event)
-        except OSError as error:
+        except Exception as error:  # noqa: BLE001 - a journal of the user's may raise anything
             # What is not written down must not go on: the run ends in order, and says why.
             self.fail(error, "the journal cannot be written")
         self._recent.append(event)
@@ -136,10 +138,16 @@ class Core:
         work.close()
         return None
 
-    async def call_user(self, work: Awaitable[Any], what: str) -> None:
-        """Await a user's callback; what it raises is logged and ends nothing else."""
+    def spawn_callback(self, call: Callable[[], Awaitable[Any]], what: str) -> None:
+        """Await a user's callback in a task of its own; the end of the engine cancels it."""
+        task = self.try_spawn(self._call_user(call, what), what)
+        if task is not None:
+            self.callbacks.add(task)
+            task.add_done_callback(self.callbacks.discard)
+
+    async def _call_user(self, call: Callable[[], Awaitable[Any]], what: str) -> None:
         try:
-            await work
+            await own_code(call(), what)
         except Exception:
             logger.exception("%s failed", what)
 

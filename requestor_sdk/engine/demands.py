@@ -34,7 +34,10 @@ def deadline_of(
         case None:
             end = now + DEFAULT_EXPIRATION
         case timedelta():
-            end = now + expiration
+            try:
+                end = now + expiration
+            except OverflowError:
+                raise DeadlineError(f"expiration in {expiration} is beyond the calendar") from None
         case datetime() if expiration.tzinfo is None:
             raise DeadlineError(
                 f"expiration {expiration} has no time zone",

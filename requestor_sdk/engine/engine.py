@@ -99,12 +99,18 @@ class Engine:
             RequestorError: It could not be started; nothing is left behind.
         """
         self._root = running_loop().create_task(self._main(), name="requestor_sdk engine")
+        self._root.add_done_callback(self._root_over)
         try:
             await self._started
         except asyncio.CancelledError:
             self._root.cancel()
             await asyncio.wait({self._root})
             raise
+
+    def _root_over(self, root: asyncio.Task[None]) -> None:
+        """Let nobody wait for a start that will never be."""
+        error = None if root.cancelled() else root.exception()
+        self._started.fail(error or RequestorError("the engine ended while it started"))
 
     async def stop(self) -> None:
         """Stop what runs, in stages, and return within ``leave_timeout`` whatever hangs.
@@ -156,7 +162,7 @@ class Engine:
             await core.network.open()
             core.allocation_id = await core.network.payments.allocate(core.ledger.budget)
         except BaseException as error:
-            await core.network.close()
+            await self._close_unopened(error)
             if isinstance(error, asyncio.CancelledError):
                 self._started.fail(RequestorError("the engine was cancelled while it started"))
                 raise
@@ -178,6 +184,15 @@ class Engine:
         finally:
             await self._close()
 
+    async def _close_unopened(self, error: BaseException) -> None:
+        """The start failed: leave nothing behind; what fails here too is a note on its error."""
+        try:
+            await self.core.network.close()
+        except Exception as also:
+            logger.exception("the network could not be closed")
+            error.add_note(f"while closing the network, also: {also}")
+        self.core.journal.close()
+
     async def _run(self) -> None:
         core = self.core
         try:
@@ -188,8 +203,8 @@ class Engine:
                 await self._asked_to_leave.wait()
                 await self._leave_in_stages()
                 core.adopt(None)
-                for loop in loops:
-                    loop.cancel()
+                for task in [*loops, *core.callbacks]:
+                    task.cancel()
         except BaseExceptionGroup as failed:
             core.adopt(None)
             for error in failed.exceptions:
@@ -206,6 +221,8 @@ class Engine:
         if handlers:
             await asyncio.wait(handlers, timeout=self.core.settings.close_timeout)
         attempts = [m.attempt for m in self.members() if m.attempt is not None]
+        for attempt in attempts:
+            await attempt.batches.close(self.core.fatal)
         await asyncio.gather(*(release(self.core, a.contract, reason) for a in attempts))
         self._left_over = self.core.billing.close()
         for member in self.members():
@@ -395,7 +412,13 @@ class Engine:
             hold_for=hold_for,
         )
         self._clusters.append(cluster)
-        cluster.spawn_instances(instance_params=params)
+        try:
+            cluster.spawn_instances(instance_params=params)
+        except BaseException:
+            # The user's constructor failed: there is no cluster, and nobody could stop it.
+            self._clusters.remove(cluster)
+            cluster.close()
+            raise
         return cluster
 
 

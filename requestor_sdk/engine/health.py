@@ -11,6 +11,7 @@ import logging
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
+from requestor_sdk.engine.aio import own_code
 from requestor_sdk.model.errors import ProviderLost, RequestorError
 from requestor_sdk.model.lifecycle import ServiceState, Stimulus
 from requestor_sdk.model.market import ActivityState
@@ -40,9 +41,14 @@ class Health:
         self._wanted = asyncio.Event()
 
     def watch(self, member: Instance) -> None:
-        """Check this member from now on, where it has to be."""
+        """Check this member from now on, where it has to be: its silence counts anew."""
+        self._answered.pop(member.id, None)
         if self._is_checked(member):
             self._wanted.set()
+
+    def forget(self, member: Instance) -> None:
+        """The member's attempt is over."""
+        self._answered.pop(member.id, None)
 
     def _is_checked(self, member: Instance) -> bool:
         pushes = self._core.network.traits.pushes_loss
@@ -71,7 +77,8 @@ class Health:
         try:
             async with asyncio.timeout(seconds):
                 if own:
-                    responsive = await member.service.is_activity_responsive()
+                    asked = member.service.is_activity_responsive()
+                    responsive = await own_code(asked, "is_activity_responsive()")
                 else:
                     state = await attempt.batches.raw_state()
                     if state is ActivityState.terminated:
@@ -105,16 +112,19 @@ class Health:
         attempt = member.attempt
         if attempt is None or member.state not in (ServiceState.starting, ServiceState.running):
             return
-        attempt.contract.silent_since = self._core.clock.monotonic()
+        if attempt.contract.silent_since is None:
+            attempt.contract.silent_since = self._core.clock.monotonic()
         member.post(Stimulus.silent, attempt=attempt.number)
 
     def answers(self, member: Instance) -> None:
         """The provider answers (again)."""
         attempt = member.attempt
-        if attempt is None or member.state is not ServiceState.unresponsive:
+        if attempt is None:
             return
+        # Whatever the state: one that was suspended while it was silent has its time to pay again.
         contract = attempt.contract
         if contract.silent_since is not None:
             contract.silent_sec += self._core.clock.monotonic() - contract.silent_since
             contract.silent_since = None
-        member.post(Stimulus.answers, attempt=attempt.number)
+        if member.state is ServiceState.unresponsive:
+            member.post(Stimulus.answers, attempt=attempt.number)

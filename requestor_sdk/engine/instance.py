@@ -14,16 +14,18 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from requestor_sdk.engine import contracts
+from requestor_sdk.engine.aio import own_code
 from requestor_sdk.engine.batches import BatchQueue
 from requestor_sdk.engine.contracts import Contract
 from requestor_sdk.engine.pump import Pump
-from requestor_sdk.engine.tracebacks import text_of, trimmed
+from requestor_sdk.engine.tracebacks import text_of, told, trimmed
 from requestor_sdk.model import events
 from requestor_sdk.model.errors import (
     AgreementRefused,
     NotAvailable,
     ProviderLost,
     RequestorError,
+    RestartsExhausted,
     ShutdownTimeout,
     SignatureInvalid,
     StartTimeout,
@@ -34,6 +36,7 @@ from requestor_sdk.model.lifecycle import (
     ServiceState,
     Stimulus,
     is_available,
+    rule_for,
     step,
 )
 from requestor_sdk.model.market import EndReason
@@ -158,9 +161,9 @@ class Instance:
 
     def _step(self, stimulus: Stimulus, error: BaseException | None) -> None:
         before = self.record
-        if error is not None:
+        if error is not None and rule_for(before, stimulus) is not None:
             self._keep_failure(error)
-        cause = None if error is None else f"{type(error).__name__}: {error}".splitlines()[0]
+        cause = None if error is None else told(error).splitlines()[0]
         done = step(before, stimulus, cause=cause, may_restart=self._may_restart)
         if done.rule is None:
             self._core.emit(
@@ -194,15 +197,16 @@ class Instance:
             cause=cause,
         )
 
-    def _keep_failure(self, error: BaseException) -> None:
+    def _keep_failure(self, error: BaseException, attempt: int | None = None) -> None:
+        number = self.record.attempt if attempt is None else attempt
         self.failure = trimmed(error)
-        logger.warning("instance %s, attempt %d: %r", self.id, self.record.attempt, error)
+        logger.warning("instance %s, attempt %d: %r", self.id, number, error)
         self._core.emit(
             events.ServiceFailed,
             instance_id=self.id,
             cluster_id=self._cluster.id,
-            attempt=self.record.attempt,
-            error=f"{type(error).__name__}: {error}",
+            attempt=number,
+            error=told(error),
             traceback=text_of(error),
         )
 
@@ -224,14 +228,15 @@ class Instance:
                 pump, loss, self._loss = self._pump, self._loss, None
                 self._pump = self._handler = None
                 if pump is not None:
-                    self._queue(lambda: self._close(pump, 0 if hurry or loss else None, loss))
+                    number, grace = before.attempt, 0 if hurry or loss else None
+                    self._queue(lambda: self._close(pump, number, grace, loss))
             case Effect.run_handler:
                 number, state = self.record.attempt, self.record.state
                 self._queue(lambda: self._run_handler(number, state))
             case Effect.arm_deadline:
                 self._arm_deadline(self._core.settings.unresponsive_deadline)
             case Effect.cut_deadline:
-                self._arm_deadline(self._core.settings.stop_grace)
+                self._cut_deadline()
             case Effect.clear_deadline:
                 self._cancel_timer("_deadline")
             case Effect.release:
@@ -273,13 +278,20 @@ class Instance:
             self._handler_done(name, number, error)
             return
         self._handler = name
-        self._pump = Pump(
+        self._pump = pump = Pump(
             generator,
             attempt.batches.submit,
-            lambda error: self._handler_done(name, number, error),
+            lambda error: self._pumped(pump, name, number, error),
             name=f"{self.id} {name}",
         )
         self._time_handler(name, number)
+
+    def _pumped(self, pump: Pump, name: str, number: int, error: BaseException | None) -> None:
+        if pump is self._pump:
+            self._handler_done(name, number, error)
+        elif error is not None and not isinstance(error, asyncio.CancelledError):
+            # It ended by itself in the moment before it would have been closed.
+            self._closed_with(error, number)
 
     def _time_handler(self, name: str, number: int) -> None:
         settings, loop = self._core.settings, asyncio.get_running_loop()
@@ -314,7 +326,9 @@ class Instance:
             self._cancel_timer("_handler_timer")
         self.post(stimulus, error=error, attempt=number)
 
-    async def _close(self, pump: Pump, grace: float | None, error: BaseException | None) -> None:
+    async def _close(
+        self, pump: Pump, number: int, grace: float | None, error: BaseException | None
+    ) -> None:
         settings = self._core.settings
         self._closing = pump
         stuck = await pump.close(
@@ -326,9 +340,15 @@ class Instance:
         if stuck is not None:
             self._core.abandoned.append(pump.task)
             self._core.emit(events.HandlerAbandoned, instance_id=self.id, handler=pump.name)
-            self._keep_failure(stuck)
-        elif pump.close_error is not None and pump.close_error is not error:
-            self._keep_failure(pump.close_error)
+            self._keep_failure(stuck, number)
+        elif pump.close_error is not None:
+            self._closed_with(pump.close_error, number)
+
+    def _closed_with(self, error: BaseException, number: int) -> None:
+        """A handler's last words; a loss that was raised in it is known already."""
+        known = self.failure
+        if error is not known and not (isinstance(error, ProviderLost) and _is_loss(known)):
+            self._keep_failure(error, number)
 
     def hurry(self) -> list[asyncio.Task[None]]:
         """Cancel the handler at once, whatever grace it has; returns the tasks that now end."""
@@ -348,6 +368,12 @@ class Instance:
         self._deadline = asyncio.get_running_loop().call_later(
             seconds, lambda: self.post(Stimulus.deadline, error=lost, attempt=number)
         )
+
+    def _cut_deadline(self) -> None:
+        deadline, grace = self._deadline, self._core.settings.stop_grace
+        left = grace if deadline is None else deadline.when() - asyncio.get_running_loop().time()
+        if left >= grace:
+            self._arm_deadline(grace)
 
     def _cancel_timer(self, name: str) -> None:
         timer = getattr(self, name)
@@ -385,7 +411,7 @@ class Instance:
         )
         try:
             async with asyncio.timeout(self._core.settings.reset_timeout):
-                await self.service.reset()
+                await own_code(self.service.reset(), "reset()")
         except Exception as error:  # noqa: BLE001 - the user's own: it ends the attempt
             self._failures_in_row += 1
             self.attempts_at.append(self._core.clock.monotonic())
@@ -456,8 +482,16 @@ class Instance:
         failed = self._ending_cause is not None
         if failed:
             self.failed_providers.add(attempt.contract.provider_id)
-        self._failures_in_row = 0 if before.started else self._failures_in_row + 1
+        self._failures_in_row = 0 if self._went_well(before) else self._failures_in_row + 1
         self._queue(lambda: self._release(attempt, self.failure if failed else None))
+
+    def _went_well(self, before: Record) -> bool:
+        """Tell whether an attempt that ended breaks the row of failures."""
+        if not before.started or not self.attempts_at:
+            return False
+        lasted = self._core.clock.monotonic() - self.attempts_at[-1]
+        longest = self._cluster.policy.backoff_max.total_seconds()
+        return self._ending_cause is None or lasted > longest
 
     async def _release(self, attempt: Attempt, failure: BaseException | None) -> None:
         over = ProviderLost(
@@ -468,7 +502,7 @@ class Instance:
         reason = (
             EndReason(message="the requestor no longer needs it")
             if failure is None
-            else EndReason(message=f"{type(failure).__name__}: {failure}"[:500], code="Failure")
+            else EndReason(message=told(failure)[:500], code="Failure")
         )
         await contracts.release(self._core, attempt.contract, reason)
         self._cluster.detached(attempt.contract)
@@ -477,3 +511,10 @@ class Instance:
     async def _finish(self) -> None:
         self.over.succeed(None)
         self._cluster.changed()
+
+
+def _is_loss(error: BaseException | None) -> bool:
+    """Tell whether an instance failed by the loss of its provider, also as the last of many."""
+    return isinstance(error, ProviderLost) or (
+        isinstance(error, RestartsExhausted) and isinstance(error.__cause__, ProviderLost)
+    )

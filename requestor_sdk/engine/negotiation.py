@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from requestor_sdk.engine.aio import read_for_ever
+from requestor_sdk.engine.aio import own_code, read_for_ever
 from requestor_sdk.model import events
 from requestor_sdk.model.errors import RequestorError
 from requestor_sdk.model.market import Demand, EndReason, Proposal, ProposalState
@@ -108,6 +108,12 @@ class Negotiator:
         self._kick()
         try:
             return await waiter.future
+        except asyncio.CancelledError:
+            if waiter.future.done() and not waiter.future.cancelled():
+                # Cancelled in the moment after the draft was handed over: others may want it.
+                self.give_back(waiter.future.result())
+                self._kick()
+            raise
         finally:
             unanswered.cancel()
             if waiter in self._waiters:
@@ -158,13 +164,14 @@ class Negotiator:
 
     async def _scored(self, proposal: Proposal) -> float | str:
         try:
-            score = await self._strategy.score_offer(proposal)
+            found = await own_code(self._strategy.score_offer(proposal), "score_offer()")
+            if isinstance(found, Rejection):
+                return found.reason
+            score = float(found)
         except Exception as error:
             logger.exception("the strategy failed on an offer of %s", proposal.provider_name)
             return f"the strategy failed: {type(error).__name__}"
-        if isinstance(score, Rejection):
-            return score.reason
-        return "its score is too low" if score < 0 else score
+        return score if score >= 0 else "its score is too low"
 
     async def _reject(self, proposal: Proposal, reason: str) -> None:
         try:
@@ -209,6 +216,8 @@ class Negotiator:
         if self._waiters and self._initial and self._missing() > 0 and self._window is None:
             loop = asyncio.get_running_loop()
             self._window = loop.call_later(self._collect, self._answer_best)
+        elif self._waiters and self._drafts:
+            self._lose_patience()  # these drafts are of providers that failed those who wait
 
     def _missing(self) -> int:
         usable = sum(

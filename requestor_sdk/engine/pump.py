@@ -48,6 +48,7 @@ class Pump:
         self._submit = submit
         self._on_done = on_done
         self._closing = False
+        self._ending = False
         self._inject: BaseException | None = None
         self._waiting_for: Script | None = None
         self.close_error: BaseException | None = None
@@ -63,18 +64,18 @@ class Pump:
         error: BaseException | None = None
         try:
             await self._drive()
-        except asyncio.CancelledError as cancelled:
-            error = cancelled
-        except Exception as failed:  # noqa: BLE001 - the user's own error: passed on, as it is
+        except BaseException as failed:  # noqa: BLE001 - the user's own error: passed on, as it is
             error = failed
-        finally:
-            self._waiting_for = None
-            await self._close_generators()
-            _PUMPS.pop(task, None)
-            if self._closing:
-                self.close_error = self.close_error or _real(error)
-            else:
-                self._on_done(error)
+        self._ending = True
+        self._waiting_for = None
+        await self._close_generators()
+        _PUMPS.pop(task, None)
+        if self._closing:
+            self.close_error = self.close_error or _real(error)
+        else:
+            self._on_done(error or self.close_error)
+        if isinstance(error, KeyboardInterrupt | SystemExit):
+            raise error  # meant for the whole program
 
     async def _drive(self) -> None:
         value: Any = None
@@ -127,15 +128,15 @@ class Pump:
                 continue
             try:
                 await generator.aclose()
-            except RuntimeError as error:
-                self.close_error = HandlerError(
-                    f"{self.name} yielded a script while it was being closed ({error})"
-                )
-                await _finish(generator)
             except asyncio.CancelledError:
                 continue
-            except Exception as error:  # noqa: BLE001 - the user's `finally` failed: kept and told
+            except BaseException as error:  # noqa: BLE001 - the user's `finally` failed: it is told
                 self.close_error = error
+                if str(error) == _YIELDED_WHILE_CLOSED and isinstance(error, RuntimeError):
+                    self.close_error = HandlerError(
+                        f"{self.name} yielded a script while it was being closed ({error})"
+                    )
+                    await _finish(generator)
         self._generators.clear()
 
     def track(self, generator: AsyncGenerator[Any, Any]) -> None:
@@ -169,14 +170,17 @@ class Pump:
         self._closing = True
         if self.task.done():
             return None
-        script = self._waiting_for
-        if script is not None:
-            if error is not None:
-                self._inject = error
-            elif grace > 0:
-                await self._wait_for_results(script, grace)
-        # Where an error is raised at the yield, the first cancellation is what brings it there.
-        for _ in range(2 if self._inject is None else 3):
+        script, cancels = self._waiting_for, 2
+        if script is not None and error is not None:
+            # The first cancellation is what brings the error to the yield.
+            self._inject, cancels = error, 3
+        elif script is not None and grace > 0:
+            await self._wait_for_results(script, grace)
+        if self._ending or (script is not None and self._inject is None and script.results.done()):
+            # It ends by itself already: a cancellation now would cut an awaiting `finally`.
+            await asyncio.wait({self.task}, timeout=close_timeout)
+            cancels = 1
+        for _ in range(cancels):
             if self.task.done():
                 return None
             self.task.cancel()
@@ -200,6 +204,9 @@ class Pump:
         script.results.on_done(wake)
         self.task.add_done_callback(wake)
         await asyncio.wait({over}, timeout=seconds)
+
+
+_YIELDED_WHILE_CLOSED = "async generator ignored GeneratorExit"
 
 
 async def _finish(generator: AsyncGenerator[Any, Any]) -> None:

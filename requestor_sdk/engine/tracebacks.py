@@ -35,9 +35,18 @@ def trimmed(error: BaseException) -> BaseException:
     link: BaseException | None = error
     while link is not None and id(link) not in seen:
         seen.add(id(link))
-        link.__traceback__ = without_ours(link.__traceback__)
+        # Not by assignment: the errors of users can be frozen.
+        link.with_traceback(without_ours(link.__traceback__))
         link = link.__cause__ or link.__context__
     return error
+
+
+def told(error: BaseException) -> str:
+    """Return the error's type and message, also where making its text fails."""
+    try:
+        return f"{type(error).__name__}: {error}"
+    except Exception:  # noqa: BLE001 - the user's own `__str__`
+        return f"{type(error).__name__}: its text cannot be made"
 
 
 def text_of(error: BaseException) -> str:

@@ -160,34 +160,63 @@ class WorkContext:
         script = self.new_script()
         return await self._one(script, script.download_json(src_path, limit=limit))
 
-    async def stream(
+    def stream(
         self, cmd: str, *args: str, env: Mapping[str, str] | None = None
     ) -> AsyncIterator[str]:
         """Run a program and give its output line by line, as it comes, both outputs together.
 
         Raises ``CommandFailed`` after the last line where the exit status is not zero. A reader
-        that is slow slows the program.
+        that is slow slows the program; one that goes away does not.
         """
-        lines = _Lines()
-        capture = Capture(mode=CaptureMode.stream)
-        script = self.new_script()
-        handle = script.run(
-            cmd, *args, env=env, stdout=capture, stderr=capture, on_output=lines.feed
-        )
-        self._backend.check_available()
-        self._backend.submit(script)
-        script.results.on_done(lines.end)
-        try:
-            while (line := await lines.next()) is not None:
-                yield line
-            await handle
-        finally:
-            lines.end()  # a writer must not wait for a reader that went away
+        return _Stream(self, self._backend, cmd, args, env)
 
     async def _one(self, script: Script, handle: CommandHandle[T]) -> T:
         self._backend.check_available()
         self._backend.submit(script)
         return await handle
+
+
+class _Stream(AsyncIterator[str]):
+    """The lines of one program, which is sent at the first reading.
+
+    No generator: a handler that breaks off its reading lets go of this at once, and the program
+    must not wait for it any longer.
+    """
+
+    def __init__(
+        self,
+        context: WorkContext,
+        backend: Backend,
+        cmd: str,
+        args: tuple[str, ...],
+        env: Mapping[str, str] | None,
+    ) -> None:
+        self._backend = backend
+        self._lines = _Lines()
+        self._sent = False
+        self._script = context.new_script()
+        capture = Capture(mode=CaptureMode.stream)
+        self._handle = self._script.run(
+            cmd, *args, env=env, stdout=capture, stderr=capture, on_output=self._lines.feed
+        )
+
+    async def __anext__(self) -> str:
+        if not self._sent:
+            self._sent = True
+            self._backend.check_available()
+            self._backend.submit(self._script)
+            self._script.results.on_done(self._lines.end)
+        line = await self._lines.next()
+        if line is None:
+            await self._handle
+            raise StopAsyncIteration
+        return line
+
+    async def aclose(self) -> None:
+        self._lines.end()
+
+    def __del__(self) -> None:
+        self._lines.end()
 
 
 class _Lines:
@@ -212,6 +241,8 @@ class _Lines:
                 self._changed.set()
 
     def end(self) -> None:
+        if self._over:
+            return
         self._lines.extend(rest.decode(errors="replace") for rest in self._rest.values() if rest)
         self._over = True
         self._changed.set()
