@@ -51,6 +51,7 @@ class BubblewrapRuntime:
         self._names: set[str] = set()
         self._boxes: set[BubblewrapSandbox] = set()
         self._watcher: asyncio.Task[None] | None = None
+        self._trial: asyncio.Task[None] | None = None
 
     @property
     def name(self) -> str:
@@ -96,9 +97,13 @@ class BubblewrapRuntime:
         ):
             self._means, self._cgroups = means, cgroups
             try:
-                return await _probe.try_one(self)
+                trial = await _probe.make_one(self)
             except SandboxUnavailable as error:
                 first = first or error
+            else:
+                # Nobody has to wait for its end.
+                self._trial = asyncio.create_task(trial.close(), name="sandbox-trial")
+                return
         assert first is not None
         raise SandboxUnavailable(first.message, hint=_fix(first.message))
 
@@ -123,9 +128,12 @@ class BubblewrapRuntime:
         code = program(deny_memfd=not self._cgroups.limits_memory)
         if code is not None:
             (scratch / "seccomp").write_bytes(code)
+        templates = self._home / "templates"
+        templates.mkdir(parents=True, exist_ok=True, mode=0o700)
         resolver = Path("/etc/resolv.conf")
         self._means = Means(
             scratch=scratch,
+            templates=templates,
             base=make_base(scratch, bwrap, gid),
             seccomp=scratch / "seccomp" if code is not None else None,
             mkfs=_find_mkfs() if root else None,
@@ -248,6 +256,7 @@ class BubblewrapRuntime:
     async def close(self) -> None:
         """End every sandbox that is left, and the launcher."""
         zygote, self._zygote = self._zygote, None
+        trial, self._trial = self._trial, None
         if self._watcher is not None:
             self._watcher.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -259,6 +268,8 @@ class BubblewrapRuntime:
             await zygote.close()
             if self._means is not None and self._means.scratch.exists():
                 clear(self._means.scratch)  # the launcher was killed
+        if trial is not None:
+            await trial
 
 
 def find_bwrap() -> Path:

@@ -7,6 +7,7 @@ sees the host's root; without one, bubblewrap does all of it in the user's own n
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,6 +37,7 @@ class Means:
 
     Attributes:
         scratch: The runtime's folder.
+        templates: Where empty file systems are kept, for all runs.
         base: The base of all sandboxes.
         seccomp: File that holds the system-call filter, or ``None``.
         mkfs: The program that makes the storage's file system; ``None``: a watchdog instead.
@@ -44,6 +46,7 @@ class Means:
     """
 
     scratch: Path
+    templates: Path
     base: Base
     seccomp: Path | None
     mkfs: str | None
@@ -103,7 +106,10 @@ def _template(spec: SandboxSpec, means: Means) -> dict[str, Any] | None:
     options = "^has_journal,^resize_inode"
     mkfs = [means.mkfs, "-q", "-F", "-m", "0", "-b", "4096", "-O", options]
     mkfs += ["-E", "lazy_itable_init=1,nodiscard,root_owner=0:0"]
-    return {"path": str(means.scratch / f"storage-{size}"), "size": size, "mkfs": mkfs}
+    # Making one takes tens of milliseconds; the name changes with what it is made by.
+    made_by = hashlib.sha256("\0".join(mkfs).encode()).hexdigest()[:12]
+    path = means.templates / f"ext4-{made_by}-{size}"
+    return {"path": str(path), "size": size, "mkfs": mkfs}
 
 
 def _host(means: Means) -> _Seen:

@@ -74,14 +74,13 @@ sys.exit(any(pid not in (1, os.getpid()) for pid in pids))
 """
 
 
-async def try_one(runtime: BubblewrapRuntime) -> None:
-    """Make one sandbox and end it.
+async def make_one(runtime: BubblewrapRuntime) -> BubblewrapSandbox:
+    """Make one sandbox, to see that it can be done; the caller closes it.
 
     Raises:
         SandboxUnavailable: It could not be made.
     """
-    box = await runtime.create(SandboxSpec(name=f"try-{secrets.token_hex(4)}", limits=_LIMITS))
-    await box.close()
+    return await runtime.create(SandboxSpec(name=f"try-{secrets.token_hex(4)}", limits=_LIMITS))
 
 
 async def capabilities(runtime: BubblewrapRuntime) -> tuple[Capability, ...]:

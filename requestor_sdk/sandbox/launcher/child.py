@@ -13,12 +13,13 @@ import fcntl
 import os
 import resource
 import signal
-from typing import TYPE_CHECKING, Any
 
 from . import syscalls as sys_
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
 
 # The numbers under which bubblewrap finds its descriptors; the plan's argv names them.
 COMM_FD, SECCOMP_FD, STATUS_FD = 0, 10, 11

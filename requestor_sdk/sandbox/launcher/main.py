@@ -4,12 +4,14 @@ Single-threaded on purpose: bubblewrap's die-with-parent holds for the thread th
 ends when the host's socket closes or the host's process is gone, and takes everything with it.
 """
 
-# pathlib would cost more than all else that a forked child does.
-# ruff: noqa: PTH103, PTH104, PTH106, PTH110, PTH123
+# Each import counts: the first sandbox of a program waits for them. So there is no json (it
+# loads re), no dataclass (inspect), no typing, no pathlib; messages go by marshal, which both ends,
+# one interpreter and equally trusted, understand. Nothing that a payload wrote is unmarshalled.
+# ruff: noqa: PTH103, PTH104, PTH106, PTH108, PTH110, PTH123
 
 from __future__ import annotations
 
-import json
+import marshal
 import os
 import resource
 import select
@@ -17,29 +19,32 @@ import signal
 import socket
 import sys
 import time
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
 
 from . import child, syscalls
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
 
 _MAX_MESSAGE = 1 << 17
 _GRACE_S = 5.0
 _RETRY_S = 0.01
 
 
-@dataclass(slots=True, kw_only=True)
 class _Box:
-    number: int
-    monitor: int
-    plan: dict[str, Any]
-    status: int | None
-    pid: int | None = None
-    pidfd: int | None = None
-    text: bytes = b""
-    gone: set[int] = field(default_factory=set)
+    """One sandbox."""
+
+    __slots__ = ("monitor", "number", "pid", "pidfd", "plan", "status", "text")
+
+    def __init__(self, number: int, monitor: int, plan: dict[str, Any], status: int | None) -> None:
+        self.number = number
+        self.monitor = monitor
+        self.plan = plan
+        self.status = status
+        self.pid: int | None = None
+        self.pidfd: int | None = None
+        self.text = b""
 
 
 class Launcher:
@@ -92,7 +97,7 @@ class Launcher:
             self._open = False
             self._poll.unregister(self._sock.fileno())
             return
-        message = json.loads(data)
+        message = marshal.loads(data)  # noqa: S302 - from our own host
         if message["op"] == "create":
             self._create(message["id"], message["plan"], fds[0])
             os.close(fds[0])
@@ -109,7 +114,7 @@ class Launcher:
                 for name, value in files:
                     _write(folder + "/" + name, value)
         except OSError as error:
-            box = _Box(number=number, monitor=0, plan=plan, status=None)
+            box = _Box(number, 0, plan, None)
             self._report(box, f"{error.strerror}: {error.filename or ''}")
             return
         status, status_write = os.pipe2(os.O_CLOEXEC)
@@ -120,7 +125,7 @@ class Launcher:
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             child.become(plan, comm, status_write, launcher)
         os.close(status_write)
-        self._boxes[number] = _Box(number=number, monitor=pid, plan=plan, status=status)
+        self._boxes[number] = _Box(number, pid, plan, status)
         self._poll.register(status, select.POLLIN)
 
     @staticmethod
@@ -129,18 +134,21 @@ class Launcher:
         wanted = plan["template"]
         if not wanted or os.path.exists(wanted["path"]):
             return
-        fd = os.open(wanted["path"] + ".new", os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
+        # Other runs may be making the same one: each has a name of its own until it is whole.
+        new = f"{wanted['path']}.{os.getpid()}.new"
+        fd = os.open(new, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
         os.ftruncate(fd, wanted["size"])
         os.close(fd)
-        argv = [*wanted["mkfs"], wanted["path"] + ".new"]
+        argv = [*wanted["mkfs"], new]
         null = os.open("/dev/null", os.O_RDWR)
         actions = [(os.POSIX_SPAWN_DUP2, null, 1), (os.POSIX_SPAWN_DUP2, null, 2)]
         pid = os.posix_spawn(argv[0], argv, {}, file_actions=actions)
         os.close(null)
         _, code = os.waitpid(pid, 0)
         if code != 0:
+            os.unlink(new)
             raise OSError(code, "mkfs failed", argv[0])
-        os.rename(wanted["path"] + ".new", wanted["path"])
+        os.rename(new, wanted["path"])
 
     def _status(self, number: int) -> None:
         box = next((b for b in self._boxes.values() if b.status == number), None)
@@ -154,7 +162,8 @@ class Launcher:
             return
         box.text = (box.text + data)[-4096:]
         if box.pid is None and b"\n" in box.text:
-            box.pid = int(json.loads(box.text.split(b"\n", 1)[0])["child-pid"])
+            # { "child-pid": 123, ... }: the first thing that bubblewrap says.
+            box.pid = int(box.text.partition(b'"child-pid":')[2].partition(b",")[0])
             try:
                 box.pidfd = os.pidfd_open(box.pid)
             except OSError:  # it is dead already; the monitor's end will tell
@@ -203,7 +212,7 @@ class Launcher:
 
     def _send(self, event: dict[str, Any]) -> None:
         try:
-            self._sock.send(json.dumps(event).encode())
+            self._sock.send(marshal.dumps(event))
         except OSError:
             self._open = False
 
