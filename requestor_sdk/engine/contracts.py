@@ -71,7 +71,15 @@ class Contract:
 
 
 class NoRoom(Exception):
-    """The budget has no room for the worst case of an agreement; internal to the engine."""
+    """The budget has no room for the worst case of an agreement; internal to the engine.
+
+    Args:
+        after: Seconds after which it has, where nothing else changes: the expiry comes nearer.
+    """
+
+    def __init__(self, after: float | None = None) -> None:
+        super().__init__(after)
+        self.after = after
 
 
 def terms_of(properties: Properties) -> Terms | None:
@@ -105,7 +113,7 @@ async def sign(
             needed=cost,
             available=core.ledger.available,
         )
-        raise NoRoom
+        raise NoRoom(_fits_after(terms, cost - core.ledger.available))
     market = core.network.market
     agreement_id = await market.create_agreement(proposal, valid_to=until)
     contract = Contract(
@@ -128,6 +136,11 @@ async def sign(
     )
     await _confirm(core, contract)
     return contract
+
+
+def _fits_after(terms: Terms, missing: Decimal) -> float | None:
+    rate = terms.most(1) - terms.most(0)
+    return float(missing / rate) if rate > 0 else None
 
 
 async def _confirm(core: Core, contract: Contract) -> None:

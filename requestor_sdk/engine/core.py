@@ -182,11 +182,11 @@ class Core:
             if not future.done():
                 future.set_result(None)
 
-    async def wait_for_room(self) -> None:
-        """Wait for the next change of the ledger that makes room."""
+    async def wait_for_room(self, seconds: float | None = None) -> None:
+        """Wait for the next change of the ledger that makes room, or until time made it."""
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._room.append(future)
-        await future
+        await asyncio.wait({future}, timeout=None if seconds is None else max(seconds, 10.0))
 
     def ids(self, **ids: str) -> Mapping[str, str]:
         """Return ids with the run's own."""

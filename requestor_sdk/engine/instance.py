@@ -435,9 +435,9 @@ class Instance:
                     cluster_id=self._cluster.id,
                     until=self._cluster.hold_until(),
                 )
-            except contracts.NoRoom:
+            except contracts.NoRoom as full:
                 self._cluster.negotiator.give_back(draft)
-                await self._core.wait_for_room()
+                await self._core.wait_for_room(full.after)
             except (AgreementRefused, SignatureInvalid):
                 self.failed_providers.add(draft.provider_id)
                 refused += 1

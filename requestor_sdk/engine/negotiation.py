@@ -240,10 +240,21 @@ class Negotiator:
                 break
             self._initial.remove(scored)
             # Counted as answered before the market knows, so that it is not answered twice.
-            self._answered[scored.proposal.id] = scored
+            self._expect(scored.proposal.id, scored)
             self._core.try_spawn(self._answer(scored), f"{self._cluster_id} counter")
         self._match()
         self._lose_patience()
+
+    def _expect(self, answer_id: str, scored: _Scored) -> None:
+        """Count on a provider's reply; after a while without it, on others again."""
+        self._answered[answer_id] = scored
+        asyncio.get_running_loop().call_later(
+            self._core.settings.approval_timeout, self._expect_no_more, answer_id
+        )
+
+    def _expect_no_more(self, answer_id: str) -> None:
+        if self._answered.pop(answer_id, None) is not None:
+            self._kick()
 
     async def _answer(self, scored: _Scored) -> None:
         proposal = scored.proposal
@@ -256,7 +267,7 @@ class Negotiator:
             return
         self._answered.pop(proposal.id, None)
         if answer_id not in self._early:
-            self._answered[answer_id] = scored
+            self._expect(answer_id, scored)
             return
         # The provider was faster than the answer's id.
         self._early.discard(answer_id)

@@ -519,6 +519,43 @@ async def test_a_draft_of_the_provider_that_failed_is_taken_where_there_is_no_ot
     world.check(compute)
 
 
+async def test_an_offer_that_another_cluster_took_unseen_is_not_waited_for():
+    world = World(providers=one_provider(max_activities=5))
+    async with world.compute() as compute:
+        first = await compute.run_service(Simple)
+        await first.wait("running")
+        second = await compute.run_service(Simple)
+        negotiator = second.negotiator
+        take = negotiator._take
+
+        async def take_then_dawdle(proposals):
+            # Like a slow strategy: the draft comes and goes while nobody reads.
+            negotiator._take = take
+            await take(proposals)
+            await asyncio.sleep(1)
+
+        negotiator._take = take_then_dawdle
+        await asyncio.sleep(0.5)
+        first.spawn_instances(1)
+        await asyncio.wait_for(second.wait("running"), 30)
+    world.check(compute)
+
+
+async def test_an_instance_gets_its_room_as_the_expiry_comes_nearer(world):
+    async with world.compute(1) as compute:
+        cluster = await compute.run_service(Simple, expiration=timedelta(hours=1))
+        await cluster.wait("running")
+        ledger = compute._engine.core.ledger
+        ledger.add(ledger.held * Decimal("1.6") - ledger.budget)
+        cluster.spawn_instances(1)
+        await asyncio.sleep(1000)
+        assert cluster.instances[1].state == "pending"
+        await asyncio.sleep(800)
+        assert cluster.instances[1].state == "running"
+        assert len(world.of(events.BudgetExhausted)) < 5
+    world.check(compute)
+
+
 # The engine's own end ---------------------------------------------------------------------------
 
 
