@@ -196,7 +196,10 @@ class _BatchRun:
                 item, source=await stack.enter_async_context(transfers.publish(item.upload))
             )
         if item.downloads:
-            incoming = await stack.enter_async_context(transfers.receive(item.download))
+            limit = item.limit if item.download is None else None
+            incoming = await stack.enter_async_context(
+                transfers.receive(item.download, limit=limit)
+            )
             self._incoming[index] = incoming
             return with_urls(item, target=incoming.url)
         return item.command
@@ -254,14 +257,7 @@ class _BatchRun:
         incoming = self._incoming.get(index)
         if incoming is None or item.download is not None:
             return b""
-        content = await incoming.content()
-        if len(content) > item.limit:
-            raise CommandFailed(
-                f"{len(content)} bytes came, above the limit of {item.limit}",
-                command=describe(item.command),
-                hint="raise limit=, or download_file() to a file",
-            )
-        return content
+        return await incoming.content()
 
     def fail(self, error: Exception) -> None:
         """Tell the first command without an outcome of the error, and the rest that they fell."""

@@ -271,8 +271,8 @@ class Cluster(Generic[S]):
         failed = [m for m in self._members if m.failure is not None]
         cause = failed[-1].failure if failed else None
         raise InstanceError(
-            f"{number} in state {wanted} cannot be had: {living} of {len(self._members)} instances "
-            f"are not over" + (f"; the last failure was {type(cause).__name__}" if cause else ""),
+            f"waited for {number} {wanted}, and only {living} of {len(self._members)} instances "
+            f"still live" + (f"; the last failure was {type(cause).__name__}" if cause else ""),
             ids={"cluster": self.id, **({"instance": failed[-1].id} if failed else {})},
             story=self._core.story(instance=failed[-1].id) if failed else (),
             hint="see instance.failure of the members of cluster.instances",

@@ -117,7 +117,8 @@ class CommandResult:
     Attributes:
         index: Its place in the batch, from 0.
         success: Whether it ended well.
-        stdout: What was captured of its standard output, as text (undecodable bytes replaced).
+        stdout: What was captured of its standard output, as text (undecodable bytes replaced);
+            empty where nothing was, or where it was streamed.
         stderr: The same for standard error.
         message: What went wrong, or what the runtime has to say.
         return_code: The exit status of a program; ``None`` for other commands.
@@ -126,8 +127,8 @@ class CommandResult:
 
     index: int
     success: bool = True
-    stdout: str | None = None
-    stderr: str | None = None
+    stdout: str = ""
+    stderr: str = ""
     message: str | None = None
     return_code: int | None = None
     truncated: bool = False

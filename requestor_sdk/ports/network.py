@@ -194,8 +194,13 @@ class Transfers(Protocol):
         """Serve a file or bytes; the value is the URL to give to ``Transfer.source``."""
         ...
 
-    def receive(self, target: Path | None) -> AbstractAsyncContextManager[Incoming]:
-        """Take a file, to a path or into memory; ``Incoming.url`` goes to ``Transfer.target``."""
+    def receive(
+        self, target: Path | None, *, limit: int | None = None
+    ) -> AbstractAsyncContextManager[Incoming]:
+        """Take a file, to a path or into memory; ``Incoming.url`` goes to ``Transfer.target``.
+
+        The transfer fails as soon as more than ``limit`` bytes have come.
+        """
         ...
 
 

@@ -36,13 +36,13 @@ class OutputBuffer:
             self._pieces.append(kept)
             self._size += len(kept)
 
-    def text(self) -> str | None:
-        """Return what was kept, as text; ``None`` where it was streamed.
+    def text(self) -> str:
+        """Return what was kept, as text; empty where it was streamed.
 
         What is no UTF-8 is replaced; a character that the limit cut in two is left out.
         """
         if self.streams:
-            return None
+            return ""
         data = b"".join(self._pieces)
         if not self.truncated:
             return data.decode("utf-8", "replace")

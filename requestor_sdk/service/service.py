@@ -241,7 +241,8 @@ def check_service_class(cls: type[Service]) -> None:
             what = "a coroutine" if inspect.iscoroutinefunction(handler) else "no async generator"
             raise HandlerError(
                 f"{cls.__name__}.{name} is {what}; it must be an async generator",
-                hint=f"write `async def {name}(self)` with a `yield` of a script in it",
+                hint=f"write `async def {name}(self)` with a `yield` of a script in it; one that "
+                "only makes direct calls can end with `yield self.ctx.new_script()`",
             )
 
 

@@ -38,10 +38,10 @@ def test_the_demo_loses_a_provider_gets_the_instance_back_and_pays(home):
 
 
 @pytest.mark.sandbox
-def test_the_demo_leaves_nothing_behind_but_identities(home):
+def test_the_demo_leaves_nothing_behind_but_identities_and_empty_file_systems(home):
     subprocess.run([*COMMAND, "demo"], check=True, capture_output=True)
     left = {str(path.relative_to(home)) for path in home.rglob("*") if path.is_file()}
-    assert all(name.startswith("identities") for name in left)
+    assert all(name.startswith(("identities", "templates")) for name in left)
     assert [path for path in Path("/proc").glob("[0-9]*") if _runs_below(path, home)] == []
 
 

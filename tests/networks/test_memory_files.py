@@ -110,3 +110,19 @@ async def test_a_target_that_cannot_be_written_is_a_typed_error(tmp_path):
     async with stage.network.transfers.receive(tmp_path / "no" / "out") as incoming:
         with pytest.raises(RequestorError, match="cannot be written"):
             await stage.provider.deliver(incoming.url, in_pieces(b"x"))
+
+
+async def test_a_file_above_the_limit_is_refused_before_it_is_whole(stage):
+    came = []
+
+    async def endless():
+        while True:
+            came.append(1)
+            yield b"x" * 1000
+
+    async with stage.network.transfers.receive(None, limit=10_000) as incoming:
+        with pytest.raises(TransferRefused, match="10000"):
+            await stage.provider.deliver(incoming.url, endless())
+        assert len(came) == 11
+        with pytest.raises(ActivityError, match="10000"):
+            await incoming.content()

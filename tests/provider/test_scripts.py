@@ -172,7 +172,7 @@ async def test_streamed_output_comes_in_events_and_not_in_the_result(tmp_path):
         events = await rental.batch(activity, run("pieces", "61", "62", stdout=stream))
         pieces = [event for event in events if isinstance(event, CommandOutput)]
         assert [(p.stream, p.data) for p in pieces] == [("stdout", b"a"), ("stdout", b"b")]
-        assert events[-1].stdout is None
+        assert events[-1].stdout == ""
 
 
 async def test_files_go_in_and_out_with_few_events_of_progress(tmp_path):

@@ -28,9 +28,10 @@ CHUNK: Final = 256 * 1024
 class Receipt:
     """A file that a provider is to send; implements the port ``Incoming``."""
 
-    def __init__(self, url: str, target: Path | None) -> None:
+    def __init__(self, url: str, target: Path | None, limit: int | None) -> None:
         self._url = url
         self._target = target
+        self._limit = limit
         self._done = asyncio.Event()
         self._content = b""
         self._failure: str | None = None
@@ -54,10 +55,11 @@ class Receipt:
     async def take(self, chunks: AsyncIterator[bytes]) -> int:
         """Take the file as the provider sends it; returns the bytes that came."""
         try:
+            bounded = self._bounded(chunks)
             if self._target is None:
-                sent = await self._to_memory(chunks)
+                sent = await self._to_memory(bounded)
             else:
-                sent = await _to_path(self._target, chunks)
+                sent = await _to_path(self._target, bounded)
         except BaseException as error:
             self._end(str(error) or type(error).__name__)
             raise
@@ -73,6 +75,14 @@ class Receipt:
     def _end(self, failure: str) -> None:
         self._failure = failure
         self._done.set()
+
+    async def _bounded(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        came = 0
+        async for chunk in chunks:
+            came += len(chunk)
+            if self._limit is not None and came > self._limit:
+                raise TransferRefused(f"the file is above the limit of {self._limit} bytes")
+            yield chunk
 
     async def _to_memory(self, chunks: AsyncIterator[bytes]) -> int:
         pieces = [bytes(chunk) async for chunk in chunks]
@@ -105,9 +115,11 @@ class MemoryFiles:
             del self._sources[url]
 
     @asynccontextmanager
-    async def receive(self, target: Path | None) -> AsyncIterator[Receipt]:
+    async def receive(
+        self, target: Path | None, *, limit: int | None = None
+    ) -> AsyncIterator[Receipt]:
         """Take a file for as long as it is open, to a path or into memory."""
-        receipt = Receipt(SCHEME + self._ids(), target)
+        receipt = Receipt(SCHEME + self._ids(), target, limit)
         self._receipts[receipt.url] = receipt
         try:
             yield receipt
