@@ -112,8 +112,8 @@ async def test_a_target_that_cannot_be_written_is_a_typed_error(tmp_path):
             await stage.provider.deliver(incoming.url, in_pieces(b"x"))
 
 
-async def test_a_file_above_the_limit_is_refused_before_it_is_whole(stage):
-    came = []
+async def test_a_file_above_the_limit_is_refused_before_it_is_whole():
+    stage, came = Stage(), []
 
     async def endless():
         while True:
