@@ -130,10 +130,17 @@ class LocalNetwork:
             raise NotAvailable("the network is open already")
         # The libraries of the signatures load and the runtime starts at the same time.
         keys = asyncio.create_task(asyncio.to_thread(self._signers))
+        runtime: Runtime | None = None
         try:
             runtime = await self._open_runtime()
-        finally:
             requestor, *providers = await keys
+        except BaseException:
+            # Cancelled half-way, or no keys: what was opened is not left behind.
+            keys.cancel()
+            await asyncio.wait({keys})
+            if runtime is not None:
+                await runtime.close()
+            raise
         market = MemoryMarket()
         agents = tuple(
             ProviderAgent(

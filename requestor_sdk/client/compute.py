@@ -207,10 +207,13 @@ class Compute:
             Which it was, from 1; at 3 and above there is nothing left to do but to give up.
         """
         self._interrupts += 1
-        if self._interrupts == 1 and self._entered is not None:
-            self._entered.cancel()
-        elif self._interrupts <= 2 and self._engine is not None:
-            self._engine.cancel()
+        entered, engine = self._entered, self._engine
+        if self._interrupts == 1 and entered is not None and not entered.done():
+            entered.cancel()
+        elif self._interrupts == 1 and engine is not None:
+            engine.leave()
+        elif self._interrupts == 2 and engine is not None:
+            engine.cancel()
         return self._interrupts
 
     def _open_journal(self) -> Journal:

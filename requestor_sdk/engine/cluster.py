@@ -121,7 +121,7 @@ class Cluster(Generic[S]):
         """
         if self._stopped:
             raise NotAvailable(
-                f"{self.id} was stopped: it takes no more instances",
+                f"{self.id} was stopped, or expires soon: it takes no more instances",
                 ids={"cluster": self.id},
                 hint="start another one with compute.run_service()",
             )
@@ -139,13 +139,15 @@ class Cluster(Generic[S]):
         """Have this many members that are not terminated: adds some, or stops the newest.
 
         Returns:
-            What can be awaited until those that are stopped are gone.
+            What can be awaited until new ones run and those that are stopped are gone.
         """
         if isinstance(size, bool) or not isinstance(size, int) or size < 0:
             raise AmountError(f"a cluster's size must be zero or more, not {size!r}")
         living = [m for m in self._members if m.state is not ServiceState.terminated]
         if size > len(living):
             self.spawn_instances(size - len(living))
+            added = self._members[len(self._members) - (size - len(living)) :]
+            return self._when(lambda: all(m.state in _SETTLED for m in added), None)
         return self._all_over([self._stopped_member(member) for member in reversed(living[size:])])
 
     def _member_of(self, service: Service) -> Instance:
@@ -338,9 +340,17 @@ class Cluster(Generic[S]):
         margin = settings.shutdown_timeout + settings.stop_grace
         loop = asyncio.get_running_loop()
         self._timers = [
-            loop.call_later(max(0.0, left - margin), self._post_all, Stimulus.expiring),
+            loop.call_later(max(0.0, left - margin), self._expires_soon),
             loop.call_later(left, self._expired),
         ]
+
+    def _expires_soon(self) -> None:
+        """Let what runs end in good order; what has not started has no time left to."""
+        self._stopped = True
+        for member in self._members:
+            pending = member.state is ServiceState.pending
+            member.post(Stimulus.expired if pending else Stimulus.expiring)
+        self.changed()
 
     def _expired(self) -> None:
         self._stopped = True

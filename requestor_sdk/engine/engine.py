@@ -81,7 +81,7 @@ class Engine:
             run_id=run_id,
         )
         self.core.billing = Billing(self.core)
-        self.core.on_fatal = self._leave
+        self.core.on_fatal = self.leave
         self._clusters: list[Cluster[Any]] = []
         self.core.health = self._health = Health(self.core, self.members)
         self._asked_to_leave = asyncio.Event()
@@ -122,7 +122,7 @@ class Engine:
         root = self._root
         if root is None:
             return
-        self._leave()
+        self.leave()
         try:
             await asyncio.wait({root}, timeout=self.core.settings.leave_timeout)
         except asyncio.CancelledError:
@@ -142,12 +142,13 @@ class Engine:
         if self.core.fatal is not None:
             raise self.core.fatal
 
-    def _leave(self) -> None:
+    def leave(self) -> None:
+        """Begin to stop what runs, in stages; ``stop`` waits for the end of it."""
         self._asked_to_leave.set()
 
     def cancel(self) -> None:
         """End everything at once: no shutdown handler runs, no invoice is waited for."""
-        self._leave()
+        self.leave()
         self._hurried.set()
         for cluster in self._clusters:
             cluster.cancel()
@@ -226,6 +227,7 @@ class Engine:
         await asyncio.gather(*(release(self.core, a.contract, reason) for a in attempts))
         self._left_over = self.core.billing.close()
         for member in self.members():
+            member.mailbox.close(self.core.fatal.message)
             member.over.fail(self.core.fatal)
         for cluster in self._clusters:
             cluster.close()

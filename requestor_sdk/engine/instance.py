@@ -509,6 +509,7 @@ class Instance:
         self.attempt = None
 
     async def _finish(self) -> None:
+        self.mailbox.close(f"instance {self.id} is over: nobody speaks or listens there any more")
         self.over.succeed(None)
         self._cluster.changed()
 

@@ -219,6 +219,10 @@ class _Stream(AsyncIterator[str]):
         self._lines.end()
 
 
+_LINE = 64 * 1024
+"""Bytes of a line that has no end yet, above which it is passed on in pieces."""
+
+
 class _Lines:
     """A bounded queue of the lines of two outputs."""
 
@@ -231,6 +235,10 @@ class _Lines:
 
     async def feed(self, stream: StreamName, data: bytes) -> None:
         *whole, rest = (self._rest[stream] + data).split(b"\n")
+        # A line without an end may not grow for ever: it is passed on in pieces.
+        while len(rest) > _LINE:
+            whole.append(rest[:_LINE])
+            rest = rest[_LINE:]
         self._rest[stream] = rest
         for line in whole:
             while len(self._lines) >= self._most and not self._over:

@@ -3,52 +3,89 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from typing import Any
 
-from requestor_sdk.model.errors import MailboxFull
+from requestor_sdk.model.errors import MailboxFull, NotAvailable
 
 
 class _Queue:
-    """One direction; made when the first message wants it, so that an idle instance stays small."""
+    """One direction; small while nothing was said."""
 
-    __slots__ = ("_queue", "_size")
+    __slots__ = ("_changed", "_closed", "_messages", "_size")
 
     def __init__(self, size: int) -> None:
         self._size = size
-        self._queue: asyncio.Queue[Any] | None = None
-
-    def _made(self) -> asyncio.Queue[Any]:
-        if self._queue is None:
-            self._queue = asyncio.Queue(self._size)
-        return self._queue
+        self._messages: deque[Any] = deque()
+        self._changed: list[asyncio.Future[None]] = []
+        self._closed: str | None = None
 
     async def put(self, message: Any) -> None:
-        """Add a message; waits while the queue is full."""
-        await self._made().put(message)
+        """Add a message; waits while the queue is full.
+
+        Raises:
+            NotAvailable: The instance is over: nobody will read it.
+        """
+        while len(self._messages) >= self._size and self._closed is None:
+            await self._next_change()
+        self._check_open()
+        self._messages.append(message)
+        self._wake()
 
     async def get(self) -> Any:
-        """Wait for a message."""
-        return await self._made().get()
+        """Wait for a message.
+
+        Raises:
+            NotAvailable: The instance is over, and all its messages were read.
+        """
+        while not self._messages:
+            self._check_open()
+            await self._next_change()
+        return self.get_nowait()
 
     def put_nowait(self, message: Any) -> None:
         """Add a message.
 
         Raises:
             MailboxFull: The queue is full.
+            NotAvailable: The instance is over: nobody will read it.
         """
-        try:
-            self._made().put_nowait(message)
-        except asyncio.QueueFull:
+        self._check_open()
+        if len(self._messages) >= self._size:
             raise MailboxFull(
                 f"a message queue holds {self._size} messages and nobody reads them",
                 hint="read them, or raise Settings(mailbox_size=...)",
-            ) from None
+            )
+        self._messages.append(message)
+        self._wake()
 
     def get_nowait(self) -> Any:
         """Return a message, or ``None``."""
-        if self._queue is None or self._queue.empty():
+        if not self._messages:
             return None
-        return self._queue.get_nowait()
+        message = self._messages.popleft()
+        self._wake()
+        return message
+
+    def close(self, why: str) -> None:
+        """Nothing more will be said: wake all who wait. What is there can still be read."""
+        self._closed = why
+        self._wake()
+
+    def _check_open(self) -> None:
+        if self._closed is not None:
+            raise NotAvailable(self._closed)
+
+    async def _next_change(self) -> None:
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._changed.append(future)
+        await future
+
+    def _wake(self) -> None:
+        waiting, self._changed = self._changed, []
+        for future in waiting:
+            if not future.done():
+                future.set_result(None)
 
 
 class Mailbox:
@@ -64,3 +101,8 @@ class Mailbox:
     def __init__(self, size: int) -> None:
         self.incoming = _Queue(size)
         self.outgoing = _Queue(size)
+
+    def close(self, why: str) -> None:
+        """The instance is over: wake all who wait for a message, or for room for one."""
+        self.incoming.close(why)
+        self.outgoing.close(why)

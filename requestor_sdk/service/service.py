@@ -200,7 +200,11 @@ class Service:
         self._attached().mailbox.incoming.put_nowait(message)
 
     async def receive_message(self) -> Any:
-        """Wait for a message of the handler."""
+        """Wait for a message of the handler.
+
+        Raises:
+            NotAvailable: The instance is over, and all its messages were read.
+        """
         return await self._attached().mailbox.outgoing.get()
 
     def receive_message_nowait(self) -> Any:

@@ -236,7 +236,7 @@ async def test_resize_counts_members_that_are_not_terminated(world):
     async with world.running(num=3) as cluster:
         await cluster.stop_instance(cluster.instances[0])
         await cluster.resize(4)
-        await cluster.wait("running", count=4)
+        assert sum(i.state == "running" for i in cluster.instances) == 4
         assert len(cluster.instances) == 5
         await cluster.resize(1)
         states = [str(i.state) for i in cluster.instances]
@@ -457,6 +457,49 @@ async def test_expiration_ends_instances_in_good_order_before_it(world):
         assert said[0] - began == pytest.approx(600 - 70, abs=2)
         change = world.of(events.ServiceStateChanged)[-2]
         assert change.stimulus == "expiring"
+
+
+async def test_what_has_not_started_when_the_cluster_expires_soon_never_does(world):
+    async with world.compute() as compute:
+        market = world.network.market
+        collect = market.collect
+
+        async def slowly(demand_id):
+            found = await collect(demand_id)
+            await asyncio.sleep(540)
+            return found
+
+        market.collect = slowly
+        cluster = await compute.run_service(Simple, expiration=timedelta(minutes=10))
+        began = asyncio.get_running_loop().time()
+        await cluster.wait("terminated")
+        assert asyncio.get_running_loop().time() - began == pytest.approx(530, abs=1)
+        with pytest.raises(NotAvailable, match="expires soon"):
+            cluster.spawn_instances(1)
+        await asyncio.sleep(100)
+    assert not world.of(events.AgreementConfirmed)
+    world.check(compute)
+
+
+async def test_an_interrupt_where_nothing_can_be_cancelled_leaves_in_stages(world):
+    said = []
+
+    class Mine(Simple):
+        async def shutdown(self):
+            script = self.ctx.new_script()
+            script.run("sleep", "5")
+            yield script
+            said.append("bye")
+
+    compute = world.compute()
+    await asyncio.create_task(compute.start())
+    cluster = await compute.run_service(Mine)
+    await cluster.wait("running")
+    assert compute.interrupt() == 1
+    await cluster.wait("terminated")
+    assert said == ["bye"]
+    await compute.stop()
+    world.check(compute)
 
 
 async def test_the_engines_clock_goes_with_the_loop(world):

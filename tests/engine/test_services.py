@@ -435,6 +435,34 @@ async def test_messages_go_both_ways_and_the_queues_are_bounded(world):
             instance.send_message_nowait(3)
 
 
+async def test_who_waits_for_a_message_of_an_instance_that_ends_is_told(world):
+    class Talks(Simple):
+        async def run(self):
+            self._respond_nowait("last words")
+            await self._listen()
+            yield self.ctx.new_script()
+
+    async with world.running(Talks) as cluster:
+        (instance,) = cluster.instances
+        assert await instance.receive_message() == "last words"
+        waiting = asyncio.ensure_future(instance.receive_message())
+        await asyncio.sleep(1)
+        await cluster.stop()
+        with pytest.raises(NotAvailable, match="over"):
+            await waiting
+        with pytest.raises(NotAvailable, match="over"):
+            await instance.send_message("too late")
+        assert instance.receive_message_nowait() is None
+
+
+async def test_a_line_without_an_end_is_passed_on_in_pieces(world):
+    async with world.running() as cluster:
+        piece = ("x" * 50_000).encode().hex()
+        lines = [line async for line in cluster.instances[0].ctx.stream("pieces", *[piece] * 4)]
+    assert "".join(lines) == "x" * 200_000
+    assert max(map(len, lines)) <= 65_536
+
+
 async def test_a_suspended_instance_keeps_its_activity_and_can_be_resumed(world):
     ran = []
 

@@ -192,3 +192,15 @@ async def test_a_payload_really_runs_is_billed_and_its_loss_is_pushed(tmp_path):
         assert found[-1].amount == found[-2].total > 0
     finally:
         await network.close()
+
+
+async def test_an_opening_that_is_cancelled_leaves_no_runtime_open(tmp_path):
+    runtime = FakeRuntime()
+    network = LocalNetwork(home=tmp_path, runtime=runtime)
+    opening = asyncio.create_task(network.open())
+    while not runtime.opened:
+        await asyncio.sleep(0)
+    opening.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await opening
+    assert runtime.closed == runtime.opened == 1

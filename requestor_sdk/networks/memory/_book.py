@@ -130,11 +130,16 @@ class Book:
         return self.rejection(self.take(proposal_id), reason)
 
     def rejection(self, step: Step, reason: str) -> Proposal:
-        """Return what tells the requestor that nothing can follow a step."""
+        """Return what tells the requestor that nothing can follow a step.
+
+        It names the requestor's own last step: a draft that it did not read yet says nothing to it.
+        """
+        proposal = step.proposal
+        own = proposal.id if step.at_provider else proposal.previous_id
         return replace(
-            step.proposal,
+            proposal,
             id=self.ids(),
-            previous_id=step.proposal.id,
+            previous_id=own or proposal.id,
             state=ProposalState.rejected,
             reason=reason,
         )
