@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Generic, Self, TypeVar
 
 from requestor_sdk.engine.contracts import Contract
+from requestor_sdk.engine.demands import chosen_params
 from requestor_sdk.engine.instance import Instance
 from requestor_sdk.engine.negotiation import Negotiator
 from requestor_sdk.model.errors import (
@@ -409,10 +410,10 @@ class Cluster(Generic[S]):
         )
         if not wants:
             return False
-        if self.policy.allows(member.attempts_at, self._core.clock.monotonic()):
+        if self.policy.allows(member.search.attempts_at, self._core.clock.monotonic()):
             return True
         exhausted = RestartsExhausted(
-            f"instance {member.id} was tried {len(member.attempts_at)} times; "
+            f"instance {member.id} was tried {len(member.search.attempts_at)} times; "
             f"the restart policy allows no more",
             ids={"instance": member.id, "cluster": self.id},
             story=self._core.story(most=20, kind=ServiceFailed, instance=member.id),
@@ -421,30 +422,3 @@ class Cluster(Generic[S]):
         exhausted.__cause__ = member.failure
         member.failure = exhausted
         return False
-
-
-def chosen_params(
-    num_instances: int | None, instance_params: Iterable[Mapping[str, object]] | None
-) -> list[Mapping[str, object]]:
-    """Return the keyword arguments of each instance to make.
-
-    Raises:
-        AmountError: The count is below 1, or there are fewer parameters than instances.
-    """
-    if num_instances is not None and (
-        isinstance(num_instances, bool) or not isinstance(num_instances, int) or num_instances < 1
-    ):
-        raise AmountError(f"num_instances must be a whole number from 1, not {num_instances!r}")
-    if instance_params is None:
-        return [{} for _ in range(1 if num_instances is None else num_instances)]
-    found: list[Mapping[str, object]] = []
-    for params in instance_params:
-        if num_instances is not None and len(found) == num_instances:
-            break
-        found.append(params)
-    if not found or (num_instances is not None and len(found) < num_instances):
-        raise AmountError(
-            f"instance_params has {len(found)} entries for "
-            f"{'at least 1' if num_instances is None else num_instances} instances"
-        )
-    return found

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 from requestor_sdk.engine.contracts import terms_of
 from requestor_sdk.model.errors import (
+    AmountError,
     BudgetTooSmall,
     DeadlineError,
     NoMatchingOffer,
@@ -145,3 +146,30 @@ def judge_for(
         return None
 
     return judge
+
+
+def chosen_params(
+    num_instances: int | None, instance_params: Iterable[Mapping[str, object]] | None
+) -> list[Mapping[str, object]]:
+    """Return the keyword arguments of each instance to make.
+
+    Raises:
+        AmountError: The count is below 1, or there are fewer parameters than instances.
+    """
+    if num_instances is not None and (
+        isinstance(num_instances, bool) or not isinstance(num_instances, int) or num_instances < 1
+    ):
+        raise AmountError(f"num_instances must be a whole number from 1, not {num_instances!r}")
+    if instance_params is None:
+        return [{} for _ in range(1 if num_instances is None else num_instances)]
+    found: list[Mapping[str, object]] = []
+    for params in instance_params:
+        if num_instances is not None and len(found) == num_instances:
+            break
+        found.append(params)
+    if not found or (num_instances is not None and len(found) < num_instances):
+        raise AmountError(
+            f"instance_params has {len(found)} entries for "
+            f"{'at least 1' if num_instances is None else num_instances} instances"
+        )
+    return found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -13,17 +13,15 @@ from requestor_sdk.clock import LoopClock
 from requestor_sdk.engine import demands
 from requestor_sdk.engine.aio import read_for_ever, running_loop
 from requestor_sdk.engine.billing import Billing
-from requestor_sdk.engine.cluster import Cluster, chosen_params
+from requestor_sdk.engine.cluster import Cluster
 from requestor_sdk.engine.contracts import release
 from requestor_sdk.engine.core import Core
 from requestor_sdk.engine.health import Health
+from requestor_sdk.engine.news import News
 from requestor_sdk.model import events
-from requestor_sdk.model.errors import LeaveTimeout, ProviderLost, RequestorError
-from requestor_sdk.model.lifecycle import ServiceState, Stimulus
+from requestor_sdk.model.errors import LeaveTimeout, RequestorError
+from requestor_sdk.model.lifecycle import ServiceState
 from requestor_sdk.model.market import (
-    ActivityChanged,
-    ActivityState,
-    AgreementEnded,
     EndReason,
 )
 from requestor_sdk.model.money import Ledger
@@ -235,15 +233,16 @@ class Engine:
 
     def _start_loops(self, group: asyncio.TaskGroup) -> list[asyncio.Task[None]]:
         core, network = self.core, self.core.network
+        news = News(core, self._member_with)
         loops = {
             "agreement events": read_for_ever(
                 lambda: network.market.agreement_events(),  # noqa: PLW0108 - found anew each time
-                self._agreements_ended,
+                news.agreements_ended,
                 core.retried("market"),
             ),
             "activity events": read_for_ever(
                 lambda: network.activities.activity_events(),  # noqa: PLW0108
-                self._activities_changed,
+                news.activities_changed,
                 core.retried("activities"),
             ),
             "payments": core.billing.run(),
@@ -296,54 +295,18 @@ class Engine:
         )
         core.journal.close()
 
-    # What the network tells ----------------------------------------------------------------------
-
-    async def _agreements_ended(self, found: Sequence[AgreementEnded]) -> None:
-        for ended in found:
-            member = self._member_with(ended.agreement_id)
-            attempt = member.attempt if member else None
-            if member is None or attempt is None:
-                continue
-            attempt.contract.ended_by = "provider"
-            lost = ProviderLost(
-                f"{attempt.contract.provider_name} ended the agreement: {ended.reason.message}",
-                ids={"instance": member.id, "agreement": ended.agreement_id},
-                story=self.core.story(instance=member.id),
-            )
-            member.post(Stimulus.agreement_ended, error=lost, attempt=attempt.number)
-
-    async def _activities_changed(self, found: Sequence[ActivityChanged]) -> None:
-        for change in found:
-            member = self._member_with(change.activity_id)
-            attempt = member.attempt if member else None
-            if member is None or attempt is None:
-                continue
-            match change.state:
-                case ActivityState.terminated:
-                    lost = ProviderLost(
-                        f"the activity ended on {attempt.contract.provider_name}: "
-                        f"{change.reason or 'no reason was given'}",
-                        ids={"instance": member.id, "activity": change.activity_id},
-                        story=self.core.story(instance=member.id),
-                    )
-                    member.post(Stimulus.lost, error=lost, attempt=attempt.number)
-                case ActivityState.unresponsive:
-                    self._health.silent(member)
-                case _:
-                    self._health.answers(member)
-
-    def _member_with(self, agreement_or_activity: str) -> Instance | None:
-        for cluster in self._clusters:
-            if (member := cluster.member_with(agreement_or_activity)) is not None:
-                return member
-        return None
-
     # What is asked of it -------------------------------------------------------------------------
 
     @property
     def clusters(self) -> tuple[Cluster[Any], ...]:
         """The clusters of this run."""
         return tuple(self._clusters)
+
+    def _member_with(self, agreement_or_activity: str) -> Instance | None:
+        for cluster in self._clusters:
+            if (member := cluster.member_with(agreement_or_activity)) is not None:
+                return member
+        return None
 
     def members(self) -> tuple[Instance, ...]:
         """Return the members of all clusters."""
@@ -382,7 +345,7 @@ class Engine:
         core.check_running()
         check_service_class(service_class)
         policy = demands.policy_of(restart, respawn_unstarted)
-        params = chosen_params(num_instances, instance_params)
+        params = demands.chosen_params(num_instances, instance_params)
         end = demands.deadline_of(expiration, core.clock.now(), core.settings)
         if hold_for is not None:
             demands.deadline_of(hold_for, core.clock.now(), core.settings)

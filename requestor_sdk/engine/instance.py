@@ -14,20 +14,18 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from requestor_sdk.engine import contracts
-from requestor_sdk.engine.aio import own_code
+from requestor_sdk.engine.attempt import Attempt
 from requestor_sdk.engine.batches import BatchQueue
 from requestor_sdk.engine.contracts import Contract
 from requestor_sdk.engine.pump import Pump
+from requestor_sdk.engine.search import Search
 from requestor_sdk.engine.tracebacks import text_of, told, trimmed
 from requestor_sdk.model import events
 from requestor_sdk.model.errors import (
-    AgreementRefused,
     NotAvailable,
     ProviderLost,
-    RequestorError,
     RestartsExhausted,
     ShutdownTimeout,
-    SignatureInvalid,
     StartTimeout,
 )
 from requestor_sdk.model.lifecycle import (
@@ -58,24 +56,6 @@ _HANDLER_OF = {
 }
 
 
-class Attempt:
-    """What one attempt has: an agreement, an activity, a queue of batches, a work context."""
-
-    __slots__ = ("batches", "context", "contract", "number")
-
-    def __init__(self, number: int, contract: Contract, batches: BatchQueue) -> None:
-        self.number = number
-        self.contract = contract
-        self.batches = batches
-        self.context = WorkContext(
-            batches,
-            activity_id=contract.activity_id or "",
-            agreement_id=contract.id,
-            provider_id=contract.provider_id,
-            provider_name=contract.provider_name,
-        )
-
-
 class Instance:
     """One member of a cluster, over all its attempts.
 
@@ -98,15 +78,19 @@ class Instance:
         self.failure: BaseException | None = None
         self.over: Outcome[None] = Outcome()
         self.attempt: Attempt | None = None
-        self.failed_providers: set[str] = set()
-        self.attempts_at: list[float] = []
+        self.search = Search(
+            core,
+            cluster,
+            service,
+            instance_id,
+            on_found=self._attach,
+            on_refused=self._refused,
+        )
         self._pump: Pump | None = None
         self._handler: str | None = None
-        self._acquiring: asyncio.Task[None] | None = None
         self._deadline: asyncio.TimerHandle | None = None
         self._handler_timer: asyncio.TimerHandle | None = None
         self._hold_timer: asyncio.TimerHandle | None = None
-        self._failures_in_row = 0
         self._inbox: deque[tuple[Stimulus, BaseException | None]] = deque()
         self._stepping = False
         self._work: deque[Callable[[], Awaitable[None]]] = deque()
@@ -384,64 +368,11 @@ class Instance:
     # Attempts ------------------------------------------------------------------------------------
 
     async def _begin_acquiring(self) -> None:
-        if self.record.state is not ServiceState.pending:
-            return
-        self._acquiring = self._core.spawn(self._acquire(), f"{self.id} acquire")
+        if self.record.state is ServiceState.pending:
+            self.search.begin(self.record.attempt)
 
-    async def _acquire(self) -> None:
-        number = self.record.attempt
-        try:
-            if number > 1 and not await self._prepare_again(number):
-                return
-            self.attempts_at.append(self._core.clock.monotonic())
-            contract = await self._signed()
-            await contracts.create_activity(self._core, contract)
-        except RequestorError as error:
-            self._failures_in_row += 1
-            self._acquiring = None
-            self.post(Stimulus.creation_refused, error=error, attempt=number)
-            return
-        self._acquiring = None
-        self._attach(number, contract)
-
-    async def _prepare_again(self, number: int) -> bool:
-        pause = self._cluster.policy.pause(max(self._failures_in_row, 1))
-        self._core.emit(
-            events.ServiceRestarting, instance_id=self.id, attempt=number, after_sec=pause
-        )
-        try:
-            async with asyncio.timeout(self._core.settings.reset_timeout):
-                await own_code(self.service.reset(), "reset()")
-        except Exception as error:  # noqa: BLE001 - the user's own: it ends the attempt
-            self._failures_in_row += 1
-            self.attempts_at.append(self._core.clock.monotonic())
-            self._acquiring = None
-            self.post(Stimulus.creation_refused, error=error, attempt=number)
-            return False
-        await asyncio.sleep(pause)
-        return True
-
-    async def _signed(self) -> Contract:
-        """Sign an agreement; refusals are followed by the next offer, after a pause."""
-        refused = 0
-        while True:
-            avoid = self.failed_providers if self._cluster.policy.avoid_failed_provider else ()
-            draft = await self._cluster.negotiator.acquire(frozenset(avoid))
-            try:
-                return await contracts.sign(
-                    self._core,
-                    draft,
-                    instance_id=self.id,
-                    cluster_id=self._cluster.id,
-                    until=self._cluster.hold_until(),
-                )
-            except contracts.NoRoom as full:
-                self._cluster.negotiator.give_back(draft)
-                await self._core.wait_for_room(full.after)
-            except (AgreementRefused, SignatureInvalid):
-                self.failed_providers.add(draft.provider_id)
-                refused += 1
-                await asyncio.sleep(self._cluster.policy.pause(refused))
+    def _refused(self, number: int, error: BaseException) -> None:
+        self.post(Stimulus.creation_refused, error=error, attempt=number)
 
     def _attach(self, number: int, contract: Contract) -> None:
         batches = BatchQueue(
@@ -472,26 +403,16 @@ class Instance:
 
     def _begin_release(self, before: Record) -> None:
         """End the search for a provider at once; queue the release of what there is."""
-        acquiring, self._acquiring = self._acquiring, None
-        if acquiring is not None and acquiring is not asyncio.current_task():
-            acquiring.cancel()
+        self.search.cancel()
         self._cancel_timer("_hold_timer")
         attempt = self.attempt
         if attempt is None:
             return
         failed = self._ending_cause is not None
-        if failed:
-            self.failed_providers.add(attempt.contract.provider_id)
-        self._failures_in_row = 0 if self._went_well(before) else self._failures_in_row + 1
+        self.search.attempt_over(
+            attempt.contract.provider_id, started=before.started, failed=failed
+        )
         self._queue(lambda: self._release(attempt, self.failure if failed else None))
-
-    def _went_well(self, before: Record) -> bool:
-        """Tell whether an attempt that ended breaks the row of failures."""
-        if not before.started or not self.attempts_at:
-            return False
-        lasted = self._core.clock.monotonic() - self.attempts_at[-1]
-        longest = self._cluster.policy.backoff_max.total_seconds()
-        return self._ending_cause is None or lasted > longest
 
     async def _release(self, attempt: Attempt, failure: BaseException | None) -> None:
         over = ProviderLost(

@@ -1,113 +1,58 @@
-"""What happens in a run, as frozen values that carry ids and never live objects.
+"""What happens in a run: the kinds of events, as frozen values with ids and never live objects.
 
 The journal, the live table, the timeline and recovery all read these. Names follow yapapi's where
-the concept is the same. ``to_record`` and ``from_record`` are the journal's form, version 1.
+the concept is the same. ``model.event`` has their base and their form in a journal.
 """
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from decimal import Decimal
-from typing import Any, ClassVar, Final
 
-VERSION: Final = 1
-"""Version of the journal's form of an event."""
+from requestor_sdk.model.event import VERSION, Event, from_record
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Event:
-    """Something that happened.
-
-    Attributes:
-        at: When, aware, in UTC.
-    """
-
-    at: datetime
-
-    kinds: ClassVar[dict[str, type[Event]]] = {}
-
-    def __init_subclass__(cls, **kwargs: object) -> None:
-        """Register the kind for ``from_record``."""
-        # slots=True makes each dataclass twice; the second replaces the first here.
-        cls.kinds[cls.__name__] = cls
-
-    @property
-    def kind(self) -> str:
-        """The name of the class."""
-        return type(self).__name__
-
-    def ids(self) -> dict[str, str]:
-        """Return the ids that the event concerns, e.g. ``{"instance": "..."}``."""
-        return {
-            field.name.removesuffix("_id"): value
-            for field in dataclasses.fields(self)
-            if field.name.endswith("_id") and (value := getattr(self, field.name))
-        }
-
-    def concerns(self, ids: Mapping[str, str]) -> bool:
-        """Tell whether the event concerns all of these ids."""
-        own = self.ids()
-        return all(own.get(name) == value for name, value in ids.items())
-
-    def line(self) -> str:
-        """Return the event as one line of a story; what only repeats other fields is left out."""
-        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        hidden = {"at", "traceback", "cluster_id"}
-        if values.get("provider_name"):
-            hidden.add("provider_id")
-        shown = ", ".join(
-            f"{name.removesuffix('_id')} {_one_line(value)}"
-            for name, value in values.items()
-            if name not in hidden and value not in (None, "", ())
-        )
-        return f"{self.at:%H:%M:%S}.{self.at.microsecond // 1000:03d} {self.kind}: {shown}"
-
-    def to_record(self) -> dict[str, object]:
-        """Return the event as JSON can hold it."""
-        record: dict[str, object] = {"v": VERSION, "kind": self.kind}
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            if isinstance(value, datetime):
-                value = value.isoformat()
-            elif isinstance(value, Decimal):
-                value = str(value)
-            record[field.name] = value
-        return record
-
-
-def _one_line(value: object) -> str:
-    text = " | ".join(value) if isinstance(value, tuple) else str(value)
-    return text.partition("\n")[0]
-
-
-def from_record(record: Mapping[str, Any]) -> Event:
-    """Return the event of a record.
-
-    Raises:
-        ValueError: The record is of a newer version, or of an unknown kind.
-    """
-    if record.get("v") != VERSION:
-        message = f"a record of version {record.get('v')!r}; this program reads version {VERSION}"
-        raise ValueError(message)
-    cls = Event.kinds.get(str(record.get("kind")))
-    if cls is None:
-        message = f"a record of the unknown kind {record.get('kind')!r}"
-        raise ValueError(message)
-    values: dict[str, Any] = {}
-    for field in dataclasses.fields(cls):
-        value = record.get(field.name)
-        if value is not None and field.type == "datetime":
-            value = datetime.fromisoformat(value)
-        elif value is not None and str(field.type).startswith("Decimal"):
-            value = Decimal(value)
-        elif isinstance(value, list):
-            value = tuple(value)
-        values[field.name] = value
-    return cls(**values)
-
+__all__ = [
+    "VERSION",
+    "ActivityCreateFailed",
+    "ActivityCreated",
+    "ActivityEnded",
+    "AgreementConfirmed",
+    "AgreementCreated",
+    "AgreementRejected",
+    "AgreementTerminated",
+    "AllocationCreated",
+    "AllocationReleased",
+    "BudgetExhausted",
+    "CommandExecuted",
+    "ComputationFinished",
+    "ComputationStarted",
+    "CustomEvent",
+    "DebitNoteAccepted",
+    "DebitNoteReceived",
+    "DebitNoteRejected",
+    "Event",
+    "HandlerAbandoned",
+    "InvoiceAccepted",
+    "InvoiceReceived",
+    "InvoiceRejected",
+    "LoopRetried",
+    "NoOffersYet",
+    "PaymentLeftOver",
+    "ProposalConfirmed",
+    "ProposalReceived",
+    "ProposalRejected",
+    "ProposalScored",
+    "ScriptFinished",
+    "ScriptSent",
+    "ServiceFailed",
+    "ServiceRestarting",
+    "ServiceStateChanged",
+    "ShutdownStarted",
+    "StimulusIgnored",
+    "SubscriptionCreated",
+    "TransferProgress",
+    "from_record",
+]
 
 # The run ------------------------------------------------------------------------------------------
 
