@@ -63,7 +63,7 @@ class Ticker(Service):
         nothing = script.upload_bytes(b"", "/tmp/c")
         yield script
         assert_type(await result, CommandResult)
-        assert_type((await result).stdout, str | None)
+        assert_type((await result).stdout, str)
         assert_type(await content, bytes)
         assert_type(await path, Path)
         assert_type(await nothing, None)
