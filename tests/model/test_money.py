@@ -149,6 +149,9 @@ def test_an_honest_note_is_right(elapsed, load, discount):
     ("changed", "says"),
     [
         ({"usage": (D(1),)}, "the usage vector has 1 counters, the agreement 2"),
+        ({"usage": (D("NaN"), D(0)), "total": D(0)}, "no finite number"),
+        ({"total": D("Infinity")}, "no finite number"),
+        ({"total": D("1e-19")}, "smallest units"),
         ({"usage": (D(-1), D(0))}, "a usage counter is negative"),
         ({"previous_usage": (D(101), D(0))}, "a usage counter fell"),
         ({"total": D(9)}, "above usage x agreed price"),
@@ -178,6 +181,8 @@ def test_an_invoice_may_be_above_a_note_by_what_the_time_since_it_can_have_cost(
     ("changed", "says"),
     [
         ({"amount": D(-1)}, "negative"),
+        ({"amount": D("NaN")}, "no finite number"),
+        ({"amount": D("1e-19")}, "smallest units"),
         (
             {"noted": D("0.2"), "noted_at_sec": D(100)},
             "above the last debit note, 0.2",
