@@ -73,6 +73,8 @@ class BatchQueue:
         self._worker: asyncio.Task[None] | None = None
         self._over: RequestorError | None = None
         self._scripts = 0
+        self._current: _BatchRun | None = None
+        self._grace_over: asyncio.Future[None] | None = None
 
     # The backend of the work context -------------------------------------------------------------
 
@@ -117,6 +119,31 @@ class BatchQueue:
         while self._queue:
             _fail(self._queue.popleft(), 0, error)
 
+    async def drain(self, seconds: float) -> None:
+        """Let the batch in flight end within this time; give it up then, and those behind it.
+
+        What comes after, e.g. of ``shutdown()``, does not wait for what a stop has left behind.
+        """
+        current = self._current
+        if current is not None:
+            self._grace_over = asyncio.get_running_loop().create_future()
+            current.script.results.on_done(self.hurry)
+            await asyncio.wait({self._grace_over}, timeout=seconds)
+            self._grace_over = None
+        error = NotAvailable(
+            "the instance was stopped, and the batch was not over within its grace",
+            ids={"instance": self._instance_id},
+        )
+        while self._queue:
+            _fail(self._queue.popleft(), 0, error)
+        if current is not None and current is self._current:
+            current.give_up(error)
+
+    def hurry(self) -> None:
+        """Wait no longer for the batch in flight."""
+        if self._grace_over is not None and not self._grace_over.done():
+            self._grace_over.set_result(None)
+
     # Running -------------------------------------------------------------------------------------
 
     async def _work(self) -> None:
@@ -130,7 +157,7 @@ class BatchQueue:
 
     async def _run(self, script: Script) -> None:
         self._scripts += 1
-        run = _BatchRun(self._core, script, f"{self._activity_id}/{self._scripts}")
+        run = self._current = _BatchRun(self._core, script, f"{self._activity_id}/{self._scripts}")
         ids = {"instance_id": self._instance_id, "activity_id": self._activity_id}
         self._core.emit(
             events.ScriptSent,
@@ -144,6 +171,7 @@ class BatchQueue:
             run.fail(self._over or NotAvailable("the engine was stopped"))
             raise
         finally:
+            self._current = None
             error = script.results.error()
             line = None if error is None else _first_line(error)
             self._core.emit(events.ScriptFinished, **ids, script_id=run.id, error=line)
@@ -156,18 +184,20 @@ class _BatchRun:
 
     def __init__(self, core: Core, script: Script, script_id: str) -> None:
         self._core = core
-        self._script = script
+        self.script = script
         self.id = script_id
+        self._limit = asyncio.timeout(script.timeout)
+        self._given_up: RequestorError | None = None
         self._results: list[CommandResult] = []
         self._incoming: dict[int, Incoming] = {}
 
     async def run(
         self, activity_id: str, ids: dict[str, str], on_deployed: Callable[[], None]
     ) -> None:
-        script = self._script
+        script = self.script
         self._ids = ids
         self._on_deployed = on_deployed
-        limit = asyncio.timeout(script.timeout)
+        limit = self._limit
         try:
             async with limit, AsyncExitStack() as stack:
                 commands = [await self._prepared(i, stack) for i in range(len(script.items))]
@@ -177,7 +207,9 @@ class _BatchRun:
         except RequestorError as error:
             self.fail(error)
         except OSError as error:
-            if limit.expired():
+            if self._given_up is not None:
+                self.fail(self._given_up)
+            elif limit.expired():
                 late = f"the script's time-out of {script.timeout} s passed"
                 self.fail(BatchTimeout(late, ids=_named(ids)))
             else:
@@ -186,8 +218,13 @@ class _BatchRun:
         else:
             self._finish()
 
+    def give_up(self, error: RequestorError) -> None:
+        """End it now, with this error for what has no outcome yet."""
+        self._given_up = error
+        self._limit.reschedule(asyncio.get_running_loop().time())
+
     async def _prepared(self, index: int, stack: AsyncExitStack) -> Command:
-        item = self._script.items[index]
+        item = self.script.items[index]
         if not isinstance(item.command, Transfer):
             return item.command
         transfers = self._core.network.transfers
@@ -205,9 +242,9 @@ class _BatchRun:
         return item.command
 
     async def _take(self, event: BatchEvent) -> None:
-        if not 0 <= event.index < len(self._script.items):
+        if not 0 <= event.index < len(self.script.items):
             return
-        item = self._script.items[event.index]
+        item = self.script.items[event.index]
         match event:
             case CommandResult():
                 await self._result(event, item)
@@ -261,10 +298,10 @@ class _BatchRun:
 
     def fail(self, error: Exception) -> None:
         """Tell the first command without an outcome of the error, and the rest that they fell."""
-        _fail(self._script, len(self._results) - isinstance(error, CommandFailed), error)
+        _fail(self.script, len(self._results) - isinstance(error, CommandFailed), error)
 
     def _finish(self) -> None:
-        script = self._script
+        script = self.script
         if len(self._results) < len(script.items) and script.results.error() is None:
             lost = ProviderLost(
                 f"the provider ended the batch after {len(self._results)} of "

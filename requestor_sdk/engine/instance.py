@@ -214,6 +214,10 @@ class Instance:
                 if pump is not None:
                     number, grace = before.attempt, 0 if hurry or loss else None
                     self._queue(lambda: self._close(pump, number, grace, loss))
+                if self.record.state is ServiceState.stopping and self.attempt is not None:
+                    until = self._core.clock.monotonic() + self._core.settings.stop_grace
+                    batches = self.attempt.batches
+                    self._queue(lambda: batches.drain(until - self._core.clock.monotonic()))
             case Effect.run_handler:
                 number, state = self.record.attempt, self.record.state
                 self._queue(lambda: self._run_handler(number, state))
@@ -339,6 +343,8 @@ class Instance:
         found = [pump.task for pump in (self._pump, self._closing) if pump is not None]
         for task in found:
             task.cancel()
+        if self.attempt is not None:
+            self.attempt.batches.hurry()
         return found
 
     # Deadlines -----------------------------------------------------------------------------------

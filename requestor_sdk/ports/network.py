@@ -127,7 +127,8 @@ class Activities(Protocol):
         """Run a batch and pass on its events in order; returns when the batch is over.
 
         A batch is over with its last command, or with the first that fails (the rest never runs).
-        Cancelling the call gives up listening; the batch itself goes on.
+        Cancelling the call gives the batch up: where the network can tell the provider, the
+        running program is killed and the rest dropped; elsewhere the batch goes on unheard.
 
         Raises:
             ProviderLost: The activity is dead.

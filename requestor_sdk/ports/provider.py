@@ -67,6 +67,14 @@ class Execute:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class GiveUpBatch:
+    """Nobody waits for a batch any more: its running program may be killed, its rest dropped."""
+
+    activity_id: str
+    batch_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DestroyActivity:
     """The requestor ends an activity."""
 
@@ -89,6 +97,7 @@ ProviderEvent = (
     | AgreementTerminated
     | CreateActivity
     | Execute
+    | GiveUpBatch
     | DestroyActivity
     | NoteJudged
 )

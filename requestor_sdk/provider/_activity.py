@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Final
 from requestor_sdk.model.errors import RequestorError, SandboxDied
 from requestor_sdk.model.market import ActivityState
 from requestor_sdk.model.money import CPU, DURATION, ZERO, LinearPricing
-from requestor_sdk.model.script import BatchEvent, Terminate
-from requestor_sdk.provider._commands import Commands, Workshop
+from requestor_sdk.model.script import BatchEvent, Command, CommandResult, Run, Terminate
+from requestor_sdk.provider._commands import Commands, Emit, Workshop
 
 if TYPE_CHECKING:
     from requestor_sdk.ports.provider import Execute
@@ -53,6 +53,9 @@ class LiveActivity:
         self._tariff = tariff
         self._commands = Commands(activity_id, workshop, self._moved)
         self._batches: deque[Execute] = deque()
+        self._current: Execute | None = None
+        self._given_up: set[str] = set()
+        self._program: asyncio.Task[CommandResult] | None = None
         self._arrived = asyncio.Event()
         self._ending = asyncio.Event()
         self._reason: str | None = None
@@ -79,6 +82,14 @@ class LiveActivity:
         self._batches.append(batch)
         self._arrived.set()
         return True
+
+    def give_up(self, batch_id: str) -> None:
+        """Drop a batch: kill its running program, and let what is behind it have its turn."""
+        self._batches = deque(b for b in self._batches if b.batch_id != batch_id)
+        if self._current is not None and self._current.batch_id == batch_id:
+            self._given_up.add(batch_id)
+            if self._program is not None:
+                self._program.cancel()
 
     def end(self, reason: str, *, died: bool = False) -> None:
         """Let it end; the first reason stays."""
@@ -122,11 +133,14 @@ class LiveActivity:
     async def _work(self) -> None:
         while True:
             while self._batches:
-                batch = self._batches.popleft()
+                batch = self._current = self._batches.popleft()
                 try:
                     await self._perform(batch)
                 except RequestorError as error:
                     _log.warning("batch %s is not told of: %s", batch.batch_id, error.message)
+                finally:
+                    self._current = None
+                    self._given_up.clear()
             self._arrived.clear()
             await self._arrived.wait()
 
@@ -136,17 +150,34 @@ class LiveActivity:
 
         for index, command in enumerate(batch.commands):
             try:
-                result = await self._commands.perform(index, command, emit)
+                result = await self._one(index, command, emit)
             except SandboxDied as error:
                 self.end(error.message, died=True)
                 return
-            if not result.success:
+            if result is None or not result.success:
                 break
             if isinstance(command, Terminate):
                 await self._transport.batch_over(self.id, batch.batch_id)
                 self.end("a script terminated the activity")
                 return
         await self._transport.batch_over(self.id, batch.batch_id)
+
+    async def _one(self, index: int, command: Command, emit: Emit) -> CommandResult | None:
+        """Perform one command; ``None`` where its batch was given up."""
+        if self._given_up:  # holds the current batch, or nothing
+            return None
+        if not isinstance(command, Run):
+            return await self._commands.perform(index, command, emit)
+        # A task of its own, so that the program can be killed without ending the activity.
+        self._program = asyncio.create_task(self._commands.perform(index, command, emit))
+        try:
+            return await self._program
+        except asyncio.CancelledError:
+            if self._given_up and not self.ending:
+                return None
+            raise
+        finally:
+            self._program = None
 
     async def _moved(self, state: ActivityState) -> None:
         await self._transport.set_state(self.id, state)

@@ -24,6 +24,7 @@ from requestor_sdk.ports.provider import (
     DemandReceived,
     DestroyActivity,
     Execute,
+    GiveUpBatch,
     NoteJudged,
     ProviderEvent,
 )
@@ -199,14 +200,24 @@ class ProviderAgent:
                 await self._create_activity(event)
             case Execute():
                 await self._execute(event)
-            case DestroyActivity(activity_id=activity_id):
-                activity = self._activity(activity_id)
-                if activity is not None:
-                    activity.end("the requestor ended the activity")
+            case GiveUpBatch():
+                self._give_up(event)
+            case DestroyActivity():
+                self._end_activity(event)
             case NoteJudged():
                 self._billing.judged(event)
                 if not event.accepted:
                     _log.warning("note %s was rejected: %s", event.note_id, event.reason)
+
+    def _end_activity(self, event: DestroyActivity) -> None:
+        activity = self._activity(event.activity_id)
+        if activity is not None:
+            activity.end("the requestor ended the activity")
+
+    def _give_up(self, event: GiveUpBatch) -> None:
+        activity = self._activity(event.activity_id)
+        if activity is not None:
+            activity.give_up(event.batch_id)
 
     async def _keep_offering(self) -> None:
         while True:

@@ -529,3 +529,57 @@ async def test_a_service_that_says_it_is_not_responsive_becomes_unresponsive_and
         instance.well = False
         await cluster.wait("terminated")
         assert "did not answer within 120 s" in str(instance.failure)
+
+
+async def test_shutdown_has_its_commands_run_also_where_a_stop_left_a_long_one_behind(world):
+    said = []
+
+    class Mine(Simple):
+        async def run(self):
+            script = self.ctx.new_script()
+            script.run("sleep", "3600")
+            yield script
+
+        async def shutdown(self):
+            script = self.ctx.new_script()
+            command = script.run("echo", "bye")
+            yield script
+            said.append((await command).stdout)
+
+    async with world.running(Mine) as cluster:
+        await asyncio.sleep(1)
+        began = asyncio.get_running_loop().time()
+        await cluster.stop()
+        assert asyncio.get_running_loop().time() - began == pytest.approx(10, abs=0.5)
+    assert said == ["bye\n"]
+
+
+@pytest.mark.parametrize(("lasts", "ends"), [("5", "well"), ("3600", "given up")])
+async def test_a_direct_command_in_flight_has_the_same_grace_after_a_stop(world, lasts, ends):
+    async with world.running() as cluster:
+        ctx = cluster.instances[0].ctx
+        in_flight = asyncio.ensure_future(ctx.run("sleep", lasts))
+        behind = asyncio.ensure_future(ctx.run("true"))
+        await asyncio.sleep(1)
+        began = asyncio.get_running_loop().time()
+        await cluster.stop()
+        took = asyncio.get_running_loop().time() - began
+    if ends == "well":
+        assert took == pytest.approx(4, abs=0.5)
+        assert (await in_flight).success
+    else:
+        assert took == pytest.approx(10, abs=0.5)
+        with pytest.raises(NotAvailable, match="grace"):
+            await in_flight
+    with pytest.raises((NotAvailable, ProviderLost)):
+        await behind
+
+
+async def test_a_batch_whose_time_out_passed_holds_up_nothing_behind_it(world):
+    async with world.running() as cluster:
+        ctx = cluster.instances[0].ctx
+        with pytest.raises(BatchTimeout):
+            await ctx.run("sleep", "3600", timeout=5)
+        began = asyncio.get_running_loop().time()
+        assert (await ctx.run("true")).success
+        assert asyncio.get_running_loop().time() - began < 1

@@ -291,3 +291,24 @@ async def test_destroying_an_activity_ends_its_sandbox_and_the_batch_in_flight(t
         assert rental.sandbox.closed
         with pytest.raises(ProviderLost):
             await running
+
+
+async def test_a_batch_that_is_given_up_has_its_program_killed_and_its_rest_dropped(tmp_path):
+    async with Rental(tmp_path).open() as rental:
+        _, activity = await rental.activity()
+        ran = []
+
+        async def note(sandbox, process, output):
+            ran.append(process.argv[1])
+            return ProcessExit(return_code=0)
+
+        rental.runtime.programs["note"] = note
+        given_up = asyncio.create_task(rental.batch(activity, run("forever"), run("note", "rest")))
+        queued = asyncio.create_task(rental.batch(activity, run("note", "queued")))
+        behind = asyncio.create_task(rental.batch(activity, run("note", "behind")))
+        await asyncio.sleep(1)
+        for task in (queued, given_up):
+            task.cancel()
+            await asyncio.wait({task})
+        assert (await behind)[-1].success
+        assert ran == ["behind"]

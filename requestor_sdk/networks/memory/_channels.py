@@ -47,6 +47,12 @@ class Channel(Generic[T]):
         self._readable.set()
         return True
 
+    def put_now(self, item: T) -> None:
+        """Add an item past the limit; for news of which there cannot be many."""
+        if self._closed is None:
+            self._items.append(item)
+            self._readable.set()
+
     async def get(self) -> T:
         """Wait for the next item.
 

@@ -96,6 +96,12 @@ class MemoryMarket:
         channel = self._providers.get(provider_id)
         return channel is not None and await channel.put(event)
 
+    def tell_now(self, provider_id: str, event: ProviderEvent) -> None:
+        """Pass an event to a provider without waiting; for one event a batch at the most."""
+        channel = self._providers.get(provider_id)
+        if channel is not None:
+            channel.put_now(event)
+
     def offer_proposal(self, proposal: Proposal) -> None:
         """Put a proposal into the box of its demand."""
         box = self.proposals.get(proposal.demand_id)

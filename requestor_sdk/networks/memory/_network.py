@@ -29,6 +29,7 @@ from requestor_sdk.ports.provider import (
     DemandReceived,
     DestroyActivity,
     Execute,
+    GiveUpBatch,
     NoteJudged,
 )
 
@@ -259,6 +260,13 @@ class MemoryActivities:
         except Closed as closed:
             if closed.reason:
                 raise activity.lost(closed.reason) from None
+        except BaseException:
+            # Cancelled, or the listener failed: without it the batch would hold up those behind it.
+            self._market.tell_now(
+                activity.agreement.body.provider_id,
+                GiveUpBatch(activity_id=activity_id, batch_id=batch_id),
+            )
+            raise
         finally:
             # Nobody listens any more: the provider must not wait for room.
             events.close(drop=True)
