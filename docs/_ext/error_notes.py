@@ -165,8 +165,10 @@ NOTES: dict[str, Note] = {
         "The message says of what. Ask for more by `min_mem_gib=`, or use less.",
     ),
     "RSK-701": Note(
-        "A defect of this package. Everything that ran was ended.",
-        "Report it with the chained traceback and the journal.",
+        "A defect of this package, or a journal that could not be written. Everything that ran was "
+        "ended.",
+        "Name another journal where the message speaks of it; else report it with the chained "
+        "traceback and the journal.",
     ),
     "RSK-702": Note(
         "A handler, a provider or the network hung while the run was being ended.",

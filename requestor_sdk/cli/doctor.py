@@ -61,8 +61,12 @@ def command(as_json: bool) -> None:
 def _all() -> Iterator[Check]:
     yield _python()
     yield from _packages()
-    yield from _home()
-    yield from _sandbox()
+    folder, *others = _home()
+    yield from (folder, *others)
+    if folder.ok:
+        yield from _sandbox()
+    else:
+        yield Check(name="sandbox", ok=False, detail="not tried: it needs the data folder")
 
 
 def _python() -> Check:

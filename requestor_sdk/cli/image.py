@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import click
@@ -16,6 +18,24 @@ def _store() -> ImageStore:
     from requestor_sdk.sandbox import ImageStore
 
     return ImageStore()
+
+
+@contextmanager
+def _stored() -> Iterator[ImageStore]:
+    """Give the store; tell of a file that cannot be read or written without a traceback."""
+    from requestor_sdk.model.errors import ImageNotFound, NotAvailable, RequestorError
+
+    try:
+        yield _store()
+    except ImageNotFound as error:
+        raise ImageNotFound(error.message, hint="requestor-sdk image list") from error
+    except RequestorError:
+        raise
+    except OSError as error:
+        raise NotAvailable(
+            f"the image store cannot be used: {error}",
+            hint="see `requestor-sdk doctor`; REQUESTOR_SDK_HOME moves the data folder",
+        ) from error
 
 
 @click.group()
@@ -34,7 +54,9 @@ def build(folder: str, tag: str | None) -> None:
 
     DIR is laid over the base, or is a whole root file system.
     """
-    _added(_store().build(folder, tag=tag))
+    with _stored() as store:
+        image = store.build(folder, tag=tag)
+    _added(image)
 
 
 @command.command("import")
@@ -42,7 +64,9 @@ def build(folder: str, tag: str | None) -> None:
 @click.option("--tag", metavar="NAME", help="The name to give it.")
 def import_(file: str, tag: str | None) -> None:
     """Store the archive FILE (tar, or a .gvmi squashfs) as an image and print its hash."""
-    _added(_store().import_file(file, tag=tag))
+    with _stored() as store:
+        image = store.import_file(file, tag=tag)
+    _added(image)
 
 
 def _added(image: ImageRef) -> None:
@@ -55,7 +79,8 @@ def _added(image: ImageRef) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON array.")
 def list_(as_json: bool) -> None:
     """List the images."""
-    images = _store().list()
+    with _stored() as store:
+        images = store.list()
     if as_json:
         rows = [
             {"hash": i.hash, "tag": i.tag, "kind": i.kind, "size": i.size, "path": str(i.path)}
@@ -77,7 +102,8 @@ def list_(as_json: bool) -> None:
 @click.argument("name", metavar="NAME|HASH")
 def rm(name: str) -> None:
     """Remove an image with all its tags."""
-    _store().remove(name)
+    with _stored() as store:
+        store.remove(name)
     click.echo(f"removed {name}", err=True)
 
 

@@ -106,6 +106,14 @@ def _has_main(path: Path) -> bool:
     )
 
 
+def _uses_main(path: Path) -> bool:
+    """Tell whether the file names its ``main`` anywhere but in its definition."""
+    return any(
+        isinstance(node, ast.Name) and node.id == "main"
+        for node in ast.walk(ast.parse(path.read_bytes()))
+    )
+
+
 def _guarded(path: Path, run: Callable[[], None]) -> int:
     """Run, tell of what went wrong, and return the exit status."""
     from requestor_sdk.cli._interrupts import STATUS
@@ -168,7 +176,13 @@ def _run_script(path: Path, args: Sequence[str], journal: str | None) -> None:
             ambient.consumers.append(kept.append)
             stack.callback(ambient.consumers.remove, kept.append)
         stack.enter_context(_as_program(path, args))
-        runpy.run_path(str(path), run_name="__main__")
+        names = runpy.run_path(str(path), run_name="__main__")
+        if "main" in names and not _uses_main(path):
+            click.echo(
+                f"{path.name} was run, but nothing called its main(); for a Compute that is made "
+                "for it, write `async def main(compute)`",
+                err=True,
+            )
 
 
 def _as_program(path: Path, args: Sequence[str]) -> ExitStack:

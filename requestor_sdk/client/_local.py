@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from requestor_sdk.model.errors import NotAvailable, NotSupported
+from requestor_sdk.model.errors import NotAvailable, NotSupported, RequestorError
 from requestor_sdk.model.props import Payload, VmPayload
 from requestor_sdk.networks.memory import TRAITS, MemoryMarket, MemoryNetwork, MemoryTransport
 from requestor_sdk.provider import ProviderAgent, ProviderConfig, default_providers
@@ -124,7 +124,7 @@ class LocalNetwork:
 
         Raises:
             SandboxUnavailable: No sandbox can be had here; the hint names the fix.
-            NotAvailable: It is open already.
+            NotAvailable: It is open already, or its data folder cannot be used.
         """
         if self._open is not None:
             raise NotAvailable("the network is open already")
@@ -134,12 +134,17 @@ class LocalNetwork:
         try:
             runtime = await self._open_runtime()
             requestor, *providers = await keys
-        except BaseException:
+        except BaseException as error:
             # Cancelled half-way, or no keys: what was opened is not left behind.
             keys.cancel()
             await asyncio.wait({keys})
             if runtime is not None:
                 await runtime.close()
+            if isinstance(error, OSError) and not isinstance(error, RequestorError):
+                raise NotAvailable(
+                    f"the network 'local' cannot use its data folder: {error}",
+                    hint="point REQUESTOR_SDK_HOME to a folder that you can write to",
+                ) from error
             raise
         market = MemoryMarket()
         agents = tuple(

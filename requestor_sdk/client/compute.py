@@ -282,7 +282,8 @@ class Compute:
             DeadlineError: An expiration that is naive, past or too near.
             NoMatchingOffer: No offer meets the payload.
             BudgetTooSmall: The budget does not carry one instance.
-            TypeError: Both ``respawn_unstarted_instances`` and ``restart`` are given.
+            TypeError: Both ``respawn_unstarted_instances`` and ``restart`` are given, or
+                ``restart`` is no policy.
         """
         return await self._running().run_service(
             service_class,

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from requestor_sdk.engine.aio import own_code
 from requestor_sdk.model.errors import EngineFailed, NotAvailable, RequestorError
@@ -25,6 +25,8 @@ logger = logging.getLogger("requestor_sdk.engine")
 logging.getLogger("requestor_sdk").addHandler(logging.NullHandler())
 
 T = TypeVar("T")
+
+_DEFECT: Final = "this is a defect of requestor_sdk; the chained error shows where"
 
 
 class Core:
@@ -78,7 +80,12 @@ class Core:
             self.journal.append(event)
         except Exception as error:  # noqa: BLE001 - a journal of the user's may raise anything
             # What is not written down must not go on: the run ends in order, and says why.
-            self.fail(error, "the journal cannot be written")
+            own = error.hint if isinstance(error, RequestorError) else ""
+            self.fail(
+                error,
+                "the journal cannot be written",
+                hint=own or "mend the journal= that was given; the chained error shows where",
+            )
         self._recent.append(event)
         for sink in self.sinks:
             try:
@@ -151,13 +158,12 @@ class Core:
         except Exception:
             logger.exception("%s failed", what)
 
-    def fail(self, error: BaseException, what: str) -> None:
+    def fail(self, error: BaseException, what: str, *, hint: str = _DEFECT) -> None:
         """The engine itself failed: everything is ended and the error raised at exit."""
         if self.fatal is None:
+            said = error.message if isinstance(error, RequestorError) else error
             self.fatal = EngineFailed(
-                f"{what}: {type(error).__name__}: {error}",
-                ids={"run": self.run_id},
-                hint="this is a defect of requestor_sdk; the chained error shows where",
+                f"{what}: {type(error).__name__}: {said}", ids={"run": self.run_id}, hint=hint
             )
             self.fatal.__cause__ = error
             logger.error("engine failed: %s", what, exc_info=error)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -11,12 +12,14 @@ from requestor_sdk.model.errors import (
     AmountError,
     BudgetTooSmall,
     DeadlineError,
+    HandlerError,
     NoMatchingOffer,
     PayloadError,
 )
 from requestor_sdk.model.market import Demand, MatchReport, Properties, Proposal, make_demand
 from requestor_sdk.model.props import EXPIRATION, SUBNET, Payload
 from requestor_sdk.model.restart import RestartPolicy
+from requestor_sdk.service.service import Service
 from requestor_sdk.settings import Settings
 
 DEFAULT_EXPIRATION = timedelta(minutes=180)
@@ -66,8 +69,14 @@ def policy_of(restart: RestartPolicy | None, respawn_unstarted: bool | None) -> 
     """Return the restart policy of the two arguments that can name one.
 
     Raises:
-        TypeError: Both are given.
+        TypeError: Both are given, or ``restart`` is no policy.
     """
+    given: object = restart
+    if given is not None and not isinstance(given, RestartPolicy):
+        message = (
+            f"restart must be a RestartPolicy, not {given!r}; e.g. RestartPolicy(when='always')"
+        )
+        raise TypeError(message)
     if restart is not None and respawn_unstarted is not None:
         message = (
             "restart= and respawn_unstarted_instances= both say when to try again; give one. "
@@ -77,6 +86,41 @@ def policy_of(restart: RestartPolicy | None, respawn_unstarted: bool | None) -> 
     if restart is not None:
         return restart
     return RestartPolicy(when="never" if respawn_unstarted is False else "unstarted")
+
+
+async def payload_of(service_class: type[Service]) -> object:
+    """Return what the class's ``get_payload()`` returns.
+
+    Raises:
+        HandlerError: It is no static or class method that can be awaited.
+    """
+    name = f"{service_class.__name__}.get_payload"
+    method = service_class.get_payload
+    kind = inspect.getattr_static(service_class, "get_payload")
+    if not isinstance(kind, staticmethod | classmethod) and _first_argument(method) == "self":
+        raise HandlerError(
+            f"{name} takes self, but no object is made yet when it is asked",
+            hint="put @staticmethod above it and drop self",
+        )
+    wanted: object = method()
+    if not inspect.isawaitable(wanted):
+        raise HandlerError(
+            f"{name} is no coroutine function", hint="write `async def get_payload()`"
+        )
+    payload: object = await wanted
+    if payload is None:
+        raise PayloadError(
+            f"{name}() returned None, so there is no payload",
+            hint="return `await vm.repo(...)` from it, or give payload=",
+        )
+    return payload
+
+
+def _first_argument(function: Callable[..., object]) -> str:
+    try:
+        return next(iter(inspect.signature(function).parameters), "")
+    except (TypeError, ValueError):
+        return ""
 
 
 def demand_of(payload: object, *, expiration: datetime, subnet: str | None) -> Demand:

@@ -349,7 +349,7 @@ class Engine:
         end = demands.deadline_of(expiration, core.clock.now(), core.settings)
         if hold_for is not None:
             demands.deadline_of(hold_for, core.clock.now(), core.settings)
-        wanted = payload if payload is not None else await service_class.get_payload()
+        wanted = payload if payload is not None else await demands.payload_of(service_class)
         demands.demand_of(wanted, expiration=end, subnet=self._subnet)
         assert isinstance(wanted, Payload)
         resolved = await core.network.resolve(wanted)

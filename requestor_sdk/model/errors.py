@@ -347,7 +347,10 @@ class EngineError(RequestorError):
 
 
 class EngineFailed(EngineError):
-    """A fatal error inside the engine; the cause is chained. This is a defect of the SDK."""
+    """A fatal error inside the engine; the cause is chained.
+
+    A defect of the SDK, or a journal that could not be written.
+    """
 
     code = "RSK-701"
 

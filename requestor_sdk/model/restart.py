@@ -42,6 +42,12 @@ class RestartPolicy:
             raise UsageError(f"when must be one of {', '.join(_WHENS)}, not {self.when!r}")
         if self.max_attempts is not None and self.max_attempts < 1:
             raise AmountError(f"max_attempts must be at least 1, not {self.max_attempts}")
+        for name in ("backoff", "backoff_max", "window"):
+            value = getattr(self, name)
+            if not isinstance(value, timedelta) and not (name == "window" and value is None):
+                raise UsageError(
+                    f"{name} must be a timedelta, not {value!r}", hint="timedelta(seconds=...)"
+                )
         for name in ("backoff", "backoff_max"):
             if getattr(self, name) < timedelta(0):
                 raise AmountError(f"{name} must not be negative")

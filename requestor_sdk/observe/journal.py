@@ -76,7 +76,7 @@ class JsonlJournal:
         except OSError as error:
             raise UsageError(
                 f"the journal {self.path} cannot be written: {error.strerror or error}",
-                hint="name another file, or free space on the disk",
+                hint="name another file; or make room for it, or the right to write it",
             ) from error
 
     def read(self, *, ids: Mapping[str, str] | None = None) -> Iterator[Event]:

@@ -50,10 +50,15 @@ _COLUMNS: Final = {
 }
 """The columns, and whether they are flush right."""
 
+_YIELDING: Final = ("for", _COMMAND, "restarts", "cost")
+"""What a narrow terminal goes without, in this order."""
+
 _BETWEEN_SEC: Final = 0.125
 """The shortest time between two redraws."""
 _TICK_SEC: Final = 1.0
 """How often the clocks of living rows move while nothing happens."""
+_COMMAND_LEAST: Final = 12
+"""Columns that commands have at least."""
 _GAP: Final = 3
 """Columns that rich leaves between two columns of the table."""
 
@@ -75,30 +80,43 @@ def render(view: RunView, *, now: datetime, lines: int, width: int) -> ConsoleRe
     # Two lines of head, one that counts the hidden rows, one for the cursor below it all.
     rows, hidden = _fitting(list(view.rows.values()), max(3, lines - len(footer) - 4))
     cells = [_cells(row, now) for row in rows]
+    columns = _columns(cells, width)
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="bold")
-    for name, right in _COLUMNS.items():
-        room = _room(cells, width) if name == _COMMAND else None
+    for name in columns:
         table.add_column(
             name,
-            justify="right" if right else "left",
+            justify="right" if _COLUMNS[name] else "left",
             no_wrap=True,
             overflow="ellipsis",
-            max_width=room,
+            max_width=max(_COMMAND_LEAST, width - _taken(columns)) if name == _COMMAND else None,
         )
     for line in cells:
-        table.add_row(*line)
+        shown = dict(zip(_COLUMNS, line, strict=True))
+        table.add_row(*(shown[name] for name in columns))
     parts: list[ConsoleRenderable] = [table] if view.rows else []
     if hidden:
         parts.append(Text(f"… and {_counted(hidden)}", style="dim"))
     return Group(*parts, *footer)
 
 
-def _room(cells: list[tuple[Text, ...]], width: int) -> int:
-    """Return how wide the commands can be without pressing the other columns."""
-    others = [name for name in _COLUMNS if name != _COMMAND]
-    columns = [column for column in zip(_COLUMNS, *cells, strict=True) if column[0] in others]
-    taken = sum(max(len(str(cell)) for cell in column) + _GAP for column in columns)
-    return max(12, width - taken)
+def _columns(cells: list[tuple[Text, ...]], width: int) -> dict[str, int]:
+    """Return the columns that fit side by side, and how wide each but the command's is."""
+    found = {
+        column[0]: max(len(str(cell)) for cell in column)
+        for column in zip(_COLUMNS, *cells, strict=True)
+    }
+    for name in _YIELDING:
+        least = min(found.get(_COMMAND, 0), _COMMAND_LEAST)
+        if _taken(found) + least <= width:
+            break
+        del found[name]
+    return found
+
+
+def _taken(columns: dict[str, int]) -> int:
+    """Return what all columns but the command's take, and the gaps."""
+    others = sum(size for name, size in columns.items() if name != _COMMAND)
+    return others + _GAP * (len(columns) - 1)
 
 
 def _cells(row: Row, now: datetime) -> tuple[Text, ...]:

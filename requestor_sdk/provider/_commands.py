@@ -202,7 +202,9 @@ class Commands:
 
     def _started(self, verb: str) -> Sandbox:
         if self.sandbox is None:
-            raise CommandFailure(f"{verb}: this activity is not started yet")
+            raise CommandFailure(
+                f"{verb}: this activity is not started yet; deploy() and start() come first"
+            )
         return self.sandbox
 
 

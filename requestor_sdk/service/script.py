@@ -15,7 +15,7 @@ import os
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from requestor_sdk.model.errors import AmountError, CommandFailed, PayloadError, UploadUnreadable
@@ -157,11 +157,18 @@ class Script:
             The awaitable of the ``CommandResult``; raises ``CommandFailed`` where the exit status
             is not zero.
         """
-        argv = (cmd, *args)
+        given: tuple[object, ...] = (cmd, *args)
+        alien = [part for part in given if not isinstance(part, str | int | float | PurePath)]
+        if alien:
+            raise PayloadError(
+                f"cannot run {given!r}: {alien[0]!r} is no string",
+                hint="give each argument by itself: script.run('/bin/echo', 'one', 'two')",
+            )
+        argv = tuple(str(part) for part in given)
         if not cmd or any("\0" in part for part in argv):
             raise PayloadError(f"cannot run {argv!r}: empty, or a NUL character in an argument")
         command = Run(
-            argv=tuple(str(part) for part in argv),
+            argv=argv,
             env={str(k): str(v) for k, v in (env or {}).items()},
             stdout=stdout or Capture(),
             stderr=stderr or Capture(),
@@ -198,6 +205,11 @@ class Script:
 
     def upload_bytes(self, data: bytes, dst_path: str) -> CommandHandle[None]:
         """Write bytes to a path of the instance."""
+        if not isinstance(data, bytes | bytearray | memoryview):
+            raise PayloadError(
+                f"upload_bytes takes bytes, not {type(data).__name__}",
+                hint="text.encode(), or upload_json()",
+            )
         return self._add(
             Transfer(source="", target=_inside(dst_path)), _nothing, upload=bytes(data)
         )

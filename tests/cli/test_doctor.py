@@ -122,3 +122,12 @@ def test_it_is_readable_where_there_are_no_signs(monkeypatch):
 def test_it_tries_the_real_sandbox(cli):
     rows = json.loads(cli("doctor", "--json").stdout)["checks"]
     assert any(row["name"].startswith("sandbox") for row in rows)
+
+
+def test_without_a_data_folder_the_sandbox_is_not_tried(cli, finds, monkeypatch):
+    monkeypatch.setenv("REQUESTOR_SDK_HOME", "/proc/nowhere")
+    result = cli("doctor", "--json")
+    assert result.exit_code == 1
+    failed = [row for row in json.loads(result.stdout)["checks"] if not row["ok"]]
+    assert [row["name"] for row in failed] == ["data folder", "sandbox"]
+    assert "REQUESTOR_SDK_HOME" in failed[0]["fix"]

@@ -63,11 +63,19 @@ def test_an_image_is_removed_by_tag_or_hash(cli, folder, by):
     assert json.loads(cli("image", "list", "--json").stdout) == []
 
 
-def test_what_is_not_there_cannot_be_removed_and_the_error_says_how_to_add_it(cli):
+def test_what_is_not_there_cannot_be_removed_and_the_error_says_how_to_see_what_is(cli):
     result = cli("image", "rm", "nothing")
     assert result.exit_code == 1
     assert "RSK-107" in result.stderr
-    assert "requestor-sdk image build DIR --tag nothing" in result.stderr
+    assert result.stderr.rstrip().endswith("try: requestor-sdk image list")
+
+
+def test_a_data_folder_that_cannot_be_used_is_told_without_a_traceback(cli, folder, monkeypatch):
+    monkeypatch.setenv("REQUESTOR_SDK_HOME", "/proc/nowhere")
+    result = cli("image", "build", folder)
+    assert result.exit_code == 1
+    assert "the image store cannot be used" in result.stderr
+    assert "REQUESTOR_SDK_HOME" in result.stderr
 
 
 @pytest.mark.parametrize("command", ["build", "import"])

@@ -146,6 +146,19 @@ def test_only_an_async_main_that_takes_a_compute_is_given_one(cli, program, made
     assert made == []
 
 
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("async def main(): ...", True),
+        ("def main(compute): ...", True),
+        ("def main(): ...\nmain()", False),
+        ("x = 1", False),
+    ],
+)
+def test_a_main_that_nothing_called_is_told_of(cli, program, text, told):
+    assert ("nothing called its main()" in cli("run", program(text)).stderr) == told
+
+
 def test_options_that_nothing_can_be_made_from_are_refused(cli, program):
     result = cli("run", "--budget", "2", "--payment-driver", "x", program(BY_ITSELF))
     assert result.exit_code == 2

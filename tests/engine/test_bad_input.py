@@ -3,6 +3,7 @@
 import asyncio
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 from support.world import Bare, Simple, World
@@ -110,11 +111,41 @@ async def test_expirations_that_cannot_be_kept_are_refused(refused, expiration, 
         await refused.run_service(Simple, expiration=expiration)
 
 
+class TakesSelf(Service):
+    async def get_payload(self):
+        """No object is made when it is asked."""
+
+
+class NoCoroutine(Service):
+    @staticmethod
+    def get_payload():
+        return Bare()
+
+
+@pytest.mark.parametrize(
+    ("cls", "told"),
+    [
+        (TakesSelf, r"TakesSelf\.get_payload takes self"),
+        (NoCoroutine, r"NoCoroutine\.get_payload is no coroutine function"),
+    ],
+)
+async def test_a_get_payload_that_cannot_be_awaited_is_refused_by_name(refused, cls, told):
+    with pytest.raises(HandlerError, match=told):
+        await refused.run_service(cls)
+
+
+async def test_a_restart_that_is_no_policy_is_refused(refused):
+    with pytest.raises(TypeError, match="must be a RestartPolicy, not 'always'"):
+        await refused.run_service(Simple, restart="always")
+
+
 async def test_a_service_without_payload_is_refused(refused):
     class NoPayload(Service):
         pass
 
-    with pytest.raises(PayloadError, match="no payload"):
+    with pytest.raises(
+        PayloadError, match=r"NoPayload\.get_payload\(\) returned None, so there is no payload"
+    ):
         await refused.run_service(NoPayload)
 
 
@@ -195,3 +226,16 @@ async def test_images_that_are_not_named_well_are_refused(options):
 async def test_sizes_that_make_no_sense_are_refused(name, value):
     with pytest.raises(AmountError, match=name):
         await vm.repo(image_tag="x", **{name: value})
+
+
+async def test_arguments_that_are_no_strings_are_refused_or_written_out(world):
+    async with world.compute() as compute:
+        cluster = await compute.run_service(Simple)
+        [service] = await cluster.wait("running")
+        script = service.ctx.new_script()
+        script.run("/bin/echo", 3, 0.5, Path("/tmp"))
+        assert script.items[0].command.argv == ("/bin/echo", "3", "0.5", "/tmp")
+        with pytest.raises(PayloadError, match="is no string"):
+            script.run(["/bin/echo", "one"])
+        with pytest.raises(PayloadError, match="takes bytes, not str"):
+            script.upload_bytes("text", "/tmp/text")

@@ -577,6 +577,15 @@ async def test_a_journal_that_cannot_be_written_ends_the_run_in_order(world):
     world.check(compute)
 
 
+async def test_a_journal_that_cannot_be_opened_is_no_defect_and_says_what_to_do(world, tmp_path):
+    with pytest.raises(EngineFailed, match="Is a directory") as caught:
+        async with world.compute(journal=str(tmp_path)):
+            await asyncio.sleep(100)
+    assert "name another file" in caught.value.hint
+    assert "defect" not in str(caught.value)
+    assert str(caught.value).count("try: ") == 1
+
+
 def test_one_run_of_a_loop_may_start_it_and_later_ones_use_and_stop_it():
     """As fixtures of test frameworks and lifespans of servers do."""
     closed = []

@@ -76,3 +76,9 @@ def test_the_pause_doubles():
 def test_what_makes_no_sense_is_refused(wrong, error, says):
     with pytest.raises(error, match=says):
         RestartPolicy(**wrong)
+
+
+@pytest.mark.parametrize("name", ["backoff", "backoff_max", "window"])
+def test_a_time_that_is_no_timedelta_is_refused_by_name(name):
+    with pytest.raises(UsageError, match=f"{name} must be a timedelta, not 5"):
+        RestartPolicy(**{name: 5})

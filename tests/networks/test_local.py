@@ -4,6 +4,7 @@ import signal
 import sys
 from datetime import timedelta
 from decimal import Decimal
+from pathlib import Path
 
 import pytest
 from provider.fake_runtime import FakeRuntime
@@ -204,3 +205,9 @@ async def test_an_opening_that_is_cancelled_leaves_no_runtime_open(tmp_path):
     with pytest.raises(asyncio.CancelledError):
         await opening
     assert runtime.closed == runtime.opened == 1
+
+
+async def test_a_data_folder_that_cannot_be_used_is_told_with_what_moves_it():
+    with pytest.raises(NotAvailable, match="cannot use its data folder") as caught:
+        await LocalNetwork(home=Path("/proc/nowhere")).open()
+    assert "REQUESTOR_SDK_HOME" in caught.value.hint

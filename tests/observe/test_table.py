@@ -251,3 +251,18 @@ def test_the_streams_are_given_back(story):
     with table:
         assert sys.stdout is not before[0]
     assert (sys.stdout, sys.stderr) == before
+
+
+@pytest.mark.parametrize(
+    ("width", "gone"),
+    [(110, ()), (60, ("for", "last command")), (40, ("for", "last command", "restarts"))],
+)
+def test_a_narrow_terminal_goes_without_columns_rather_than_without_words(
+    story, shown, width, gone
+):
+    story.lose_and_restart()
+    head, _, row, *_ = shown(width=width).splitlines()
+    for name in ("instance", "provider", "state", "for", "last command", "restarts"):
+        assert (name in head) == (name not in gone)
+    assert "running" in row
+    assert "beta" in row
