@@ -169,6 +169,8 @@ class BubblewrapRuntime:
         Raises:
             SandboxUnavailable: It could not be made; the message says why.
         """
+        from requestor_sdk.sandbox._plan import link_in_the_way
+
         ids = {"sandbox": spec.name}
         if self._zygote is None or self._means is None or self._cgroups is None:
             raise SandboxUnavailable("the runtime is not open", ids=ids)
@@ -176,6 +178,14 @@ class BubblewrapRuntime:
             raise SandboxUnavailable("a sandbox of that name lives already", ids=ids)
         if spec.image is not None and not spec.image.path.is_dir():
             raise SandboxUnavailable(f"image {spec.image.hash} is gone", ids=ids)
+        link = link_in_the_way(spec, self._means)
+        if link is not None:
+            raise SandboxUnavailable(
+                f"image {spec.image.hash if spec.image else ''} has a link where the sandbox "
+                f"needs a folder: /{link}",
+                hint="build the image with a folder there, or with nothing",
+                ids=ids,
+            )
         self._names.add(spec.name)
         try:
             return await self._create(spec, self._zygote, self._means, self._cgroups)

@@ -221,6 +221,9 @@ def _limits_v1(controller: str, limits: SandboxLimits, parent: Path) -> tuple[tu
             files = [("memory.limit_in_bytes", size)]
             if (parent / "memory.memsw.limit_in_bytes").exists():
                 files.append(("memory.memsw.limit_in_bytes", size))
+            # Version 1 counts the buffers of sockets apart, and does not limit them by itself.
+            if (parent / "memory.kmem.tcp.limit_in_bytes").exists():
+                files.append(("memory.kmem.tcp.limit_in_bytes", str(limits.memory)))
             return tuple(files)
         case "cpu":
             return (("cpu.cfs_period_us", str(_PERIOD_US)), ("cpu.cfs_quota_us", _quota(limits)))

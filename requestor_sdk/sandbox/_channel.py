@@ -22,6 +22,10 @@ HELLO, STDOUT, STDERR, EXIT, DONE, FAILED, REFUSED, BYTES = 65, 66, 67, 68, 69, 
 _KINDS = frozenset(range(HELLO, BYTES + 1))
 _HEAD = 9
 _HIGH, _LOW = 1 << 20, 1 << 18
+# What handling a frame costs beside its body: else frames of nothing would be free.
+_FRAME_COST = 1024
+# An honest init may still be sending what was given up; it does not go on for ever.
+_MAX_STALE = 64 << 20
 _MAX_TEXT = 4096
 
 
@@ -33,6 +37,7 @@ class Channel(asyncio.Protocol):
         self._buffer = bytearray()
         self._frames: deque[tuple[int, bytes]] = deque()
         self._pending = 0
+        self._stale = 0
         self._current = 0
         self._waiter: asyncio.Future[None] | None = None
         self._writable = asyncio.Event()
@@ -84,6 +89,9 @@ class Channel(asyncio.Protocol):
             body = bytes(self._buffer[9 : 4 + size])
             del self._buffer[: 4 + size]
             self._frame(kind, ident, body)
+            if self._stale > _MAX_STALE:
+                self._nonsense()
+                return
 
     def _nonsense(self) -> None:
         if not self.hello.done():
@@ -95,14 +103,17 @@ class Channel(asyncio.Protocol):
         self.close()
 
     def _frame(self, kind: int, ident: int, body: bytes) -> None:
+        cost = len(body) + _FRAME_COST
         if kind == HELLO:
+            self._stale += cost
             if not self.hello.done():
                 self.hello.set_result(None)
             return
         if ident != self._current or not self._current:
+            self._stale += cost
             return
         self._frames.append((kind, body))
-        self._pending += len(body)
+        self._pending += cost
         if self._pending > _HIGH and self._transport is not None:
             self._transport.pause_reading()
         self._wake()
@@ -124,6 +135,7 @@ class Channel(asyncio.Protocol):
     def begin(self, ident: int) -> None:
         """Make an operation the current one."""
         self._drop()
+        self._stale = 0
         self._current = ident
 
     def finish(self) -> None:
@@ -155,7 +167,7 @@ class Channel(asyncio.Protocol):
             finally:
                 self._waiter = None
         kind, body = self._frames.popleft()
-        self._pending -= len(body)
+        self._pending -= len(body) + _FRAME_COST
         if self._pending < _LOW:
             self._resume()
         return kind, body

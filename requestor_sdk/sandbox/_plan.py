@@ -23,9 +23,13 @@ if TYPE_CHECKING:
 _STATUS_FD, _SECCOMP_FD = 11, 10
 _STAGE_SIZE = 1 << 20
 _SHM_SHARE = 4
+# All sandboxes of a machine share one number of terminals.
+_TERMINALS = 64
 _SHM_MAX = 256 << 20
 _INIT_FILES = 8192
 _OVERHEAD = 8 << 20
+# The host's user may be allowed to put itself before everybody else; a payload is not.
+_HELD = {"RLIMIT_CORE": 0, "RLIMIT_MEMLOCK": 65536, "RLIMIT_RTPRIO": 0, "RLIMIT_NICE": 0}
 _GRAIN = 1 << 20
 _START = f"import sys; sys.path.insert(0, '/{HIDDEN}'); from inside.init import main; main()"
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -87,7 +91,7 @@ def make_plan(
         "gid": means.gid,
         "argv": argv,
         "seccomp": str(means.seccomp) if means.seccomp else None,
-        "rlimits": {"RLIMIT_CORE": 0, "RLIMIT_NOFILE": _INIT_FILES, "RLIMIT_MEMLOCK": 65536},
+        "rlimits": {**_HELD, "RLIMIT_NOFILE": _INIT_FILES},
         "oom_score_adj": 500,
         "join": [f"{folder}/cgroup.procs" for folder in group.folders] if group else [],
         "groups": dict(group.folders) if group else {},
@@ -96,6 +100,35 @@ def make_plan(
         "template": _template(spec, means) if uid is not None else None,
         "remove": [str(box)] if means.mkfs is None else [],
     }
+
+
+def link_in_the_way(spec: SandboxSpec, means: Means) -> str | None:
+    """Return where the image has a link in place of a folder that is mounted on or laid over.
+
+    Whoever mounts follows it before the sandbox has its root: it would lead to the host's files.
+    """
+    if spec.image is None:
+        return None
+    for point in _mount_points(spec, means):
+        here = spec.image.path
+        for part in point.split("/"):
+            here = here / part
+            if here.is_symlink():
+                return str(here.relative_to(spec.image.path))
+    return None
+
+
+def _mount_points(spec: SandboxSpec, means: Means) -> list[str]:
+    points = ["proc", "dev"]
+    if spec.network:
+        points.append("etc/resolv.conf")
+    if not _layered(spec):
+        return [*points, *(f"{HIDDEN}/{name}" for name in ("usr", "python", "inside"))]
+    points += ["usr", "etc", HIDDEN, *(f"etc/{name}" for name in means.base.etc)]
+    points += [name for name, target in means.base.links if not target]
+    if means.base.python is not None:
+        points.append(str(means.base.python).lstrip("/"))
+    return points
 
 
 def _template(spec: SandboxSpec, means: Means) -> dict[str, Any] | None:
@@ -141,6 +174,7 @@ def _stage(spec: SandboxSpec, means: Means, box: Path) -> tuple[list[list[Any]],
         ["mkdir", f"{stage}/rw/upper", 0o1777],
         ["mkdir", f"{stage}/rw/work", 0o755],
         ["proc", f"{stage}/proc"],
+        ["devpts", f"{stage}/pts", _TERMINALS],
         ["pivot", stage, f"{stage}/old"],
         # Mounted after the move, so that no path of the host can be read from the mount table.
         ["overlay", "/root", _lower("/image", "/skeleton", spec), "/rw/upper", "/rw/work"],
@@ -218,7 +252,10 @@ def _mounts(spec: SandboxSpec, means: Means, seen: _Seen) -> list[str]:
             argv += ["--ro-bind", source, f"/etc/{name}"]
     if spec.network and seen.resolver:
         argv += ["--ro-bind", seen.resolver, "/etc/resolv.conf"]
-    argv += ["--proc", "/proc", "--dev", "/dev", "--size", shm, "--tmpfs", "/dev/shm"]  # noqa: S108
+    argv += ["--proc", "/proc", "--dev", "/dev"]
+    if means.gid is not None:
+        argv += ["--dev-bind", "/pts", "/dev/pts"]
+    argv += ["--size", shm, "--tmpfs", "/dev/shm"]  # noqa: S108
     return [*argv, "--remount-ro", "/dev"]
 
 

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 _CHUNK = 64 * 1024
 # Unwritten data of its file system may have to be thrown away first.
 _CLOSE_S = 30.0
+# No file of the base is larger.
+_BASE_FILE = 1 << 30
 _NOT_STARTED = 126
 _CLOSED = "closed"
 
@@ -207,12 +209,14 @@ class BubblewrapSandbox:
         """Read a regular file from inside, in chunks."""
         async with self._turn:
             ident = self._begin()
-            finished = False
+            finished, size = False, 0
             try:
                 await self._channel.send(wire.GET, ident, _encoded_path(path))
                 while True:
                     kind, body = await self._channel.receive()
                     if kind == wire.BYTES:
+                        size += len(body)
+                        self._check_size(size, path)
                         yield body
                         continue
                     finished = True
@@ -226,6 +230,15 @@ class BubblewrapSandbox:
                 if not finished:
                     self._channel.post(wire.KILL, ident)
                 self._channel.finish()
+
+    def _check_size(self, size: int, path: str) -> None:
+        """Refuse what can be no real file: holes, or an init that makes its content up."""
+        image = self._spec.image.size if self._spec.image is not None else 0
+        if size > self._spec.limits.storage + image + _BASE_FILE:
+            raise TransferRefused(
+                f"read {path}: the file has more bytes than the sandbox can store",
+                ids={"sandbox": self.name},
+            )
 
     def _failure(self, kind: int, body: bytes, command: str) -> Exception:
         text = body.decode("utf-8", "replace")

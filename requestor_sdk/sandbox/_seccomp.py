@@ -1,8 +1,9 @@
 """The system-call filter: a classic BPF program, assembled here for x86-64 and AArch64.
 
 It denies what a payload has no business with and what has been the way out of sandboxes before:
-mounting, namespaces, tracing, kernel keys and modules, io_uring. It is the second line; the
-namespaces are the first. It must stay a deny list that ordinary programs never meet.
+mounting, namespaces, tracing, kernel keys and modules, io_uring, and what no namespace and no
+control group keeps apart: sockets of other families, asynchronous I/O contexts. It is the second
+line; the namespaces are the first. It must stay a deny list that ordinary programs never meet.
 """
 
 from __future__ import annotations
@@ -15,7 +16,9 @@ _LD, _JEQ, _JGE, _JSET, _RET = 0x20, 0x15, 0x35, 0x45, 0x06
 _AND = 0x54
 _ALLOW, _KILL_PROCESS, _ERRNO = 0x7FFF0000, 0x80000000, 0x00050000
 _NR, _ARCH, _ARG0, _ARG1 = 0, 4, 16, 24
-_EPERM, _ENOSYS = 1, 38
+_EPERM, _ENOSYS, _EAFNOSUPPORT = 1, 38, 97
+# UNIX, INET, INET6, NETLINK: these belong to a network namespace. VSOCK and others do not.
+_FAMILIES = (1, 2, 10, 16)
 _X32_BIT = 0x40000000
 _TIOCSTI, _TIOCLINUX = 0x5412, 0x541C
 # CLONE_NEWTIME, NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID, NEWNET. The first lies in the
@@ -31,9 +34,11 @@ class _Arch:
     clone: int
     ioctl: int
     clone3: int
+    socket: int
+    io_setup: int
     x32: bool
     denied: dict[str, int]
-    memfd: tuple[int, ...]
+    memory: tuple[int, ...]
 
 
 # From Linux 5.x on all architectures number new calls alike.
@@ -154,18 +159,22 @@ _ARCHES = {
         clone=56,
         ioctl=16,
         clone3=435,
+        socket=41,
+        io_setup=206,
         x32=True,
         denied=_X86_64 | _COMMON,
-        memfd=(319,),
+        memory=(319, 29),  # memfd_create, shmget
     ),
     "aarch64": _Arch(
         audit=0xC00000B7,
         clone=220,
         ioctl=29,
         clone3=435,
+        socket=198,
+        io_setup=0,
         x32=False,
         denied=_AARCH64 | _COMMON,
-        memfd=(279,),
+        memory=(279, 194),
     ),
 }
 
@@ -174,8 +183,8 @@ def program(*, deny_memfd: bool = False, machine: str | None = None) -> bytes | 
     """Return the filter for this machine, ``None`` where its calls are not known here.
 
     Args:
-        deny_memfd: Whether anonymous memory files are denied too: without a memory cgroup
-            nobody would count them.
+        deny_memfd: Whether memory that no process need have mapped (anonymous files, System V
+            segments) is denied too: without a memory cgroup nobody would count it.
         machine: ``x86_64`` or ``aarch64``; by default what this process runs on.
     """
     arch = _ARCHES.get(machine or platform.machine())
@@ -189,12 +198,14 @@ def program(*, deny_memfd: bool = False, machine: str | None = None) -> bytes | 
     ]
     if arch.x32:
         code += [_op(_JGE, _X32_BIT, no=1), _op(_RET, _KILL_PROCESS)]
+    # There is one limit on these for the whole machine; libraries do without.
+    code += _deny(arch.io_setup, _ENOSYS)
     code += _deny(arch.clone3, _ENOSYS)  # its flags lie in memory: libc falls back to clone
     for number in sorted(arch.denied.values()):
         code += _deny(number, _EPERM)
-    for number in arch.memfd if deny_memfd else ():
+    for number in arch.memory if deny_memfd else ():
         code += _deny(number, _ENOSYS)
-    code += _clone(arch.clone) + _ioctl(arch.ioctl)
+    code += _clone(arch.clone) + _ioctl(arch.ioctl) + _socket(arch.socket)
     code.append(_op(_RET, _ALLOW))
     return b"".join(code)
 
@@ -224,5 +235,17 @@ def _ioctl(number: int) -> list[bytes]:
         _op(_JEQ, _TIOCSTI, yes=1),
         _op(_JEQ, _TIOCLINUX, no=1),
         _op(_RET, _ERRNO | _EPERM),
+        _op(_RET, _ALLOW),
+    ]
+
+
+def _socket(number: int) -> list[bytes]:
+    last = len(_FAMILIES)
+    known = [_op(_JEQ, family, yes=last - place) for place, family in enumerate(_FAMILIES)]
+    return [
+        _op(_JEQ, number, no=last + 3),
+        _op(_LD, _ARG0),
+        *known,
+        _op(_RET, _ERRNO | _EAFNOSUPPORT),
         _op(_RET, _ALLOW),
     ]

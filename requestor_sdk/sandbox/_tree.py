@@ -7,6 +7,7 @@ that climbs out of the image by ``..`` is refused.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import shutil
@@ -190,8 +191,22 @@ def _sandbox_group() -> int | None:
 
 
 def remove_tree(folder: Path) -> None:
-    """Remove a folder and all in it, read-only folders included; links are not followed."""
-    for parent, _, _ in os.walk(folder):
-        if not os.access(parent, os.W_OK | os.X_OK):
-            Path(parent).chmod(0o700)
-    shutil.rmtree(folder, ignore_errors=True)
+    """Remove a folder and all in it, read-only folders included; links are not followed.
+
+    Not by recursion: an archive can nest folders deeper than the interpreter's stack.
+    """
+    todo, seen = [folder], []
+    while todo:
+        here = todo.pop()
+        seen.append(here)
+        with contextlib.suppress(OSError):
+            here.chmod(0o700)
+            with os.scandir(here) as items:
+                for item in items:
+                    if item.is_dir(follow_symlinks=False):
+                        todo.append(Path(item.path))
+                    else:
+                        os.unlink(item.path)  # noqa: PTH108 - no Path for each file
+    for here in reversed(seen):
+        with contextlib.suppress(OSError):
+            here.rmdir()

@@ -314,4 +314,7 @@ def main() -> None:
     for argument in sys.argv[1:]:
         name, _, value = argument.partition("=")
         limits[name] = int(value)
+    if "RLIMIT_NPROC" in limits:
+        # A payload can write to this process's memory: what may fork here must have an end, too.
+        apply_limits({"RLIMIT_NPROC": limits["RLIMIT_NPROC"] + 1})
     Init(comm, limits).serve()

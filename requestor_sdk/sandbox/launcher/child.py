@@ -135,6 +135,12 @@ def _proc(target: str) -> None:
     sys_.mount("proc", target, "proc", sys_.MS_NOSUID | sys_.MS_NODEV | sys_.MS_NOEXEC)
 
 
+def _devpts(target: str, most: int) -> None:
+    os.makedirs(target, exist_ok=True)
+    data = f"newinstance,ptmxmode=0666,mode=620,max={most}"
+    sys_.mount("devpts", target, "devpts", sys_.MS_NOSUID | sys_.MS_NOEXEC, data)
+
+
 _STEPS: dict[str, Callable[..., None]] = {
     "tmpfs": _tmpfs,
     "mkdir": _mkdir,
@@ -143,5 +149,6 @@ _STEPS: dict[str, Callable[..., None]] = {
     "loop": _loop,
     "overlay": _overlay,
     "proc": _proc,
+    "devpts": _devpts,
     "pivot": sys_.pivot,
 }
