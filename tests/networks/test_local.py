@@ -4,7 +4,6 @@ import signal
 import sys
 from datetime import timedelta
 from decimal import Decimal
-from pathlib import Path
 
 import pytest
 from provider.fake_runtime import FakeRuntime
@@ -208,6 +207,10 @@ async def test_an_opening_that_is_cancelled_leaves_no_runtime_open(tmp_path):
 
 
 async def test_a_data_folder_that_cannot_be_used_is_told_with_what_moves_it():
-    with pytest.raises(NotAvailable, match="cannot use its data folder") as caught:
-        await LocalNetwork(home=Path("/proc/nowhere")).open()
+    class Homeless(FakeRuntime):
+        async def open(self):
+            raise PermissionError(13, "Permission denied", "/nowhere")
+
+    with pytest.raises(NotAvailable, match=r"cannot use its data folder.*/nowhere") as caught:
+        await LocalNetwork(runtime=Homeless()).open()
     assert "REQUESTOR_SDK_HOME" in caught.value.hint
