@@ -36,6 +36,11 @@ def make_network(
     if network == "local":
         if not isinstance(providers, Sequence) and providers is not None and providers < 1:
             raise AmountError(f"providers must be at least 1, not {providers}")
+        if isinstance(providers, str | bytes):
+            raise UsageError(
+                f"providers= takes a number or ProviderConfigs, not {providers!r}",
+                hint="providers=4, or providers=[ProviderConfig(...)]",
+            )
         from requestor_sdk.client._local import LocalNetwork
 
         return LocalNetwork(

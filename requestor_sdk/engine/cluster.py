@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Generic, Self, TypeVar
 
 from requestor_sdk.engine.contracts import Contract
-from requestor_sdk.engine.demands import chosen_params
+from requestor_sdk.engine.demands import check_arguments, chosen_params
 from requestor_sdk.engine.instance import Instance
 from requestor_sdk.engine.negotiation import Negotiator
 from requestor_sdk.model.errors import (
@@ -119,6 +119,7 @@ class Cluster(Generic[S]):
         Raises:
             NotAvailable: The cluster was stopped.
             AmountError: The count is below 1, or there are fewer parameters.
+            UsageError: The class cannot be made with these parameters.
         """
         if self._stopped:
             raise NotAvailable(
@@ -126,7 +127,9 @@ class Cluster(Generic[S]):
                 ids={"cluster": self.id},
                 hint="start another one with compute.run_service()",
             )
-        services = [self._class(**p) for p in chosen_params(num_instances, instance_params)]
+        params = chosen_params(num_instances, instance_params)
+        check_arguments(self._class, params)
+        services = [self._class(**arguments) for arguments in params]
         members = [
             Instance(self._core, self, service, self._core.next_id("i")) for service in services
         ]
@@ -252,7 +255,11 @@ class Cluster(Generic[S]):
         Raises:
             InstanceError: It cannot come true any more: too few members are left.
         """
-        wanted = ServiceState(state)
+        try:
+            wanted = ServiceState(state)
+        except ValueError:
+            states = ", ".join(ServiceState)
+            raise UsageError(f"there is no state {state!r}; there is {states}") from None
         number = len(self._members) if count is None else count
         if number < 0 or (number == 0 and count is not None):
             raise AmountError(f"count must be positive, not {count}")

@@ -15,6 +15,7 @@ from requestor_sdk.model.errors import (
     HandlerError,
     NoMatchingOffer,
     PayloadError,
+    UsageError,
 )
 from requestor_sdk.model.market import Demand, MatchReport, Properties, Proposal, make_demand
 from requestor_sdk.model.props import EXPIRATION, SUBNET, Payload
@@ -204,6 +205,11 @@ def chosen_params(
         isinstance(num_instances, bool) or not isinstance(num_instances, int) or num_instances < 1
     ):
         raise AmountError(f"num_instances must be a whole number from 1, not {num_instances!r}")
+    if isinstance(instance_params, Mapping):
+        raise UsageError(
+            "instance_params is one dictionary, and each instance has one of its own",
+            hint="a list of dictionaries: instance_params=[{...}, {...}]",
+        )
     if instance_params is None:
         return [{} for _ in range(1 if num_instances is None else num_instances)]
     found: list[Mapping[str, object]] = []
@@ -217,3 +223,21 @@ def chosen_params(
             f"{'at least 1' if num_instances is None else num_instances} instances"
         )
     return found
+
+
+def check_arguments(service_class: type[Service], params: Iterable[Mapping[str, object]]) -> None:
+    """Refuse arguments that the class cannot be made with, before any object is made.
+
+    Raises:
+        UsageError: The message is Python's own; the hint says where arguments are given.
+    """
+    signature = inspect.signature(service_class)
+    for arguments in params:
+        try:
+            signature.bind(**arguments)
+        except TypeError as error:
+            raise UsageError(
+                f"{service_class.__name__} cannot be made with {dict(arguments)!r}: {error}",
+                hint="give each object its arguments: instance_params=[{...}], also to "
+                "cluster.spawn_instances()",
+            ) from None

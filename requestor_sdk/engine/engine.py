@@ -346,6 +346,7 @@ class Engine:
         check_service_class(service_class)
         policy = demands.policy_of(restart, respawn_unstarted)
         params = demands.chosen_params(num_instances, instance_params)
+        demands.check_arguments(service_class, params)
         end = demands.deadline_of(expiration, core.clock.now(), core.settings)
         if hold_for is not None:
             demands.deadline_of(hold_for, core.clock.now(), core.settings)

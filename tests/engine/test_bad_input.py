@@ -239,3 +239,40 @@ async def test_arguments_that_are_no_strings_are_refused_or_written_out(world):
             script.run(["/bin/echo", "one"])
         with pytest.raises(PayloadError, match="takes bytes, not str"):
             script.upload_bytes("text", "/tmp/text")
+
+
+class Needs(Simple):
+    def __init__(self, mode):
+        self.mode = mode
+
+
+@pytest.mark.parametrize("params", [None, [{}], [{"mood": 1}]])
+async def test_arguments_that_the_class_does_not_take_are_refused(refused, params):
+    with pytest.raises(UsageError, match="Needs cannot be made with") as raised:
+        await refused.run_service(Needs, instance_params=params)
+    assert "instance_params" in raised.value.hint
+
+
+async def test_one_dictionary_instead_of_a_list_of_them_is_refused(refused):
+    with pytest.raises(UsageError, match="one dictionary"):
+        await refused.run_service(Needs, instance_params={"mode": 1})
+
+
+async def test_growing_a_cluster_whose_objects_need_arguments_is_refused_with_the_way(
+    world,
+):
+    async with world.running(Needs, 1, instance_params=[{"mode": 1}]) as cluster:
+        with pytest.raises(UsageError, match="Needs cannot be made with"):
+            cluster.resize(3)
+        assert len(cluster.instances) == 1
+
+
+async def test_waiting_for_a_state_that_there_is_not_is_refused_with_those_that_there_are(world):
+    async with world.running() as cluster:
+        with pytest.raises(UsageError, match=r"'runing'.*running"):
+            await cluster.wait("runing")
+
+
+def test_providers_that_are_a_text_are_refused():
+    with pytest.raises(UsageError, match="providers="):
+        Compute(budget=1, providers="four")
