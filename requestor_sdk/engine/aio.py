@@ -85,13 +85,3 @@ async def read_for_ever(
             continue
         backoff.reset()
         await handle(found)
-
-
-async def within(seconds: float, work: Awaitable[T]) -> T:
-    """Await with a time-out.
-
-    Raises:
-        TimeoutError: The time is over.
-    """
-    async with asyncio.timeout(seconds):
-        return await work

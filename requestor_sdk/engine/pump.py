@@ -149,11 +149,6 @@ class Pump:
 
     # The end -------------------------------------------------------------------------------------
 
-    @property
-    def in_flight(self) -> Script | None:
-        """The script whose results the handler waits for, at a yield."""
-        return self._waiting_for
-
     async def close(
         self, *, grace: float, close_timeout: float, error: BaseException | None = None
     ) -> HandlerStuck | None:

@@ -268,8 +268,6 @@ _BEHIND: Final = {
 
 _HANDLED: Final = frozenset({ServiceState.starting, ServiceState.running, ServiceState.stopping})
 
-_ATTACHED: Final = _HANDLED | {ServiceState.unresponsive, ServiceState.suspended}
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
@@ -365,8 +363,3 @@ def _moved(before: Record, marked: Record, target: ServiceState, rule: Rule) -> 
 def is_available(state: ServiceState) -> bool:
     """Tell whether commands can be sent to an instance in this state."""
     return state in _HANDLED
-
-
-def holds_provider(state: ServiceState) -> bool:
-    """Tell whether an instance in this state has an agreement and an activity."""
-    return state in _ATTACHED

@@ -18,7 +18,6 @@ from requestor_sdk.model.lifecycle import (
     Step,
     Stimulus,
     Target,
-    holds_provider,
     is_available,
     rule_for,
     step,
@@ -317,10 +316,6 @@ def test_each_rule_of_the_table_can_be_reached():
 
 def test_only_states_with_a_handler_take_commands():
     assert {state for state in S if is_available(state)} == {S.starting, S.running, S.stopping}
-
-
-def test_pending_and_terminated_hold_no_provider():
-    assert {state for state in S if not holds_provider(state)} == {S.pending, S.terminated}
 
 
 def test_targets_that_are_no_states_are_named_apart_from_states():
