@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final
 from requestor_sdk.model.errors import NotAvailable, NotSupported, RequestorError
 from requestor_sdk.model.props import Payload, VmPayload
 from requestor_sdk.networks.memory import TRAITS, MemoryMarket, MemoryNetwork, MemoryTransport
+from requestor_sdk.ports.network import RunSetup
 from requestor_sdk.provider import ProviderAgent, ProviderConfig, default_providers
 
 if TYPE_CHECKING:
@@ -118,6 +119,10 @@ class LocalNetwork:
     def runtime(self) -> Runtime:
         """What makes its sandboxes."""
         return self._opened().runtime
+
+    def new_run(self) -> RunSetup:
+        """Bring nothing of its own to a run."""
+        return RunSetup()
 
     async def open(self) -> None:
         """Open the runtime and let the providers publish their offers.

@@ -129,7 +129,8 @@ class Compute:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._entered: asyncio.Task[Any] | None = None
         self._interrupts = 0
-        self.run_id = os.urandom(4).hex()
+        self._setup = self._network.new_run()
+        self.run_id = self._setup.run_id or os.urandom(4).hex()
 
     def __repr__(self) -> str:
         state = "not started" if self._engine is None else "started"
@@ -164,6 +165,7 @@ class Compute:
             strategy=self._strategy,
             subnet=self._subnet,
             run_id=self.run_id,
+            clock=self._setup.clock,
         )
         self._engine.core.sinks = [*self._consumers, *ambient.consumers]
         await self._engine.start()
@@ -220,7 +222,7 @@ class Compute:
         from requestor_sdk.observe import JsonlJournal, MemoryJournal
 
         if self._journal is None:
-            return MemoryJournal()
+            return self._setup.journal or MemoryJournal()
         if isinstance(self._journal, str | Path):
             return JsonlJournal(Path(self._journal))
         return self._journal

@@ -28,12 +28,18 @@ def running_loop() -> asyncio.AbstractEventLoop:
 
 
 class Backoff:
-    """Pauses that double, with jitter, until told that things went well."""
+    """Pauses that double, with jitter, until told that things went well.
 
-    def __init__(self, *, first: float = 0.1, most: float = 30.0, seed: int | None = None) -> None:
+    Args:
+        dice: The run's source of chance, for the jitter.
+        first: Seconds of the first pause.
+        most: Seconds of the longest.
+    """
+
+    def __init__(self, dice: random.Random, *, first: float = 0.1, most: float = 30.0) -> None:
         self._first = first
         self._most = most
-        self._random = random.Random(seed)  # noqa: S311 - spreads load, guards nothing
+        self._random = dice
         self._failures = 0
 
     def next(self) -> float:
@@ -72,9 +78,10 @@ async def read_for_ever(
     fetch: Callable[[], Awaitable[T]],
     handle: Callable[[T], Awaitable[None]],
     on_error: Callable[[RequestorError, float], None],
+    dice: random.Random,
 ) -> None:
     """Fetch and handle until cancelled; an error of the other side is told and waited out."""
-    backoff = Backoff()
+    backoff = Backoff(dice)
     while True:
         try:
             found = await fetch()

@@ -64,6 +64,7 @@ class Billing:
             lambda: self._core.network.payments.payment_events(),  # noqa: PLW0108
             self._take,
             self._core.retried("payments"),
+            self._core.dice,
         )
 
     async def wait_settled(self, seconds: float) -> None:

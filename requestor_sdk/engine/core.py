@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -57,6 +58,8 @@ class Core:
         self.journal = journal
         self.ledger = ledger
         self.run_id = run_id
+        # Spreads load and guards nothing; by the run's id, so that a simulated run repeats itself.
+        self.dice = random.Random(run_id)  # noqa: S311
         self.sinks: list[Sink] = []
         self.allocation_id = ""
         self.billing: Billing

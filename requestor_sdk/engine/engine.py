@@ -239,11 +239,13 @@ class Engine:
                 lambda: network.market.agreement_events(),  # noqa: PLW0108 - found anew each time
                 news.agreements_ended,
                 core.retried("market"),
+                core.dice,
             ),
             "activity events": read_for_ever(
                 lambda: network.activities.activity_events(),  # noqa: PLW0108
                 news.activities_changed,
                 core.retried("activities"),
+                core.dice,
             ),
             "payments": core.billing.run(),
             "health": self._health.run(),

@@ -84,7 +84,10 @@ class Negotiator:
         )
         try:
             await read_for_ever(
-                lambda: market.collect(demand_id), self._take, self._core.retried("market")
+                lambda: market.collect(demand_id),
+                self._take,
+                self._core.retried("market"),
+                self._core.dice,
             )
         finally:
             self._forget_window()

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from requestor_sdk.model.market import (
     ActivityChanged,
@@ -28,6 +28,9 @@ from requestor_sdk.model.market import (
 )
 from requestor_sdk.model.props import Payload
 from requestor_sdk.model.script import BatchEvent, Command
+
+if TYPE_CHECKING:
+    from requestor_sdk.ports.basics import Clock, Journal
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +48,21 @@ class NetworkTraits:
     outlives_process: bool = False
     pushes_loss: bool = True
     collect_offers_sec: float = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunSetup:
+    """What a network brings to a run that begins on it, where the user names nothing else.
+
+    Attributes:
+        run_id: The run's id; also the seed of what the engine draws by chance. Random by default.
+        clock: Time; the event loop's by default.
+        journal: Where the run is written down; the user's data folder by default.
+    """
+
+    run_id: str | None = None
+    clock: Clock | None = None
+    journal: Journal | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -244,6 +262,10 @@ class Network(Protocol):
     @property
     def transfers(self) -> Transfers:
         """Its way of moving files."""
+        ...
+
+    def new_run(self) -> RunSetup:
+        """Return what it brings to a run that begins; most networks bring nothing."""
         ...
 
     async def open(self) -> None:

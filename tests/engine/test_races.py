@@ -20,6 +20,7 @@ from requestor_sdk.model.errors import (
 from requestor_sdk.model.market import ActivityState, EndReason
 from requestor_sdk.model.money import LinearPricing
 from requestor_sdk.model.script import Capture, CaptureMode
+from requestor_sdk.ports.network import RunSetup
 from requestor_sdk.ports.runtime import ProcessExit
 from requestor_sdk.strategy import MarketStrategy
 
@@ -562,6 +563,9 @@ async def test_an_instance_gets_its_room_as_the_expiry_comes_nearer(world):
 async def test_a_network_that_neither_opens_nor_closes_is_told_of_at_once(world):
     class Broken:
         traits = world.network.traits
+
+        def new_run(self):
+            return RunSetup()
 
         async def open(self):
             raise OSError("does not open")

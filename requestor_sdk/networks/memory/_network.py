@@ -22,7 +22,7 @@ from requestor_sdk.model.market import (
 )
 from requestor_sdk.networks.memory._agreements import Activity, AgreementState
 from requestor_sdk.networks.memory._channels import Closed, Latest
-from requestor_sdk.ports.network import Approval, NetworkTraits
+from requestor_sdk.ports.network import Approval, NetworkTraits, RunSetup
 from requestor_sdk.ports.provider import (
     AgreementProposed,
     CreateActivity,
@@ -378,6 +378,10 @@ class MemoryNetwork:
     def transfers(self) -> MemoryFiles:
         """Its way of moving files."""
         return self._memory.files
+
+    def new_run(self) -> RunSetup:
+        """Bring nothing of its own to a run."""
+        return RunSetup()
 
     async def open(self) -> None:
         """Do nothing: a market in this process is there."""
