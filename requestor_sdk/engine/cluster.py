@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Generic, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 from requestor_sdk.engine.contracts import Contract
 from requestor_sdk.engine.demands import check_arguments, chosen_params
@@ -30,11 +31,23 @@ from requestor_sdk.service.strategy import MarketStrategy
 
 if TYPE_CHECKING:
     from requestor_sdk.engine.core import Core
+    from requestor_sdk.model.errors import EngineFailed
 
 S = TypeVar("S", bound=Service)
 T = TypeVar("T")
 
-_SETTLED = frozenset({ServiceState.running, ServiceState.suspended, ServiceState.terminated})
+_LET_GO = frozenset({ServiceState.suspended, ServiceState.terminated})
+_SETTLED = _LET_GO | {ServiceState.running}
+
+
+@dataclass(slots=True, eq=False)
+class _Wait:
+    """Somebody who waits until so many members are in one of these states."""
+
+    states: frozenset[ServiceState]
+    number: int
+    woken: asyncio.Future[bool]
+    found: list[Service] = field(default_factory=list)
 
 
 class Cluster(Generic[S]):
@@ -64,11 +77,12 @@ class Cluster(Generic[S]):
         self._hold_for = hold_for
         self._own_condition = overrides(service_class, "restart_condition")
         self._members: list[Instance] = []
+        self._counts = dict.fromkeys(ServiceState, 0)
+        self._over = 0
         self._stopped = False
-        self._changed: list[asyncio.Future[None]] = []
-        self._watchers: list[Callable[[], None]] = []
+        self._waits: list[_Wait] = []
+        self._outcomes: dict[Outcome[Any], None] = {}
         self._timers: list[asyncio.TimerHandle] = []
-        self._attached: dict[str, Instance] = {}
         self.negotiator = Negotiator(
             core, cluster_id=self.id, demand=demand, strategy=strategy, judge=judge
         )
@@ -134,10 +148,10 @@ class Cluster(Generic[S]):
             Instance(self._core, self, service, self._core.next_id("i")) for service in services
         ]
         self._members.extend(members)
+        self._counts[ServiceState.pending] += len(members)
         for member in members:
             member.begin()
-        self.changed()
-        return self._when(lambda: all(m.state in _SETTLED for m in members), services)
+        return self._each(members, _SETTLED, services)
 
     def resize(self, size: int) -> Outcome[None]:
         """Have this many members that are not terminated: adds some, or stops the newest.
@@ -151,13 +165,13 @@ class Cluster(Generic[S]):
         if size > len(living):
             self.spawn_instances(size - len(living))
             added = self._members[len(self._members) - (size - len(living)) :]
-            return self._when(lambda: all(m.state in _SETTLED for m in added), None)
+            return self._each(added, _SETTLED, None)
         return self._all_over([self._stopped_member(member) for member in reversed(living[size:])])
 
     def _member_of(self, service: Service) -> Instance:
-        for member in self._members:
-            if member.service is service:
-                return member
+        member = service._member  # noqa: SLF001 - attached by the engine
+        if isinstance(member, Instance) and member.cluster is self:
+            return member
         raise UsageError(f"{service!r} is no member of {self.id}", ids={"cluster": self.id})
 
     # Acts ----------------------------------------------------------------------------------------
@@ -189,8 +203,7 @@ class Cluster(Generic[S]):
         members = list(self._members) if service is None else [self._member_of(service)]
         for member in members:
             member.post(Stimulus.suspend)
-        settled = (ServiceState.suspended, ServiceState.terminated)
-        return self._when(lambda: all(m.state in settled for m in members), None)
+        return self._each(members, _LET_GO, None)
 
     def resume(self, service: S) -> Outcome[None]:
         """Let a suspended member run again; returns what can be awaited until it does.
@@ -263,26 +276,23 @@ class Cluster(Generic[S]):
         number = len(self._members) if count is None else count
         if number < 0 or (number == 0 and count is not None):
             raise AmountError(f"count must be positive, not {count}")
-        while True:
-            found = [m for m in self._members if m.state is wanted]
-            if len(found) >= number:
-                return [m.service for m in found]  # type: ignore[misc]
-            self._check_possible(wanted, number)
-            await self._next_change()
+        return await self._come_to(frozenset({wanted}), number)
 
-    def _check_possible(self, wanted: ServiceState, number: int) -> None:
+    @property
+    def _living(self) -> int:
+        return len(self._members) - self._counts[ServiceState.terminated]
+
+    def _check_possible(self, wanted: frozenset[ServiceState], number: int) -> None:
         if self._core.fatal is not None:
             raise self._core.fatal
-        if wanted is ServiceState.terminated:
-            return
-        living = sum(1 for m in self._members if m.state is not ServiceState.terminated)
-        if living >= number:
+        if ServiceState.terminated in wanted or self._living >= number:
             return
         failed = [m for m in self._members if m.failure is not None]
         cause = failed[-1].failure if failed else None
         raise InstanceError(
-            f"waited for {number} {wanted}, and only {living} of {len(self._members)} instances "
-            f"still live" + (f"; the last failure was {type(cause).__name__}" if cause else ""),
+            f"waited for {number} {', '.join(wanted)}, and only {self._living} of {len(self._members)} "
+            f"instances still live"
+            + (f"; the last failure was {type(cause).__name__}" if cause else ""),
             ids={"cluster": self.id, **({"instance": failed[-1].id} if failed else {})},
             story=self._core.story(instance=failed[-1].id) if failed else (),
             hint="see instance.failure of the members of cluster.instances",
@@ -290,42 +300,85 @@ class Cluster(Generic[S]):
 
     async def wait_settled(self) -> None:
         """Wait until each member is running, suspended or terminated."""
-        while not all(m.state in _SETTLED for m in self._members):
-            if self._core.fatal is not None:
-                raise self._core.fatal
-            await self._next_change()
+        while self._in(_SETTLED) < len(self._members):
+            await self._come_to(_SETTLED, len(self._members))
 
-    def _when(self, condition: Callable[[], bool], value: T) -> Outcome[T]:
-        """Return what gives the value once the condition holds, or the engine's fatal error."""
+    def _in(self, states: frozenset[ServiceState]) -> int:
+        return sum(self._counts[state] for state in states)
+
+    def _each(
+        self, members: Iterable[Instance], states: frozenset[ServiceState], value: T
+    ) -> Outcome[T]:
+        """Return what gives the value once each has come to one of the states."""
         done: Outcome[T] = Outcome()
+        waiting = [member for member in members if member.state not in states]
+        left = len(waiting)
 
-        def look() -> None:
-            if condition():
+        def one() -> None:
+            nonlocal left
+            left -= 1
+            if not left:
                 done.succeed(value)
-            elif self._core.fatal is not None:
-                done.fail(self._core.fatal)
-            else:
-                self._watchers.append(look)
 
-        look()
+        if not waiting:
+            done.succeed(value)
+        elif self._core.fatal is not None:
+            done.fail(self._core.fatal)
+        else:
+            self._outcomes[done] = None
+            done.on_done(lambda: self._outcomes.pop(done, None))
+            for member in waiting:
+                member.watch(states, one)
         return done
 
-    async def _next_change(self) -> None:
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._changed.append(future)
-        await future
+    async def _come_to(self, states: frozenset[ServiceState], number: int) -> list[S]:
+        """Wait until so many are in these states at one moment; return those that were."""
+        if self._in(states) >= number:
+            return self._found(states)
+        self._check_possible(states, number)
+        wait = _Wait(states, number, asyncio.get_running_loop().create_future())
+        self._waits.append(wait)
+        try:
+            if not await wait.woken:
+                self._check_possible(states, number)
+        finally:
+            self._waits.remove(wait)
+        return wait.found  # type: ignore[return-value]
 
-    def changed(self) -> None:
-        """A member changed: wake those who wait. Called by the engine."""
-        waiting, self._changed = self._changed, []
-        for future in waiting:
-            if not future.done():
-                future.set_result(None)
-        watchers, self._watchers = self._watchers, []
-        for look in watchers:
-            look()
-        if self._stopped and all(m.over.done() for m in self._members):
+    def _found(self, states: frozenset[ServiceState]) -> list[S]:
+        return [m.service for m in self._members if m.state in states]  # type: ignore[misc]
+
+    def moved(self, old: ServiceState, new: ServiceState) -> None:
+        """A member went from one state to another. Called by the engine."""
+        self._counts[old] -= 1
+        self._counts[new] += 1
+        for wait in self._waits:
+            if wait.woken.done() or (new not in wait.states and new is not ServiceState.terminated):
+                continue
+            if self._in(wait.states) >= wait.number:
+                # Those of this moment: by the time that the waiter runs they may have gone on.
+                wait.found.extend(self._found(wait.states))
+                wait.woken.set_result(True)
+            elif self._living < wait.number and ServiceState.terminated not in wait.states:
+                wait.woken.set_result(False)
+
+    def member_over(self) -> None:
+        """A member is terminated and released. Called by the engine."""
+        self._over += 1
+        self._close_if_over()
+
+    def _close_if_over(self) -> None:
+        if self._stopped and self._over == len(self._members):
             self.close()
+
+    def failed(self, error: EngineFailed) -> None:
+        """The engine failed: wake all who wait with that. Called by the engine."""
+        self.close()
+        for outcome in list(self._outcomes):
+            outcome.fail(error)
+        for wait in self._waits:
+            if not wait.woken.done():
+                wait.woken.set_result(False)
 
     # The engine's side ---------------------------------------------------------------------------
 
@@ -358,16 +411,13 @@ class Cluster(Generic[S]):
         for member in self._members:
             pending = member.state is ServiceState.pending
             member.post(Stimulus.expired if pending else Stimulus.expiring)
-        self.changed()
+        self._close_if_over()
 
     def _expired(self) -> None:
         self._stopped = True
-        self._post_all(Stimulus.expired)
-        self.changed()
-
-    def _post_all(self, stimulus: Stimulus) -> None:
         for member in self._members:
-            member.post(stimulus)
+            member.post(Stimulus.expired)
+        self._close_if_over()
 
     def hold_until(self) -> datetime:
         """Return until when an agreement made now is to last."""
@@ -389,20 +439,16 @@ class Cluster(Generic[S]):
     def attached(self, member: Instance, contract: Contract) -> None:
         """A member has a provider. Called by the engine."""
         self._core.health.watch(member)
-        self._attached[contract.id] = member
+        self._core.attached[contract.id] = member
         if contract.activity_id:
-            self._attached[contract.activity_id] = member
+            self._core.attached[contract.activity_id] = member
 
     def detached(self, contract: Contract) -> None:
         """A member's attempt is over. Called by the engine."""
-        member = self._attached.pop(contract.id, None)
+        member = self._core.attached.pop(contract.id, None)
         if member is not None:
             self._core.health.forget(member)
-        self._attached.pop(contract.activity_id or "", None)
-
-    def member_with(self, agreement_or_activity: str) -> Instance | None:
-        """Return the member whose attempt has this agreement or activity."""
-        return self._attached.get(agreement_or_activity)
+        self._core.attached.pop(contract.activity_id or "", None)
 
     def members(self) -> tuple[Instance, ...]:
         """Return all members, as the engine knows them."""

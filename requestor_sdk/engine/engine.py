@@ -228,12 +228,11 @@ class Engine:
             member.mailbox.close(self.core.fatal.message)
             member.over.fail(self.core.fatal)
         for cluster in self._clusters:
-            cluster.close()
-            cluster.changed()
+            cluster.failed(self.core.fatal)
 
     def _start_loops(self, group: asyncio.TaskGroup) -> list[asyncio.Task[None]]:
         core, network = self.core, self.core.network
-        news = News(core, self._member_with)
+        news = News(core)
         loops = {
             "agreement events": read_for_ever(
                 lambda: network.market.agreement_events(),  # noqa: PLW0108 - found anew each time
@@ -303,12 +302,6 @@ class Engine:
     def clusters(self) -> tuple[Cluster[Any], ...]:
         """The clusters of this run."""
         return tuple(self._clusters)
-
-    def _member_with(self, agreement_or_activity: str) -> Instance | None:
-        for cluster in self._clusters:
-            if (member := cluster.member_with(agreement_or_activity)) is not None:
-                return member
-        return None
 
     def members(self) -> tuple[Instance, ...]:
         """Return the members of all clusters."""

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -41,7 +40,7 @@ from requestor_sdk.model.market import EndReason
 from requestor_sdk.service._handles import Outcome
 from requestor_sdk.service.context import WorkContext
 from requestor_sdk.service.mailbox import Mailbox
-from requestor_sdk.service.service import Service
+from requestor_sdk.service.service import Service, overrides
 
 if TYPE_CHECKING:
     from requestor_sdk.engine.cluster import Cluster
@@ -65,6 +64,33 @@ class Instance:
         service: The user's object.
         instance_id: Stable over attempts.
     """
+
+    __slots__ = (
+        "_closing",
+        "_cluster",
+        "_core",
+        "_cut_off",
+        "_deadline",
+        "_ending_cause",
+        "_handler",
+        "_handler_timer",
+        "_hold_timer",
+        "_inbox",
+        "_loss",
+        "_pump",
+        "_stepping",
+        "_watchers",
+        "_work",
+        "_worker",
+        "attempt",
+        "failure",
+        "id",
+        "mailbox",
+        "over",
+        "record",
+        "search",
+        "service",
+    )
 
     def __init__(
         self, core: Core, cluster: Cluster[Any], service: Service, instance_id: str
@@ -91,10 +117,12 @@ class Instance:
         self._deadline: asyncio.TimerHandle | None = None
         self._handler_timer: asyncio.TimerHandle | None = None
         self._hold_timer: asyncio.TimerHandle | None = None
-        self._inbox: deque[tuple[Stimulus, BaseException | None]] = deque()
+        self._inbox: list[tuple[Stimulus, BaseException | None]] = []
         self._stepping = False
-        self._work: deque[Callable[[], Awaitable[None]]] = deque()
+        self._work: list[Callable[[], Coroutine[Any, Any, None] | None]] = []
+        self._watchers: list[tuple[frozenset[ServiceState], Callable[[], None]]] = []
         self._worker: asyncio.Task[None] | None = None
+        self._cut_off = False
         self._loss: BaseException | None = None
         self._ending_cause: str | None = None
         self._closing: Pump | None = None
@@ -123,6 +151,10 @@ class Instance:
         """Start the first attempt."""
         self._queue(self._begin_acquiring)
 
+    def watch(self, states: frozenset[ServiceState], callback: Callable[[], None]) -> None:
+        """Have a function called the next time that it comes to one of these states."""
+        self._watchers.append((states, callback))
+
     def post(
         self,
         stimulus: Stimulus,
@@ -139,7 +171,7 @@ class Instance:
         self._stepping = True
         try:
             while self._inbox:
-                self._step(*self._inbox.popleft())
+                self._step(*self._inbox.pop(0))
         finally:
             self._stepping = False
 
@@ -164,7 +196,16 @@ class Instance:
             self._tell_change(before, stimulus, cause)
         for effect in done.effects:
             self._perform(effect, before)
-        self._cluster.changed()
+        if done.record.state is not before.state:
+            self._tell_watchers(before.state, done.record.state)
+
+    def _tell_watchers(self, old: ServiceState, new: ServiceState) -> None:
+        self._cluster.moved(old, new)
+        if self._watchers:
+            due = [callback for states, callback in self._watchers if new in states]
+            self._watchers = [watcher for watcher in self._watchers if new not in watcher[0]]
+            for callback in due:
+                callback()
 
     def _tell_change(self, before: Record, stimulus: Stimulus, cause: str | None) -> None:
         attempt = self.attempt
@@ -211,10 +252,11 @@ class Instance:
                 hurry = self.record.state is ServiceState.terminated
                 pump, loss, self._loss = self._pump, self._loss, None
                 self._pump = self._handler = None
-                if pump is not None:
+                if pump is not None and not pump.over:
                     number, grace = before.attempt, 0 if hurry or loss else None
                     self._queue(lambda: self._close(pump, number, grace, loss))
-                if self.record.state is ServiceState.stopping and self.attempt is not None:
+                if self.record.state is ServiceState.stopping and self._has_batches():
+                    assert self.attempt is not None
                     until = self._core.clock.monotonic() + self._core.settings.stop_grace
                     batches = self.attempt.batches
                     self._queue(lambda: batches.drain(until - self._core.clock.monotonic()))
@@ -234,28 +276,43 @@ class Instance:
             case Effect.finish:
                 self._queue(self._finish)
 
-    def _queue(self, work: Callable[[], Awaitable[None]]) -> None:
-        self._work.append(work)
-        if self._worker is None:
-            # Where the engine breaks off, it is the engine that releases what there is.
-            self._worker = self._core.try_spawn(self._do_work(), f"{self.id} effects")
+    def _has_batches(self) -> bool:
+        return self.attempt is not None and not self.attempt.batches.idle
 
-    async def _do_work(self) -> None:
+    def _queue(self, work: Callable[[], Coroutine[Any, Any, None] | None]) -> None:
+        """Do this after what was queued before; at once, where nothing was and it takes no time."""
+        if self._worker is not None or self._cut_off:
+            self._work.append(work)
+            return
+        rest = work()
+        if rest is None:
+            return
+        self._worker = self._core.try_spawn(self._do_work(rest), f"{self.id} effects")
+        if self._worker is None:
+            # The engine breaks off: it is the engine that releases what there is.
+            self._cut_off = True
+            rest.close()
+
+    async def _do_work(self, rest: Coroutine[Any, Any, None] | None) -> None:
         try:
-            while self._work:
-                await self._work.popleft()()
+            while True:
+                if rest is not None:
+                    await rest
+                if not self._work:
+                    return
+                rest = self._work.pop(0)()
         finally:
             self._worker = None
 
     # Handlers ------------------------------------------------------------------------------------
 
-    async def _run_handler(self, number: int, state: ServiceState) -> None:
+    def _run_handler(self, number: int, state: ServiceState) -> None:
         if self.record.attempt != number or self.record.state is not state:
             return  # something else has happened meanwhile
         name = _HANDLER_OF[state]
         if self._handler == name and self._pump is not None and not self._pump.task.done():
             return
-        if name == "shutdown" and not (self.record.deployed or self.record.started):
+        if name == "shutdown" and not self._has_shutdown():
             self.post(Stimulus.shutdown_over, attempt=number)
             return
         attempt = self.attempt
@@ -273,6 +330,11 @@ class Instance:
             name=f"{self.id} {name}",
         )
         self._time_handler(name, number)
+
+    def _has_shutdown(self) -> bool:
+        """Tell whether there is something to do: the default does no more than the release."""
+        ran = self.record.deployed or self.record.started
+        return ran and overrides(type(self.service), "shutdown")
 
     def _pumped(self, pump: Pump, name: str, number: int, error: BaseException | None) -> None:
         if pump is self._pump:
@@ -373,7 +435,7 @@ class Instance:
 
     # Attempts ------------------------------------------------------------------------------------
 
-    async def _begin_acquiring(self) -> None:
+    def _begin_acquiring(self) -> None:
         if self.record.state is ServiceState.pending:
             self.search.begin(self.record.attempt)
 
@@ -435,10 +497,10 @@ class Instance:
         self._cluster.detached(attempt.contract)
         self.attempt = None
 
-    async def _finish(self) -> None:
+    def _finish(self) -> None:
         self.mailbox.close(f"instance {self.id} is over: nobody speaks or listens there any more")
         self.over.succeed(None)
-        self._cluster.changed()
+        self._cluster.member_over()
 
 
 def _is_loss(error: BaseException | None) -> bool:
