@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
+from typing import TYPE_CHECKING, Generic, Self, TypeVar
 
+from requestor_sdk.engine.census import LET_GO, SETTLED, Census
 from requestor_sdk.engine.contracts import Contract
 from requestor_sdk.engine.demands import check_arguments, chosen_params
 from requestor_sdk.engine.instance import Instance
 from requestor_sdk.engine.negotiation import Negotiator
 from requestor_sdk.model.errors import (
     AmountError,
-    InstanceError,
     NotAvailable,
     RestartsExhausted,
     UsageError,
@@ -35,19 +34,6 @@ if TYPE_CHECKING:
 
 S = TypeVar("S", bound=Service)
 T = TypeVar("T")
-
-_LET_GO = frozenset({ServiceState.suspended, ServiceState.terminated})
-_SETTLED = _LET_GO | {ServiceState.running}
-
-
-@dataclass(slots=True, eq=False)
-class _Wait:
-    """Somebody who waits until so many members are in one of these states."""
-
-    states: frozenset[ServiceState]
-    number: int
-    woken: asyncio.Future[bool]
-    found: list[Service] = field(default_factory=list)
 
 
 class Cluster(Generic[S]):
@@ -77,11 +63,9 @@ class Cluster(Generic[S]):
         self._hold_for = hold_for
         self._own_condition = overrides(service_class, "restart_condition")
         self._members: list[Instance] = []
-        self._counts = dict.fromkeys(ServiceState, 0)
+        self.census = Census(core, self.id, self._members)
         self._over = 0
         self._stopped = False
-        self._waits: list[_Wait] = []
-        self._outcomes: dict[Outcome[Any], None] = {}
         self._timers: list[asyncio.TimerHandle] = []
         self.negotiator = Negotiator(
             core, cluster_id=self.id, demand=demand, strategy=strategy, judge=judge
@@ -148,10 +132,10 @@ class Cluster(Generic[S]):
             Instance(self._core, self, service, self._core.next_id("i")) for service in services
         ]
         self._members.extend(members)
-        self._counts[ServiceState.pending] += len(members)
+        self.census.added(len(members))
         for member in members:
             member.begin()
-        return self._each(members, _SETTLED, services)
+        return self.census.each(members, SETTLED, services)
 
     def resize(self, size: int) -> Outcome[None]:
         """Have this many members that are not terminated: adds some, or stops the newest.
@@ -165,7 +149,7 @@ class Cluster(Generic[S]):
         if size > len(living):
             self.spawn_instances(size - len(living))
             added = self._members[len(self._members) - (size - len(living)) :]
-            return self._each(added, _SETTLED, None)
+            return self.census.each(added, SETTLED, None)
         return self._all_over([self._stopped_member(member) for member in reversed(living[size:])])
 
     def _member_of(self, service: Service) -> Instance:
@@ -203,7 +187,7 @@ class Cluster(Generic[S]):
         members = list(self._members) if service is None else [self._member_of(service)]
         for member in members:
             member.post(Stimulus.suspend)
-        return self._each(members, _LET_GO, None)
+        return self.census.each(members, LET_GO, None)
 
     def resume(self, service: S) -> Outcome[None]:
         """Let a suspended member run again; returns what can be awaited until it does.
@@ -276,91 +260,19 @@ class Cluster(Generic[S]):
         number = len(self._members) if count is None else count
         if number < 0 or (number == 0 and count is not None):
             raise AmountError(f"count must be positive, not {count}")
-        return await self._come_to(frozenset({wanted}), number)
-
-    @property
-    def _living(self) -> int:
-        return len(self._members) - self._counts[ServiceState.terminated]
-
-    def _check_possible(self, wanted: frozenset[ServiceState], number: int) -> None:
-        if self._core.fatal is not None:
-            raise self._core.fatal
-        if ServiceState.terminated in wanted or self._living >= number:
-            return
-        failed = [m for m in self._members if m.failure is not None]
-        cause = failed[-1].failure if failed else None
-        raise InstanceError(
-            f"waited for {number} {', '.join(wanted)}, and only {self._living} of {len(self._members)} "
-            f"instances still live"
-            + (f"; the last failure was {type(cause).__name__}" if cause else ""),
-            ids={"cluster": self.id, **({"instance": failed[-1].id} if failed else {})},
-            story=self._core.story(instance=failed[-1].id) if failed else (),
-            hint="see instance.failure of the members of cluster.instances",
-        ) from cause
+        return await self.census.come_to(frozenset({wanted}), number)  # type: ignore[return-value]
 
     async def wait_settled(self) -> None:
         """Wait until each member is running, suspended or terminated."""
-        while self._in(_SETTLED) < len(self._members):
-            await self._come_to(_SETTLED, len(self._members))
+        while not self.census.all_in(SETTLED):
+            await self.census.come_to(SETTLED, len(self._members))
 
-    def _in(self, states: frozenset[ServiceState]) -> int:
-        return sum(self._counts[state] for state in states)
+    # The engine's side ---------------------------------------------------------------------------
 
-    def _each(
-        self, members: Iterable[Instance], states: frozenset[ServiceState], value: T
-    ) -> Outcome[T]:
-        """Return what gives the value once each has come to one of the states."""
-        done: Outcome[T] = Outcome()
-        waiting = [member for member in members if member.state not in states]
-        left = len(waiting)
-
-        def one() -> None:
-            nonlocal left
-            left -= 1
-            if not left:
-                done.succeed(value)
-
-        if not waiting:
-            done.succeed(value)
-        elif self._core.fatal is not None:
-            done.fail(self._core.fatal)
-        else:
-            self._outcomes[done] = None
-            done.on_done(lambda: self._outcomes.pop(done, None))
-            for member in waiting:
-                member.watch(states, one)
-        return done
-
-    async def _come_to(self, states: frozenset[ServiceState], number: int) -> list[S]:
-        """Wait until so many are in these states at one moment; return those that were."""
-        if self._in(states) >= number:
-            return self._found(states)
-        self._check_possible(states, number)
-        wait = _Wait(states, number, asyncio.get_running_loop().create_future())
-        self._waits.append(wait)
-        try:
-            if not await wait.woken:
-                self._check_possible(states, number)
-        finally:
-            self._waits.remove(wait)
-        return wait.found  # type: ignore[return-value]
-
-    def _found(self, states: frozenset[ServiceState]) -> list[S]:
-        return [m.service for m in self._members if m.state in states]  # type: ignore[misc]
-
-    def moved(self, old: ServiceState, new: ServiceState) -> None:
-        """A member went from one state to another. Called by the engine."""
-        self._counts[old] -= 1
-        self._counts[new] += 1
-        for wait in self._waits:
-            if wait.woken.done() or (new not in wait.states and new is not ServiceState.terminated):
-                continue
-            if self._in(wait.states) >= wait.number:
-                # Those of this moment: by the time that the waiter runs they may have gone on.
-                wait.found.extend(self._found(wait.states))
-                wait.woken.set_result(True)
-            elif self._living < wait.number and ServiceState.terminated not in wait.states:
-                wait.woken.set_result(False)
+    def failed(self, error: EngineFailed) -> None:
+        """The engine failed: wake all who wait with that. Called by the engine."""
+        self.close()
+        self.census.failed(error)
 
     def member_over(self) -> None:
         """A member is terminated and released. Called by the engine."""
@@ -370,17 +282,6 @@ class Cluster(Generic[S]):
     def _close_if_over(self) -> None:
         if self._stopped and self._over == len(self._members):
             self.close()
-
-    def failed(self, error: EngineFailed) -> None:
-        """The engine failed: wake all who wait with that. Called by the engine."""
-        self.close()
-        for outcome in list(self._outcomes):
-            outcome.fail(error)
-        for wait in self._waits:
-            if not wait.woken.done():
-                wait.woken.set_result(False)
-
-    # The engine's side ---------------------------------------------------------------------------
 
     async def _negotiate(self) -> None:
         try:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ from requestor_sdk.engine import contracts
 from requestor_sdk.engine.attempt import Attempt
 from requestor_sdk.engine.batches import BatchQueue
 from requestor_sdk.engine.contracts import Contract
+from requestor_sdk.engine.effects import EffectQueue
 from requestor_sdk.engine.pump import Pump
 from requestor_sdk.engine.search import Search
 from requestor_sdk.engine.tracebacks import text_of, told, trimmed
@@ -69,8 +70,8 @@ class Instance:
         "_closing",
         "_cluster",
         "_core",
-        "_cut_off",
         "_deadline",
+        "_effects",
         "_ending_cause",
         "_handler",
         "_handler_timer",
@@ -80,8 +81,6 @@ class Instance:
         "_pump",
         "_stepping",
         "_watchers",
-        "_work",
-        "_worker",
         "attempt",
         "failure",
         "id",
@@ -119,10 +118,8 @@ class Instance:
         self._hold_timer: asyncio.TimerHandle | None = None
         self._inbox: list[tuple[Stimulus, BaseException | None]] = []
         self._stepping = False
-        self._work: list[Callable[[], Coroutine[Any, Any, None] | None]] = []
+        self._effects = EffectQueue(core, f"{instance_id} effects")
         self._watchers: list[tuple[frozenset[ServiceState], Callable[[], None]]] = []
-        self._worker: asyncio.Task[None] | None = None
-        self._cut_off = False
         self._loss: BaseException | None = None
         self._ending_cause: str | None = None
         self._closing: Pump | None = None
@@ -149,7 +146,7 @@ class Instance:
 
     def begin(self) -> None:
         """Start the first attempt."""
-        self._queue(self._begin_acquiring)
+        self._effects.queue(self._begin_acquiring)
 
     def watch(self, states: frozenset[ServiceState], callback: Callable[[], None]) -> None:
         """Have a function called the next time that it comes to one of these states."""
@@ -200,7 +197,7 @@ class Instance:
             self._tell_watchers(before.state, done.record.state)
 
     def _tell_watchers(self, old: ServiceState, new: ServiceState) -> None:
-        self._cluster.moved(old, new)
+        self._cluster.census.moved(old, new)
         if self._watchers:
             due = [callback for states, callback in self._watchers if new in states]
             self._watchers = [watcher for watcher in self._watchers if new not in watcher[0]]
@@ -254,15 +251,15 @@ class Instance:
                 self._pump = self._handler = None
                 if pump is not None and not pump.over:
                     number, grace = before.attempt, 0 if hurry or loss else None
-                    self._queue(lambda: self._close(pump, number, grace, loss))
+                    self._effects.queue(lambda: self._close(pump, number, grace, loss))
                 if self.record.state is ServiceState.stopping and self._has_batches():
                     assert self.attempt is not None
                     until = self._core.clock.monotonic() + self._core.settings.stop_grace
                     batches = self.attempt.batches
-                    self._queue(lambda: batches.drain(until - self._core.clock.monotonic()))
+                    self._effects.queue(lambda: batches.drain(until - self._core.clock.monotonic()))
             case Effect.run_handler:
                 number, state = self.record.attempt, self.record.state
-                self._queue(lambda: self._run_handler(number, state))
+                self._effects.queue(lambda: self._run_handler(number, state))
             case Effect.arm_deadline:
                 self._arm_deadline(self._core.settings.unresponsive_deadline)
             case Effect.cut_deadline:
@@ -272,37 +269,12 @@ class Instance:
             case Effect.release:
                 self._begin_release(before)
             case Effect.acquire:
-                self._queue(self._begin_acquiring)
+                self._effects.queue(self._begin_acquiring)
             case Effect.finish:
-                self._queue(self._finish)
+                self._effects.queue(self._finish)
 
     def _has_batches(self) -> bool:
         return self.attempt is not None and not self.attempt.batches.idle
-
-    def _queue(self, work: Callable[[], Coroutine[Any, Any, None] | None]) -> None:
-        """Do this after what was queued before; at once, where nothing was and it takes no time."""
-        if self._worker is not None or self._cut_off:
-            self._work.append(work)
-            return
-        rest = work()
-        if rest is None:
-            return
-        self._worker = self._core.try_spawn(self._do_work(rest), f"{self.id} effects")
-        if self._worker is None:
-            # The engine breaks off: it is the engine that releases what there is.
-            self._cut_off = True
-            rest.close()
-
-    async def _do_work(self, rest: Coroutine[Any, Any, None] | None) -> None:
-        try:
-            while True:
-                if rest is not None:
-                    await rest
-                if not self._work:
-                    return
-                rest = self._work.pop(0)()
-        finally:
-            self._worker = None
 
     # Handlers ------------------------------------------------------------------------------------
 
@@ -480,7 +452,7 @@ class Instance:
         self.search.attempt_over(
             attempt.contract.provider_id, started=before.started, failed=failed
         )
-        self._queue(lambda: self._release(attempt, self.failure if failed else None))
+        self._effects.queue(lambda: self._release(attempt, self.failure if failed else None))
 
     async def _release(self, attempt: Attempt, failure: BaseException | None) -> None:
         over = ProviderLost(
