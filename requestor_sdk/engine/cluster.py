@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta
 from functools import partial
@@ -20,10 +21,10 @@ from requestor_sdk.model.errors import (
     RestartsExhausted,
     UsageError,
 )
-from requestor_sdk.model.events import ServiceFailed
+from requestor_sdk.model.events import ServiceFailed, ServiceRenewing
 from requestor_sdk.model.lifecycle import Record, ServiceState, Stimulus
 from requestor_sdk.model.market import Demand, Proposal
-from requestor_sdk.model.restart import RestartPolicy
+from requestor_sdk.model.restart import RenewalPolicy, RestartPolicy
 from requestor_sdk.service._handles import Outcome
 from requestor_sdk.service.service import Service, overrides
 from requestor_sdk.service.strategy import MarketStrategy
@@ -31,6 +32,8 @@ from requestor_sdk.service.strategy import MarketStrategy
 if TYPE_CHECKING:
     from requestor_sdk.engine.core import Core
     from requestor_sdk.model.errors import EngineFailed
+
+logger = logging.getLogger("requestor_sdk.engine")
 
 S = TypeVar("S", bound=Service)
 T = TypeVar("T")
@@ -54,6 +57,7 @@ class Cluster(Generic[S]):
         policy: RestartPolicy,
         expiration: datetime,
         hold_for: timedelta | None,
+        renewal: RenewalPolicy | None = None,
     ) -> None:
         self._core = core
         self._class = service_class
@@ -61,6 +65,7 @@ class Cluster(Generic[S]):
         self.policy = policy
         self.expiration = expiration
         self._hold_for = hold_for
+        self._renewal = renewal
         self._own_condition = overrides(service_class, "restart_condition")
         self._members: list[Instance] = []
         self.census = Census(core, self.id, self._members)
@@ -127,25 +132,38 @@ class Cluster(Generic[S]):
             )
         params = chosen_params(num_instances, instance_params)
         check_arguments(self._class, params)
-        services = [self._class(**arguments) for arguments in params]
-        members = [
-            Instance(self._core, self, service, self._core.next_id("i")) for service in services
-        ]
-        self._members.extend(members)
-        self.census.added(len(members))
+        services = [(self._class(**arguments), arguments) for arguments in params]
+        members = [self._add(service, arguments) for service, arguments in services]
         for member in members:
             member.begin()
-        return self.census.each(members, SETTLED, services)
+        return self.census.each(members, SETTLED, [service for service, _ in services])
+
+    def _add(
+        self, service: S, params: Mapping[str, object], replaces: Instance | None = None
+    ) -> Instance:
+        member = Instance(
+            self._core,
+            self,
+            service,
+            self._core.next_id("i"),
+            params=params,
+            replaces=replaces,
+        )
+        self._members.append(member)
+        self.census.added(1)
+        return member
 
     def resize(self, size: int) -> Outcome[None]:
         """Have this many members that are not terminated: adds some, or stops the newest.
+
+        One that is being replaced and its successor count as one.
 
         Returns:
             What can be awaited until new ones run and those that are stopped are gone.
         """
         if isinstance(size, bool) or not isinstance(size, int) or size < 0:
             raise AmountError(f"a cluster's size must be zero or more, not {size!r}")
-        living = [m for m in self._members if m.state is not ServiceState.terminated]
+        living = [m for m in self._members if m.counts]
         if size > len(living):
             self.spawn_instances(size - len(living))
             added = self._members[len(self._members) - (size - len(living)) :]
@@ -173,7 +191,10 @@ class Cluster(Generic[S]):
 
     def stop_instance(self, service: S) -> Outcome[None]:
         """Stop one member; returns what can be awaited until it is terminated and released."""
-        return self._stopped_member(self._member_of(service)).over
+        member = self._member_of(service)
+        if (successor := member.successor) is not None:
+            self._stopped_member(successor)
+        return self._stopped_member(member).over
 
     def suspend(self, service: S | None = None) -> Outcome[None]:
         """Let go of members: no handler runs, agreement and activity stay.
@@ -326,16 +347,43 @@ class Cluster(Generic[S]):
             return self.expiration
         return min(self.expiration, self._core.clock.now() + self._hold_for)
 
-    def time_hold(self, member: Instance, attempt: int) -> asyncio.TimerHandle | None:
-        """Have the agreement ended before what is held for it runs out."""
+    def time_hold(self, member: Instance, attempt: int) -> list[asyncio.TimerHandle]:
+        """Have the agreement ended before what is held for it runs out, and renewed before that."""
         if self._hold_for is None:
-            return None
-        settings = self._core.settings
+            return []
+        settings, loop = self._core.settings, asyncio.get_running_loop()
         margin = settings.shutdown_timeout + settings.stop_grace
         seconds = max(0.0, self._hold_for.total_seconds() - margin)
-        return asyncio.get_running_loop().call_later(
-            seconds, lambda: member.post(Stimulus.agreement_ended, attempt=attempt)
+        timers = [
+            loop.call_later(seconds, lambda: member.post(Stimulus.agreement_ended, attempt=attempt))
+        ]
+        if self._renewal is not None:
+            begins = self._renewal.begins_after(self._hold_for, margin)
+            timers.append(loop.call_later(begins, self._renew, member))
+        return timers
+
+    def _renew(self, member: Instance) -> None:
+        """Start a second object from the same parameters; the first stops once it runs."""
+        if self._stopped or member.record.stop_asked or member.successor is not None:
+            return
+        try:
+            service = self._class(**member.params)
+        except Exception as error:
+            # The user's own constructor: the agreement then ends as it would without a renewal.
+            logger.exception("%s: no successor of %s could be made", self.id, member.id)
+            member.keep_failure(error)
+            return
+        successor = self._add(service, member.params, replaces=member)
+        assert member.attempt is not None
+        self._core.emit(
+            ServiceRenewing,
+            instance_id=member.id,
+            cluster_id=self.id,
+            successor_id=successor.id,
+            agreement_id=member.attempt.contract.id,
         )
+        member.make_way_for(successor)
+        successor.begin()
 
     def attached(self, member: Instance, contract: Contract) -> None:
         """A member has a provider. Called by the engine."""
@@ -357,6 +405,8 @@ class Cluster(Generic[S]):
 
     def may_restart(self, member: Instance, record: Record) -> bool:
         """Decide whether an attempt that ended is followed by another."""
+        if member.successor is not None:
+            return False  # its place is taken already
         wants = (
             bool(member.service.restart_condition)
             if self._own_condition

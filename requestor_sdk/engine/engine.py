@@ -26,7 +26,7 @@ from requestor_sdk.model.market import (
 )
 from requestor_sdk.model.money import Ledger
 from requestor_sdk.model.props import Payload
-from requestor_sdk.model.restart import RestartPolicy
+from requestor_sdk.model.restart import RenewalPolicy, RestartPolicy
 from requestor_sdk.service._handles import Outcome
 from requestor_sdk.service.service import Service, check_service_class
 from requestor_sdk.service.strategy import LeastExpensiveLinearPayuMS, MarketStrategy
@@ -333,6 +333,7 @@ class Engine:
         respawn_unstarted: bool | None,
         restart: RestartPolicy | None,
         hold_for: timedelta | None,
+        renewal: RenewalPolicy | None,
         strategy: MarketStrategy | None,
     ) -> Cluster[S]:
         """Start a cluster; see ``Compute.run_service``."""
@@ -345,6 +346,7 @@ class Engine:
         end = demands.deadline_of(expiration, core.clock.now(), core.settings)
         if hold_for is not None:
             demands.deadline_of(hold_for, core.clock.now(), core.settings)
+        demands.check_renewal(renewal, hold_for, core.settings)
         wanted = payload if payload is not None else await demands.payload_of(service_class)
         demands.demand_of(wanted, expiration=end, subnet=self._subnet)
         assert isinstance(wanted, Payload)
@@ -371,6 +373,7 @@ class Engine:
             policy=policy,
             expiration=end,
             hold_for=hold_for,
+            renewal=renewal,
         )
         self._clusters.append(cluster)
         try:

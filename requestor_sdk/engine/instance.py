@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -64,6 +64,11 @@ class Instance:
         cluster: Where it belongs.
         service: The user's object.
         instance_id: Stable over attempts.
+        params: What the object was made from.
+        replaces: Whose place it takes once it runs.
+
+    Attributes:
+        successor: Who is to take its place, while that one lives.
     """
 
     __slots__ = (
@@ -75,29 +80,42 @@ class Instance:
         "_ending_cause",
         "_handler",
         "_handler_timer",
-        "_hold_timer",
+        "_hold_timers",
         "_inbox",
         "_loss",
         "_pump",
+        "_replaces",
         "_stepping",
+        "_successor",
         "_watchers",
         "attempt",
         "failure",
         "id",
         "mailbox",
         "over",
+        "params",
         "record",
         "search",
         "service",
     )
 
     def __init__(
-        self, core: Core, cluster: Cluster[Any], service: Service, instance_id: str
+        self,
+        core: Core,
+        cluster: Cluster[Any],
+        service: Service,
+        instance_id: str,
+        *,
+        params: Mapping[str, object],
+        replaces: Instance | None = None,
     ) -> None:
         self._core = core
         self._cluster = cluster
         self.service = service
         self.id = instance_id
+        self.params = params
+        self._replaces = replaces
+        self._successor: Instance | None = None
         self.mailbox = Mailbox(core.settings.mailbox_size)
         self.record = Record()
         self.failure: BaseException | None = None
@@ -115,7 +133,7 @@ class Instance:
         self._handler: str | None = None
         self._deadline: asyncio.TimerHandle | None = None
         self._handler_timer: asyncio.TimerHandle | None = None
-        self._hold_timer: asyncio.TimerHandle | None = None
+        self._hold_timers: list[asyncio.TimerHandle] = []
         self._inbox: list[tuple[Stimulus, BaseException | None]] = []
         self._stepping = False
         self._effects = EffectQueue(core, f"{instance_id} effects")
@@ -136,6 +154,27 @@ class Instance:
     def cluster(self) -> Any:
         """Its cluster."""
         return self._cluster
+
+    @property
+    def replaces(self) -> Service | None:
+        """Whose place it takes, if it was made for that."""
+        return self._replaces.service if self._replaces else None
+
+    @property
+    def successor(self) -> Instance | None:
+        """Who is to take its place, or has taken it; ``None`` where that one is over."""
+        made = self._successor
+        return None if made is None or made.state is ServiceState.terminated else made
+
+    def make_way_for(self, successor: Instance) -> None:
+        """Stop once the successor runs; until then its life goes on."""
+        self._successor = successor
+        successor.watch(frozenset({ServiceState.running}), lambda: self.post(Stimulus.stop))
+
+    @property
+    def counts(self) -> bool:
+        """Whether it is a member to be counted: it lives, and nobody takes its place."""
+        return self.state is not ServiceState.terminated and self.successor is None
 
     @property
     def context(self) -> WorkContext | None:
@@ -175,7 +214,7 @@ class Instance:
     def _step(self, stimulus: Stimulus, error: BaseException | None) -> None:
         before = self.record
         if error is not None and rule_for(before, stimulus) is not None:
-            self._keep_failure(error)
+            self.keep_failure(error)
         cause = None if error is None else told(error).splitlines()[0]
         done = step(before, stimulus, cause=cause, may_restart=self._may_restart)
         if done.rule is None:
@@ -219,7 +258,8 @@ class Instance:
             cause=cause,
         )
 
-    def _keep_failure(self, error: BaseException, attempt: int | None = None) -> None:
+    def keep_failure(self, error: BaseException, attempt: int | None = None) -> None:
+        """Keep why an attempt failed, and tell it."""
         number = self.record.attempt if attempt is None else attempt
         self.failure = trimmed(error)
         logger.warning("instance %s, attempt %d: %r", self.id, number, error)
@@ -237,7 +277,7 @@ class Instance:
             return self._cluster.may_restart(self, record)
         except Exception as error:
             logger.exception("restart_condition of %s failed", self.id)
-            self._keep_failure(error)
+            self.keep_failure(error)
             return False
 
     # Effects out ---------------------------------------------------------------------------------
@@ -362,7 +402,7 @@ class Instance:
         if stuck is not None:
             self._core.abandoned.append(pump.task)
             self._core.emit(events.HandlerAbandoned, instance_id=self.id, handler=pump.name)
-            self._keep_failure(stuck, number)
+            self.keep_failure(stuck, number)
         elif pump.close_error is not None:
             self._closed_with(pump.close_error, number)
 
@@ -370,7 +410,7 @@ class Instance:
         """A handler's last words; a loss that was raised in it is known already."""
         known = self.failure
         if error is not known and not (isinstance(error, ProviderLost) and _is_loss(known)):
-            self._keep_failure(error, number)
+            self.keep_failure(error, number)
 
     def hurry(self) -> list[asyncio.Task[None]]:
         """Cancel the handler at once, whatever grace it has; returns the tasks that now end."""
@@ -425,7 +465,7 @@ class Instance:
         )
         self.attempt = Attempt(number, contract, batches)
         self._cluster.attached(self, contract)
-        self._hold_timer = self._cluster.time_hold(self, number)
+        self._hold_timers = self._cluster.time_hold(self, number)
         self.post(Stimulus.ready, attempt=number)
 
     def _check_available(self) -> None:
@@ -444,7 +484,9 @@ class Instance:
     def _begin_release(self, before: Record) -> None:
         """End the search for a provider at once; queue the release of what there is."""
         self.search.cancel()
-        self._cancel_timer("_hold_timer")
+        for timer in self._hold_timers:
+            timer.cancel()
+        self._hold_timers = []
         attempt = self.attempt
         if attempt is None:
             return
