@@ -347,19 +347,22 @@ class Cluster(Generic[S]):
             return self.expiration
         return min(self.expiration, self._core.clock.now() + self._hold_for)
 
-    def time_hold(self, member: Instance, attempt: int) -> list[asyncio.TimerHandle]:
+    def time_hold(
+        self, member: Instance, attempt: int, until: datetime
+    ) -> list[asyncio.TimerHandle]:
         """Have the agreement ended before what is held for it runs out, and renewed before that."""
         if self._hold_for is None:
             return []
         settings, loop = self._core.settings, asyncio.get_running_loop()
         margin = settings.shutdown_timeout + settings.stop_grace
-        seconds = max(0.0, self._hold_for.total_seconds() - margin)
+        left = until - self._core.clock.now()
+        seconds = max(0.0, left.total_seconds() - margin)
         timers = [
             loop.call_later(seconds, lambda: member.post(Stimulus.agreement_ended, attempt=attempt))
         ]
         if self._renewal is not None:
-            begins = self._renewal.begins_after(self._hold_for, margin)
-            timers.append(loop.call_later(begins, self._renew, member))
+            begins = self._renewal.begins_after(left, margin)
+            timers.append(loop.call_later(max(0.0, begins), self._renew, member))
         return timers
 
     def _renew(self, member: Instance) -> None:

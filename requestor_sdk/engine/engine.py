@@ -222,7 +222,9 @@ class Engine:
         attempts = [m.attempt for m in self.members() if m.attempt is not None]
         for attempt in attempts:
             await attempt.batches.close(self.core.fatal)
-        await asyncio.gather(*(release(self.core, a.contract, reason) for a in attempts))
+        kept = [found for m in self.members() if (found := m.search.let_go()) is not None]
+        signed = [*(attempt.contract for attempt in attempts), *kept]
+        await asyncio.gather(*(release(self.core, contract, reason) for contract in signed))
         self._left_over = self.core.billing.close()
         for member in self.members():
             member.mailbox.close(self.core.fatal.message)

@@ -465,7 +465,7 @@ class Instance:
         )
         self.attempt = Attempt(number, contract, batches)
         self._cluster.attached(self, contract)
-        self._hold_timers = self._cluster.time_hold(self, number)
+        self._hold_timers = self._cluster.time_hold(self, number, contract.until)
         self.post(Stimulus.ready, attempt=number)
 
     def _check_available(self) -> None:
@@ -489,17 +489,27 @@ class Instance:
         self._hold_timers = []
         attempt = self.attempt
         if attempt is None:
+            self._let_go_of_kept()
             return
         failed = self._ending_cause is not None
         self.search.attempt_over(
             attempt.contract.provider_id, started=before.started, failed=failed
         )
-        self._effects.queue(lambda: self._release(attempt, self.failure if failed else None))
+        again = self.record.state is ServiceState.pending
+        keep = again and not (failed and self._cluster.policy.avoid_failed_provider)
+        self._effects.queue(lambda: self._release(attempt, self.failure if failed else None, keep))
 
-    async def _release(self, attempt: Attempt, failure: BaseException | None) -> None:
+    def _let_go_of_kept(self) -> None:
+        kept = self.search.let_go()
+        if kept is not None:
+            reason = EndReason(message="the requestor no longer needs it")
+            self._effects.queue(lambda: contracts.end_agreement(self._core, kept, reason))
+
+    async def _release(self, attempt: Attempt, failure: BaseException | None, keep: bool) -> None:
+        contract = attempt.contract
         over = ProviderLost(
-            f"the attempt on {attempt.contract.provider_name} is over",
-            ids={"instance": self.id, "activity": attempt.contract.activity_id or ""},
+            f"the attempt on {contract.provider_name} is over",
+            ids={"instance": self.id, "activity": contract.activity_id or ""},
         )
         await attempt.batches.close(over)
         reason = (
@@ -507,9 +517,15 @@ class Instance:
             if failure is None
             else EndReason(message=told(failure)[:500], code="Failure")
         )
-        await contracts.release(self._core, attempt.contract, reason)
-        self._cluster.detached(attempt.contract)
+        await contracts.end_activity(self._core, contract, reason)
+        self._cluster.detached(contract)
         self.attempt = None
+        # Asked only now: a stop may have come meanwhile, or the provider's end of the agreement.
+        wanted = keep and self.record.state is ServiceState.pending
+        if wanted and contracts.can_be_reused(self._core, contract):
+            self.search.keep(contract)
+        else:
+            await contracts.end_agreement(self._core, contract, reason)
 
     def _finish(self) -> None:
         self.mailbox.close(f"instance {self.id} is over: nobody speaks or listens there any more")
