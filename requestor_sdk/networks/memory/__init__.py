@@ -7,6 +7,7 @@
 from requestor_sdk.networks.memory._book import BY_OFFER
 from requestor_sdk.networks.memory._channels import Inbox
 from requestor_sdk.networks.memory._end import ProviderEnd
+from requestor_sdk.networks.memory._files import MemoryFiles
 from requestor_sdk.networks.memory._market import MemoryMarket, random_id
 from requestor_sdk.networks.memory._network import TRAITS, MemoryNetwork
 from requestor_sdk.networks.memory._transport import MemoryTransport
@@ -15,6 +16,7 @@ __all__ = [
     "BY_OFFER",
     "TRAITS",
     "Inbox",
+    "MemoryFiles",
     "MemoryMarket",
     "MemoryNetwork",
     "MemoryTransport",

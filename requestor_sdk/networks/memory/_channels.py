@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Hashable, Sequence
 
 T = TypeVar("T")
-T_in = TypeVar("T_in", contravariant=True)
+T_contra = TypeVar("T_contra", contravariant=True)
 
 
 class Closed(Exception):
@@ -24,14 +24,14 @@ class Closed(Exception):
         self.reason = reason
 
 
-class Inbox(Protocol[T_in]):
+class Inbox(Protocol[T_contra]):
     """Where news is put for one reader, whoever that is."""
 
-    async def put(self, item: T_in) -> bool:
+    async def put(self, item: T_contra) -> bool:
         """Add an item once there is room; ``False`` where nobody will read it."""
         ...
 
-    def put_now(self, item: T_in) -> None:
+    def put_now(self, item: T_contra) -> None:
         """Add an item past the limit."""
         ...
 
