@@ -7,12 +7,13 @@ class Nearest(MarketStrategy):
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Final
 
-from requestor_sdk.model.errors import AmountError
+from requestor_sdk.model.errors import AmountError, UsageError
 from requestor_sdk.model.market import Proposal
 from requestor_sdk.model.money import CPU, DURATION, LinearPricing, to_amount
 
@@ -40,6 +41,31 @@ class MarketStrategy:
         """Judge an offer: the higher the better, negative or a ``Rejection`` for never."""
         del offer
         return SCORE_NEUTRAL
+
+
+def check_strategy(strategy: object) -> MarketStrategy:
+    """Return a strategy as it is.
+
+    Raises:
+        UsageError: It is none, e.g. a class instead of an object.
+    """
+    if isinstance(strategy, MarketStrategy):
+        if not inspect.iscoroutinefunction(strategy.score_offer):
+            raise UsageError(
+                f"{type(strategy).__name__}.score_offer is no coroutine function",
+                hint="write `async def score_offer(self, offer)`",
+            )
+        return strategy
+    if isinstance(strategy, type) and issubclass(strategy, MarketStrategy):
+        raise UsageError(
+            f"strategy must be an object, not the class {strategy.__name__}",
+            hint=f"strategy={strategy.__name__}()",
+        )
+    raise UsageError(
+        f"strategy must be a MarketStrategy, not {strategy!r}",
+        hint="a class with `async def score_offer(self, offer)`, based on "
+        "requestor_sdk.strategy.MarketStrategy",
+    )
 
 
 class DummyMS(MarketStrategy):
