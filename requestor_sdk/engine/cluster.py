@@ -10,8 +10,8 @@ from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Generic, Self, TypeVar
 
-from requestor_sdk.engine.census import LET_GO, SETTLED, Census
 from requestor_sdk.engine.buying import Buying
+from requestor_sdk.engine.census import LET_GO, SETTLED, Census
 from requestor_sdk.engine.contracts import Contract
 from requestor_sdk.engine.demands import check_arguments, chosen_params
 from requestor_sdk.engine.instance import Instance

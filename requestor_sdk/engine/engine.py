@@ -19,14 +19,15 @@ from requestor_sdk.engine.contracts import release
 from requestor_sdk.engine.core import Core
 from requestor_sdk.engine.funds import Funds
 from requestor_sdk.engine.health import Health
+from requestor_sdk.engine.learning import Learning
 from requestor_sdk.engine.news import News
 from requestor_sdk.model import events
 from requestor_sdk.model.errors import LeaveTimeout, RequestorError
+from requestor_sdk.model.ledger import Ledger
 from requestor_sdk.model.lifecycle import ServiceState
 from requestor_sdk.model.market import (
     EndReason,
 )
-from requestor_sdk.model.ledger import Ledger
 from requestor_sdk.model.props import Payload
 from requestor_sdk.model.restart import RenewalPolicy, RestartPolicy
 from requestor_sdk.service._handles import Outcome
@@ -82,6 +83,8 @@ class Engine:
         )
         self.core.billing = Billing(self.core)
         self.funds = Funds(self.core)
+        self._learning = Learning()
+        self.core.sinks.append(self._learning)
         self.core.on_fatal = self.leave
         self._clusters: list[Cluster[Any]] = []
         self.core.health = self._health = Health(self.core, self.members)
@@ -389,6 +392,7 @@ class Engine:
             hold_for=hold_for,
             renewal=renewal,
         )
+        self._learning.add(buying.strategy, cluster.negotiator)
         self._clusters.append(cluster)
         try:
             cluster.spawn_instances(instance_params=params)

@@ -49,6 +49,9 @@ class Negotiator:
         judge: Rules out offers that cannot be taken, e.g. ones without a price.
         collect_offers: Seconds for which offers are collected before the best are answered;
             ``None`` for the settings' or the network's own.
+
+    Attributes:
+        over: Whether it has ended.
     """
 
     def __init__(
@@ -75,6 +78,7 @@ class Negotiator:
         self._lent: OrderedDict[str, Candidate] = OrderedDict()
         self._numbers = itertools.count(1)
         self._subscription: asyncio.Timeout | None = None
+        self.over = False
         self._seen = 0
         self._dropped = 0
         self._stale = False
@@ -92,6 +96,7 @@ class Negotiator:
             while True:
                 await self._negotiate()
         finally:
+            self.over = True
             self._forget_timers()
 
     async def _negotiate(self) -> None:
