@@ -94,7 +94,7 @@ class Billing:
             provider_id=contract.provider_id,
             at_most=rest,
         )
-        self._core.room_made()
+        self._core.room.made()
         return rest
 
     def close(self) -> Decimal:
@@ -180,7 +180,7 @@ class Billing:
         core.ledger.settle(contract.id)
         self._settled.add(contract.id)
         self._forget(contract.id)
-        core.room_made()
+        core.room.made()
         await self._told(
             core.network.payments.accept_invoice(invoice, core.allocation_id), invoice.id
         )
