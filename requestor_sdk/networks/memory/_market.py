@@ -80,12 +80,20 @@ class MemoryMarket:
             return
         inbox.close(reason, drop=True)
         self.forget(self.book.drop_provider(provider_id))
+        self.end_all_of(provider_id, EndReason(message=reason, code="ProviderLeft"))
+
+    def knows(self, provider_id: str) -> bool:
+        """Tell whether a provider is in the market."""
+        return provider_id in self._providers
+
+    def end_all_of(self, provider_id: str, reason: EndReason) -> None:
+        """End every agreement and activity of a provider: what it ran is lost."""
         for agreement in list(self.agreements.values()):
             if agreement.body.provider_id != provider_id:
                 continue
-            self.end_by_provider(agreement, EndReason(message=reason, code="ProviderLeft"))
+            self.end_by_provider(agreement, reason)
             for activity in agreement.activities:
-                self.report(activity, ActivityState.terminated, reason)
+                self.report(activity, ActivityState.terminated, reason.message)
 
     async def tell(self, provider_id: str, event: ProviderEvent) -> bool:
         """Pass an event to a provider; ``False`` where it has left. Waits while it is slow."""

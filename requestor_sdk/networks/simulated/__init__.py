@@ -5,6 +5,19 @@ for event.
 """
 
 from requestor_sdk.networks.simulated._agent import SimulatedAgent
+from requestor_sdk.networks.simulated._behaviour import (
+    BEHAVIOURS,
+    AnsweringTwice,
+    Behaviour,
+    Lying,
+    NeverAnswering,
+    Overcharging,
+    Refusing,
+    Slow,
+    TerminatingEarly,
+    Unreachable,
+    Vanishing,
+)
 from requestor_sdk.networks.simulated._journal import SimulatedJournal
 from requestor_sdk.networks.simulated._network import SimulatedNetwork, seed_of
 from requestor_sdk.networks.simulated._provider import (
@@ -15,12 +28,23 @@ from requestor_sdk.networks.simulated._provider import (
 from requestor_sdk.networks.simulated._signer import SimulatedSigner
 
 __all__ = [
+    "BEHAVIOURS",
+    "AnsweringTwice",
+    "Behaviour",
+    "Lying",
+    "NeverAnswering",
+    "Overcharging",
     "ProgramResult",
+    "Refusing",
     "SimulatedAgent",
     "SimulatedJournal",
     "SimulatedNetwork",
     "SimulatedProvider",
     "SimulatedSigner",
+    "Slow",
+    "TerminatingEarly",
+    "Unreachable",
+    "Vanishing",
     "seed_of",
     "simulated_providers",
 ]

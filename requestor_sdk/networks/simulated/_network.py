@@ -16,11 +16,10 @@ from requestor_sdk.networks.simulated._agent import SimulatedAgent
 from requestor_sdk.networks.simulated._journal import SimulatedJournal
 from requestor_sdk.networks.simulated._provider import (
     SimulatedProvider,
-    Span,
-    check_span,
     simulated_providers,
 )
 from requestor_sdk.networks.simulated._signer import SimulatedSigner
+from requestor_sdk.networks.simulated._span import Span, check_span
 from requestor_sdk.ports.network import NetworkTraits, RunSetup
 
 if TYPE_CHECKING:
