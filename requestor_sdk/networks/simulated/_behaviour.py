@@ -161,7 +161,7 @@ class TerminatingEarly(Behaviour):
 
 
 _SPANS: Final = ("seconds", "after", "back_after")
-_SEEN: Final = {"seen_as": ("lost", "silent", "nothing")}
+_SEEN: Final[dict[str, tuple[str, ...]]] = {"seen_as": ("lost", "silent", "nothing")}
 _WORDS: Final[dict[str, dict[str, tuple[str, ...]]]] = {
     "Vanishing": _SEEN,
     "Unreachable": {"seen_as": ("silent", "nothing")},

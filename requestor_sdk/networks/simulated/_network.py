@@ -161,6 +161,11 @@ class SimulatedNetwork:
         return self._market
 
     @property
+    def disturbed(self) -> bool:
+        """Whether a call of the requestor was hindered, so that it may not have had its effect."""
+        return False
+
+    @property
     def journals(self) -> Mapping[str, SimulatedJournal]:
         """The journals of the runs so far, by their id."""
         return self._journals
