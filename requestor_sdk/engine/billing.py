@@ -47,12 +47,16 @@ class Billing:
         """The agreement is over: wait for its invoice until a deadline, then let it go."""
         if contract.id not in self._contracts:
             return
-        if contract.began is None:
+        if not contract.uses:
             self._forget(contract.id)
             return
         self._deadlines[contract.id] = asyncio.get_running_loop().call_later(
             self._core.settings.invoice_deadline, self.leave_over, contract.id
         )
+
+    def contract(self, agreement_id: str) -> Contract | None:
+        """Return an agreement whose invoice has not been settled."""
+        return self._contracts.get(agreement_id)
 
     def open(self) -> tuple[str, ...]:
         """Return the agreements whose invoice has not been settled."""
@@ -122,9 +126,10 @@ class Billing:
             core.emit(events.DebitNoteRejected, **about, total=note.total, reason=reason)
             await self._told(core.network.payments.reject_debit_note(note, reason), note.id)
             return
-        contract = self._contracts[note.agreement_id]
-        contract.noted, contract.usage = note.total, note.usage
-        contract.noted_at = contract.elapsed(core.clock.monotonic())
+        use = self._contracts[note.agreement_id].use_of(note.activity_id)
+        assert use is not None, "it was judged right"
+        use.noted, use.usage = note.total, note.usage
+        use.noted_at = use.elapsed(core.clock.monotonic())
         core.emit(events.DebitNoteAccepted, **about, total=note.total)
         await self._told(core.network.payments.accept_debit_note(note, core.allocation_id), note.id)
 
@@ -132,20 +137,24 @@ class Billing:
         contract = self._contracts.get(note.agreement_id)
         if contract is None:
             return "no such agreement is open"
-        if note.activity_id != contract.activity_id:
+        use = contract.use_of(note.activity_id)
+        if use is None:
             return "the activity is not of this agreement"
         reason = check_debit_note(
             contract.terms,
             total=note.total,
             usage=note.usage,
-            elapsed_sec=to_amount(contract.elapsed(self._core.clock.monotonic())),
-            accepted=contract.noted or ZERO,
-            previous_usage=contract.usage,
+            elapsed_sec=to_amount(use.elapsed(self._core.clock.monotonic())),
+            accepted=use.noted or ZERO,
+            previous_usage=use.usage,
         )
-        if reason is None and not self._core.ledger.accept(note.agreement_id, note.total):
+        if reason is not None:
+            return reason
+        total = contract.noted() - (use.noted or ZERO) + note.total
+        if not self._core.ledger.accept(note.agreement_id, total):
             held = self._core.ledger.payable_for(note.agreement_id)
-            return f"{note.total} is above {held}, which is held for this agreement"
-        return reason
+            return f"{total} is above {held}, which is held for this agreement"
+        return None
 
     async def _invoice(self, invoice: Invoice) -> None:
         core = self._core
@@ -185,9 +194,7 @@ class Billing:
         return check_invoice(
             contract.terms,
             amount=invoice.amount,
-            noted=contract.noted,
-            noted_at_sec=to_amount(contract.noted_at),
-            elapsed_sec=to_amount(contract.elapsed(now)),
+            activities=tuple(use.charged(now) for use in contract.uses),
             payable=self._core.ledger.payable_for(contract.id),
         )
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from requestor_sdk.engine.contracts import end_agreement
 from requestor_sdk.model.errors import ProviderLost
 from requestor_sdk.model.lifecycle import Stimulus
 from requestor_sdk.model.market import ActivityChanged, ActivityState, AgreementEnded
@@ -19,19 +20,18 @@ class News:
 
     Args:
         core: What the engine shares.
-        member_with: Returns the instance whose attempt has an agreement or activity, if any.
     """
 
-    def __init__(self, core: Core, member_with: Callable[[str], Instance | None]) -> None:
+    def __init__(self, core: Core) -> None:
         self._core = core
-        self._member_with = member_with
 
     async def agreements_ended(self, found: Sequence[AgreementEnded]) -> None:
         """Providers ended agreements: their instances stop, or are tried again."""
         for ended in found:
-            member = self._member_with(ended.agreement_id)
+            member = self._core.attached.get(ended.agreement_id)
             attempt = member.attempt if member else None
             if member is None or attempt is None:
+                self._ended_between_activities(ended)
                 continue
             attempt.contract.ended_by = "provider"
             lost = ProviderLost(
@@ -41,10 +41,18 @@ class News:
             )
             member.post(Stimulus.agreement_ended, error=lost, attempt=attempt.number)
 
+    def _ended_between_activities(self, ended: AgreementEnded) -> None:
+        contract = self._core.billing.contract(ended.agreement_id)
+        if contract is not None and contract.ended is None:
+            contract.ended_by = "provider"
+            self._core.try_spawn(
+                end_agreement(self._core, contract, ended.reason), f"{contract.instance_id} end"
+            )
+
     async def activities_changed(self, found: Sequence[ActivityChanged]) -> None:
         """Providers report states: a terminated activity is dead, a silent one unresponsive."""
         for change in found:
-            member = self._member_with(change.activity_id)
+            member = self._core.attached.get(change.activity_id)
             if member is None or member.attempt is None:
                 continue
             if change.state is ActivityState.terminated:

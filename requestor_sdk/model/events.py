@@ -45,6 +45,7 @@ __all__ = [
     "ScriptFinished",
     "ScriptSent",
     "ServiceFailed",
+    "ServiceRenewing",
     "ServiceRestarting",
     "ServiceStateChanged",
     "ShutdownStarted",
@@ -327,6 +328,16 @@ class ServiceRestarting(Event):
     instance_id: str
     attempt: int
     after_sec: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServiceRenewing(Event):
+    """An agreement nears its end: ``successor_id`` is to take the place of its instance."""
+
+    instance_id: str
+    cluster_id: str
+    successor_id: str
+    agreement_id: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

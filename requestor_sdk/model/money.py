@@ -195,46 +195,60 @@ def check_debit_note(
 _ROUNDING: Final = Decimal("1e-12")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Charged:
+    """One activity, as far as an invoice is judged by it.
+
+    Attributes:
+        elapsed_sec: Seconds that it can be charged for.
+        noted: The total of its last debit note, if any came.
+        noted_at_sec: How many of the elapsed seconds had passed when that came.
+    """
+
+    elapsed_sec: Decimal
+    noted: Decimal | None = None
+    noted_at_sec: Decimal = ZERO
+
+
 def check_invoice(
-    terms: Terms,
-    *,
-    amount: Decimal,
-    elapsed_sec: Decimal,
-    payable: Decimal,
-    noted: Decimal | None = None,
-    noted_at_sec: Decimal = ZERO,
+    terms: Terms, *, amount: Decimal, activities: Sequence[Charged], payable: Decimal
 ) -> str | None:
     """Judge an invoice; return the reason to reject it, or ``None`` where it is right.
 
-    A debit note can be lost on its way, so an invoice may be above the last one that came; but not
+    A debit note can be lost on its way, so an invoice may be above the last ones that came; but not
     by more than the time since then can have cost.
 
     Args:
         terms: What was agreed.
         amount: The amount of the invoice.
-        elapsed_sec: Seconds that the agreement's activities lasted.
+        activities: The activities of the agreement.
         payable: What is still held for this agreement, accepted amounts included.
-        noted: The total of the last debit note of the activity, if any came.
-        noted_at_sec: How many of the elapsed seconds had passed when it came.
     """
     if _odd((amount,)) or amount != quantized(amount):
         return "the amount is no finite number of the token's smallest units"
     if amount < 0:
         return "the amount is negative"
-    most = terms.most(elapsed_sec)
+    elapsed = sum((each.elapsed_sec for each in activities), ZERO)
+    most = sum((terms.most(each.elapsed_sec) for each in activities), ZERO)
     if amount > most + _ROUNDING:
-        return f"{amount} is above {most}, the most that {elapsed_sec:.0f} s can have cost"
-    if noted is not None:
-        since = elapsed_sec - noted_at_sec
-        rest = terms.most(since) - terms.pricing.fixed
-        if amount > noted + rest + _ROUNDING:
-            return (
-                f"{amount} is above the last debit note, {noted}, by more than the "
-                f"{since:.0f} s since then can have cost"
-            )
+        return f"{amount} is above {most}, the most that {elapsed:.0f} s can have cost"
+    most = sum((_most_after_note(terms, each) for each in activities), ZERO)
+    if amount > most + _ROUNDING:
+        noted = sum((each.noted or ZERO for each in activities), ZERO)
+        return (
+            f"{amount} is above the last debit notes, {noted}, by more than the time since then "
+            f"can have cost"
+        )
     if amount > payable + _ROUNDING:
         return f"{amount} is above {payable}, which is held for this agreement"
     return None
+
+
+def _most_after_note(terms: Terms, activity: Charged) -> Decimal:
+    if activity.noted is None:
+        return terms.most(activity.elapsed_sec)
+    since = terms.most(activity.elapsed_sec - activity.noted_at_sec)
+    return activity.noted + since - terms.pricing.fixed
 
 
 @dataclass(slots=True, kw_only=True)
@@ -294,6 +308,16 @@ class Ledger:
             return False
         self._entries[agreement] = _Entry(cap=amount)
         self._held += amount
+        return True
+
+    def extend(self, agreement: str, amount: Decimal) -> bool:
+        """Hold more for a living agreement, in all; ``False`` where there is no room for it."""
+        entry = self._entries.get(agreement)
+        if entry is None or entry.ended or amount - entry.cap > self.available:
+            return False
+        more = max(ZERO, amount - entry.cap)
+        entry.cap += more
+        self._held += more
         return True
 
     def accept(self, agreement: str, total: Decimal) -> bool:

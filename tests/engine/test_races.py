@@ -454,7 +454,7 @@ async def test_silence_before_a_suspend_ends_with_the_next_answer(world):
         cluster.resume(instance)
         await asyncio.sleep(600)
         contract = cluster.members()[0].attempt.contract
-        assert contract.silent_since is None
+        assert contract.use.silent_since is None
         assert not world.of(events.DebitNoteRejected)
 
 

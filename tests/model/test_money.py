@@ -14,6 +14,7 @@ from requestor_sdk.model.money import (
     CPU,
     DURATION,
     TOLERANCE_SEC,
+    Charged,
     Ledger,
     LinearPricing,
     Terms,
@@ -164,8 +165,23 @@ def test_a_wrong_note_is_rejected_with_the_reason(changed, says):
 
 
 def _invoice(**changed):
-    values = {"amount": D("0.3"), "noted": D("0.3"), "elapsed_sec": D(100), "payable": D(1)}
+    activity = {
+        name: changed.pop(name, value)
+        for name, value in (("noted", D("0.3")), ("noted_at_sec", D(0)), ("elapsed_sec", D(100)))
+    }
+    values = {"amount": D("0.3"), "activities": (Charged(**activity),), "payable": D(1)}
     return check_invoice(TERMS, **{**values, **changed})
+
+
+def test_an_invoice_over_several_activities_may_ask_for_each_and_for_each_start_fee():
+    two = (Charged(elapsed_sec=D(100), noted=D("0.3")), Charged(elapsed_sec=D(50), noted=D("0.2")))
+    assert _invoice(amount=D("0.5"), activities=two) is None
+    most = TERMS.most(D(100)) + TERMS.most(D(50))
+    unnoted = tuple(Charged(elapsed_sec=each.elapsed_sec) for each in two)
+    assert _invoice(amount=most, activities=unnoted) is None
+    assert "the most that 150 s" in (_invoice(amount=most + 1, activities=unnoted) or "")
+    late = tuple(Charged(elapsed_sec=D(9), noted=D("0.1"), noted_at_sec=D(9)) for _ in two)
+    assert "above the last debit notes, 0.2" in (_invoice(amount=D("0.33"), activities=late) or "")
 
 
 def test_an_honest_invoice_is_right_with_or_without_a_note_before_it():
@@ -185,7 +201,7 @@ def test_an_invoice_may_be_above_a_note_by_what_the_time_since_it_can_have_cost(
         ({"amount": D("1e-19")}, "smallest units"),
         (
             {"noted": D("0.2"), "noted_at_sec": D(100)},
-            "above the last debit note, 0.2",
+            "above the last debit notes, 0.2",
         ),
         ({"noted": None, "amount": D(2), "payable": D(9)}, "the most that 100 s can have cost"),
         ({"payable": D("0.2")}, "above 0.2, which is held"),
@@ -212,6 +228,16 @@ class LedgerMachine(RuleBasedStateMachine):
     def hold(self, name, amount):
         room, known = self.ledger.available, name in self.ledger.open_agreements()
         assert self.ledger.hold(name, amount) is (not known and 0 <= amount <= room)
+
+    @rule(name=NAMES, amount=st.decimals(-10, 150, places=3))
+    def extend(self, name, amount):
+        room, cap = self.ledger.available, self.ledger.payable_for(name)
+        extended = self.ledger.extend(name, amount)
+        if extended:
+            assert amount - cap <= room
+            assert self.ledger.payable_for(name) == max(cap, amount)
+        else:
+            assert self.ledger.payable_for(name) == cap
 
     @rule(name=NAMES, total=st.decimals(-10, 150, places=3))
     def accept(self, name, total):
