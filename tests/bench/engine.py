@@ -17,12 +17,12 @@ from pathlib import Path
 from statistics import median
 
 from measure import Result
-from requestor_sdk.testing import SimulatedNetwork
 
 from requestor_sdk import Compute, MemoryJournal, Service
 from requestor_sdk.clock import LoopClock
 from requestor_sdk.model.events import CustomEvent, Event
 from requestor_sdk.payload import VmPayload
+from requestor_sdk.testing import SimulatedNetwork
 
 _HOPS = 12
 _EVENTS = 1_000_000

@@ -14,6 +14,7 @@ from requestor_sdk.networks.simulated import (
     Lying,
     NeverAnswering,
     Overcharging,
+    ProgramResult,
     Refusing,
     SimulatedProvider,
     Slow,
@@ -103,17 +104,20 @@ async def test_a_provider_that_comes_back_offers_again_without_its_past():
 
 
 async def test_an_instance_goes_on_where_it_was_on_a_provider_that_was_out_of_reach():
-    sim = Simulation([rogue(Unreachable(after=30, seconds=15))])
+    long = {"long": ProgramResult(stdout="done", seconds=15)}
+    sim = Simulation([rogue(Unreachable(after=30, seconds=15), programs=long)])
     async with sim.running() as cluster:
         (instance,) = await cluster.wait("running")
         activity = instance.ctx.activity_id
-        await asyncio.sleep(35)
+        await asyncio.sleep(20)
+        asked = asyncio.ensure_future(instance.ctx.run("long"))
+        await asyncio.sleep(20)
         assert instance.state == "unresponsive"
-        asked = asyncio.ensure_future(instance.ctx.run("anything"))
-        await asyncio.sleep(15)
+        assert not asked.done()
+        await asyncio.sleep(10)
         assert instance.state == "running"
         assert instance.ctx.activity_id == activity
-        assert (await asked).success
+        assert (await asked).stdout == "done"
 
 
 @pytest.mark.parametrize(

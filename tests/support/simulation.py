@@ -50,7 +50,10 @@ class Simulation:
         """A cluster, whatever state its members are in; the invariants are checked at the end."""
         options.setdefault("expiration", timedelta(minutes=30))
         self.compute = Compute(
-            budget=budget, network=self.network, settings=settings, event_consumer=self.events.append
+            budget=budget,
+            network=self.network,
+            settings=settings,
+            event_consumer=self.events.append,
         )
         async with self.compute as compute:
             yield await compute.run_service(service, num_instances=num, **options)

@@ -17,6 +17,7 @@ from requestor_sdk.model.props import (
     INF_MEM,
     INF_STORAGE,
     INF_THREADS,
+    MULTI_ACTIVITY,
     NODE_NAME,
     RUNTIME_CAPABILITIES,
     RUNTIME_NAME,
@@ -24,9 +25,6 @@ from requestor_sdk.model.props import (
 )
 from requestor_sdk.networks.simulated._behaviour import Behaviour
 from requestor_sdk.networks.simulated._span import Span, check_span
-
-MULTI_ACTIVITY: Final = "golem.srv.caps.multi-activity"
-"""Property of an offer: whether its agreement can have several activities, one after another."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
