@@ -193,6 +193,13 @@ class MemoryMarket:
             ),
         )
 
+    def lose_readers(self) -> None:
+        """The requestor is dead: its news waits for whoever comes after it."""
+        self.agreement_news = self.agreement_news.handed_over()
+        self.activity_news = self.activity_news.handed_over()
+        self.payment_news = self.payment_news.handed_over()
+        self.proposals = {key: box.handed_over() for key, box in self.proposals.items()}
+
     def agreement(self, agreement_id: str) -> Agreement:
         """Return an agreement by its id."""
         try:

@@ -20,6 +20,22 @@ from requestor_sdk.networks.simulated._behaviour import (
 )
 from requestor_sdk.networks.simulated._journal import SimulatedJournal
 from requestor_sdk.networks.simulated._network import SimulatedNetwork, seed_of
+from requestor_sdk.networks.simulated._plan import (
+    CALLS,
+    PLANS,
+    Action,
+    Fault,
+    FaultPlan,
+    behave,
+    crash_daemon,
+    crash_provider,
+    crash_requestor,
+    delay,
+    drop,
+    duplicate,
+    error,
+    reorder,
+)
 from requestor_sdk.networks.simulated._provider import (
     ProgramResult,
     SimulatedProvider,
@@ -29,8 +45,13 @@ from requestor_sdk.networks.simulated._signer import SimulatedSigner
 
 __all__ = [
     "BEHAVIOURS",
+    "CALLS",
+    "PLANS",
+    "Action",
     "AnsweringTwice",
     "Behaviour",
+    "Fault",
+    "FaultPlan",
     "Lying",
     "NeverAnswering",
     "Overcharging",
@@ -45,6 +66,15 @@ __all__ = [
     "TerminatingEarly",
     "Unreachable",
     "Vanishing",
+    "behave",
+    "crash_daemon",
+    "crash_provider",
+    "crash_requestor",
+    "delay",
+    "drop",
+    "duplicate",
+    "error",
+    "reorder",
     "seed_of",
     "simulated_providers",
 ]
