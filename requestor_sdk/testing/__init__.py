@@ -18,7 +18,7 @@ from requestor_sdk.networks.simulated import (
     Vanishing,
     simulated_providers,
 )
-from requestor_sdk.testing.clock import VirtualTimeLoop
+from requestor_sdk.testing.clock import Deadlock, VirtualTimeLoop
 from requestor_sdk.testing.crashes import crash
 from requestor_sdk.testing.invariants import InvariantBroken
 from requestor_sdk.testing.invariants import check as check_invariants
@@ -26,6 +26,7 @@ from requestor_sdk.testing.invariants import check as check_invariants
 __all__ = [
     "AnsweringTwice",
     "Behaviour",
+    "Deadlock",
     "Fault",
     "FaultPlan",
     "InvariantBroken",
