@@ -513,7 +513,7 @@ async def test_a_draft_of_the_provider_that_failed_is_taken_where_there_is_no_ot
         cluster = await compute.run_service(Simple, restart=ON_FAILURE)
         await cluster.wait("running")
         await leave_a_draft_unused(cluster)
-        assert not cluster.negotiator._initial
+        assert not cluster.negotiator._offers
         world.kill(cluster.instances[0])
         await cluster.wait("pending", count=1)
         await asyncio.wait_for(cluster.wait("running", count=1), 30)
