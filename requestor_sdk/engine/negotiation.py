@@ -15,11 +15,11 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
-from requestor_sdk.engine.aio import own_code, read_for_ever
+from requestor_sdk.engine.aio import Backoff, own_code, read_for_ever
 from requestor_sdk.engine.candidates import Candidate, Pool, Recent, Waiter, Waiters
 from requestor_sdk.engine.replies import Refusals, Replies
 from requestor_sdk.model import events
-from requestor_sdk.model.errors import RequestorError
+from requestor_sdk.model.errors import PayloadError, RequestorError
 from requestor_sdk.model.market import Demand, Proposal, ProposalState
 from requestor_sdk.service.strategy import MarketStrategy, Rejection
 
@@ -97,7 +97,7 @@ class Negotiator:
     async def _negotiate(self) -> None:
         """Negotiate under one subscription, until offers that were dropped are needed after all."""
         market = self._core.network.market
-        demand_id = await market.subscribe(self._demand)
+        demand_id = await self._subscribed()
         self._core.emit(
             events.SubscriptionCreated, cluster_id=self._cluster_id, demand_id=demand_id
         )
@@ -121,6 +121,23 @@ class Negotiator:
                     await market.unsubscribe(demand_id)
             except (RequestorError, TimeoutError) as error:
                 logger.warning("the demand %s could not be withdrawn: %s", demand_id, error)
+
+    async def _subscribed(self) -> str:
+        """Publish the demand; an error of the network is waited out, as where proposals are read.
+
+        Raises:
+            PayloadError: The demand is none; that does not pass.
+        """
+        backoff = Backoff(self._core.dice)
+        while True:
+            try:
+                return await self._core.network.market.subscribe(self._demand)
+            except PayloadError:
+                raise
+            except RequestorError as error:
+                pause = backoff.next()
+                self._core.retried("market")(error, pause)
+                await asyncio.sleep(pause)
 
     def _starved(self) -> bool:
         """Tell whether offers that were dropped are all that is left for those who wait."""
