@@ -106,11 +106,11 @@ class MemoryMarket:
         if inbox is not None:
             inbox.put_now(event)
 
-    def offer_proposal(self, proposal: Proposal) -> None:
-        """Put a proposal into the box of its demand."""
+    def offer_proposal(self, proposal: Proposal, *, subject: str | None = None) -> None:
+        """Put a proposal into the box of its demand; it replaces an unread one on its subject."""
         box = self.proposals.get(proposal.demand_id)
         if box is not None:
-            box.put(proposal.id, proposal)
+            box.put(subject or proposal.id, proposal)
 
     def forget(self, steps: tuple[Step, ...]) -> None:
         """Tell the requestor that the offer of these steps is gone, where it waits for an answer.

@@ -11,7 +11,6 @@ import logging
 import random
 from collections import deque
 from collections.abc import Callable, Coroutine, Mapping
-from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -287,7 +286,7 @@ class SimulatedAgent:
             return
         draft = self.end.propose(event.proposal_id, self._answer(event.properties))
         if "proposal" in self.conduct.twice:
-            self._market.offer_proposal(replace(draft, id=self._market.ids()))
+            self._market.offer_proposal(draft, subject=f"{draft.id} again")
 
     def _answer(self, demand: Mapping[str, object]) -> Offer:
         interval = demand.get(DEBIT_NOTE_INTERVAL)
