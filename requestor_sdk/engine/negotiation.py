@@ -19,7 +19,7 @@ from requestor_sdk.engine.aio import Backoff, own_code, read_for_ever
 from requestor_sdk.engine.candidates import Candidate, Pool, Recent, Waiter, Waiters
 from requestor_sdk.engine.replies import Refusals, Replies
 from requestor_sdk.model import events
-from requestor_sdk.model.errors import PayloadError, RequestorError
+from requestor_sdk.model.errors import NetworkError, PayloadError, RequestorError
 from requestor_sdk.model.market import Demand, Proposal, ProposalState
 from requestor_sdk.service.strategy import MarketStrategy, Rejection
 
@@ -72,6 +72,7 @@ class Negotiator:
         self._known = Recent(_REMEMBERED)
         self._replies = Replies(core, self._kick)
         self._refusals = Refusals(core, cluster_id)
+        self._unheard = Backoff(core.dice)
         self._lent: OrderedDict[str, Candidate] = OrderedDict()
         self._numbers = itertools.count(1)
         self._subscription: asyncio.Timeout | None = None
@@ -378,22 +379,35 @@ class Negotiator:
             if self._waiters.wants(offer.proposal.provider_id):
                 # Counted on before the market knows, so that it is not answered twice.
                 self._replies.sending(offer.proposal)
-                self._core.try_spawn(self._answer(offer.proposal), f"{self._cluster_id} counter")
+                self._core.try_spawn(self._answer(offer), f"{self._cluster_id} counter")
             else:
                 unwanted.append(offer)
         for offer in unwanted:
             self._offers.add(offer)
         self._kick()
 
-    async def _answer(self, proposal: Proposal) -> None:
+    async def _answer(self, offer: Candidate) -> None:
+        proposal = offer.proposal
         try:
             answer_id = await self._core.network.market.counter(proposal, self._demand)
+        except NetworkError as error:
+            # The daemon failed, and not the offer: it can be answered once the daemon is back.
+            self._replies.not_sent(proposal)
+            pause = self._unheard.next()
+            self._core.retried("market")(error, pause)
+            asyncio.get_running_loop().call_later(pause, self._offer_again, offer)
         except RequestorError as error:
             self._replies.not_sent(proposal)
             self._refusals.tell(proposal, f"it could not be answered: {error.message}")
             self._kick()
         else:
+            self._unheard.reset()
             self._replies.sent(proposal, answer_id)
+
+    def _offer_again(self, offer: Candidate) -> None:
+        if not self.over:
+            self._keep(offer)
+            self._kick()
 
     def _lose_patience(self) -> None:
         """Let those whose only choice is a provider that failed them have it, a moment later."""

@@ -215,7 +215,6 @@ async def test_a_demand_that_cannot_be_published_at_once_is_published_later():
     assert [e.loop for e in sim.of(events.LoopRetried)] == ["market", "market"]
 
 
-@pytest.mark.xfail(reason="the engine gives up every proposal that it cannot answer meanwhile")
 async def test_a_daemon_that_was_down_while_offers_were_answered_is_asked_again():
     sim = Simulation(faults="market.confirm@1=crash_daemon:20")
     async with sim.running() as cluster:
