@@ -73,6 +73,7 @@ class Negotiator:
         self._replies = Replies(core, self._kick)
         self._refusals = Refusals(core, cluster_id)
         self._unheard = Backoff(core.dice)
+        self.over = False
         self._lent: OrderedDict[str, Candidate] = OrderedDict()
         self._numbers = itertools.count(1)
         self._subscription: asyncio.Timeout | None = None
@@ -159,6 +160,7 @@ class Negotiator:
             self._subscription.reschedule(asyncio.get_running_loop().time())
 
     def _forget_timers(self) -> None:
+        self.over = True
         self._replies.close()
         for timer in (self._window, self._patience, self._silence, self._renewal):
             if timer is not None:
