@@ -43,6 +43,9 @@ class EffectQueue:
             # The engine breaks off: it is the engine that releases what there is.
             self._cut_off = True
             rest.close()
+        else:
+            # A task that is cancelled before its first step awaits nothing.
+            self._worker.add_done_callback(lambda _: rest.close())
 
     async def _work(self, rest: Coroutine[Any, Any, None] | None) -> None:
         try:

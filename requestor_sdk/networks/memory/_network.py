@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
 
 from requestor_sdk.model.errors import (
     ActivityRefused,
@@ -403,6 +403,23 @@ class MemoryNetwork:
         """Return the payload as it is: this network knows no images."""
         return payload
 
+    def cut(self) -> None:
+        """Let nothing that is done by this end have an effect: the requestor is dead.
+
+        Calls that wait never hear of anything; those that go on are cancelled.
+        """
+        self._memory.lose_readers()
+        dead: Any = _Dead()
+        self.market._market = self.activities._market = dead  # noqa: SLF001 - its own ports
+        self.payments._market = self.payments._bank = dead  # noqa: SLF001
+
     async def close(self) -> None:
         """Close the market. Idempotent."""
         self._memory.close()
+
+
+class _Dead:
+    """What a dead requestor's ports reach instead of the market."""
+
+    def __getattr__(self, name: str) -> NoReturn:
+        raise asyncio.CancelledError
