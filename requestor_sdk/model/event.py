@@ -70,6 +70,8 @@ class Event:
                 value = value.isoformat()
             elif isinstance(value, Decimal):
                 value = str(value)
+            elif isinstance(value, tuple):
+                value = [str(item) for item in value]
             record[field.name] = value
         return record
 
@@ -82,8 +84,11 @@ def _one_line(value: object) -> str:
 def from_record(record: Mapping[str, Any]) -> Event:
     """Return the event of a record.
 
+    A field that the record does not have takes its default: it was written before there was one.
+
     Raises:
         ValueError: The record is of a newer version, or of an unknown kind.
+        TypeError: A field is missing that has no default.
     """
     if record.get("v") != VERSION:
         message = f"a record of version {record.get('v')!r}; this program reads version {VERSION}"
@@ -94,12 +99,18 @@ def from_record(record: Mapping[str, Any]) -> Event:
         raise ValueError(message)
     values: dict[str, Any] = {}
     for field in dataclasses.fields(cls):
-        value = record.get(field.name)
-        if value is not None and field.type == "datetime":
-            value = datetime.fromisoformat(value)
-        elif value is not None and str(field.type).startswith("Decimal"):
-            value = Decimal(value)
-        elif isinstance(value, list):
-            value = tuple(value)
-        values[field.name] = value
+        if field.name in record:
+            values[field.name] = _from_json(record[field.name], str(field.type))
     return cls(**values)
+
+
+def _from_json(value: Any, kind: str) -> object:
+    if value is None:
+        return None
+    if kind.startswith("datetime"):
+        return datetime.fromisoformat(value)
+    if kind.startswith("Decimal"):
+        return Decimal(value)
+    if kind.startswith("tuple"):
+        return tuple(Decimal(item) if "Decimal" in kind else item for item in value)
+    return value

@@ -7,6 +7,7 @@ the concept is the same. ``model.event`` has their base and their form in a jour
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from decimal import Decimal
 
 from requestor_sdk.model.event import VERSION, Event, from_record
@@ -16,16 +17,21 @@ __all__ = [
     "ActivityCreateFailed",
     "ActivityCreated",
     "ActivityEnded",
+    "ActivityRequested",
     "AgreementConfirmed",
     "AgreementCreated",
     "AgreementRejected",
     "AgreementTerminated",
     "AllocationCreated",
     "AllocationReleased",
+    "AllocationRequested",
     "BudgetExhausted",
+    "ClusterStarted",
     "CommandExecuted",
     "ComputationFinished",
+    "ComputationRecovered",
     "ComputationStarted",
+    "ComputationSuspended",
     "CustomEvent",
     "DebitNoteAccepted",
     "DebitNoteReceived",
@@ -38,6 +44,7 @@ __all__ = [
     "LoopRetried",
     "NoOffersYet",
     "PaymentLeftOver",
+    "PaymentWrittenOff",
     "ProposalConfirmed",
     "ProposalReceived",
     "ProposalRejected",
@@ -47,6 +54,7 @@ __all__ = [
     "ServiceFailed",
     "ServiceRestarting",
     "ServiceStateChanged",
+    "ServiceTakenUp",
     "ShutdownStarted",
     "StimulusIgnored",
     "SubscriptionCreated",
@@ -74,6 +82,26 @@ class ComputationFinished(Event):
     spent: Decimal
     left_over: Decimal = Decimal(0)
     error: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ComputationSuspended(Event):
+    """The engine is down; suspended instances keep agreement and activity for a later process."""
+
+    run_id: str
+    spent: Decimal
+    instances: tuple[str, ...]
+    left_over: Decimal = Decimal(0)
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ComputationRecovered(Event):
+    """Another process goes on with a run; ``open_agreements`` is what it found unsettled."""
+
+    run_id: str
+    network: str
+    open_agreements: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,13 +182,33 @@ class BudgetExhausted(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgreementCreated(Event):
-    """An agreement is about to be confirmed; from now on its worst case is held."""
+    """An agreement is about to be confirmed; from now on its worst case is held.
+
+    Attributes:
+        instance_id: For whom it is.
+        agreement_id: The agreement.
+        provider_id: The provider's identity.
+        provider_name: What it calls itself.
+        held: Its worst case.
+        cluster_id: The cluster of the instance.
+        until: When it ends at the latest.
+        counters: The usage counters that are charged for, in the order of the usage vector.
+        coeffs: The agreed price of one unit of each.
+        fixed: The agreed start fee.
+        threads: Processors that can be charged for at one time.
+    """
 
     instance_id: str
     agreement_id: str
     provider_id: str
     provider_name: str
     held: Decimal
+    cluster_id: str = ""
+    until: datetime | None = None
+    counters: tuple[str, ...] = ()
+    coeffs: tuple[Decimal, ...] = ()
+    fixed: Decimal = Decimal(0)
+    threads: Decimal = Decimal(1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -184,7 +232,7 @@ class AgreementRejected(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgreementTerminated(Event):
-    """An agreement is over; ``by`` is ``requestor`` or ``provider``."""
+    """An agreement is over; ``by`` is ``requestor``, ``provider`` or ``network``."""
 
     agreement_id: str
     provider_id: str
@@ -194,6 +242,15 @@ class AgreementTerminated(Event):
 
 
 # Activities and batches ---------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ActivityRequested(Event):
+    """A provider is about to be asked for an activity; from now on its time is reckoned."""
+
+    instance_id: str
+    agreement_id: str
+    provider_id: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -274,6 +331,15 @@ class TransferProgress(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ClusterStarted(Event):
+    """A cluster was made; ``service`` is the class's module and qualified name."""
+
+    cluster_id: str
+    service: str
+    expiration: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ServiceStateChanged(Event):
     """An instance went from one state to another.
 
@@ -330,6 +396,17 @@ class ServiceRestarting(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ServiceTakenUp(Event):
+    """An instance of an earlier process goes on in this one, on its agreement and activity."""
+
+    instance_id: str
+    cluster_id: str
+    agreement_id: str
+    activity_id: str
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class HandlerAbandoned(Event):
     """A handler could not be closed; it is the one task that is left to itself."""
 
@@ -338,6 +415,13 @@ class HandlerAbandoned(Event):
 
 
 # Money --------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AllocationRequested(Event):
+    """An amount is about to be reserved; its last digits are the mark of this run."""
+
+    amount: Decimal
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -363,6 +447,7 @@ class DebitNoteReceived(Event):
     agreement_id: str
     activity_id: str
     total: Decimal
+    usage: tuple[Decimal, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -420,6 +505,16 @@ class PaymentLeftOver(Event):
     agreement_id: str
     provider_id: str
     at_most: Decimal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PaymentWrittenOff(Event):
+    """Nothing will be asked for any more: the network that could have asked is gone."""
+
+    agreement_id: str
+    provider_id: str
+    at_most: Decimal
+    reason: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

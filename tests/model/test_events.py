@@ -25,6 +25,9 @@ _VALUES = {
     "bool": st.booleans(),
     "Decimal": st.decimals(allow_nan=False, allow_infinity=False),
     "datetime": st.datetimes(timezones=st.just(UTC)),
+    "tuple[Decimal, ...]": st.lists(
+        st.decimals(allow_nan=False, allow_infinity=False), max_size=3
+    ).map(tuple),
     "tuple[str, ...]": st.lists(st.text(max_size=5), max_size=3).map(tuple),
 }
 
@@ -72,6 +75,18 @@ def test_a_record_of_a_newer_version_is_refused():
 def test_a_record_of_an_unknown_kind_is_refused():
     with pytest.raises(ValueError, match="unknown kind 'Nonsense'"):
         from_record({"v": 1, "kind": "Nonsense"})
+
+
+def test_a_record_that_was_written_before_a_field_was_there_takes_its_default():
+    event = events.DebitNoteReceived(
+        at=AT, note_id="n", agreement_id="a", activity_id="c", total=Decimal(1), usage=(Decimal(2),)
+    )
+    record = event.to_record()
+    del record["usage"]
+    assert from_record(record) == dataclasses.replace(event, usage=())
+    del record["total"]
+    with pytest.raises(TypeError, match="total"):
+        from_record(record)
 
 
 def _changed(**more):
