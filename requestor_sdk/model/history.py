@@ -1,0 +1,413 @@
+"""What a run did, from its journal alone: the fold of its events that recovery begins with.
+
+Pure: it takes events and knows no clock and no network. What it says is what was written; what of
+it the network knows is for the recovery to ask.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import datetime
+from decimal import Decimal
+from functools import singledispatchmethod
+from typing import Final
+
+from requestor_sdk.model import events as ev
+from requestor_sdk.model.lifecycle import ServiceState
+from requestor_sdk.model.money import ZERO, LinearPricing, Terms
+
+_MARKS: Final = 999_983
+_UNIT: Final = Decimal("1e-18")
+
+
+def marked(amount: Decimal, run_id: str) -> Decimal:
+    """Return the amount with the run's mark in its last digits, less than 1e-12 above it.
+
+    A run whose process died between asking for an allocation and hearing its id finds it again by
+    this. An allocation without the mark is nobody's to release but its owner's.
+    """
+    digest = int.from_bytes(hashlib.sha256(run_id.encode()).digest()[:8], "big")
+    return amount + (digest % _MARKS + 1) * _UNIT
+
+
+@dataclass(slots=True, kw_only=True)
+class PastAgreement:
+    """One agreement of the run.
+
+    Attributes:
+        id: Of the agreement.
+        created_at: When it was about to be confirmed.
+        instance_id: For whom it was made.
+        cluster_id: Of that instance.
+        provider_id: The provider's identity.
+        provider_name: What it calls itself.
+        terms: What was agreed about money.
+        held: Its worst case.
+        until: When it ends at the latest; ``None`` where it was not written down.
+        confirmed: Whether both sides are known to have signed.
+        refused: Whether it is known that they have not.
+        began: When its activity was asked for, if it was.
+        activity_id: Of that activity, once it is known.
+        activity_over: Whether the activity is known to be over.
+        scripts: How many batches were sent to it.
+        ended: When the agreement was over, if it is.
+        ended_by: Who ended it.
+        silent_since: Since when its provider has been silent, if it is.
+        silent_sec: Seconds of silence that are over and are not paid.
+        accepted: What was accepted of it.
+        noted: The total of the last debit note that was accepted.
+        noted_at: When it came.
+        usage: Its usage vector.
+        invoice_id: The invoice that was accepted, if one was.
+        left_over: What could still be asked for when it was last given up, if it was.
+        written_off: Whether nothing can be asked for any more, as the network is gone.
+    """
+
+    id: str
+    created_at: datetime
+    instance_id: str
+    cluster_id: str
+    provider_id: str
+    provider_name: str
+    terms: Terms
+    held: Decimal
+    until: datetime | None = None
+    confirmed: bool = False
+    refused: bool = False
+    began: datetime | None = None
+    activity_id: str | None = None
+    activity_over: bool = False
+    scripts: int = 0
+    ended: datetime | None = None
+    ended_by: str = "requestor"
+    silent_since: datetime | None = None
+    silent_sec: float = 0.0
+    accepted: Decimal = ZERO
+    noted: Decimal | None = None
+    noted_at: datetime | None = None
+    usage: tuple[Decimal, ...] = ()
+    invoice_id: str | None = None
+    left_over: Decimal | None = None
+    written_off: bool = False
+
+    @property
+    def settled(self) -> bool:
+        """Whether it is over and nothing can be asked for it any more."""
+        if self.ended is None:
+            return False
+        return self.began is None or self.invoice_id is not None or self.written_off
+
+
+@dataclass(slots=True, kw_only=True)
+class PastInstance:
+    """One instance of the run.
+
+    Attributes:
+        id: Of the instance.
+        cluster_id: Its cluster.
+        state: The last that was written down.
+        behind: While unresponsive, the state it came from.
+        attempt: Which attempt it was in, from 1.
+        agreement_id: Of that attempt, once there was one.
+    """
+
+    id: str
+    cluster_id: str = ""
+    state: ServiceState = ServiceState.pending
+    behind: ServiceState | None = None
+    attempt: int = 1
+    agreement_id: str | None = None
+
+    @property
+    def ran(self) -> bool:
+        """Whether it had started and was not being stopped: it can be taken up."""
+        state = self.behind if self.state is ServiceState.unresponsive else self.state
+        return state in (ServiceState.running, ServiceState.suspended)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PastCluster:
+    """One cluster of the run; ``service`` is its class's module and qualified name."""
+
+    id: str
+    service: str
+    expiration: datetime
+
+
+@dataclass(slots=True)
+class RunHistory:
+    """The fold. Hand it each event in order, or all of them to ``RunHistory.of``.
+
+    Attributes:
+        run_id: The run.
+        network: The name of the network that it ran on.
+        budget: The whole budget.
+        requested: An allocation that was asked for and whose id is not known: amount and time.
+        allocations: Allocations that are not released: id to amount.
+        agreements: All agreements, by id.
+        instances: All instances that did anything, by id.
+        clusters: All clusters, by id.
+        demands: Demands that a process that died may have left in the market.
+        accepted_notes: Ids of accepted debit notes and invoices, with their amounts.
+        rejected_notes: Ids of rejected ones, with the reasons.
+        ended: How the last process ended: ``finished``, ``suspended``, or ``""`` where it died.
+        error: What that process failed of, if it did.
+    """
+
+    run_id: str = ""
+    network: str = ""
+    budget: Decimal = ZERO
+    requested: tuple[Decimal, datetime] | None = None
+    allocations: dict[str, Decimal] = field(default_factory=dict)
+    agreements: dict[str, PastAgreement] = field(default_factory=dict)
+    instances: dict[str, PastInstance] = field(default_factory=dict)
+    clusters: dict[str, PastCluster] = field(default_factory=dict)
+    demands: set[str] = field(default_factory=set)
+    accepted_notes: dict[str, Decimal] = field(default_factory=dict)
+    rejected_notes: dict[str, str] = field(default_factory=dict)
+    ended: str = ""
+    error: str = ""
+    _usages: dict[str, tuple[Decimal, ...]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, events: Iterable[ev.Event]) -> RunHistory:
+        """Fold all events of one run."""
+        history = cls()
+        for event in events:
+            history.apply(event)
+        return history
+
+    @property
+    def open_agreements(self) -> tuple[PastAgreement, ...]:
+        """The agreements that are not over, or can still be asked money for."""
+        return tuple(a for a in self.agreements.values() if not a.settled)
+
+    @property
+    def spent(self) -> Decimal:
+        """What was accepted in all."""
+        return sum((a.accepted for a in self.agreements.values()), ZERO)
+
+    @property
+    def suspended(self) -> tuple[PastInstance, ...]:
+        """The instances that were let go of on purpose and wait to be resumed."""
+        found = self.instances.values()
+        return tuple(i for i in found if i.state is ServiceState.suspended)
+
+    @property
+    def state(self) -> str:
+        """What is left of the run.
+
+        ``crashed``: its process died, or still lives; ``suspended``: instances wait to be resumed;
+        ``left over``: something can still be asked for, or reserved money is not free; ``settled``:
+        nothing.
+        """
+        if not self.ended:
+            return "crashed"
+        if self.ended == "suspended" and self.suspended:
+            return "suspended"
+        open_ones = self.open_agreements or self.allocations
+        return "left over" if open_ones else "settled"
+
+    def count(self, kind: str) -> int:
+        """Return the highest number among this run's own ids of a kind, e.g. 3 for ``i-3``."""
+        of_agreements = (agreement.instance_id for agreement in self.agreements.values())
+        known = [*self.instances, *self.clusters, *of_agreements]
+        numbers = (name.partition("-") for name in known)
+        return max((int(n) for name, _, n in numbers if name == kind and n.isdigit()), default=0)
+
+    def apply(self, event: ev.Event) -> None:
+        """Take one event."""
+        self._take(event)
+
+    @singledispatchmethod
+    def _take(self, event: ev.Event) -> None:
+        """Take an event that changes nothing here."""
+
+    # The run --------------------------------------------------------------------------------------
+
+    @_take.register
+    def _(self, event: ev.ComputationStarted) -> None:
+        self.run_id, self.network, self.budget = event.run_id, event.network, event.budget
+
+    @_take.register
+    def _(self, event: ev.ComputationRecovered) -> None:
+        self.run_id, self.network, self.ended = event.run_id, event.network, ""
+
+    @_take.register
+    def _(self, event: ev.ComputationFinished) -> None:
+        self._over("finished", event.error)
+
+    @_take.register
+    def _(self, event: ev.ComputationSuspended) -> None:
+        self._over("suspended", event.error)
+
+    def _over(self, how: str, error: str | None) -> None:
+        self.ended, self.error, self.requested = how, error or "", None
+        self.demands.clear()
+
+    @_take.register
+    def _(self, event: ev.SubscriptionCreated) -> None:
+        self.demands.add(event.demand_id)
+
+    @_take.register
+    def _(self, event: ev.ClusterStarted) -> None:
+        self.clusters[event.cluster_id] = PastCluster(
+            id=event.cluster_id, service=event.service, expiration=event.expiration
+        )
+
+    # Agreements and activities --------------------------------------------------------------------
+
+    @_take.register
+    def _(self, event: ev.AgreementCreated) -> None:
+        pricing = LinearPricing(counters=event.counters, coeffs=event.coeffs, fixed=event.fixed)
+        self.agreements[event.agreement_id] = PastAgreement(
+            id=event.agreement_id,
+            created_at=event.at,
+            instance_id=event.instance_id,
+            cluster_id=event.cluster_id,
+            provider_id=event.provider_id,
+            provider_name=event.provider_name,
+            terms=Terms(pricing=pricing, threads=event.threads),
+            held=event.held,
+            until=event.until,
+        )
+
+    @_take.register
+    def _(self, event: ev.AgreementConfirmed) -> None:
+        if agreement := self.agreements.get(event.agreement_id):
+            agreement.confirmed = True
+
+    @_take.register
+    def _(self, event: ev.AgreementRejected) -> None:
+        if agreement := self.agreements.get(event.agreement_id):
+            agreement.refused = True
+
+    @_take.register
+    def _(self, event: ev.AgreementTerminated) -> None:
+        agreement = self.agreements.get(event.agreement_id)
+        if agreement is not None and agreement.ended is None:
+            agreement.ended, agreement.ended_by = event.at, event.by
+
+    @_take.register
+    def _(self, event: ev.ActivityRequested) -> None:
+        if agreement := self.agreements.get(event.agreement_id):
+            agreement.began = event.at
+            self._instance(event.instance_id).agreement_id = agreement.id
+
+    @_take.register
+    def _(self, event: ev.ActivityCreated) -> None:
+        if agreement := self.agreements.get(event.agreement_id):
+            agreement.activity_id = event.activity_id
+            agreement.began = agreement.began or event.at
+            self._instance(event.instance_id).agreement_id = agreement.id
+
+    @_take.register
+    def _(self, event: ev.ActivityCreateFailed) -> None:
+        if agreement := self.agreements.get(event.agreement_id):
+            agreement.began = None
+
+    @_take.register
+    def _(self, event: ev.ActivityEnded) -> None:
+        if agreement := self.agreements.get(event.agreement_id):
+            agreement.activity_over = True
+
+    @_take.register
+    def _(self, event: ev.ScriptSent) -> None:
+        agreement = self._agreement_of(event.instance_id)
+        if agreement is not None:
+            agreement.scripts += 1
+
+    # Instances ------------------------------------------------------------------------------------
+
+    @_take.register
+    def _(self, event: ev.ServiceStateChanged) -> None:
+        instance = self._instance(event.instance_id)
+        old, new = ServiceState(event.old), ServiceState(event.new)
+        instance.cluster_id, instance.state = event.cluster_id, new
+        agreement = self._agreement_of(instance.id)
+        if new is ServiceState.unresponsive:
+            instance.behind = old
+            if agreement is not None:
+                agreement.silent_since = event.at
+            return
+        instance.behind = None
+        # A provider that is lost, or suspended while it is silent, is silent to the end.
+        if agreement is not None and event.stimulus in ("answers", "resume"):
+            _heard(agreement, event.at)
+        again = new is ServiceState.pending
+        instance.attempt = event.attempt + 1 if again else event.attempt
+        if again:
+            instance.agreement_id = None
+
+    @_take.register
+    def _(self, event: ev.ServiceTakenUp) -> None:
+        if agreement := self._agreement_of(event.instance_id):
+            _heard(agreement, event.at)
+
+    def _instance(self, instance_id: str) -> PastInstance:
+        return self.instances.setdefault(instance_id, PastInstance(id=instance_id))
+
+    def _agreement_of(self, instance_id: str) -> PastAgreement | None:
+        return self.agreements.get(self._instance(instance_id).agreement_id or "")
+
+    # Money ----------------------------------------------------------------------------------------
+
+    @_take.register
+    def _(self, event: ev.AllocationRequested) -> None:
+        self.requested = event.amount, event.at
+
+    @_take.register
+    def _(self, event: ev.AllocationCreated) -> None:
+        self.requested = None
+        self.allocations[event.allocation_id] = event.amount
+
+    @_take.register
+    def _(self, event: ev.AllocationReleased) -> None:
+        self.allocations.pop(event.allocation_id, None)
+
+    @_take.register
+    def _(self, event: ev.DebitNoteReceived) -> None:
+        self._usages[event.note_id] = event.usage
+
+    @_take.register
+    def _(self, event: ev.DebitNoteAccepted) -> None:
+        self.accepted_notes[event.note_id] = event.total
+        usage = self._usages.pop(event.note_id, ())
+        if agreement := self.agreements.get(event.agreement_id):
+            agreement.noted, agreement.noted_at, agreement.usage = event.total, event.at, usage
+            agreement.accepted = max(agreement.accepted, event.total)
+
+    @_take.register
+    def _(self, event: ev.DebitNoteRejected) -> None:
+        self._usages.pop(event.note_id, None)
+        self.rejected_notes[event.note_id] = event.reason
+
+    @_take.register
+    def _(self, event: ev.InvoiceAccepted) -> None:
+        self.accepted_notes[event.invoice_id] = event.amount
+        if agreement := self.agreements.get(event.agreement_id):
+            agreement.invoice_id, agreement.left_over = event.invoice_id, None
+            agreement.accepted = max(agreement.accepted, event.amount)
+
+    @_take.register
+    def _(self, event: ev.InvoiceRejected) -> None:
+        self.rejected_notes[event.invoice_id] = event.reason
+
+    @_take.register
+    def _(self, event: ev.PaymentLeftOver) -> None:
+        if agreement := self.agreements.get(event.agreement_id):
+            agreement.left_over = event.at_most
+
+    @_take.register
+    def _(self, event: ev.PaymentWrittenOff) -> None:
+        if agreement := self.agreements.get(event.agreement_id):
+            agreement.written_off, agreement.left_over = True, None
+
+
+def _heard(agreement: PastAgreement, at: datetime) -> None:
+    """The provider answers again: its time is paid from now on."""
+    if agreement.silent_since is not None:
+        agreement.silent_sec += (at - agreement.silent_since).total_seconds()
+        agreement.silent_since = None
