@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from requestor_sdk.model.lifecycle import ServiceState
     from requestor_sdk.model.money import LinearPricing
     from requestor_sdk.model.props import Payload, constraint, prop
-    from requestor_sdk.model.restart import RestartPolicy
+    from requestor_sdk.model.restart import RenewalPolicy, RestartPolicy
     from requestor_sdk.model.script import Capture, CaptureMode, CommandResult
     from requestor_sdk.observe import JsonlJournal, MemoryJournal
     from requestor_sdk.provider import ProviderConfig
@@ -47,6 +47,7 @@ _HOMES = {
     "MemoryJournal": "requestor_sdk.observe",
     "Payload": "requestor_sdk.model.props",
     "ProviderConfig": "requestor_sdk.provider",
+    "RenewalPolicy": "requestor_sdk.model.restart",
     "RequestorError": "requestor_sdk.model.errors",
     "RestartPolicy": "requestor_sdk.model.restart",
     "Script": "requestor_sdk.service.script",
@@ -82,6 +83,7 @@ __all__ = [
     "MemoryJournal",
     "Payload",
     "ProviderConfig",
+    "RenewalPolicy",
     "RequestorError",
     "RestartPolicy",
     "Script",

@@ -37,6 +37,7 @@ EXPORTED = [
     "MemoryJournal",
     "Payload",
     "ProviderConfig",
+    "RenewalPolicy",
     "RequestorError",
     "RestartPolicy",
     "Script",

@@ -14,7 +14,7 @@ from requestor_sdk.client import ambient
 from requestor_sdk.client.networks import make_network
 from requestor_sdk.model.errors import AmountError, NotAvailable, RequestorError, WrongEventLoop
 from requestor_sdk.model.money import to_amount
-from requestor_sdk.model.restart import RestartPolicy
+from requestor_sdk.model.restart import RenewalPolicy, RestartPolicy
 from requestor_sdk.service.service import Service
 from requestor_sdk.settings import Settings
 
@@ -255,6 +255,7 @@ class Compute:
         respawn_unstarted_instances: bool | None = None,
         restart: RestartPolicy | None = None,
         hold_for: timedelta | None = None,
+        renewal: RenewalPolicy | None = None,
         strategy: MarketStrategy | None = None,
     ) -> Cluster[S]:
         """Start a cluster of a service.
@@ -271,6 +272,8 @@ class Compute:
             restart: When an instance is tried again.
             hold_for: Hold money for this long only: before it runs out the engine ends the
                 agreement, and the restart policy decides whether another one follows.
+            renewal: Have another instance take the place of one before its agreement ends, so
+                that none is missing meanwhile; with ``hold_for`` only.
             strategy: Judges offers for this cluster.
 
         Returns:
@@ -296,6 +299,7 @@ class Compute:
             respawn_unstarted=respawn_unstarted_instances,
             restart=restart,
             hold_for=hold_for,
+            renewal=renewal,
             strategy=strategy,
         )
 

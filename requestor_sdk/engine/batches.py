@@ -76,6 +76,11 @@ class BatchQueue:
         self._current: _BatchRun | None = None
         self._grace_over: asyncio.Future[None] | None = None
 
+    @property
+    def idle(self) -> bool:
+        """Whether no batch is in flight and none waits."""
+        return self._current is None and not self._queue
+
     # The backend of the work context -------------------------------------------------------------
 
     def check_available(self) -> None:
@@ -221,6 +226,7 @@ class _BatchRun:
     def give_up(self, error: RequestorError) -> None:
         """End it now, with this error for what has no outcome yet."""
         self._given_up = error
+        self.fail(error)
         self._limit.reschedule(asyncio.get_running_loop().time())
 
     async def _prepared(self, index: int, stack: AsyncExitStack) -> Command:

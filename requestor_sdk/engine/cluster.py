@@ -3,38 +3,40 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta
 from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Generic, Self, TypeVar
 
+from requestor_sdk.engine.census import LET_GO, SETTLED, Census
 from requestor_sdk.engine.contracts import Contract
 from requestor_sdk.engine.demands import check_arguments, chosen_params
 from requestor_sdk.engine.instance import Instance
 from requestor_sdk.engine.negotiation import Negotiator
 from requestor_sdk.model.errors import (
     AmountError,
-    InstanceError,
     NotAvailable,
     RestartsExhausted,
     UsageError,
 )
-from requestor_sdk.model.events import ServiceFailed
+from requestor_sdk.model.events import ServiceFailed, ServiceRenewing
 from requestor_sdk.model.lifecycle import Record, ServiceState, Stimulus
 from requestor_sdk.model.market import Demand, Proposal
-from requestor_sdk.model.restart import RestartPolicy
+from requestor_sdk.model.restart import RenewalPolicy, RestartPolicy
 from requestor_sdk.service._handles import Outcome
 from requestor_sdk.service.service import Service, overrides
 from requestor_sdk.service.strategy import MarketStrategy
 
 if TYPE_CHECKING:
     from requestor_sdk.engine.core import Core
+    from requestor_sdk.model.errors import EngineFailed
+
+logger = logging.getLogger("requestor_sdk.engine")
 
 S = TypeVar("S", bound=Service)
 T = TypeVar("T")
-
-_SETTLED = frozenset({ServiceState.running, ServiceState.suspended, ServiceState.terminated})
 
 
 class Cluster(Generic[S]):
@@ -55,6 +57,7 @@ class Cluster(Generic[S]):
         policy: RestartPolicy,
         expiration: datetime,
         hold_for: timedelta | None,
+        renewal: RenewalPolicy | None = None,
     ) -> None:
         self._core = core
         self._class = service_class
@@ -62,13 +65,13 @@ class Cluster(Generic[S]):
         self.policy = policy
         self.expiration = expiration
         self._hold_for = hold_for
+        self._renewal = renewal
         self._own_condition = overrides(service_class, "restart_condition")
         self._members: list[Instance] = []
+        self.census = Census(core, self.id, self._members)
+        self._over = 0
         self._stopped = False
-        self._changed: list[asyncio.Future[None]] = []
-        self._watchers: list[Callable[[], None]] = []
         self._timers: list[asyncio.TimerHandle] = []
-        self._attached: dict[str, Instance] = {}
         self.negotiator = Negotiator(
             core, cluster_id=self.id, demand=demand, strategy=strategy, judge=judge
         )
@@ -129,35 +132,48 @@ class Cluster(Generic[S]):
             )
         params = chosen_params(num_instances, instance_params)
         check_arguments(self._class, params)
-        services = [self._class(**arguments) for arguments in params]
-        members = [
-            Instance(self._core, self, service, self._core.next_id("i")) for service in services
-        ]
-        self._members.extend(members)
+        services = [(self._class(**arguments), arguments) for arguments in params]
+        members = [self._add(service, arguments) for service, arguments in services]
         for member in members:
             member.begin()
-        self.changed()
-        return self._when(lambda: all(m.state in _SETTLED for m in members), services)
+        return self.census.each(members, SETTLED, [service for service, _ in services])
+
+    def _add(
+        self, service: S, params: Mapping[str, object], replaces: Instance | None = None
+    ) -> Instance:
+        member = Instance(
+            self._core,
+            self,
+            service,
+            self._core.next_id("i"),
+            params=params,
+            replaces=replaces,
+        )
+        self._members.append(member)
+        self.census.added(1)
+        return member
 
     def resize(self, size: int) -> Outcome[None]:
         """Have this many members that are not terminated: adds some, or stops the newest.
+
+        One that is being replaced and its successor count as one.
 
         Returns:
             What can be awaited until new ones run and those that are stopped are gone.
         """
         if isinstance(size, bool) or not isinstance(size, int) or size < 0:
             raise AmountError(f"a cluster's size must be zero or more, not {size!r}")
-        living = [m for m in self._members if m.state is not ServiceState.terminated]
+        living = [m for m in self._members if m.counts]
         if size > len(living):
             self.spawn_instances(size - len(living))
             added = self._members[len(self._members) - (size - len(living)) :]
-            return self._when(lambda: all(m.state in _SETTLED for m in added), None)
+            return self.census.each(added, SETTLED, None)
         return self._all_over([self._stopped_member(member) for member in reversed(living[size:])])
 
     def _member_of(self, service: Service) -> Instance:
-        for member in self._members:
-            if member.service is service:
-                return member
+        member = service._member  # noqa: SLF001 - attached by the engine
+        if isinstance(member, Instance) and member.cluster is self:
+            return member
         raise UsageError(f"{service!r} is no member of {self.id}", ids={"cluster": self.id})
 
     # Acts ----------------------------------------------------------------------------------------
@@ -175,7 +191,10 @@ class Cluster(Generic[S]):
 
     def stop_instance(self, service: S) -> Outcome[None]:
         """Stop one member; returns what can be awaited until it is terminated and released."""
-        return self._stopped_member(self._member_of(service)).over
+        member = self._member_of(service)
+        if (successor := member.successor) is not None:
+            self._stopped_member(successor)
+        return self._stopped_member(member).over
 
     def suspend(self, service: S | None = None) -> Outcome[None]:
         """Let go of members: no handler runs, agreement and activity stay.
@@ -189,8 +208,7 @@ class Cluster(Generic[S]):
         members = list(self._members) if service is None else [self._member_of(service)]
         for member in members:
             member.post(Stimulus.suspend)
-        settled = (ServiceState.suspended, ServiceState.terminated)
-        return self._when(lambda: all(m.state in settled for m in members), None)
+        return self.census.each(members, LET_GO, None)
 
     def resume(self, service: S) -> Outcome[None]:
         """Let a suspended member run again; returns what can be awaited until it does.
@@ -263,71 +281,28 @@ class Cluster(Generic[S]):
         number = len(self._members) if count is None else count
         if number < 0 or (number == 0 and count is not None):
             raise AmountError(f"count must be positive, not {count}")
-        while True:
-            found = [m for m in self._members if m.state is wanted]
-            if len(found) >= number:
-                return [m.service for m in found]  # type: ignore[misc]
-            self._check_possible(wanted, number)
-            await self._next_change()
-
-    def _check_possible(self, wanted: ServiceState, number: int) -> None:
-        if self._core.fatal is not None:
-            raise self._core.fatal
-        if wanted is ServiceState.terminated:
-            return
-        living = sum(1 for m in self._members if m.state is not ServiceState.terminated)
-        if living >= number:
-            return
-        failed = [m for m in self._members if m.failure is not None]
-        cause = failed[-1].failure if failed else None
-        raise InstanceError(
-            f"waited for {number} {wanted}, and only {living} of {len(self._members)} instances "
-            f"still live" + (f"; the last failure was {type(cause).__name__}" if cause else ""),
-            ids={"cluster": self.id, **({"instance": failed[-1].id} if failed else {})},
-            story=self._core.story(instance=failed[-1].id) if failed else (),
-            hint="see instance.failure of the members of cluster.instances",
-        ) from cause
+        return await self.census.come_to(frozenset({wanted}), number)  # type: ignore[return-value]
 
     async def wait_settled(self) -> None:
         """Wait until each member is running, suspended or terminated."""
-        while not all(m.state in _SETTLED for m in self._members):
-            if self._core.fatal is not None:
-                raise self._core.fatal
-            await self._next_change()
-
-    def _when(self, condition: Callable[[], bool], value: T) -> Outcome[T]:
-        """Return what gives the value once the condition holds, or the engine's fatal error."""
-        done: Outcome[T] = Outcome()
-
-        def look() -> None:
-            if condition():
-                done.succeed(value)
-            elif self._core.fatal is not None:
-                done.fail(self._core.fatal)
-            else:
-                self._watchers.append(look)
-
-        look()
-        return done
-
-    async def _next_change(self) -> None:
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._changed.append(future)
-        await future
-
-    def changed(self) -> None:
-        """A member changed: wake those who wait. Called by the engine."""
-        waiting, self._changed = self._changed, []
-        for future in waiting:
-            if not future.done():
-                future.set_result(None)
-        watchers, self._watchers = self._watchers, []
-        for look in watchers:
-            look()
-        if self._stopped and all(m.over.done() for m in self._members):
-            self.close()
+        while not self.census.all_in(SETTLED):
+            await self.census.come_to(SETTLED, len(self._members))
 
     # The engine's side ---------------------------------------------------------------------------
+
+    def failed(self, error: EngineFailed) -> None:
+        """The engine failed: wake all who wait with that. Called by the engine."""
+        self.close()
+        self.census.failed(error)
+
+    def member_over(self) -> None:
+        """A member is terminated and released. Called by the engine."""
+        self._over += 1
+        self._close_if_over()
+
+    def _close_if_over(self) -> None:
+        if self._stopped and self._over == len(self._members):
+            self.close()
 
     async def _negotiate(self) -> None:
         try:
@@ -358,16 +333,13 @@ class Cluster(Generic[S]):
         for member in self._members:
             pending = member.state is ServiceState.pending
             member.post(Stimulus.expired if pending else Stimulus.expiring)
-        self.changed()
+        self._close_if_over()
 
     def _expired(self) -> None:
         self._stopped = True
-        self._post_all(Stimulus.expired)
-        self.changed()
-
-    def _post_all(self, stimulus: Stimulus) -> None:
         for member in self._members:
-            member.post(stimulus)
+            member.post(Stimulus.expired)
+        self._close_if_over()
 
     def hold_until(self) -> datetime:
         """Return until when an agreement made now is to last."""
@@ -375,34 +347,57 @@ class Cluster(Generic[S]):
             return self.expiration
         return min(self.expiration, self._core.clock.now() + self._hold_for)
 
-    def time_hold(self, member: Instance, attempt: int) -> asyncio.TimerHandle | None:
-        """Have the agreement ended before what is held for it runs out."""
+    def time_hold(self, member: Instance, attempt: int) -> list[asyncio.TimerHandle]:
+        """Have the agreement ended before what is held for it runs out, and renewed before that."""
         if self._hold_for is None:
-            return None
-        settings = self._core.settings
+            return []
+        settings, loop = self._core.settings, asyncio.get_running_loop()
         margin = settings.shutdown_timeout + settings.stop_grace
         seconds = max(0.0, self._hold_for.total_seconds() - margin)
-        return asyncio.get_running_loop().call_later(
-            seconds, lambda: member.post(Stimulus.agreement_ended, attempt=attempt)
+        timers = [
+            loop.call_later(seconds, lambda: member.post(Stimulus.agreement_ended, attempt=attempt))
+        ]
+        if self._renewal is not None:
+            begins = self._renewal.begins_after(self._hold_for, margin)
+            timers.append(loop.call_later(begins, self._renew, member))
+        return timers
+
+    def _renew(self, member: Instance) -> None:
+        """Start a second object from the same parameters; the first stops once it runs."""
+        if self._stopped or member.record.stop_asked or member.successor is not None:
+            return
+        try:
+            service = self._class(**member.params)
+        except Exception as error:
+            # The user's own constructor: the agreement then ends as it would without a renewal.
+            logger.exception("%s: no successor of %s could be made", self.id, member.id)
+            member.keep_failure(error)
+            return
+        successor = self._add(service, member.params, replaces=member)
+        assert member.attempt is not None
+        self._core.emit(
+            ServiceRenewing,
+            instance_id=member.id,
+            cluster_id=self.id,
+            successor_id=successor.id,
+            agreement_id=member.attempt.contract.id,
         )
+        member.make_way_for(successor)
+        successor.begin()
 
     def attached(self, member: Instance, contract: Contract) -> None:
         """A member has a provider. Called by the engine."""
         self._core.health.watch(member)
-        self._attached[contract.id] = member
+        self._core.attached[contract.id] = member
         if contract.activity_id:
-            self._attached[contract.activity_id] = member
+            self._core.attached[contract.activity_id] = member
 
     def detached(self, contract: Contract) -> None:
         """A member's attempt is over. Called by the engine."""
-        member = self._attached.pop(contract.id, None)
+        member = self._core.attached.pop(contract.id, None)
         if member is not None:
             self._core.health.forget(member)
-        self._attached.pop(contract.activity_id or "", None)
-
-    def member_with(self, agreement_or_activity: str) -> Instance | None:
-        """Return the member whose attempt has this agreement or activity."""
-        return self._attached.get(agreement_or_activity)
+        self._core.attached.pop(contract.activity_id or "", None)
 
     def members(self) -> tuple[Instance, ...]:
         """Return all members, as the engine knows them."""
@@ -410,6 +405,8 @@ class Cluster(Generic[S]):
 
     def may_restart(self, member: Instance, record: Record) -> bool:
         """Decide whether an attempt that ended is followed by another."""
+        if member.successor is not None:
+            return False  # its place is taken already
         wants = (
             bool(member.service.restart_condition)
             if self._own_condition

@@ -16,6 +16,7 @@ from requestor_sdk.model.events import Event, LoopRetried
 if TYPE_CHECKING:
     from requestor_sdk.engine.billing import Billing
     from requestor_sdk.engine.health import Health
+    from requestor_sdk.engine.instance import Instance
     from requestor_sdk.model.money import Ledger
     from requestor_sdk.ports.basics import Clock, Journal, Sink
     from requestor_sdk.ports.network import Network
@@ -40,6 +41,10 @@ class Core:
         journal: Where events are written before anything else sees them.
         ledger: The budget's book.
         run_id: Of this run.
+
+    Attributes:
+        attached: Which instance has an agreement or activity, by the id of either.
+        callbacks: The tasks of users' callbacks, in the order they began.
     """
 
     def __init__(
@@ -67,7 +72,8 @@ class Core:
         self.leaving = False
         self.fatal: EngineFailed | None = None
         self.abandoned: list[asyncio.Task[None]] = []
-        self.callbacks: set[asyncio.Task[None]] = set()
+        self.callbacks: dict[asyncio.Task[None], None] = {}
+        self.attached: dict[str, Instance] = {}
         self._group: asyncio.TaskGroup | None = None
         self._recent: deque[Event] = deque(maxlen=1000)
         self._room: list[asyncio.Future[None]] = []
@@ -152,8 +158,8 @@ class Core:
         """Await a user's callback in a task of its own; the end of the engine cancels it."""
         task = self.try_spawn(self._call_user(call, what), what)
         if task is not None:
-            self.callbacks.add(task)
-            task.add_done_callback(self.callbacks.discard)
+            self.callbacks[task] = None
+            task.add_done_callback(lambda done: self.callbacks.pop(done, None))
 
     async def _call_user(self, call: Callable[[], Awaitable[Any]], what: str) -> None:
         try:

@@ -19,7 +19,7 @@ from requestor_sdk.model.errors import (
 )
 from requestor_sdk.model.market import Demand, MatchReport, Properties, Proposal, make_demand
 from requestor_sdk.model.props import EXPIRATION, SUBNET, Payload
-from requestor_sdk.model.restart import RestartPolicy
+from requestor_sdk.model.restart import RenewalPolicy, RestartPolicy
 from requestor_sdk.service.service import Service
 from requestor_sdk.settings import Settings
 
@@ -87,6 +87,38 @@ def policy_of(restart: RestartPolicy | None, respawn_unstarted: bool | None) -> 
     if restart is not None:
         return restart
     return RestartPolicy(when="never" if respawn_unstarted is False else "unstarted")
+
+
+def check_renewal(
+    renewal: RenewalPolicy | None, hold_for: timedelta | None, settings: Settings
+) -> None:
+    """Refuse a renewal that could never take place.
+
+    Raises:
+        TypeError: It is no policy.
+        UsageError: Agreements last as long as the cluster: there is nothing to renew.
+        DeadlineError: The next agreement would have to be looked for before the first began.
+    """
+    given: object = renewal
+    if given is None:
+        return
+    if not isinstance(given, RenewalPolicy):
+        message = f"renewal must be a RenewalPolicy, not {given!r}; e.g. RenewalPolicy()"
+        raise TypeError(message)
+    if hold_for is None:
+        raise UsageError(
+            "renewal= has nothing to renew: without hold_for= agreements last as long as the "
+            "cluster",
+            hint="hold_for=timedelta(hours=1), the life of one agreement",
+        )
+    margin = settings.shutdown_timeout + settings.stop_grace
+    if given.begins_after(hold_for, margin) <= 0:
+        raise DeadlineError(
+            f"an agreement of {hold_for.total_seconds():.0f} s cannot be renewed "
+            f"{given.before.total_seconds():.0f} s before its instance is stopped, which is "
+            f"{margin:.0f} s before its end",
+            hint="a longer hold_for=, or a shorter RenewalPolicy(before=...)",
+        )
 
 
 async def payload_of(service_class: type[Service]) -> object:

@@ -26,7 +26,7 @@ from requestor_sdk.model.market import (
 )
 from requestor_sdk.model.money import Ledger
 from requestor_sdk.model.props import Payload
-from requestor_sdk.model.restart import RestartPolicy
+from requestor_sdk.model.restart import RenewalPolicy, RestartPolicy
 from requestor_sdk.service._handles import Outcome
 from requestor_sdk.service.service import Service, check_service_class
 from requestor_sdk.service.strategy import LeastExpensiveLinearPayuMS, MarketStrategy
@@ -228,12 +228,11 @@ class Engine:
             member.mailbox.close(self.core.fatal.message)
             member.over.fail(self.core.fatal)
         for cluster in self._clusters:
-            cluster.close()
-            cluster.changed()
+            cluster.failed(self.core.fatal)
 
     def _start_loops(self, group: asyncio.TaskGroup) -> list[asyncio.Task[None]]:
         core, network = self.core, self.core.network
-        news = News(core, self._member_with)
+        news = News(core)
         loops = {
             "agreement events": read_for_ever(
                 lambda: network.market.agreement_events(),  # noqa: PLW0108 - found anew each time
@@ -304,12 +303,6 @@ class Engine:
         """The clusters of this run."""
         return tuple(self._clusters)
 
-    def _member_with(self, agreement_or_activity: str) -> Instance | None:
-        for cluster in self._clusters:
-            if (member := cluster.member_with(agreement_or_activity)) is not None:
-                return member
-        return None
-
     def members(self) -> tuple[Instance, ...]:
         """Return the members of all clusters."""
         return tuple(member for cluster in self._clusters for member in cluster.members())
@@ -340,6 +333,7 @@ class Engine:
         respawn_unstarted: bool | None,
         restart: RestartPolicy | None,
         hold_for: timedelta | None,
+        renewal: RenewalPolicy | None,
         strategy: MarketStrategy | None,
     ) -> Cluster[S]:
         """Start a cluster; see ``Compute.run_service``."""
@@ -352,6 +346,7 @@ class Engine:
         end = demands.deadline_of(expiration, core.clock.now(), core.settings)
         if hold_for is not None:
             demands.deadline_of(hold_for, core.clock.now(), core.settings)
+        demands.check_renewal(renewal, hold_for, core.settings)
         wanted = payload if payload is not None else await demands.payload_of(service_class)
         demands.demand_of(wanted, expiration=end, subnet=self._subnet)
         assert isinstance(wanted, Payload)
@@ -378,6 +373,7 @@ class Engine:
             policy=policy,
             expiration=end,
             hold_for=hold_for,
+            renewal=renewal,
         )
         self._clusters.append(cluster)
         try:

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +16,7 @@ from requestor_sdk.engine import contracts
 from requestor_sdk.engine.attempt import Attempt
 from requestor_sdk.engine.batches import BatchQueue
 from requestor_sdk.engine.contracts import Contract
+from requestor_sdk.engine.effects import EffectQueue
 from requestor_sdk.engine.pump import Pump
 from requestor_sdk.engine.search import Search
 from requestor_sdk.engine.tracebacks import text_of, told, trimmed
@@ -41,7 +41,7 @@ from requestor_sdk.model.market import EndReason
 from requestor_sdk.service._handles import Outcome
 from requestor_sdk.service.context import WorkContext
 from requestor_sdk.service.mailbox import Mailbox
-from requestor_sdk.service.service import Service
+from requestor_sdk.service.service import Service, overrides
 
 if TYPE_CHECKING:
     from requestor_sdk.engine.cluster import Cluster
@@ -64,15 +64,58 @@ class Instance:
         cluster: Where it belongs.
         service: The user's object.
         instance_id: Stable over attempts.
+        params: What the object was made from.
+        replaces: Whose place it takes once it runs.
+
+    Attributes:
+        successor: Who is to take its place, while that one lives.
     """
 
+    __slots__ = (
+        "_closing",
+        "_cluster",
+        "_core",
+        "_deadline",
+        "_effects",
+        "_ending_cause",
+        "_handler",
+        "_handler_timer",
+        "_hold_timers",
+        "_inbox",
+        "_loss",
+        "_pump",
+        "_replaces",
+        "_stepping",
+        "_successor",
+        "_watchers",
+        "attempt",
+        "failure",
+        "id",
+        "mailbox",
+        "over",
+        "params",
+        "record",
+        "search",
+        "service",
+    )
+
     def __init__(
-        self, core: Core, cluster: Cluster[Any], service: Service, instance_id: str
+        self,
+        core: Core,
+        cluster: Cluster[Any],
+        service: Service,
+        instance_id: str,
+        *,
+        params: Mapping[str, object],
+        replaces: Instance | None = None,
     ) -> None:
         self._core = core
         self._cluster = cluster
         self.service = service
         self.id = instance_id
+        self.params = params
+        self._replaces = replaces
+        self._successor: Instance | None = None
         self.mailbox = Mailbox(core.settings.mailbox_size)
         self.record = Record()
         self.failure: BaseException | None = None
@@ -90,11 +133,11 @@ class Instance:
         self._handler: str | None = None
         self._deadline: asyncio.TimerHandle | None = None
         self._handler_timer: asyncio.TimerHandle | None = None
-        self._hold_timer: asyncio.TimerHandle | None = None
-        self._inbox: deque[tuple[Stimulus, BaseException | None]] = deque()
+        self._hold_timers: list[asyncio.TimerHandle] = []
+        self._inbox: list[tuple[Stimulus, BaseException | None]] = []
         self._stepping = False
-        self._work: deque[Callable[[], Awaitable[None]]] = deque()
-        self._worker: asyncio.Task[None] | None = None
+        self._effects = EffectQueue(core, f"{instance_id} effects")
+        self._watchers: list[tuple[frozenset[ServiceState], Callable[[], None]]] = []
         self._loss: BaseException | None = None
         self._ending_cause: str | None = None
         self._closing: Pump | None = None
@@ -113,6 +156,27 @@ class Instance:
         return self._cluster
 
     @property
+    def replaces(self) -> Service | None:
+        """Whose place it takes, if it was made for that."""
+        return self._replaces.service if self._replaces else None
+
+    @property
+    def successor(self) -> Instance | None:
+        """Who is to take its place, or has taken it; ``None`` where that one is over."""
+        made = self._successor
+        return None if made is None or made.state is ServiceState.terminated else made
+
+    def make_way_for(self, successor: Instance) -> None:
+        """Stop once the successor runs; until then its life goes on."""
+        self._successor = successor
+        successor.watch(frozenset({ServiceState.running}), lambda: self.post(Stimulus.stop))
+
+    @property
+    def counts(self) -> bool:
+        """Whether it is a member to be counted: it lives, and nobody takes its place."""
+        return self.state is not ServiceState.terminated and self.successor is None
+
+    @property
     def context(self) -> WorkContext | None:
         """The work context of this attempt."""
         return self.attempt.context if self.attempt else None
@@ -121,7 +185,11 @@ class Instance:
 
     def begin(self) -> None:
         """Start the first attempt."""
-        self._queue(self._begin_acquiring)
+        self._effects.queue(self._begin_acquiring)
+
+    def watch(self, states: frozenset[ServiceState], callback: Callable[[], None]) -> None:
+        """Have a function called the next time that it comes to one of these states."""
+        self._watchers.append((states, callback))
 
     def post(
         self,
@@ -139,14 +207,14 @@ class Instance:
         self._stepping = True
         try:
             while self._inbox:
-                self._step(*self._inbox.popleft())
+                self._step(*self._inbox.pop(0))
         finally:
             self._stepping = False
 
     def _step(self, stimulus: Stimulus, error: BaseException | None) -> None:
         before = self.record
         if error is not None and rule_for(before, stimulus) is not None:
-            self._keep_failure(error)
+            self.keep_failure(error)
         cause = None if error is None else told(error).splitlines()[0]
         done = step(before, stimulus, cause=cause, may_restart=self._may_restart)
         if done.rule is None:
@@ -164,7 +232,16 @@ class Instance:
             self._tell_change(before, stimulus, cause)
         for effect in done.effects:
             self._perform(effect, before)
-        self._cluster.changed()
+        if done.record.state is not before.state:
+            self._tell_watchers(before.state, done.record.state)
+
+    def _tell_watchers(self, old: ServiceState, new: ServiceState) -> None:
+        self._cluster.census.moved(old, new)
+        if self._watchers:
+            due = [callback for states, callback in self._watchers if new in states]
+            self._watchers = [watcher for watcher in self._watchers if new not in watcher[0]]
+            for callback in due:
+                callback()
 
     def _tell_change(self, before: Record, stimulus: Stimulus, cause: str | None) -> None:
         attempt = self.attempt
@@ -181,7 +258,8 @@ class Instance:
             cause=cause,
         )
 
-    def _keep_failure(self, error: BaseException, attempt: int | None = None) -> None:
+    def keep_failure(self, error: BaseException, attempt: int | None = None) -> None:
+        """Keep why an attempt failed, and tell it."""
         number = self.record.attempt if attempt is None else attempt
         self.failure = trimmed(error)
         logger.warning("instance %s, attempt %d: %r", self.id, number, error)
@@ -199,7 +277,7 @@ class Instance:
             return self._cluster.may_restart(self, record)
         except Exception as error:
             logger.exception("restart_condition of %s failed", self.id)
-            self._keep_failure(error)
+            self.keep_failure(error)
             return False
 
     # Effects out ---------------------------------------------------------------------------------
@@ -211,16 +289,17 @@ class Instance:
                 hurry = self.record.state is ServiceState.terminated
                 pump, loss, self._loss = self._pump, self._loss, None
                 self._pump = self._handler = None
-                if pump is not None:
+                if pump is not None and not pump.over:
                     number, grace = before.attempt, 0 if hurry or loss else None
-                    self._queue(lambda: self._close(pump, number, grace, loss))
-                if self.record.state is ServiceState.stopping and self.attempt is not None:
+                    self._effects.queue(lambda: self._close(pump, number, grace, loss))
+                if self.record.state is ServiceState.stopping and self._has_batches():
+                    assert self.attempt is not None
                     until = self._core.clock.monotonic() + self._core.settings.stop_grace
                     batches = self.attempt.batches
-                    self._queue(lambda: batches.drain(until - self._core.clock.monotonic()))
+                    self._effects.queue(lambda: batches.drain(until - self._core.clock.monotonic()))
             case Effect.run_handler:
                 number, state = self.record.attempt, self.record.state
-                self._queue(lambda: self._run_handler(number, state))
+                self._effects.queue(lambda: self._run_handler(number, state))
             case Effect.arm_deadline:
                 self._arm_deadline(self._core.settings.unresponsive_deadline)
             case Effect.cut_deadline:
@@ -230,32 +309,22 @@ class Instance:
             case Effect.release:
                 self._begin_release(before)
             case Effect.acquire:
-                self._queue(self._begin_acquiring)
+                self._effects.queue(self._begin_acquiring)
             case Effect.finish:
-                self._queue(self._finish)
+                self._effects.queue(self._finish)
 
-    def _queue(self, work: Callable[[], Awaitable[None]]) -> None:
-        self._work.append(work)
-        if self._worker is None:
-            # Where the engine breaks off, it is the engine that releases what there is.
-            self._worker = self._core.try_spawn(self._do_work(), f"{self.id} effects")
-
-    async def _do_work(self) -> None:
-        try:
-            while self._work:
-                await self._work.popleft()()
-        finally:
-            self._worker = None
+    def _has_batches(self) -> bool:
+        return self.attempt is not None and not self.attempt.batches.idle
 
     # Handlers ------------------------------------------------------------------------------------
 
-    async def _run_handler(self, number: int, state: ServiceState) -> None:
+    def _run_handler(self, number: int, state: ServiceState) -> None:
         if self.record.attempt != number or self.record.state is not state:
             return  # something else has happened meanwhile
         name = _HANDLER_OF[state]
         if self._handler == name and self._pump is not None and not self._pump.task.done():
             return
-        if name == "shutdown" and not (self.record.deployed or self.record.started):
+        if name == "shutdown" and not self._has_shutdown():
             self.post(Stimulus.shutdown_over, attempt=number)
             return
         attempt = self.attempt
@@ -273,6 +342,11 @@ class Instance:
             name=f"{self.id} {name}",
         )
         self._time_handler(name, number)
+
+    def _has_shutdown(self) -> bool:
+        """Tell whether there is something to do: the default does no more than the release."""
+        ran = self.record.deployed or self.record.started
+        return ran and overrides(type(self.service), "shutdown")
 
     def _pumped(self, pump: Pump, name: str, number: int, error: BaseException | None) -> None:
         if pump is self._pump:
@@ -328,7 +402,7 @@ class Instance:
         if stuck is not None:
             self._core.abandoned.append(pump.task)
             self._core.emit(events.HandlerAbandoned, instance_id=self.id, handler=pump.name)
-            self._keep_failure(stuck, number)
+            self.keep_failure(stuck, number)
         elif pump.close_error is not None:
             self._closed_with(pump.close_error, number)
 
@@ -336,7 +410,7 @@ class Instance:
         """A handler's last words; a loss that was raised in it is known already."""
         known = self.failure
         if error is not known and not (isinstance(error, ProviderLost) and _is_loss(known)):
-            self._keep_failure(error, number)
+            self.keep_failure(error, number)
 
     def hurry(self) -> list[asyncio.Task[None]]:
         """Cancel the handler at once, whatever grace it has; returns the tasks that now end."""
@@ -373,7 +447,7 @@ class Instance:
 
     # Attempts ------------------------------------------------------------------------------------
 
-    async def _begin_acquiring(self) -> None:
+    def _begin_acquiring(self) -> None:
         if self.record.state is ServiceState.pending:
             self.search.begin(self.record.attempt)
 
@@ -391,7 +465,7 @@ class Instance:
         )
         self.attempt = Attempt(number, contract, batches)
         self._cluster.attached(self, contract)
-        self._hold_timer = self._cluster.time_hold(self, number)
+        self._hold_timers = self._cluster.time_hold(self, number)
         self.post(Stimulus.ready, attempt=number)
 
     def _check_available(self) -> None:
@@ -410,7 +484,9 @@ class Instance:
     def _begin_release(self, before: Record) -> None:
         """End the search for a provider at once; queue the release of what there is."""
         self.search.cancel()
-        self._cancel_timer("_hold_timer")
+        for timer in self._hold_timers:
+            timer.cancel()
+        self._hold_timers = []
         attempt = self.attempt
         if attempt is None:
             return
@@ -418,7 +494,7 @@ class Instance:
         self.search.attempt_over(
             attempt.contract.provider_id, started=before.started, failed=failed
         )
-        self._queue(lambda: self._release(attempt, self.failure if failed else None))
+        self._effects.queue(lambda: self._release(attempt, self.failure if failed else None))
 
     async def _release(self, attempt: Attempt, failure: BaseException | None) -> None:
         over = ProviderLost(
@@ -435,10 +511,10 @@ class Instance:
         self._cluster.detached(attempt.contract)
         self.attempt = None
 
-    async def _finish(self) -> None:
+    def _finish(self) -> None:
         self.mailbox.close(f"instance {self.id} is over: nobody speaks or listens there any more")
         self.over.succeed(None)
-        self._cluster.changed()
+        self._cluster.member_over()
 
 
 def _is_loss(error: BaseException | None) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from requestor_sdk.model.errors import ProviderLost
@@ -19,17 +19,15 @@ class News:
 
     Args:
         core: What the engine shares.
-        member_with: Returns the instance whose attempt has an agreement or activity, if any.
     """
 
-    def __init__(self, core: Core, member_with: Callable[[str], Instance | None]) -> None:
+    def __init__(self, core: Core) -> None:
         self._core = core
-        self._member_with = member_with
 
     async def agreements_ended(self, found: Sequence[AgreementEnded]) -> None:
         """Providers ended agreements: their instances stop, or are tried again."""
         for ended in found:
-            member = self._member_with(ended.agreement_id)
+            member = self._core.attached.get(ended.agreement_id)
             attempt = member.attempt if member else None
             if member is None or attempt is None:
                 continue
@@ -44,7 +42,7 @@ class News:
     async def activities_changed(self, found: Sequence[ActivityChanged]) -> None:
         """Providers report states: a terminated activity is dead, a silent one unresponsive."""
         for change in found:
-            member = self._member_with(change.activity_id)
+            member = self._core.attached.get(change.activity_id)
             if member is None or member.attempt is None:
                 continue
             if change.state is ActivityState.terminated:

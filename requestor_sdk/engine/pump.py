@@ -32,6 +32,10 @@ class Pump:
         submit: Queues a script that was yielded.
         on_done: Called once with the handler's error, or ``None``; not where it was closed.
         name: For the task and for messages, e.g. ``i-1 run``.
+
+    Attributes:
+        over: Whether the handler ended by itself: nothing of it is left to be closed.
+        close_error: What it raised while it was being closed.
     """
 
     def __init__(
@@ -52,6 +56,7 @@ class Pump:
         self._inject: BaseException | None = None
         self._waiting_for: Script | None = None
         self.close_error: BaseException | None = None
+        self.over = False
         self.task: asyncio.Task[None] = asyncio.get_running_loop().create_task(
             self._main(), name=name
         )
@@ -73,6 +78,7 @@ class Pump:
         if self._closing:
             self.close_error = self.close_error or _real(error)
         else:
+            self.over = True
             self._on_done(error or self.close_error)
         if isinstance(error, KeyboardInterrupt | SystemExit):
             raise error  # meant for the whole program

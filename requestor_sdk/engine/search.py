@@ -56,7 +56,7 @@ class Search:
 
     def begin(self, number: int) -> None:
         """Search for the provider of an attempt."""
-        self._task = self._core.spawn(self._search(number), f"{self._id} search")
+        self._task = self._core.try_spawn(self._search(number), f"{self._id} search")
 
     def cancel(self) -> None:
         """Search no more; an agreement that is signed all the same is ended at once."""

@@ -52,6 +52,7 @@ __all__ = [
     "ScriptFinished",
     "ScriptSent",
     "ServiceFailed",
+    "ServiceRenewing",
     "ServiceRestarting",
     "ServiceStateChanged",
     "ServiceTakenUp",
@@ -404,6 +405,16 @@ class ServiceTakenUp(Event):
     agreement_id: str
     activity_id: str
     attempt: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServiceRenewing(Event):
+    """An agreement nears its end: ``successor_id`` is to take the place of its instance."""
+
+    instance_id: str
+    cluster_id: str
+    successor_id: str
+    agreement_id: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

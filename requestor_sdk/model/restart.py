@@ -1,4 +1,4 @@
-"""When an instance is tried again: the restart policy as data, and the decision as a function."""
+"""When an instance is tried again, or followed by another in time: the policies as data."""
 
 from __future__ import annotations
 
@@ -85,3 +85,37 @@ class RestartPolicy:
             return 0.0
         seconds = self.backoff.total_seconds() * 2.0 ** min(failures - 1, 32)
         return min(seconds, self.backoff_max.total_seconds())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RenewalPolicy:
+    """When an agreement that nears its end is followed by a fresh one while it still runs.
+
+    A second instance of the same service is started on an agreement of its own; once it runs, the
+    first one is stopped. Until then both are paid. Agreements near their end where ``hold_for`` is
+    shorter than the life of the cluster.
+
+    Attributes:
+        before: How long before the first one has to be stopped the second is looked for.
+    """
+
+    before: timedelta = timedelta(minutes=5)
+
+    def __post_init__(self) -> None:
+        """Refuse what leaves no time to start."""
+        given: object = self.before
+        if not isinstance(given, timedelta):
+            raise UsageError(
+                f"before must be a timedelta, not {given!r}", hint="timedelta(minutes=...)"
+            )
+        if self.before <= timedelta(0):
+            raise AmountError("before must be positive")
+
+    def begins_after(self, lasts: timedelta, margin: float) -> float:
+        """Return after how many seconds of an agreement the next one is looked for.
+
+        Args:
+            lasts: For how long the agreement is held.
+            margin: Seconds before its end at which its instance is stopped.
+        """
+        return lasts.total_seconds() - margin - self.before.total_seconds()

@@ -52,6 +52,11 @@ class Member(Protocol):
         """Its queues."""
         ...
 
+    @property
+    def replaces(self) -> Service | None:
+        """Whose place it takes."""
+        ...
+
 
 class Service:
     """One instance of a service, on one provider at a time.
@@ -171,6 +176,11 @@ class Service:
     def failure(self) -> BaseException | None:
         """Why the last attempt that failed did; kept for good."""
         return self._attached().failure
+
+    @property
+    def replaces(self) -> Service | None:
+        """The instance whose place this one takes, where an agreement is renewed; else ``None``."""
+        return self._attached().replaces
 
     def _attached(self) -> Member:
         if self._member is None:
