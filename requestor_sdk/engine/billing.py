@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Container, Sequence
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
@@ -36,7 +36,7 @@ class Billing:
         self._core = core
         self._contracts: dict[str, Contract] = {}
         self._deadlines: dict[str, asyncio.TimerHandle] = {}
-        self._settled: set[str] = set()
+        self._settled: dict[str, str] = {}
         self._all_settled: asyncio.Event = asyncio.Event()
 
     def follow(self, contract: Contract) -> None:
@@ -54,6 +54,10 @@ class Billing:
             self._core.settings.invoice_deadline, self.leave_over, contract.id
         )
 
+    def was_settled(self, agreement_id: str, invoice_id: str) -> None:
+        """An earlier process accepted the invoice of this agreement."""
+        self._settled[agreement_id] = invoice_id
+
     def open(self) -> tuple[str, ...]:
         """Return the agreements whose invoice has not been settled."""
         return tuple(self._contracts)
@@ -67,11 +71,11 @@ class Billing:
             self._core.dice,
         )
 
-    async def wait_settled(self, seconds: float) -> None:
-        """Wait until every agreement is settled, this long at most."""
+    async def wait_settled(self, seconds: float, *, but: Container[str] = ()) -> None:
+        """Wait until every agreement is settled, these excepted, this long at most."""
         try:
             async with asyncio.timeout(seconds):
-                while self._contracts:
+                while any(agreement_id not in but for agreement_id in self._contracts):
                     self._all_settled.clear()
                     await self._all_settled.wait()
         except TimeoutError:
@@ -93,9 +97,10 @@ class Billing:
         self._core.room_made()
         return rest
 
-    def close(self) -> Decimal:
-        """Leave over all that is open; returns its sum."""
-        return sum((self.leave_over(agreement_id) for agreement_id in self.open()), ZERO)
+    def close(self, *, but: Container[str] = ()) -> Decimal:
+        """Leave over all that is open, these agreements excepted; returns its sum."""
+        left = (agreement_id for agreement_id in self.open() if agreement_id not in but)
+        return sum((self.leave_over(agreement_id) for agreement_id in left), ZERO)
 
     def _forget(self, agreement_id: str) -> None:
         self._contracts.pop(agreement_id, None)
@@ -108,30 +113,67 @@ class Billing:
 
     async def _take(self, found: Sequence[DebitNote | Invoice]) -> None:
         for item in found:
-            if isinstance(item, DebitNote):
-                await self._debit_note(item)
-            else:
-                await self._invoice(item)
+            await self.judge(item)
+
+    async def judge(self, item: DebitNote | Invoice) -> None:
+        """Accept or reject; one that was judged before is told the same again, and no more."""
+        contract = self._contracts.get(item.agreement_id)
+        if contract is not None and item.id in contract.judged:
+            await self.tell(item, contract.judged[item.id])
+        elif self._settled.get(item.agreement_id) == item.id:
+            await self.tell(item, None)
+        elif isinstance(item, DebitNote):
+            await self._debit_note(item)
+        else:
+            await self._invoice(item)
+
+    async def tell(self, item: DebitNote | Invoice, reason: str | None) -> None:
+        """Tell the network of a judgement: accepted, or why not."""
+        payments, allocation_id = self._core.network.payments, self._core.allocation_id
+        if isinstance(item, DebitNote):
+            work = (
+                payments.accept_debit_note(item, allocation_id)
+                if reason is None
+                else payments.reject_debit_note(item, reason)
+            )
+        else:
+            work = (
+                payments.accept_invoice(item, allocation_id)
+                if reason is None
+                else payments.reject_invoice(item, reason)
+            )
+        await self._told(work, item.id)
 
     async def _debit_note(self, note: DebitNote) -> None:
         core = self._core
         about = {"note_id": note.id, "agreement_id": note.agreement_id}
-        core.emit(events.DebitNoteReceived, **about, activity_id=note.activity_id, total=note.total)
+        core.emit(
+            events.DebitNoteReceived,
+            **about,
+            activity_id=note.activity_id,
+            total=note.total,
+            usage=note.usage,
+        )
         reason = self._judge_note(note)
-        if reason is not None:
-            core.emit(events.DebitNoteRejected, **about, total=note.total, reason=reason)
-            await self._told(core.network.payments.reject_debit_note(note, reason), note.id)
+        contract = self._contracts.get(note.agreement_id)
+        if contract is not None:
+            contract.judged[note.id] = reason
+        if reason is not None or contract is None:
+            core.emit(events.DebitNoteRejected, **about, total=note.total, reason=reason or "")
+            await self.tell(note, reason or "")
             return
-        contract = self._contracts[note.agreement_id]
         contract.noted, contract.usage = note.total, note.usage
         contract.noted_at = contract.elapsed(core.clock.monotonic())
         core.emit(events.DebitNoteAccepted, **about, total=note.total)
-        await self._told(core.network.payments.accept_debit_note(note, core.allocation_id), note.id)
+        await self.tell(note, None)
 
     def _judge_note(self, note: DebitNote) -> str | None:
         contract = self._contracts.get(note.agreement_id)
         if contract is None:
             return "no such agreement is open"
+        if contract.activity_id is None and contract.began is not None:
+            # It was asked for, and the answer with its id is still to come, or never reached us.
+            contract.activity_id = note.activity_id
         if note.activity_id != contract.activity_id:
             return "the activity is not of this agreement"
         reason = check_debit_note(
@@ -157,9 +199,9 @@ class Billing:
             core.emit(
                 events.InvoiceRejected, **about, amount=invoice.amount, reason=reason or "unknown"
             )
-            await self._told(
-                core.network.payments.reject_invoice(invoice, reason or "unknown"), invoice.id
-            )
+            if contract is not None:
+                contract.judged[invoice.id] = reason
+            await self.tell(invoice, reason or "unknown")
             return
         core.ledger.accept(contract.id, invoice.amount)
         core.emit(
@@ -169,12 +211,10 @@ class Billing:
             amount=invoice.amount,
         )
         core.ledger.settle(contract.id)
-        self._settled.add(contract.id)
+        self._settled[contract.id] = invoice.id
         self._forget(contract.id)
         core.room_made()
-        await self._told(
-            core.network.payments.accept_invoice(invoice, core.allocation_id), invoice.id
-        )
+        await self.tell(invoice, None)
 
     def _judge_invoice(self, invoice: Invoice, contract: Contract | None) -> str | None:
         if invoice.agreement_id in self._settled:

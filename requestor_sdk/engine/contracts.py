@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING
@@ -41,6 +41,7 @@ class Contract:
         noted: The total of the last debit note that was accepted.
         noted_at: How many seconds of the activity had passed when it came.
         ended_by: Who ended the agreement.
+        judged: Its debit notes by id: why one was rejected, ``None`` where it was accepted.
     """
 
     id: str
@@ -57,6 +58,7 @@ class Contract:
     noted: Decimal | None = None
     noted_at: float = 0.0
     ended_by: str = "requestor"
+    judged: dict[str, str | None] = field(default_factory=dict)
 
     def elapsed(self, now: float) -> float:
         """Return the seconds that the activity can be charged for."""
@@ -133,6 +135,12 @@ async def sign(
         provider_id=proposal.provider_id,
         provider_name=proposal.provider_name,
         held=cost,
+        cluster_id=cluster_id,
+        until=until,
+        counters=terms.pricing.counters,
+        coeffs=terms.pricing.coeffs,
+        fixed=terms.pricing.fixed,
+        threads=terms.threads,
     )
     await _confirm(core, contract)
     return contract
@@ -186,8 +194,13 @@ async def create_activity(core: Core, contract: Contract) -> str:
         RequestorError: It could not be created; the agreement has been ended.
     """
     try:
-        began = core.clock.monotonic()
-        contract.began = began
+        core.emit(
+            events.ActivityRequested,
+            instance_id=contract.instance_id,
+            agreement_id=contract.id,
+            provider_id=contract.provider_id,
+        )
+        contract.began = core.clock.monotonic()
         activity_id = await core.network.activities.create(contract.id)
     except asyncio.CancelledError:
         core.try_spawn(
@@ -252,7 +265,7 @@ async def end_agreement(core: Core, contract: Contract, reason: EndReason) -> No
             core.ledger.settle(contract.id)
         core.billing.expect_invoice(contract)
         core.room_made()
-    if contract.ended_by == "provider":
+    if contract.ended_by != "requestor":
         return
     await _bounded(
         core,

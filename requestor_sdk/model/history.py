@@ -56,6 +56,7 @@ class PastAgreement:
         ended_by: Who ended it.
         silent_since: Since when its provider has been silent, if it is.
         silent_sec: Seconds of silence that are over and are not paid.
+        judged: Its debit notes and invoices by id: why one was rejected, ``None`` if accepted.
         accepted: What was accepted of it.
         noted: The total of the last debit note that was accepted.
         noted_at: When it came.
@@ -84,6 +85,7 @@ class PastAgreement:
     ended_by: str = "requestor"
     silent_since: datetime | None = None
     silent_sec: float = 0.0
+    judged: dict[str, str | None] = field(default_factory=dict)
     accepted: Decimal = ZERO
     noted: Decimal | None = None
     noted_at: datetime | None = None
@@ -150,8 +152,6 @@ class RunHistory:
         instances: All instances that did anything, by id.
         clusters: All clusters, by id.
         demands: Demands that a process that died may have left in the market.
-        accepted_notes: Ids of accepted debit notes and invoices, with their amounts.
-        rejected_notes: Ids of rejected ones, with the reasons.
         ended: How the last process ended: ``finished``, ``suspended``, or ``""`` where it died.
         error: What that process failed of, if it did.
     """
@@ -165,18 +165,20 @@ class RunHistory:
     instances: dict[str, PastInstance] = field(default_factory=dict)
     clusters: dict[str, PastCluster] = field(default_factory=dict)
     demands: set[str] = field(default_factory=set)
-    accepted_notes: dict[str, Decimal] = field(default_factory=dict)
-    rejected_notes: dict[str, str] = field(default_factory=dict)
     ended: str = ""
     error: str = ""
     _usages: dict[str, tuple[Decimal, ...]] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, events: Iterable[ev.Event]) -> RunHistory:
-        """Fold all events of one run."""
+    def of(cls, events: Iterable[ev.Event], run_id: str | None = None) -> RunHistory:
+        """Fold all events; with a run's id, of a journal of runs one after another, that one's."""
         history = cls()
+        current = run_id
         for event in events:
-            history.apply(event)
+            if isinstance(event, ev.ComputationStarted | ev.ComputationRecovered):
+                current = event.run_id
+            if run_id in (None, current):
+                history.apply(event)
         return history
 
     @property
@@ -373,27 +375,29 @@ class RunHistory:
 
     @_take.register
     def _(self, event: ev.DebitNoteAccepted) -> None:
-        self.accepted_notes[event.note_id] = event.total
         usage = self._usages.pop(event.note_id, ())
         if agreement := self.agreements.get(event.agreement_id):
+            agreement.judged[event.note_id] = None
             agreement.noted, agreement.noted_at, agreement.usage = event.total, event.at, usage
             agreement.accepted = max(agreement.accepted, event.total)
 
     @_take.register
     def _(self, event: ev.DebitNoteRejected) -> None:
         self._usages.pop(event.note_id, None)
-        self.rejected_notes[event.note_id] = event.reason
+        if agreement := self.agreements.get(event.agreement_id):
+            agreement.judged[event.note_id] = event.reason
 
     @_take.register
     def _(self, event: ev.InvoiceAccepted) -> None:
-        self.accepted_notes[event.invoice_id] = event.amount
         if agreement := self.agreements.get(event.agreement_id):
+            agreement.judged[event.invoice_id] = None
             agreement.invoice_id, agreement.left_over = event.invoice_id, None
             agreement.accepted = max(agreement.accepted, event.amount)
 
     @_take.register
     def _(self, event: ev.InvoiceRejected) -> None:
-        self.rejected_notes[event.invoice_id] = event.reason
+        if agreement := self.agreements.get(event.agreement_id):
+            agreement.judged[event.invoice_id] = event.reason
 
     @_take.register
     def _(self, event: ev.PaymentLeftOver) -> None:

@@ -122,11 +122,10 @@ class Market(Protocol):
         """End an agreement, also one whose approval is awaited. Idempotent."""
         ...
 
-    async def agreement_state(self, agreement_id: str) -> AgreementStatus:
+    async def agreement_state(self, agreement_id: str) -> AgreementStatus | None:
         """Ask for the state of an agreement, also of one that a dead process made.
 
-        Raises:
-            NotAvailable: There is no such agreement.
+        ``None`` where the market has no such agreement.
         """
         ...
 

@@ -128,6 +128,22 @@ def test_a_run_that_began_and_has_no_end_has_crashed_and_says_what_it_was(story)
     assert RunHistory.of(story.events) == history
 
 
+def test_of_a_journal_of_several_runs_one_can_be_folded(story):
+    other = Story()
+    other.tell(ev.ComputationStarted, run_id="s", network="local", budget=Decimal(1))
+    other.finished()
+    story.running()
+    again = Story()
+    again.tell(ev.ComputationRecovered, run_id="r", network="simulated")
+    again.moved("running", "terminated", "lost")
+    both = [*story.events, *other.events, *again.events]
+    history = RunHistory.of(both, "r")
+    assert (history.run_id, history.budget, history.state) == ("r", Decimal(5), "crashed")
+    assert history.instances["i-1"].state == "terminated"
+    assert RunHistory.of(both, "s").state == "settled"
+    assert RunHistory.of(both, "t").run_id == ""
+
+
 def test_an_allocation_that_was_asked_for_is_known_until_its_id_is_or_the_run_ends():
     story = Story()
     at = story.tell(ev.AllocationRequested, amount=Decimal(5))
@@ -196,7 +212,7 @@ def test_an_agreement_that_ended_is_open_until_its_invoice_is_accepted(story):
     story.paid("0.4")
     assert agreement.settled
     assert story.history.spent == Decimal("0.4")
-    assert story.history.accepted_notes == {"v": Decimal("0.4")}
+    assert agreement.judged == {"v": None}
 
 
 def test_an_invoice_counts_what_its_debit_notes_did_not(story):
@@ -209,18 +225,19 @@ def test_an_invoice_counts_what_its_debit_notes_did_not(story):
     assert story.history.spent == Decimal("0.3")
     story.paid("0.35")
     assert story.history.spent == Decimal("0.35")
-    assert set(story.history.accepted_notes) == {"n", "m", "v"}
+    assert agreement.judged == {"n": None, "m": None, "v": None}
 
 
 def test_what_was_rejected_is_known_with_its_reason(story):
-    story.running()
-    about = {"note_id": "n", "agreement_id": "a", "total": Decimal(9)}
-    story.tell(ev.DebitNoteReceived, **about, activity_id="act-a")
-    story.tell(ev.DebitNoteRejected, **about, reason="too much")
-    story.tell(
-        ev.InvoiceRejected, invoice_id="v", agreement_id="a", amount=Decimal(9), reason="far"
-    )
-    assert story.history.rejected_notes == {"n": "too much", "v": "far"}
+    agreement = story.running()
+    for name in ("a", "unknown"):
+        about = {"note_id": "n", "agreement_id": name, "total": Decimal(9)}
+        story.tell(ev.DebitNoteReceived, **about, activity_id="act-a")
+        story.tell(ev.DebitNoteRejected, **about, reason="too much")
+        story.tell(
+            ev.InvoiceRejected, invoice_id="v", agreement_id=name, amount=Decimal(9), reason="far"
+        )
+    assert agreement.judged == {"n": "too much", "v": "far"}
     assert story.history.spent == 0
 
 

@@ -194,9 +194,11 @@ class MemoryMarketPort:
         """End an agreement, also one whose approval is awaited. Idempotent."""
         await self._market.end_by_requestor(self._market.agreement(agreement_id), reason)
 
-    async def agreement_state(self, agreement_id: str) -> AgreementStatus:
+    async def agreement_state(self, agreement_id: str) -> AgreementStatus | None:
         """Ask for the state of an agreement; one that nobody approved in time has expired."""
-        agreement = self._market.agreement(agreement_id)
+        agreement = self._market.agreements.get(agreement_id)
+        if agreement is None:
+            return None
         agreement.expire(self._market.clock.now())
         return AgreementStatus(state=agreement.state, reason=agreement.reason)
 
