@@ -51,7 +51,7 @@ class Event:
     def line(self) -> str:
         """Return the event as one line of a story; what only repeats other fields is left out."""
         values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        hidden = {"at", "traceback", "cluster_id"}
+        hidden = {"at", "traceback", "cluster_id", "counters", "coeffs", "fixed", "threads"}
         if values.get("provider_name"):
             hidden.add("provider_id")
         shown = ", ".join(
@@ -77,7 +77,7 @@ class Event:
 
 
 def _one_line(value: object) -> str:
-    text = " | ".join(value) if isinstance(value, tuple) else str(value)
+    text = " | ".join(map(str, value)) if isinstance(value, tuple) else str(value)
     return text.partition("\n")[0]
 
 

@@ -123,6 +123,10 @@ def test_a_line_of_a_story_names_the_provider_once_and_lists_as_text():
         at=AT, instance_id="i-1", activity_id="a", script_id="s", commands=("deploy", "start")
     )
     assert sent.line().endswith("commands deploy | start")
+    noted = events.DebitNoteReceived(
+        at=AT, note_id="n", agreement_id="a", activity_id="c", total=Decimal(1), usage=(Decimal(2),)
+    )
+    assert noted.line().endswith("total 1, usage 2")
 
 
 def test_amounts_and_times_keep_every_digit():
