@@ -8,6 +8,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
 
+from requestor_sdk.model.capture import OutputBuffer
 from requestor_sdk.model.errors import RequestorError, SandboxDied
 from requestor_sdk.model.market import ActivityState
 from requestor_sdk.model.props import image_hash_of
@@ -27,7 +28,6 @@ from requestor_sdk.model.script import (
     describe,
 )
 from requestor_sdk.ports.runtime import ProcessExit, ProcessSpec, SandboxSpec
-from requestor_sdk.provider._capture import OutputBuffer
 
 if TYPE_CHECKING:
     from requestor_sdk.model.market import Properties

@@ -1,7 +1,8 @@
 import asyncio
 
 import pytest
-from support.virtual_time import VirtualTimeLoop
+
+from requestor_sdk.testing import VirtualTimeLoop
 
 
 def pytest_asyncio_loop_factories(config, item):

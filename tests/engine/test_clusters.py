@@ -4,7 +4,6 @@ import asyncio
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from support.virtual_time import VirtualTimeLoop
 from support.world import Simple, World
 
 from requestor_sdk import RestartPolicy, Settings
@@ -19,6 +18,7 @@ from requestor_sdk.model.errors import (
     RestartsExhausted,
     UsageError,
 )
+from requestor_sdk.testing import VirtualTimeLoop
 
 
 @pytest.fixture

@@ -305,7 +305,7 @@ async def test_an_agreement_that_ends_as_its_activity_begins_is_noticed(world):
         async def set_state(activity_id, state, reason=None):
             await report(activity_id, state, reason)
             if state is ActivityState.initialized:
-                agreement_id = transport._activity(activity_id).agreement.id
+                agreement_id = transport._end.activity(activity_id).agreement.id
                 await transport.terminate(agreement_id, EndReason(message="bye"))
 
         transport.set_state = set_state

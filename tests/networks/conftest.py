@@ -1,6 +1,6 @@
 import asyncio
 
-from support.virtual_time import VirtualTimeLoop
+from requestor_sdk.testing import VirtualTimeLoop
 
 
 def pytest_asyncio_loop_factories(config, item):

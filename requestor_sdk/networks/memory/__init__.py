@@ -5,6 +5,9 @@
 """
 
 from requestor_sdk.networks.memory._book import BY_OFFER
+from requestor_sdk.networks.memory._channels import Inbox
+from requestor_sdk.networks.memory._end import ProviderEnd
+from requestor_sdk.networks.memory._files import MemoryFiles
 from requestor_sdk.networks.memory._market import MemoryMarket, random_id
 from requestor_sdk.networks.memory._network import TRAITS, MemoryNetwork
 from requestor_sdk.networks.memory._transport import MemoryTransport
@@ -12,8 +15,11 @@ from requestor_sdk.networks.memory._transport import MemoryTransport
 __all__ = [
     "BY_OFFER",
     "TRAITS",
+    "Inbox",
+    "MemoryFiles",
     "MemoryMarket",
     "MemoryNetwork",
     "MemoryTransport",
+    "ProviderEnd",
     "random_id",
 ]

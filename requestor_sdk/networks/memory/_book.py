@@ -69,6 +69,8 @@ class Book:
     offers: dict[str, StandingOffer] = field(default_factory=dict)
     demands: dict[str, StandingDemand] = field(default_factory=dict)
     steps: dict[str, Step] = field(default_factory=dict)
+    steps_of: dict[str, dict[str, None]] = field(default_factory=dict)
+    """The ids of the open steps of each offer and of each demand, in the order they were made."""
     latest: dict[str, StandingOffer] = field(default_factory=dict)
     """The last offer of each provider, also where it is withdrawn: what a match report covers."""
 
@@ -91,12 +93,12 @@ class Book:
     def drop_offer(self, offer_id: str) -> tuple[Step, ...]:
         """Withdraw an offer; returns the steps that nobody can answer any more."""
         self.offers.pop(offer_id, None)
-        return self._forget(lambda step: step.offer_id == offer_id)
+        return self._forget(offer_id)
 
     def drop_demand(self, demand_id: str) -> tuple[Step, ...]:
         """Withdraw a demand; returns the steps that nobody can answer any more."""
         self.demands.pop(demand_id, None)
-        return self._forget(lambda step: step.proposal.demand_id == demand_id)
+        return self._forget(demand_id)
 
     def drop_provider(self, provider_id: str) -> tuple[Step, ...]:
         """Forget a provider that left the market."""
@@ -150,12 +152,23 @@ class Book:
         Raises:
             AgreementRefused: It was answered before, or its offer or demand is gone.
         """
-        step = self.steps.pop(proposal_id, None)
+        step = self.drop(proposal_id)
         if step is None:
             raise AgreementRefused(
                 "the proposal was answered before, or its offer or demand was withdrawn",
                 ids={"proposal": proposal_id},
             )
+        return step
+
+    def drop(self, proposal_id: str) -> Step | None:
+        """Take a step out, if it is still open."""
+        step = self.steps.pop(proposal_id, None)
+        if step is not None:
+            for subject in (step.offer_id, step.proposal.demand_id):
+                mine = self.steps_of[subject]
+                del mine[proposal_id]
+                if not mine:
+                    del self.steps_of[subject]
         return step
 
     def report(self, demand: Demand) -> MatchReport:
@@ -202,10 +215,10 @@ class Book:
 
     def _keep(self, step: Step) -> Step:
         self.steps[step.proposal.id] = step
+        for subject in (step.offer_id, step.proposal.demand_id):
+            self.steps_of.setdefault(subject, {})[step.proposal.id] = None
         return step
 
-    def _forget(self, gone: Callable[[Step], bool]) -> tuple[Step, ...]:
-        found = tuple(step for step in self.steps.values() if gone(step))
-        for step in found:
-            del self.steps[step.proposal.id]
-        return found
+    def _forget(self, subject: str) -> tuple[Step, ...]:
+        found = (self.drop(step_id) for step_id in tuple(self.steps_of.get(subject, ())))
+        return tuple(step for step in found if step is not None)

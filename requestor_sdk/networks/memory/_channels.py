@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Sequence
 
 T = TypeVar("T")
+T_contra = TypeVar("T_contra", contravariant=True)
 
 
 class Closed(Exception):
@@ -21,6 +22,22 @@ class Closed(Exception):
     def __init__(self, reason: str = "") -> None:
         super().__init__(reason)
         self.reason = reason
+
+
+class Inbox(Protocol[T_contra]):
+    """Where news is put for one reader, whoever that is."""
+
+    async def put(self, item: T_contra) -> bool:
+        """Add an item once there is room; ``False`` where nobody will read it."""
+        ...
+
+    def put_now(self, item: T_contra) -> None:
+        """Add an item past the limit."""
+        ...
+
+    def close(self, reason: str = "", *, drop: bool = False) -> None:
+        """Let nothing follow; with ``drop`` what is unread goes too."""
+        ...
 
 
 class Channel(Generic[T]):

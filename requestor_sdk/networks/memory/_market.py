@@ -11,7 +11,7 @@ import logging
 import secrets
 from collections.abc import Callable
 from datetime import datetime
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from requestor_sdk.clock import LoopClock
 from requestor_sdk.model.errors import AgreementRefused, NotAvailable
@@ -29,15 +29,12 @@ from requestor_sdk.model.market import (
 from requestor_sdk.networks.memory._agreements import Activity, Agreement
 from requestor_sdk.networks.memory._bank import Bank
 from requestor_sdk.networks.memory._book import Book, Step
-from requestor_sdk.networks.memory._channels import Channel, Latest
+from requestor_sdk.networks.memory._channels import Inbox, Latest
 from requestor_sdk.networks.memory._files import MemoryFiles
 from requestor_sdk.ports.provider import AgreementTerminated, ProviderEvent
 
 if TYPE_CHECKING:
     from requestor_sdk.ports.basics import Clock
-
-PROVIDER_EVENTS: Final = 1024
-"""Events that wait for a slow provider before they slow the requestor."""
 
 _log = logging.getLogger(__name__)
 
@@ -67,23 +64,22 @@ class MemoryMarket:
         self.agreement_news: Latest[AgreementEnded] = Latest()
         self.activity_news: Latest[ActivityChanged] = Latest()
         self.payment_news: Latest[DebitNote | Invoice] = Latest()
-        self._providers: dict[str, Channel[ProviderEvent]] = {}
+        self._providers: dict[str, Inbox[ProviderEvent]] = {}
 
-    def join(self, provider_id: str) -> Channel[ProviderEvent]:
-        """Let a provider in; what concerns it waits in the channel."""
+    def join(self, provider_id: str, inbox: Inbox[ProviderEvent]) -> None:
+        """Let a provider in; what concerns it is put into its inbox."""
         if provider_id in self._providers:
             raise NotAvailable(
                 "this identity is in the market already", ids={"provider": provider_id}
             )
-        channel = self._providers[provider_id] = Channel(PROVIDER_EVENTS)
-        return channel
+        self._providers[provider_id] = inbox
 
     def leave(self, provider_id: str, reason: str = "the provider left the market") -> None:
         """Let a provider go: its offers are withdrawn and all that it ran is lost. Idempotent."""
-        channel = self._providers.pop(provider_id, None)
-        if channel is None:
+        inbox = self._providers.pop(provider_id, None)
+        if inbox is None:
             return
-        channel.close(reason, drop=True)
+        inbox.close(reason, drop=True)
         self.forget(self.book.drop_provider(provider_id))
         for agreement in list(self.agreements.values()):
             if agreement.body.provider_id != provider_id:
@@ -94,14 +90,14 @@ class MemoryMarket:
 
     async def tell(self, provider_id: str, event: ProviderEvent) -> bool:
         """Pass an event to a provider; ``False`` where it has left. Waits while it is slow."""
-        channel = self._providers.get(provider_id)
-        return channel is not None and await channel.put(event)
+        inbox = self._providers.get(provider_id)
+        return inbox is not None and await inbox.put(event)
 
     def tell_now(self, provider_id: str, event: ProviderEvent) -> None:
         """Pass an event to a provider without waiting; for one event a batch at the most."""
-        channel = self._providers.get(provider_id)
-        if channel is not None:
-            channel.put_now(event)
+        inbox = self._providers.get(provider_id)
+        if inbox is not None:
+            inbox.put_now(event)
 
     def offer_proposal(self, proposal: Proposal) -> None:
         """Put a proposal into the box of its demand."""

@@ -125,7 +125,7 @@ class MemoryMarketPort:
 
     async def reject(self, proposal: Proposal, reason: EndReason) -> None:
         """Decline a proposal, telling why. Its offer stands on for other demands."""
-        self._market.book.steps.pop(proposal.id, None)
+        self._market.book.drop(proposal.id)
         _log.debug("proposal %s is declined: %s", proposal.id, reason.message)
 
     async def create_agreement(self, proposal: Proposal, *, valid_to: datetime) -> str:

@@ -4,6 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import selectors
+from collections.abc import Callable
+from concurrent.futures import Executor
+from typing import Any, TypeVar, TypeVarTuple
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 
 
 class _JumpingSelector(selectors.DefaultSelector):
@@ -11,7 +17,7 @@ class _JumpingSelector(selectors.DefaultSelector):
 
     loop: VirtualTimeLoop | None = None
 
-    def select(self, timeout=None):
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         loop = self.loop
         found = super().select(0)
         if found or loop is None or timeout == 0:
@@ -39,18 +45,24 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         selector.loop = self
 
     def time(self) -> float:
+        """Return the loop's seconds."""
         return self._virtual
 
     def jump(self, seconds: float) -> None:
+        """Let time pass."""
         self._virtual += seconds
 
-    def run_in_executor(self, executor, func, *args):
+    def run_in_executor(
+        self, executor: Executor | None, func: Callable[[*Ts], T], *args: *Ts
+    ) -> asyncio.Future[T]:
+        """Run a function in a worker thread; time stands still until it has ended."""
         self.busy_threads += 1
         future = super().run_in_executor(executor, func, *args)
         future.add_done_callback(self._thread_done)
         return future
 
-    async def shutdown_default_executor(self, timeout=None):
+    async def shutdown_default_executor(self, timeout: float | None = None) -> None:  # noqa: ARG002
+        """Join the worker threads; time stands still meanwhile."""
         # The thread that joins the others is none of the executor's, and from Python 3.12 on a
         # timer runs meanwhile: time must not jump past it.
         self.busy_threads += 1
@@ -59,5 +71,5 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         finally:
             self.busy_threads -= 1
 
-    def _thread_done(self, _future: object) -> None:
+    def _thread_done(self, _future: asyncio.Future[Any]) -> None:
         self.busy_threads -= 1
