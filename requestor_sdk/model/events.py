@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from decimal import Decimal
+from typing import ClassVar
 
 from requestor_sdk.model.event import VERSION, Event, from_record
 
@@ -61,6 +62,8 @@ __all__ = [
 class ComputationStarted(Event):
     """The engine is up."""
 
+    durable: ClassVar[bool] = True
+
     run_id: str
     network: str
     budget: Decimal
@@ -69,6 +72,8 @@ class ComputationStarted(Event):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ComputationFinished(Event):
     """The engine is down; amounts are final."""
+
+    durable: ClassVar[bool] = True
 
     run_id: str
     spent: Decimal
@@ -156,6 +161,8 @@ class BudgetExhausted(Event):
 class AgreementCreated(Event):
     """An agreement is about to be confirmed; from now on its worst case is held."""
 
+    durable: ClassVar[bool] = True
+
     instance_id: str
     agreement_id: str
     provider_id: str
@@ -167,6 +174,8 @@ class AgreementCreated(Event):
 class AgreementConfirmed(Event):
     """Both sides have signed."""
 
+    durable: ClassVar[bool] = True
+
     instance_id: str
     agreement_id: str
     provider_id: str
@@ -175,6 +184,8 @@ class AgreementConfirmed(Event):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgreementRejected(Event):
     """The provider did not approve; nothing is held any more."""
+
+    durable: ClassVar[bool] = True
 
     instance_id: str
     agreement_id: str
@@ -185,6 +196,8 @@ class AgreementRejected(Event):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgreementTerminated(Event):
     """An agreement is over; ``by`` is ``requestor`` or ``provider``."""
+
+    durable: ClassVar[bool] = True
 
     agreement_id: str
     provider_id: str
@@ -200,6 +213,8 @@ class AgreementTerminated(Event):
 class ActivityCreated(Event):
     """An activity exists."""
 
+    durable: ClassVar[bool] = True
+
     instance_id: str
     activity_id: str
     agreement_id: str
@@ -210,6 +225,8 @@ class ActivityCreated(Event):
 class ActivityCreateFailed(Event):
     """The provider would not create the activity."""
 
+    durable: ClassVar[bool] = True
+
     instance_id: str
     agreement_id: str
     provider_id: str
@@ -219,6 +236,8 @@ class ActivityCreateFailed(Event):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ActivityEnded(Event):
     """An activity is over, as ended by us or reported by its provider."""
+
+    durable: ClassVar[bool] = True
 
     activity_id: str
     agreement_id: str
@@ -344,6 +363,8 @@ class HandlerAbandoned(Event):
 class AllocationCreated(Event):
     """An amount was reserved."""
 
+    durable: ClassVar[bool] = True
+
     allocation_id: str
     amount: Decimal
 
@@ -351,6 +372,8 @@ class AllocationCreated(Event):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AllocationReleased(Event):
     """What was left of an allocation is free again."""
+
+    durable: ClassVar[bool] = True
 
     allocation_id: str
 
@@ -369,6 +392,8 @@ class DebitNoteReceived(Event):
 class DebitNoteAccepted(Event):
     """A debit note was accepted."""
 
+    durable: ClassVar[bool] = True
+
     note_id: str
     agreement_id: str
     total: Decimal
@@ -377,6 +402,8 @@ class DebitNoteAccepted(Event):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DebitNoteRejected(Event):
     """A debit note was rejected."""
+
+    durable: ClassVar[bool] = True
 
     note_id: str
     agreement_id: str
@@ -397,6 +424,8 @@ class InvoiceReceived(Event):
 class InvoiceAccepted(Event):
     """An invoice was accepted: it is paid."""
 
+    durable: ClassVar[bool] = True
+
     invoice_id: str
     agreement_id: str
     provider_id: str
@@ -407,6 +436,8 @@ class InvoiceAccepted(Event):
 class InvoiceRejected(Event):
     """An invoice was rejected."""
 
+    durable: ClassVar[bool] = True
+
     invoice_id: str
     agreement_id: str
     amount: Decimal
@@ -416,6 +447,8 @@ class InvoiceRejected(Event):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PaymentLeftOver(Event):
     """No invoice came in time; ``at_most`` may still be asked for and is settled by recovery."""
+
+    durable: ClassVar[bool] = True
 
     agreement_id: str
     provider_id: str
