@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
+from typing import ClassVar
 
 from requestor_sdk.model.event import VERSION, Event, from_record
 
@@ -70,6 +71,8 @@ __all__ = [
 class ComputationStarted(Event):
     """The engine is up."""
 
+    durable: ClassVar[bool] = True
+
     run_id: str
     network: str
     budget: Decimal
@@ -78,6 +81,8 @@ class ComputationStarted(Event):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ComputationFinished(Event):
     """The engine is down; amounts are final."""
+
+    durable: ClassVar[bool] = True
 
     run_id: str
     spent: Decimal
@@ -199,6 +204,8 @@ class AgreementCreated(Event):
         threads: Processors that can be charged for at one time.
     """
 
+    durable: ClassVar[bool] = True
+
     instance_id: str
     agreement_id: str
     provider_id: str
@@ -216,6 +223,8 @@ class AgreementCreated(Event):
 class AgreementConfirmed(Event):
     """Both sides have signed."""
 
+    durable: ClassVar[bool] = True
+
     instance_id: str
     agreement_id: str
     provider_id: str
@@ -224,6 +233,8 @@ class AgreementConfirmed(Event):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgreementRejected(Event):
     """The provider did not approve; nothing is held any more."""
+
+    durable: ClassVar[bool] = True
 
     instance_id: str
     agreement_id: str
@@ -234,6 +245,8 @@ class AgreementRejected(Event):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgreementTerminated(Event):
     """An agreement is over; ``by`` is ``requestor``, ``provider`` or ``network``."""
+
+    durable: ClassVar[bool] = True
 
     agreement_id: str
     provider_id: str
@@ -258,6 +271,8 @@ class ActivityRequested(Event):
 class ActivityCreated(Event):
     """An activity exists."""
 
+    durable: ClassVar[bool] = True
+
     instance_id: str
     activity_id: str
     agreement_id: str
@@ -268,6 +283,8 @@ class ActivityCreated(Event):
 class ActivityCreateFailed(Event):
     """The provider would not create the activity."""
 
+    durable: ClassVar[bool] = True
+
     instance_id: str
     agreement_id: str
     provider_id: str
@@ -277,6 +294,8 @@ class ActivityCreateFailed(Event):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ActivityEnded(Event):
     """An activity is over, as ended by us or reported by its provider."""
+
+    durable: ClassVar[bool] = True
 
     activity_id: str
     agreement_id: str
@@ -439,6 +458,8 @@ class AllocationRequested(Event):
 class AllocationCreated(Event):
     """An amount was reserved."""
 
+    durable: ClassVar[bool] = True
+
     allocation_id: str
     amount: Decimal
 
@@ -446,6 +467,8 @@ class AllocationCreated(Event):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AllocationReleased(Event):
     """What was left of an allocation is free again."""
+
+    durable: ClassVar[bool] = True
 
     allocation_id: str
 
@@ -465,6 +488,8 @@ class DebitNoteReceived(Event):
 class DebitNoteAccepted(Event):
     """A debit note was accepted."""
 
+    durable: ClassVar[bool] = True
+
     note_id: str
     agreement_id: str
     total: Decimal
@@ -473,6 +498,8 @@ class DebitNoteAccepted(Event):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DebitNoteRejected(Event):
     """A debit note was rejected."""
+
+    durable: ClassVar[bool] = True
 
     note_id: str
     agreement_id: str
@@ -493,6 +520,8 @@ class InvoiceReceived(Event):
 class InvoiceAccepted(Event):
     """An invoice was accepted: it is paid."""
 
+    durable: ClassVar[bool] = True
+
     invoice_id: str
     agreement_id: str
     provider_id: str
@@ -503,6 +532,8 @@ class InvoiceAccepted(Event):
 class InvoiceRejected(Event):
     """An invoice was rejected."""
 
+    durable: ClassVar[bool] = True
+
     invoice_id: str
     agreement_id: str
     amount: Decimal
@@ -512,6 +543,8 @@ class InvoiceRejected(Event):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PaymentLeftOver(Event):
     """No invoice came in time; ``at_most`` may still be asked for and is settled by recovery."""
+
+    durable: ClassVar[bool] = True
 
     agreement_id: str
     provider_id: str
