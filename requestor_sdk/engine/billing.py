@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Container, Sequence
+from collections.abc import Container, Sequence
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
-from requestor_sdk.engine.aio import read_for_ever
+from requestor_sdk.engine.aio import Backoff, read_for_ever
 from requestor_sdk.model import events
 from requestor_sdk.model.errors import RequestorError
 from requestor_sdk.model.market import DebitNote, Invoice
@@ -36,7 +36,8 @@ class Billing:
         self._core = core
         self._contracts: dict[str, Contract] = {}
         self._deadlines: dict[str, asyncio.TimerHandle] = {}
-        self._settled: dict[str, str] = {}
+        self._settled: dict[str, tuple[str, str]] = {}
+        self._untold: dict[str, asyncio.Task[None] | None] = {}
         self._all_settled: asyncio.Event = asyncio.Event()
 
     def follow(self, contract: Contract) -> None:
@@ -45,7 +46,7 @@ class Billing:
 
     def expect_invoice(self, contract: Contract) -> None:
         """The agreement is over: wait for its invoice until a deadline, then let it go."""
-        if contract.id not in self._contracts:
+        if contract.id not in self._contracts or contract.id in self._deadlines:
             return
         if contract.began is None:
             self._forget(contract.id)
@@ -54,9 +55,9 @@ class Billing:
             self._core.settings.invoice_deadline, self.leave_over, contract.id
         )
 
-    def was_settled(self, agreement_id: str, invoice_id: str) -> None:
+    def was_settled(self, agreement_id: str, invoice_id: str, provider_id: str) -> None:
         """An earlier process accepted the invoice of this agreement."""
-        self._settled[agreement_id] = invoice_id
+        self._settled[agreement_id] = invoice_id, provider_id
 
     def open(self) -> tuple[str, ...]:
         """Return the agreements whose invoice has not been settled."""
@@ -75,7 +76,7 @@ class Billing:
         """Wait until every agreement is settled, these excepted, this long at most."""
         try:
             async with asyncio.timeout(seconds):
-                while any(agreement_id not in but for agreement_id in self._contracts):
+                while self._untold or any(found not in but for found in self._contracts):
                     self._all_settled.clear()
                     await self._all_settled.wait()
         except TimeoutError:
@@ -99,6 +100,16 @@ class Billing:
 
     def close(self, *, but: Container[str] = ()) -> Decimal:
         """Leave over all that is open, these agreements excepted; returns its sum."""
+        for agreement_id, retrying in self._untold.items():
+            if retrying is not None:
+                retrying.cancel()
+            self._core.emit(
+                events.PaymentLeftOver,
+                agreement_id=agreement_id,
+                provider_id=self._settled[agreement_id][1],
+                at_most=ZERO,
+            )
+        self._untold.clear()
         left = (agreement_id for agreement_id in self.open() if agreement_id not in but)
         return sum((self.leave_over(agreement_id) for agreement_id in left), ZERO)
 
@@ -120,7 +131,7 @@ class Billing:
         contract = self._contracts.get(item.agreement_id)
         if contract is not None and item.id in contract.judged:
             await self.tell(item, contract.judged[item.id])
-        elif self._settled.get(item.agreement_id) == item.id:
+        elif self._settled.get(item.agreement_id, ("", ""))[0] == item.id:
             await self.tell(item, None)
         elif isinstance(item, DebitNote):
             await self._debit_note(item)
@@ -128,21 +139,43 @@ class Billing:
             await self._invoice(item)
 
     async def tell(self, item: DebitNote | Invoice, reason: str | None) -> None:
-        """Tell the network of a judgement: accepted, or why not."""
+        """Tell the network of a judgement: accepted, or why not.
+
+        That an invoice is accepted is told until it is heard. The rest need not be: an invoice
+        counts what its debit notes do, and what nobody accepted is not paid.
+        """
+        if await self._told(item, reason) or reason is not None or isinstance(item, DebitNote):
+            return
+        self._untold[item.agreement_id] = self._core.try_spawn(
+            self._tell_until_heard(item), f"invoice {item.id}"
+        )
+
+    async def _tell_until_heard(self, invoice: Invoice) -> None:
+        backoff = Backoff(self._core.dice)
+        while True:
+            await asyncio.sleep(backoff.next())
+            if await self._told(invoice, None):
+                break
+        del self._untold[invoice.agreement_id]
+        self._all_settled.set()
+
+    async def _told(self, item: DebitNote | Invoice, reason: str | None) -> bool:
         payments, allocation_id = self._core.network.payments, self._core.allocation_id
-        if isinstance(item, DebitNote):
-            work = (
-                payments.accept_debit_note(item, allocation_id)
-                if reason is None
-                else payments.reject_debit_note(item, reason)
-            )
-        else:
-            work = (
-                payments.accept_invoice(item, allocation_id)
-                if reason is None
-                else payments.reject_invoice(item, reason)
-            )
-        await self._told(work, item.id)
+        try:
+            if isinstance(item, DebitNote):
+                if reason is None:
+                    await payments.accept_debit_note(item, allocation_id)
+                else:
+                    await payments.reject_debit_note(item, reason)
+            elif reason is None:
+                await payments.accept_invoice(item, allocation_id)
+            else:
+                await payments.reject_invoice(item, reason)
+        except RequestorError as error:
+            logger.warning("%s: the answer did not reach the network: %s", item.id, error.message)
+            self._core.retried("payments")(error, 0.0)
+            return False
+        return True
 
     async def _debit_note(self, note: DebitNote) -> None:
         core = self._core
@@ -211,7 +244,7 @@ class Billing:
             amount=invoice.amount,
         )
         core.ledger.settle(contract.id)
-        self._settled[contract.id] = invoice.id
+        self._settled[contract.id] = invoice.id, contract.provider_id
         self._forget(contract.id)
         core.room_made()
         await self.tell(invoice, None)
@@ -230,10 +263,3 @@ class Billing:
             elapsed_sec=to_amount(contract.elapsed(now)),
             payable=self._core.ledger.payable_for(contract.id),
         )
-
-    async def _told(self, work: Awaitable[None], what: str) -> None:
-        try:
-            await work
-        except RequestorError as error:
-            logger.warning("%s: the answer did not reach the network: %s", what, error.message)
-            self._core.retried("payments")(error, 0.0)

@@ -21,7 +21,7 @@ from requestor_sdk.model.errors import (
     RestartsExhausted,
     UsageError,
 )
-from requestor_sdk.model.events import ServiceFailed, ServiceRenewing
+from requestor_sdk.model.events import ClusterStarted, ServiceFailed, ServiceRenewing
 from requestor_sdk.model.lifecycle import Record, ServiceState, Stimulus
 from requestor_sdk.model.market import Demand, Proposal
 from requestor_sdk.model.restart import RenewalPolicy, RestartPolicy
@@ -31,6 +31,7 @@ from requestor_sdk.service.strategy import MarketStrategy
 
 if TYPE_CHECKING:
     from requestor_sdk.engine.core import Core
+    from requestor_sdk.engine.recovery import Kept
     from requestor_sdk.model.errors import EngineFailed
 
 logger = logging.getLogger("requestor_sdk.engine")
@@ -58,10 +59,18 @@ class Cluster(Generic[S]):
         expiration: datetime,
         hold_for: timedelta | None,
         renewal: RenewalPolicy | None = None,
+        cluster_id: str | None = None,
     ) -> None:
         self._core = core
         self._class = service_class
-        self.id = core.next_id("cluster")
+        self.id = cluster_id or core.next_id("cluster")
+        if cluster_id is None:
+            core.emit(
+                ClusterStarted,
+                cluster_id=self.id,
+                service=f"{service_class.__module__}.{service_class.__qualname__}",
+                expiration=expiration,
+            )
         self.policy = policy
         self.expiration = expiration
         self._hold_for = hold_for
@@ -139,13 +148,17 @@ class Cluster(Generic[S]):
         return self.census.each(members, SETTLED, [service for service, _ in services])
 
     def _add(
-        self, service: S, params: Mapping[str, object], replaces: Instance | None = None
+        self,
+        service: S,
+        params: Mapping[str, object],
+        replaces: Instance | None = None,
+        instance_id: str | None = None,
     ) -> Instance:
         member = Instance(
             self._core,
             self,
             service,
-            self._core.next_id("i"),
+            instance_id or self._core.next_id("i"),
             params=params,
             replaces=replaces,
         )
@@ -234,8 +247,11 @@ class Cluster(Generic[S]):
         for member in self._members:
             if member.state is ServiceState.suspended:
                 member.post(Stimulus.lost)
-            member.post(Stimulus.cancel)
-            member.hurry()
+            self._cut(member)
+
+    def _cut(self, member: Instance) -> None:
+        member.post(Stimulus.cancel)
+        member.hurry()
 
     def _stopped_member(self, member: Instance) -> Instance:
         member.post(Stimulus.stop)
@@ -289,6 +305,34 @@ class Cluster(Generic[S]):
             await self.census.come_to(SETTLED, len(self._members))
 
     # The engine's side ---------------------------------------------------------------------------
+
+    def leave(self, *, hurried: bool = False) -> None:
+        """The engine leaves: stop all members, or cancel them. Called by the engine.
+
+        Where the network outlives this process, those that are suspended stay as they are.
+        """
+        self._stopped = True
+        for member in self._members:
+            if self.stays(member):
+                continue
+            if hurried and member.state is ServiceState.suspended:
+                member.post(Stimulus.lost)
+            if hurried:
+                self._cut(member)
+            else:
+                member.post(Stimulus.stop)
+        self._close_if_over()
+
+    def stays(self, member: Instance) -> bool:
+        """Tell whether a member is left to a later process."""
+        outlives = self._core.network.traits.outlives_process
+        return outlives and member.state is ServiceState.suspended
+
+    def take_up(self, service: S, params: Mapping[str, object], kept: Kept) -> Instance:
+        """Add a member that an earlier process had. Called by the engine."""
+        member = self._add(service, params, instance_id=kept.past.id)
+        member.take_up(kept)
+        return member
 
     def failed(self, error: EngineFailed) -> None:
         """The engine failed: wake all who wait with that. Called by the engine."""
@@ -347,19 +391,30 @@ class Cluster(Generic[S]):
             return self.expiration
         return min(self.expiration, self._core.clock.now() + self._hold_for)
 
-    def time_hold(self, member: Instance, attempt: int) -> list[asyncio.TimerHandle]:
-        """Have the agreement ended before what is held for it runs out, and renewed before that."""
-        if self._hold_for is None:
+    def time_hold(
+        self, member: Instance, attempt: int, until: datetime | None = None
+    ) -> list[asyncio.TimerHandle]:
+        """Have the agreement ended before what is held for it runs out, and renewed before that.
+
+        ``until`` is its end where an earlier process made it.
+        """
+        if until is None:
+            until = self.hold_until()
+        if until >= self.expiration:
             return []
         settings, loop = self._core.settings, asyncio.get_running_loop()
         margin = settings.shutdown_timeout + settings.stop_grace
-        seconds = max(0.0, self._hold_for.total_seconds() - margin)
+        left = (until - self._core.clock.now()).total_seconds()
         timers = [
-            loop.call_later(seconds, lambda: member.post(Stimulus.agreement_ended, attempt=attempt))
+            loop.call_later(
+                max(0.0, left - margin),
+                lambda: member.post(Stimulus.agreement_ended, attempt=attempt),
+            )
         ]
-        if self._renewal is not None:
-            begins = self._renewal.begins_after(self._hold_for, margin)
-            timers.append(loop.call_later(begins, self._renew, member))
+        if self._renewal is not None and self._hold_for is not None:
+            passed = self._hold_for.total_seconds() - left
+            begins = self._renewal.begins_after(self._hold_for, margin) - passed
+            timers.append(loop.call_later(max(0.0, begins), self._renew, member))
         return timers
 
     def _renew(self, member: Instance) -> None:

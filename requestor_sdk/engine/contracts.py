@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from requestor_sdk.model import events
 from requestor_sdk.model.errors import AgreementRefused, AmountError, RequestorError
+from requestor_sdk.model.history import marked
 from requestor_sdk.model.market import EndReason, Properties, Proposal
 from requestor_sdk.model.money import ZERO, LinearPricing, Terms, to_amount
 from requestor_sdk.model.props import INF_THREADS
@@ -233,7 +234,7 @@ async def create_activity(core: Core, contract: Contract) -> str:
 async def release(core: Core, contract: Contract, reason: EndReason) -> None:
     """End an attempt's activity, then its agreement. Bounded in time; what fails is told."""
     if contract.activity_id is not None:
-        await _bounded(
+        await bounded(
             core,
             core.network.activities.destroy(contract.activity_id),
             f"activity {contract.activity_id} could not be destroyed",
@@ -267,14 +268,27 @@ async def end_agreement(core: Core, contract: Contract, reason: EndReason) -> No
         core.room_made()
     if contract.ended_by != "requestor":
         return
-    await _bounded(
+    await bounded(
         core,
         core.network.market.terminate(contract.id, reason),
         f"agreement {contract.id} could not be terminated",
     )
 
 
-async def _bounded(core: Core, work: Awaitable[None], told: str) -> None:
+async def allocate(core: Core, amount: Decimal) -> None:
+    """Reserve an amount for the run; written down before it is asked for, with the run's mark.
+
+    Raises:
+        RequestorError: The network would not, or did not answer.
+    """
+    asked = marked(amount, core.run_id)
+    core.emit(events.AllocationRequested, amount=asked)
+    core.allocation_id = await core.network.payments.allocate(asked)
+    core.emit(events.AllocationCreated, allocation_id=core.allocation_id, amount=asked)
+
+
+async def bounded(core: Core, work: Awaitable[None], told: str) -> None:
+    """Await an act at the end of something, for a bounded time; a failure is logged."""
     try:
         async with asyncio.timeout(core.settings.release_timeout):
             await work

@@ -44,6 +44,11 @@ class EffectQueue:
             self._cut_off = True
             rest.close()
 
+    async def idle(self) -> None:
+        """Wait until nothing is left to do."""
+        while self._worker is not None:
+            await asyncio.wait({self._worker})
+
     async def _work(self, rest: Coroutine[Any, Any, None] | None) -> None:
         try:
             while True:

@@ -14,12 +14,13 @@ from requestor_sdk.engine import demands
 from requestor_sdk.engine.aio import read_for_ever, running_loop
 from requestor_sdk.engine.billing import Billing
 from requestor_sdk.engine.cluster import Cluster
-from requestor_sdk.engine.contracts import release
+from requestor_sdk.engine.contracts import allocate, release
 from requestor_sdk.engine.core import Core
 from requestor_sdk.engine.health import Health
 from requestor_sdk.engine.news import News
+from requestor_sdk.engine.recovery import Recovery
 from requestor_sdk.model import events
-from requestor_sdk.model.errors import LeaveTimeout, RequestorError
+from requestor_sdk.model.errors import LeaveTimeout, PaymentError, RequestorError
 from requestor_sdk.model.lifecycle import ServiceState
 from requestor_sdk.model.market import (
     EndReason,
@@ -33,6 +34,7 @@ from requestor_sdk.service.strategy import LeastExpensiveLinearPayuMS, MarketStr
 
 if TYPE_CHECKING:
     from requestor_sdk.engine.instance import Instance
+    from requestor_sdk.model.history import RunHistory
     from requestor_sdk.ports.basics import Clock, Journal
     from requestor_sdk.ports.network import Network
     from requestor_sdk.settings import Settings
@@ -54,6 +56,7 @@ class Engine:
         subnet: Only offers of this subnet are taken.
         run_id: Of this run.
         clock: Time; the loop's by default.
+        history: What the journal says of the run, where an earlier process began it.
     """
 
     def __init__(
@@ -67,6 +70,7 @@ class Engine:
         subnet: str | None,
         run_id: str,
         clock: Clock | None = None,
+        history: RunHistory | None = None,
     ) -> None:
         self._subnet = subnet
         self._strategy = strategy or LeastExpensiveLinearPayuMS()
@@ -87,6 +91,8 @@ class Engine:
         self._started: Outcome[None] = Outcome()
         self._root: asyncio.Task[None] | None = None
         self._left_over = Decimal(0)
+        self._staying: tuple[str, ...] = ()
+        self._recovery = None if history is None else Recovery(self.core, history)
 
     # Start and end -------------------------------------------------------------------------------
 
@@ -149,17 +155,22 @@ class Engine:
         self.leave()
         self._hurried.set()
         for cluster in self._clusters:
-            cluster.cancel()
+            cluster.leave(hurried=True)
 
     def _give_up(self, root: asyncio.Task[None]) -> None:
         root.cancel()
         root.add_done_callback(_consume)
 
     async def _main(self) -> None:
-        core = self.core
+        core, recovery = self.core, self._recovery
+        if recovery is not None:
+            recovery.restore()
+            if recovery.nothing_left or not core.network.traits.outlives_process:
+                await self._close_books(recovery)
+                return
         try:
             await core.network.open()
-            core.allocation_id = await core.network.payments.allocate(core.ledger.budget)
+            await (self._begin() if recovery is None else recovery.begin())
         except BaseException as error:
             await self._close_unopened(error)
             if isinstance(error, asyncio.CancelledError):
@@ -167,24 +178,42 @@ class Engine:
                 raise
             self._started.fail(error)
             return
+        try:
+            await self._run()
+        finally:
+            await self._close()
+
+    async def _begin(self) -> None:
+        core = self.core
         core.emit(
             events.ComputationStarted,
             run_id=core.run_id,
             network=core.network.traits.name,
             budget=core.ledger.budget,
         )
-        core.emit(
-            events.AllocationCreated,
-            allocation_id=core.allocation_id,
-            amount=core.ledger.budget,
-        )
         try:
-            await self._run()
-        finally:
-            await self._close()
+            await allocate(core, core.ledger.budget)
+        except PaymentError as error:
+            # It is known that nothing was reserved; after any other error it is not.
+            core.emit(
+                events.ComputationFinished,
+                run_id=core.run_id,
+                spent=core.ledger.spent,
+                error=error.message,
+            )
+            raise
+
+    async def _close_books(self, recovery: Recovery) -> None:
+        """Take up a run of which nothing is left but its journal."""
+        if not recovery.nothing_left:
+            recovery.close_books()
+        self._started.succeed(None)
+        await self._asked_to_leave.wait()
+        self.core.journal.close()
 
     async def _close_unopened(self, error: BaseException) -> None:
         """The start failed: leave nothing behind; what fails here too is a note on its error."""
+        self.core.billing.close()
         try:
             await self.core.network.close()
         except Exception as also:
@@ -198,6 +227,8 @@ class Engine:
             async with asyncio.TaskGroup() as group:
                 core.adopt(group)
                 loops = self._start_loops(group)
+                if self._recovery is not None:
+                    await self._recovery.settle()
                 self._started.succeed(None)
                 await self._asked_to_leave.wait()
                 await self._leave_in_stages()
@@ -257,28 +288,61 @@ class Engine:
         waiting = tuple(m.id for m in self.members() if m.state is not ServiceState.terminated)
         core.emit(events.ShutdownStarted, run_id=core.run_id, waiting_for=waiting)
         for cluster in self._clusters:
-            cluster.stop()
+            cluster.leave()
+        if self._recovery is not None:
+            core.spawn(self._recovery.let_go(), "letting go")
         last = min(settings.leave_timeout / 2, settings.release_timeout + settings.invoice_timeout)
         if not await self._all_over(settings.leave_timeout - last):
             for cluster in self._clusters:
-                cluster.cancel()
+                cluster.leave(hurried=True)
             await self._all_over(min(settings.release_timeout, last / 2))
+        staying = await self._let_stay()
         if not self._hurried.is_set() and core.fatal is None:
-            await core.billing.wait_settled(min(settings.invoice_timeout, last / 2))
-        self._left_over = core.billing.close()
+            await core.billing.wait_settled(min(settings.invoice_timeout, last / 2), but=staying)
+        self._left_over = core.billing.close(but=staying)
         for cluster in self._clusters:
             cluster.close()
+
+    async def _let_stay(self) -> frozenset[str]:
+        """Let go of what a later process can take up; returns its agreements."""
+        members = [m for c in self._clusters for m in c.members() if c.stays(m)]
+        for member in members:
+            await member.stay()
+        contracts = [m.attempt.contract for m in members if m.attempt is not None]
+        if self._recovery is not None:
+            contracts += [kept.contract for kept in self._recovery.kept.values()]
+        self._staying = tuple(contract.instance_id for contract in contracts)
+        return frozenset(contract.id for contract in contracts)
 
     async def _all_over(self, seconds: float) -> bool:
         try:
             async with asyncio.timeout(seconds):
-                for member in self.members():
-                    await member.over.wait()
+                for cluster in self._clusters:
+                    for member in cluster.members():
+                        if not cluster.stays(member):
+                            await member.over.wait()
         except TimeoutError:
             return False
         return True
 
     async def _close(self) -> None:
+        core = self.core
+        if core.allocation_id and not self._staying:
+            await self._release_allocation()
+        await core.network.close()
+        end = {
+            "run_id": core.run_id,
+            "spent": core.ledger.spent,
+            "left_over": self._left_over,
+            "error": None if core.fatal is None else core.fatal.message,
+        }
+        if self._staying:
+            core.emit(events.ComputationSuspended, **end, instances=self._staying)
+        else:
+            core.emit(events.ComputationFinished, **end)
+        core.journal.close()
+
+    async def _release_allocation(self) -> None:
         core = self.core
         try:
             async with asyncio.timeout(core.settings.release_timeout):
@@ -286,15 +350,6 @@ class Engine:
             core.emit(events.AllocationReleased, allocation_id=core.allocation_id)
         except (RequestorError, TimeoutError) as error:
             logger.warning("allocation %s could not be released: %s", core.allocation_id, error)
-        await core.network.close()
-        core.emit(
-            events.ComputationFinished,
-            run_id=core.run_id,
-            spent=core.ledger.spent,
-            left_over=self._left_over,
-            error=None if core.fatal is None else core.fatal.message,
-        )
-        core.journal.close()
 
     # What is asked of it -------------------------------------------------------------------------
 

@@ -94,6 +94,8 @@ class ComputationFinished(Event):
 class ComputationSuspended(Event):
     """The engine is down; suspended instances keep agreement and activity for a later process."""
 
+    durable: ClassVar[bool] = True
+
     run_id: str
     spent: Decimal
     instances: tuple[str, ...]
@@ -104,6 +106,8 @@ class ComputationSuspended(Event):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ComputationRecovered(Event):
     """Another process goes on with a run; ``open_agreements`` is what it found unsettled."""
+
+    durable: ClassVar[bool] = True
 
     run_id: str
     network: str
@@ -262,6 +266,8 @@ class AgreementTerminated(Event):
 class ActivityRequested(Event):
     """A provider is about to be asked for an activity; from now on its time is reckoned."""
 
+    durable: ClassVar[bool] = True
+
     instance_id: str
     agreement_id: str
     provider_id: str
@@ -353,6 +359,8 @@ class TransferProgress(Event):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClusterStarted(Event):
     """A cluster was made; ``service`` is the class's module and qualified name."""
+
+    durable: ClassVar[bool] = True
 
     cluster_id: str
     service: str
@@ -450,6 +458,8 @@ class HandlerAbandoned(Event):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AllocationRequested(Event):
     """An amount is about to be reserved; its last digits are the mark of this run."""
+
+    durable: ClassVar[bool] = True
 
     amount: Decimal
 
@@ -554,6 +564,8 @@ class PaymentLeftOver(Event):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PaymentWrittenOff(Event):
     """Nothing will be asked for any more: the network that could have asked is gone."""
+
+    durable: ClassVar[bool] = True
 
     agreement_id: str
     provider_id: str

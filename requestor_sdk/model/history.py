@@ -62,7 +62,8 @@ class PastAgreement:
         noted_at: When it came.
         usage: Its usage vector.
         invoice_id: The invoice that was accepted, if one was.
-        left_over: What could still be asked for when it was last given up, if it was.
+        left_over: What could still be asked for when it was last given up, if it was; with an
+            invoice, what was accepted and the network could not be told.
         written_off: Whether nothing can be asked for any more, as the network is gone.
     """
 
@@ -97,7 +98,7 @@ class PastAgreement:
     @property
     def settled(self) -> bool:
         """Whether it is over and nothing can be asked for it any more."""
-        if self.ended is None:
+        if self.ended is None or self.left_over is not None:
             return False
         return self.began is None or self.invoice_id is not None or self.written_off
 
