@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from typing import TYPE_CHECKING
 
 from requestor_sdk.engine.contracts import terms_of
 from requestor_sdk.model.errors import (
@@ -22,6 +23,9 @@ from requestor_sdk.model.props import EXPIRATION, SUBNET, Payload
 from requestor_sdk.model.restart import RenewalPolicy, RestartPolicy
 from requestor_sdk.service.service import Service
 from requestor_sdk.settings import Settings
+
+if TYPE_CHECKING:
+    from requestor_sdk.ports.basics import Clock
 
 DEFAULT_EXPIRATION = timedelta(minutes=180)
 """How long a cluster lives where the user names no end."""
@@ -206,6 +210,12 @@ def check_report(
 def _worst(offer: Properties, seconds: float) -> Decimal | None:
     terms = terms_of(offer)
     return None if terms is None else terms.most(seconds)
+
+
+def seconds_to(clock: Clock, end: datetime, hold_for: timedelta | None) -> float:
+    """Return for how many seconds an agreement that is made now may last."""
+    left = (end - clock.now()).total_seconds()
+    return left if hold_for is None else min(left, hold_for.total_seconds())
 
 
 def judge_for(

@@ -20,11 +20,14 @@ from requestor_sdk.engine.health import Health
 from requestor_sdk.engine.news import News
 from requestor_sdk.engine.recovery import Recovery
 from requestor_sdk.model import events
-from requestor_sdk.model.errors import LeaveTimeout, PaymentError, RequestorError
-from requestor_sdk.model.lifecycle import ServiceState
-from requestor_sdk.model.market import (
-    EndReason,
+from requestor_sdk.model.errors import (
+    LeaveTimeout,
+    NotAvailable,
+    PaymentError,
+    RequestorError,
 )
+from requestor_sdk.model.lifecycle import ServiceState
+from requestor_sdk.model.market import Demand, EndReason
 from requestor_sdk.model.money import Ledger
 from requestor_sdk.model.props import Payload
 from requestor_sdk.model.restart import RenewalPolicy, RestartPolicy
@@ -72,7 +75,7 @@ class Engine:
         clock: Clock | None = None,
         history: RunHistory | None = None,
     ) -> None:
-        self._subnet = subnet
+        self.subnet = subnet
         self._strategy = strategy or LeastExpensiveLinearPayuMS()
         self.core = Core(
             network=network,
@@ -92,7 +95,7 @@ class Engine:
         self._root: asyncio.Task[None] | None = None
         self._left_over = Decimal(0)
         self._staying: tuple[str, ...] = ()
-        self._recovery = None if history is None else Recovery(self.core, history)
+        self.recovery = None if history is None else Recovery(self.core, history)
 
     # Start and end -------------------------------------------------------------------------------
 
@@ -162,7 +165,7 @@ class Engine:
         root.add_done_callback(_consume)
 
     async def _main(self) -> None:
-        core, recovery = self.core, self._recovery
+        core, recovery = self.core, self.recovery
         if recovery is not None:
             recovery.restore()
             if recovery.nothing_left or not core.network.traits.outlives_process:
@@ -227,8 +230,8 @@ class Engine:
             async with asyncio.TaskGroup() as group:
                 core.adopt(group)
                 loops = self._start_loops(group)
-                if self._recovery is not None:
-                    await self._recovery.settle()
+                if self.recovery is not None:
+                    await self.recovery.settle()
                 self._started.succeed(None)
                 await self._asked_to_leave.wait()
                 await self._leave_in_stages()
@@ -289,8 +292,8 @@ class Engine:
         core.emit(events.ShutdownStarted, run_id=core.run_id, waiting_for=waiting)
         for cluster in self._clusters:
             cluster.leave()
-        if self._recovery is not None:
-            core.spawn(self._recovery.let_go(), "letting go")
+        if self.recovery is not None:
+            core.spawn(self.recovery.let_go(), "letting go")
         last = min(settings.leave_timeout / 2, settings.release_timeout + settings.invoice_timeout)
         if not await self._all_over(settings.leave_timeout - last):
             for cluster in self._clusters:
@@ -309,8 +312,8 @@ class Engine:
         for member in members:
             await member.stay()
         contracts = [m.attempt.contract for m in members if m.attempt is not None]
-        if self._recovery is not None:
-            contracts += [kept.contract for kept in self._recovery.kept.values()]
+        if self.recovery is not None:
+            contracts += [kept.contract for kept in self.recovery.kept.values()]
         self._staying = tuple(contract.instance_id for contract in contracts)
         return frozenset(contract.id for contract in contracts)
 
@@ -394,6 +397,12 @@ class Engine:
         """Start a cluster; see ``Compute.run_service``."""
         core = self.core
         core.check_running()
+        if self.recovery is not None:
+            raise NotAvailable(
+                f"run {core.run_id} was recovered: it starts nothing, and goes on with what it had",
+                ids={"run": core.run_id},
+                hint="use a new Compute for new work; resume_service() takes up what ran",
+            )
         check_service_class(service_class)
         policy = demands.policy_of(restart, respawn_unstarted)
         params = demands.chosen_params(num_instances, instance_params)
@@ -403,34 +412,27 @@ class Engine:
             demands.deadline_of(hold_for, core.clock.now(), core.settings)
         demands.check_renewal(renewal, hold_for, core.settings)
         wanted = payload if payload is not None else await demands.payload_of(service_class)
-        demands.demand_of(wanted, expiration=end, subnet=self._subnet)
+        demands.demand_of(wanted, expiration=end, subnet=self.subnet)
         assert isinstance(wanted, Payload)
         resolved = await core.network.resolve(wanted)
-        demand = demands.demand_of(resolved, expiration=end, subnet=self._subnet)
-
-        def seconds() -> float:
-            left = (end - core.clock.now()).total_seconds()
-            return left if hold_for is None else min(left, hold_for.total_seconds())
+        demand = demands.demand_of(resolved, expiration=end, subnet=self.subnet)
 
         demands.check_report(
             await core.network.market.match_report(demand),
-            seconds=seconds(),
+            seconds=demands.seconds_to(core.clock, end, hold_for),
             budget=core.ledger.budget,
             ids={"run": core.run_id},
         )
         core.check_running()
-        cluster = Cluster(
-            core,
+        cluster = self.make_cluster(
             service_class,
             demand=demand,
-            strategy=strategy or self._strategy,
-            judge=demands.judge_for(lambda: core.ledger.budget, seconds),
+            strategy=strategy,
             policy=policy,
             expiration=end,
             hold_for=hold_for,
             renewal=renewal,
         )
-        self._clusters.append(cluster)
         try:
             cluster.spawn_instances(instance_params=params)
         except BaseException:
@@ -438,6 +440,38 @@ class Engine:
             self._clusters.remove(cluster)
             cluster.close()
             raise
+        return cluster
+
+    def make_cluster(
+        self,
+        service_class: type[S],
+        *,
+        demand: Demand,
+        strategy: MarketStrategy | None,
+        policy: RestartPolicy,
+        expiration: datetime,
+        hold_for: timedelta | None,
+        renewal: RenewalPolicy | None,
+        cluster_id: str | None = None,
+    ) -> Cluster[S]:
+        """Make a cluster without members."""
+        core = self.core
+        cluster = Cluster(
+            core,
+            service_class,
+            demand=demand,
+            strategy=strategy or self._strategy,
+            judge=demands.judge_for(
+                lambda: core.ledger.budget,
+                lambda: demands.seconds_to(core.clock, expiration, hold_for),
+            ),
+            policy=policy,
+            expiration=expiration,
+            hold_for=hold_for,
+            renewal=renewal,
+            cluster_id=cluster_id,
+        )
+        self._clusters.append(cluster)
         return cluster
 
 

@@ -18,7 +18,7 @@ from requestor_sdk.engine import contracts
 from requestor_sdk.engine.aio import Backoff
 from requestor_sdk.engine.contracts import Contract
 from requestor_sdk.model import events
-from requestor_sdk.model.errors import RequestorError
+from requestor_sdk.model.errors import NotAvailable, RequestorError, UsageError
 from requestor_sdk.model.history import PastAgreement, PastCluster, PastInstance
 from requestor_sdk.model.lifecycle import ServiceState
 from requestor_sdk.model.market import (
@@ -43,6 +43,13 @@ ORPHAN_WINDOW: Final = timedelta(minutes=10)
 """For how long after it was asked for an allocation may have been made."""
 
 _DIED: Final = "the requestor's process ended"
+
+
+def _is_class(service: str, name: str) -> bool:
+    """Tell whether a class's module and qualified name end in a qualified name."""
+    return service == name or service.endswith(f".{name}")
+
+
 _NEVER_SIGNED: Final = (AgreementState.rejected, AgreementState.cancelled, AgreementState.expired)
 _UNSIGNED: Final = (AgreementState.proposed, AgreementState.pending)
 
@@ -405,6 +412,59 @@ class Recovery:
             await billing.tell(item, past.judged[item.id])
         elif past.id in billing.open() or isinstance(item, Invoice):
             await billing.judge(item)
+
+    # Taking up -----------------------------------------------------------------------------------
+
+    def take(self, name: str, cluster_id: str | None) -> list[Kept]:
+        """Take out what can be taken up of one cluster, by its id or its class's qualified name.
+
+        Raises:
+            NotAvailable: There is nothing of that kind.
+            UsageError: There are several such clusters.
+        """
+        found = [
+            kept
+            for kept in self.kept.values()
+            if cluster_id in (None, kept.cluster.id) and _is_class(kept.cluster.service, name)
+        ]
+        ids = {"run": self._core.run_id}
+        clusters = sorted({kept.cluster.id for kept in found})
+        if not found:
+            there = ", ".join(
+                f"{k.past.id} of {k.cluster.service} in {k.cluster.id}" for k in self.kept.values()
+            )
+            raise NotAvailable(
+                f"no instance of {name} can be taken up"
+                + (f" in {cluster_id}" if cluster_id else "")
+                + (f"; there is {there}" if there else "; nothing of this run can"),
+                ids=ids,
+                hint="compute.resumable says what can; start anew with a Compute of its own",
+            )
+        if len(clusters) > 1:
+            raise UsageError(
+                f"{name} has instances in {', '.join(clusters)}",
+                ids=ids,
+                hint=f"name one: compute.resume_service({name}, cluster_id={clusters[0]!r})",
+            )
+        for kept in found:
+            del self.kept[kept.past.id]
+        return found
+
+    def give_back(self, found: Iterable[Kept]) -> None:
+        """Keep again what was taken out and could not be taken up."""
+        self.kept.update((kept.past.id, kept) for kept in found)
+
+    async def state_of(self, kept: Kept) -> ActivityState | None:
+        """Ask whether it lives still; ``None`` where the network does not say."""
+        core, contract = self._core, kept.contract
+        status = await self._ask(lambda: core.network.market.agreement_state(contract.id))
+        if isinstance(status, _Unknown):
+            return None
+        if status is None or status.state is not AgreementState.approved:
+            contract.ended_by = "provider"
+            return ActivityState.terminated
+        state = await self._ask(lambda: core.network.activities.state(contract.activity_id or ""))
+        return None if isinstance(state, _Unknown) else state
 
     # The end -------------------------------------------------------------------------------------
 

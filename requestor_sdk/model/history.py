@@ -344,11 +344,6 @@ class RunHistory:
         if again:
             instance.agreement_id = None
 
-    @_take.register
-    def _(self, event: ev.ServiceTakenUp) -> None:
-        if agreement := self._agreement_of(event.instance_id):
-            _heard(agreement, event.at)
-
     def _instance(self, instance_id: str) -> PastInstance:
         return self.instances.setdefault(instance_id, PastInstance(id=instance_id))
 

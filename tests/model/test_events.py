@@ -182,4 +182,6 @@ def test_what_concerns_money_and_commitments_must_be_on_the_disk_first():
         *("AgreementCreated", "AgreementConfirmed", "AgreementRejected", "AgreementTerminated"),
         *("ActivityCreated", "ActivityCreateFailed", "ActivityEnded", "PaymentLeftOver"),
         *("DebitNoteAccepted", "DebitNoteRejected", "InvoiceAccepted", "InvoiceRejected"),
+        *("ComputationRecovered", "ComputationSuspended", "AllocationRequested"),
+        *("ActivityRequested", "ClusterStarted", "PaymentWrittenOff"),
     }

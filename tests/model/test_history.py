@@ -241,6 +241,17 @@ def test_what_was_rejected_is_known_with_its_reason(story):
     assert story.history.spent == 0
 
 
+def test_an_invoice_that_was_accepted_and_could_not_be_told_is_open_until_it_is(story):
+    agreement = story.running()
+    story.terminated()
+    story.paid("0.4")
+    story.tell(ev.PaymentLeftOver, agreement_id="a", provider_id="0x1", at_most=ZERO)
+    assert story.history.open_agreements == (agreement,)
+    story.paid("0.4")
+    assert agreement.settled
+    assert story.history.spent == Decimal("0.4")
+
+
 def test_what_was_left_over_stays_open_until_it_is_paid_or_written_off(story):
     agreement = story.running()
     other = story.running("b", "i-2")
@@ -300,22 +311,13 @@ def test_silence_counts_until_the_provider_answers(story):
     assert (agreement.silent_since, agreement.silent_sec) == (None, 1.0)
 
 
-def test_silence_goes_on_in_one_that_is_suspended_until_it_is_heard_again(story):
+def test_silence_goes_on_in_one_that_is_suspended_until_it_is_resumed(story):
     agreement = story.running()
     story.moved("running", "unresponsive", "silent")
     story.moved("unresponsive", "suspended", "suspend")
     assert agreement.silent_since is not None
-    story.tell(
-        ev.ServiceTakenUp,
-        instance_id="i-1",
-        cluster_id="cluster-1",
-        agreement_id="a",
-        activity_id="act-a",
-        attempt=1,
-    )
-    assert (agreement.silent_since, agreement.silent_sec) == (None, 2.0)
     story.moved("suspended", "running", "resume")
-    assert agreement.silent_sec == 2.0
+    assert (agreement.silent_since, agreement.silent_sec) == (None, 2.0)
 
 
 def test_the_next_attempt_has_the_next_number_and_an_agreement_of_its_own(story):
@@ -332,8 +334,6 @@ def test_the_next_attempt_has_the_next_number_and_an_agreement_of_its_own(story)
 def test_silence_of_an_instance_without_an_agreement_is_nobodys(story):
     story.moved("starting", "unresponsive", "silent")
     story.moved("unresponsive", "starting", "answers")
-    ids = {"cluster_id": "c", "agreement_id": "x", "activity_id": "y", "attempt": 1}
-    story.tell(ev.ServiceTakenUp, instance_id="i-9", **ids)
     assert story.history.agreements == {}
 
 
