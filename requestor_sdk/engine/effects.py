@@ -43,10 +43,13 @@ class EffectQueue:
             # The engine breaks off: it is the engine that releases what there is.
             self._cut_off = True
             rest.close()
+        else:
+            # Cancelled before it began, it would leave this unawaited.
+            self._worker.add_done_callback(lambda _: rest.close())
 
     async def idle(self) -> None:
         """Wait until nothing is left to do."""
-        while self._worker is not None:
+        while self._worker is not None and not self._worker.done():
             await asyncio.wait({self._worker})
 
     async def _work(self, rest: Coroutine[Any, Any, None] | None) -> None:

@@ -292,13 +292,15 @@ class Engine:
         core.emit(events.ShutdownStarted, run_id=core.run_id, waiting_for=waiting)
         for cluster in self._clusters:
             cluster.leave()
-        if self.recovery is not None:
-            core.spawn(self.recovery.let_go(), "letting go")
+        recovery = self.recovery
+        letting_go = None if recovery is None else core.spawn(recovery.let_go(), "letting go")
         last = min(settings.leave_timeout / 2, settings.release_timeout + settings.invoice_timeout)
         if not await self._all_over(settings.leave_timeout - last):
             for cluster in self._clusters:
                 cluster.leave(hurried=True)
             await self._all_over(min(settings.release_timeout, last / 2))
+        if letting_go is not None:
+            await letting_go
         staying = await self._let_stay()
         if not self._hurried.is_set() and core.fatal is None:
             await core.billing.wait_settled(min(settings.invoice_timeout, last / 2), but=staying)
