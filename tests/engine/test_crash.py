@@ -1,4 +1,4 @@
-"""A run is crashed after and before each of its journal writes, and recovered from what is there."""
+"""A run is crashed after and before each of its journal writes, and recovered from the journal."""
 
 import asyncio
 
@@ -6,6 +6,7 @@ import pytest
 from support.crash import HOUR, Market, Process, Simple, check, run, settle_by_recovery
 
 from requestor_sdk import RestartPolicy
+from requestor_sdk.model import events
 
 # A process that dies leaves coroutines behind that never began.
 pytestmark = pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning")
@@ -30,15 +31,32 @@ async def scenario(market, compute):
         await asyncio.sleep(60)
 
 
-async def crashed(dies_at, unwritten):
-    market = Market()
+async def rough(market, compute):
+    """Instances that are stopped on the way to agreements and activities; a provider refuses."""
+    market.refuse_activities(every=2)
+    async with compute:
+        for tenths in range(5, 40, 3):
+            cluster = await compute.run_service(Simple, expiration=HOUR)
+            await asyncio.sleep(tenths / 10)
+            cluster.stop()
+        cluster = await compute.run_service(Simple, expiration=HOUR)
+        await cluster.wait("running")
+        await asyncio.sleep(70)
+
+
+STORIES = {"smooth": (scenario, {}), "rough": (rough, {"providers": 2, "latency": 0.5})}
+
+
+async def crashed(dies_at, unwritten, story="smooth"):
+    told, options = STORIES[story]
+    market = Market(**options)
     process = Process(market, dies_at=dies_at, unwritten=unwritten)
-    died = await process.live(scenario(market, process.compute()))
+    died = await process.live(told(market, process.compute()))
     return market, process, died
 
 
-async def crash_and_recover(dies_at, unwritten):
-    market, _, died = await crashed(dies_at, unwritten)
+async def crash_and_recover(dies_at, unwritten, story="smooth"):
+    market, _, died = await crashed(dies_at, unwritten, story)
     assert died
     await asyncio.sleep(40)
     await settle_by_recovery(market)
@@ -51,7 +69,8 @@ async def crash_and_recover(dies_at, unwritten):
 
 
 MARKET, LIVED, DIED = run(crashed(None, unwritten=False))
-"""The scenario without a crash: it says how many writes there are to crash at."""
+ROUGH_MARKET, ROUGH, _ = run(crashed(None, unwritten=False, story="rough"))
+"""The scenarios without a crash: they say how many writes there are to crash at."""
 
 
 def test_the_scenario_has_all_that_can_be_lost():
@@ -68,6 +87,20 @@ def test_the_scenario_has_all_that_can_be_lost():
 @pytest.mark.parametrize("dies_at", range(1, LIVED.writes + 1))
 def test_a_crash_after_any_write_is_recovered_with_nothing_lost_and_nothing_paid_twice(dies_at):
     run(crash_and_recover(dies_at, unwritten=False))
+
+
+@pytest.mark.parametrize("dies_at", range(2, ROUGH.writes + 1))
+def test_a_crash_amid_refusals_and_withdrawals_is_recovered_as_well(dies_at):
+    run(crash_and_recover(dies_at, unwritten=bool(dies_at % 2), story="rough"))
+
+
+def test_the_rough_scenario_has_refusals_and_withdrawals():
+    check(ROUGH_MARKET)
+    history = ROUGH_MARKET.paper.history
+    assert len(history.agreements) > 8
+    assert [a for a in history.agreements.values() if not a.confirmed]
+    assert [a for a in history.agreements.values() if a.confirmed and not a.activity_id]
+    assert ROUGH_MARKET.paper.of(events.ActivityCreateFailed)
 
 
 @pytest.mark.parametrize("dies_at", range(2, LIVED.writes + 1))

@@ -7,9 +7,11 @@ calls reaches the network, and its tasks are gone before time goes on.
 from __future__ import annotations
 
 import asyncio
-import gc
+import itertools
 import json
 from datetime import timedelta
+
+from support.world import Bare
 
 from requestor_sdk import Compute, Service
 from requestor_sdk.model import events
@@ -20,8 +22,8 @@ from requestor_sdk.model.market import AgreementState
 from requestor_sdk.networks.memory import MemoryNetwork
 from requestor_sdk.networks.simulated import SimulatedNetwork, SimulatedSigner
 from requestor_sdk.ports.network import NetworkTraits, RunSetup
+from requestor_sdk.ports.provider import CreateActivity
 from requestor_sdk.testing import VirtualTimeLoop, simulated_providers
-from support.world import Bare
 
 RUN = "r-1"
 
@@ -41,10 +43,7 @@ class DaemonDown(RequestorError):
 def run(story):
     """Run a coroutine on a loop of its own whose time jumps."""
     with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
-        try:
-            return runner.run(story)
-        finally:
-            gc.collect()
+        return runner.run(story)
 
 
 class Paper:
@@ -68,11 +67,25 @@ class Paper:
 class Market:
     """The market, and the paper, that outlive the processes."""
 
-    def __init__(self, providers=4, **options):
-        options.setdefault("debit_note_sec", 50.0)
-        self.simulated = SimulatedNetwork(simulated_providers(providers, **options), latency=0.01)
+    def __init__(self, providers=4, *, latency=0.01, **options):
+        options = {"debit_note_sec": 50.0, "open_offers": 3} | options
+        made = simulated_providers(providers, **options)
+        self.simulated = SimulatedNetwork(made, latency=latency)
         self.paper = Paper()
         self.processes = 0
+        self.invoiced = {}
+        self._watch_invoices()
+
+    def _watch_invoices(self):
+        for agent in self.simulated.providers:
+            agent.end.send_invoice = self._watched(agent.end.send_invoice)
+
+    def _watched(self, send):
+        def sent(*, agreement_id, activity_ids, amount):
+            self.invoiced[agreement_id] = amount
+            return send(agreement_id=agreement_id, activity_ids=activity_ids, amount=amount)
+
+        return sent
 
     @property
     def books(self):
@@ -90,6 +103,19 @@ class Market:
     def provider_of(self, instance):
         (agent,) = [a for a in self.simulated.providers if a.identity == instance.provider_id]
         return agent
+
+    def refuse_activities(self, *, every):
+        """Let the first provider refuse one in so many of the activities that it is asked for."""
+        agent = self.simulated.providers[0]
+        create, asked = agent._acts[CreateActivity], itertools.count(1)
+
+        def perhaps(event):
+            if next(asked) % every == 0:
+                agent.end.refuse_activity(event.activity_id, "no")
+            else:
+                create(event)
+
+        agent._acts[CreateActivity] = perhaps
 
     def end_activity(self, activity_id, reason="killed"):
         for agent in self.simulated.providers:
@@ -270,6 +296,8 @@ def check(market):
         assert market.bank.paid(agreement.id) == agreement.accepted, agreement
         if agreement.id not in kept:
             assert agreement.settled, agreement
+            # All providers are honest here: what was worked is paid.
+            assert market.invoiced.get(agreement.id, 0) == agreement.accepted, agreement
     assert sum(market.bank.balances.values()) == history.spent
     assert sum(a.paid for a in market.bank.accounts.values()) == history.spent
     if not kept:
