@@ -76,6 +76,26 @@ NOTES: dict[str, Note] = {
         "written by a newer version.",
         "The hint names another way.",
     ),
+    "RSK-113": Note(
+        "The disk is full, the folder cannot be written by this user, or what is named is no file.",
+        "Name another file by `journal=`, or move the data folder by `REQUESTOR_SDK_HOME`.",
+    ),
+    "RSK-114": Note(
+        "The file was cut off or overwritten, by a full disk, a copy that was broken off, another "
+        "program.",
+        "`requestor-sdk events RUN` prints what can be read and says what is missing. The file is "
+        "never changed, so that other tools can still be tried on it.",
+    ),
+    "RSK-115": Note(
+        "A misspelt id, a beginning that several runs share, a run that was removed, or "
+        "`REQUESTOR_SDK_HOME` points to another data folder.",
+        "`requestor-sdk runs --all` lists them.",
+    ),
+    "RSK-116": Note(
+        "The program that began the run has not ended, perhaps on another terminal.",
+        "Wait until it is over, or end it. Reading a run by `requestor-sdk status` or "
+        "`requestor-sdk events` is possible all the time.",
+    ),
     "RSK-201": Note(
         "More memory, storage or threads than any provider offers; a capability or a custom "
         "property that nobody has; another `subnet_tag`.",

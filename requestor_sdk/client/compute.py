@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -12,7 +13,15 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from requestor_sdk.client import ambient
 from requestor_sdk.client.networks import make_network
-from requestor_sdk.model.errors import AmountError, NotAvailable, RequestorError, WrongEventLoop
+from requestor_sdk.model.errors import (
+    AmountError,
+    NotAvailable,
+    RequestorError,
+    RunNotFound,
+    UsageError,
+    WrongEventLoop,
+)
+from requestor_sdk.model.lifecycle import ServiceState
 from requestor_sdk.model.money import to_amount, to_limit
 from requestor_sdk.model.restart import RenewalPolicy, RestartPolicy
 from requestor_sdk.service.budget import Spending
@@ -26,6 +35,7 @@ if TYPE_CHECKING:
     from requestor_sdk.engine.cluster import Cluster
     from requestor_sdk.engine.engine import Engine
     from requestor_sdk.model.events import Event
+    from requestor_sdk.model.history import RunHistory
     from requestor_sdk.model.props import Payload
     from requestor_sdk.ports.basics import Journal
     from requestor_sdk.ports.network import Network
@@ -59,6 +69,27 @@ class Budget(Spending):
             NotAvailable: The run is over, or ending.
         """
         return self._funds.add(amount)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resumable:
+    """An instance that an earlier process left and that can be taken up.
+
+    Attributes:
+        instance_id: The instance.
+        cluster_id: Its cluster.
+        service: Its class, as module and qualified name.
+        suspended: Whether it was suspended on purpose; then it stays where it is not taken up.
+        provider_name: Its provider.
+        until: When its agreement ends at the latest.
+    """
+
+    instance_id: str
+    cluster_id: str
+    service: str
+    suspended: bool
+    provider_name: str
+    until: datetime
 
 
 class Compute:
@@ -126,8 +157,74 @@ class Compute:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._entered: asyncio.Task[Any] | None = None
         self._interrupts = 0
+        self._history: RunHistory | None = None
         self._setup = self._network.new_run()
         self.run_id = self._setup.run_id or os.urandom(4).hex()
+
+    @classmethod
+    def recover(
+        cls,
+        run_id: str,
+        *,
+        journal: Journal | Path | str,
+        network: str | Network | None = None,
+        subnet_tag: str | None = None,
+        payment_driver: str | None = None,
+        payment_network: str | None = None,
+        strategy: MarketStrategy | None = None,
+        event_consumer: Callable[[Event], None] | None = None,
+        settings: Settings | None = None,
+    ) -> Self:
+        """Go on with a run whose process died, was left with suspended instances, or left debts.
+
+        Entering what is returned settles what can be settled: agreements that nobody can take up
+        are ended in order, notes and invoices are judged, and what was accepted and perhaps not
+        told is told again. ``resume_service`` takes up instances that ran; those that are not
+        taken up are ended on leaving, suspended ones excepted. The run keeps its id, budget and
+        journal. Recovering a run of which nothing is left changes nothing.
+
+        Args:
+            run_id: The run.
+            journal: Where it was written down; it is continued there.
+            network: The market; by default the one of the name that the journal has.
+            subnet_tag: As in ``Compute``, for agreements that follow.
+            payment_driver: As in ``Compute``.
+            payment_network: As in ``Compute``.
+            strategy: As in ``Compute``, for agreements that follow.
+            event_consumer: Called with each event from now on.
+            settings: Delays and limits.
+
+        Raises:
+            RunNotFound: The journal has no such run.
+            UsageError: The run was on another network than the one that is given.
+            UnknownNetwork: Its network is not installed here.
+        """
+        from requestor_sdk.model.history import RunHistory
+
+        opened = _journal_of(journal)
+        history = RunHistory.of(opened.read(), run_id)
+        if not history.run_id:
+            raise RunNotFound(f"the journal has no run {run_id!r}", ids={"run": run_id})
+        compute = cls(
+            budget=history.budget,
+            network=history.network if network is None else network,
+            subnet_tag=subnet_tag,
+            payment_driver=payment_driver,
+            payment_network=payment_network,
+            strategy=strategy,
+            event_consumer=event_consumer,
+            journal=opened,
+            settings=settings,
+        )
+        name = compute.network.traits.name
+        if name != history.network:
+            raise UsageError(
+                f"run {run_id} was on the network {history.network!r}, not on {name!r}",
+                ids={"run": run_id},
+                hint=f"network={history.network!r}, or leave network= out",
+            )
+        compute.run_id, compute._history = run_id, history
+        return compute
 
     def __repr__(self) -> str:
         state = "not started" if self._engine is None else "started"
@@ -166,6 +263,7 @@ class Compute:
             subnet=self._subnet,
             run_id=self.run_id,
             clock=self._setup.clock,
+            history=self._history,
         )
         self._engine.core.sinks += [*self._consumers, *ambient.consumers]
         await self._engine.start()
@@ -219,13 +317,11 @@ class Compute:
         return self._interrupts
 
     def _open_journal(self) -> Journal:
-        from requestor_sdk.observe import JsonlJournal, MemoryJournal
+        if self._journal is not None:
+            return _journal_of(self._journal)
+        from requestor_sdk.observe import MemoryJournal
 
-        if self._journal is None:
-            return self._setup.journal or MemoryJournal()
-        if isinstance(self._journal, str | Path):
-            return JsonlJournal(Path(self._journal))
-        return self._journal
+        return self._setup.journal or MemoryJournal()
 
     def _running(self) -> Engine:
         if self._engine is None:
@@ -316,6 +412,79 @@ class Compute:
             collect_offers=collect_offers,
         )
 
+    async def resume_service(
+        self,
+        service_class: type[S],
+        *,
+        cluster_id: str | None = None,
+        instance_params: Iterable[Mapping[str, object]] | None = None,
+        payload: Payload | None = None,
+        respawn_unstarted_instances: bool | None = None,
+        restart: RestartPolicy | None = None,
+        hold_for: timedelta | None = None,
+        renewal: RenewalPolicy | None = None,
+        strategy: MarketStrategy | None = None,
+    ) -> Cluster[S]:
+        """Take up the instances of a service that an earlier process left; after ``recover``.
+
+        New objects of the class take the place of the old ones, under the same ids and attempt
+        numbers and on the same agreements and activities; ``run()`` begins anew, ``start()`` does
+        not run again. One whose provider was lost meanwhile is treated as lost now: the restart
+        policy decides. The expiration is the cluster's own.
+
+        Args:
+            service_class: The class, of the same qualified name as before.
+            cluster_id: Which cluster, where there are several of the class.
+            instance_params: Keyword arguments of each object, in the order of ``resumable``.
+            payload: As in ``run_service``; for agreements that follow.
+            respawn_unstarted_instances: As in ``run_service``.
+            restart: As in ``run_service``.
+            hold_for: As in ``run_service``, for agreements that follow.
+            renewal: As in ``run_service``.
+            strategy: As in ``run_service``.
+
+        Returns:
+            The cluster, of what was taken up.
+
+        Raises:
+            NotAvailable: Nothing of that class can be taken up, or this ``Compute`` was not made
+                by ``recover``.
+            NotSupported: The network ends with its process.
+            UsageError: Several clusters are of that class, or it cannot be made so.
+            HandlerError: A handler of the class is no async generator.
+        """
+        from requestor_sdk.engine.resume import resume_service
+
+        return await resume_service(
+            self._running(),
+            service_class,
+            cluster_id=cluster_id,
+            instance_params=instance_params,
+            payload=payload,
+            respawn_unstarted=respawn_unstarted_instances,
+            restart=restart,
+            hold_for=hold_for,
+            renewal=renewal,
+            strategy=strategy,
+        )
+
+    @property
+    def resumable(self) -> tuple[Resumable, ...]:
+        """What an earlier process left that can be taken up, and was not yet."""
+        recovery = self._started_engine().recovery
+        kept = () if recovery is None else tuple(recovery.kept.values())
+        return tuple(
+            Resumable(
+                instance_id=one.past.id,
+                cluster_id=one.cluster.id,
+                service=one.cluster.service,
+                suspended=one.past.state is ServiceState.suspended,
+                provider_name=one.contract.provider_name,
+                until=one.until,
+            )
+            for one in kept
+        )
+
     def add_event_consumer(self, consumer: Callable[[Event], None]) -> None:
         """Have a function called with each event from now on. It must not block."""
         self._consumers.append(consumer)
@@ -359,3 +528,11 @@ class Compute:
         if self._engine is None:
             raise NotAvailable("this Compute is not started")
         return self._engine
+
+
+def _journal_of(journal: Journal | Path | str) -> Journal:
+    if not isinstance(journal, str | Path):
+        return journal
+    from requestor_sdk.observe import JsonlJournal
+
+    return JsonlJournal(Path(journal))

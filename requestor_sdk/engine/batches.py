@@ -51,6 +51,7 @@ class BatchQueue:
         check: Raises where the instance takes no direct commands now.
         on_deployed: Called once the runtime was started.
         on_lost: Called where a batch shows that the activity is dead.
+        scripts: How many batches were sent to it before, by an earlier process.
     """
 
     def __init__(
@@ -62,6 +63,7 @@ class BatchQueue:
         check: Callable[[], None],
         on_deployed: Callable[[], None],
         on_lost: Callable[[ProviderLost], None],
+        scripts: int = 0,
     ) -> None:
         self._core = core
         self._instance_id = instance_id
@@ -72,7 +74,7 @@ class BatchQueue:
         self._queue: deque[Script] = deque()
         self._worker: asyncio.Task[None] | None = None
         self._over: RequestorError | None = None
-        self._scripts = 0
+        self._scripts = scripts
         self._current: _BatchRun | None = None
         self._grace_over: asyncio.Future[None] | None = None
 

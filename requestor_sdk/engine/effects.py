@@ -44,8 +44,13 @@ class EffectQueue:
             self._cut_off = True
             rest.close()
         else:
-            # A task that is cancelled before its first step awaits nothing.
+            # Cancelled before it began, it would leave this unawaited.
             self._worker.add_done_callback(lambda _: rest.close())
+
+    async def idle(self) -> None:
+        """Wait until nothing is left to do."""
+        while self._worker is not None and not self._worker.done():
+            await asyncio.wait({self._worker})
 
     async def _work(self, rest: Coroutine[Any, Any, None] | None) -> None:
         try:

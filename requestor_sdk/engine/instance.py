@@ -46,6 +46,7 @@ from requestor_sdk.service.service import Service, overrides
 if TYPE_CHECKING:
     from requestor_sdk.engine.cluster import Cluster
     from requestor_sdk.engine.core import Core
+    from requestor_sdk.engine.recovery import Kept
 
 logger = logging.getLogger("requestor_sdk.engine")
 
@@ -186,6 +187,43 @@ class Instance:
     def begin(self) -> None:
         """Start the first attempt."""
         self._effects.queue(self._begin_acquiring)
+
+    def take_up(self, kept: Kept) -> None:
+        """Go on where an earlier process was, on the same agreement and activity."""
+        past, contract = kept.past, kept.contract
+        self.record = Record(
+            state=past.state, behind=past.behind, started=True, deployed=True, attempt=past.attempt
+        )
+        self._cluster.census.moved(ServiceState.pending, past.state)
+        self.search.attempts_at.append(self._core.clock.monotonic())
+        self._have(past.attempt, contract, scripts=kept.scripts)
+        self._core.emit(
+            events.ServiceTakenUp,
+            instance_id=self.id,
+            cluster_id=self._cluster.id,
+            agreement_id=contract.id,
+            activity_id=contract.activity_id or "",
+            attempt=past.attempt,
+        )
+        if past.state is ServiceState.suspended:
+            self.post(Stimulus.resume)
+        elif past.state is ServiceState.unresponsive:
+            self._arm_deadline(self._core.settings.unresponsive_deadline)
+        else:
+            self._perform(Effect.run_handler, self.record)
+
+    async def stay(self) -> None:
+        """The engine leaves: here nothing of it goes on; its agreement and activity stay."""
+        await self._effects.idle()
+        gone = NotAvailable(
+            f"instance {self.id} is suspended, and its process ends", ids={"instance": self.id}
+        )
+        for timer in self._hold_timers:
+            timer.cancel()
+        if self.attempt is not None:
+            await self.attempt.batches.close(gone)
+        self.mailbox.close(gone.message)
+        self.over.succeed(None)
 
     def watch(self, states: frozenset[ServiceState], callback: Callable[[], None]) -> None:
         """Have a function called the next time that it comes to one of these states."""
@@ -455,6 +493,10 @@ class Instance:
         self.post(Stimulus.creation_refused, error=error, attempt=number)
 
     def _attach(self, number: int, contract: Contract) -> None:
+        self._have(number, contract)
+        self.post(Stimulus.ready, attempt=number)
+
+    def _have(self, number: int, contract: Contract, *, scripts: int = 0) -> None:
         batches = BatchQueue(
             self._core,
             instance_id=self.id,
@@ -462,11 +504,11 @@ class Instance:
             check=self._check_available,
             on_deployed=lambda: self._deployed(number),
             on_lost=lambda error: self.post(Stimulus.lost, error=error, attempt=number),
+            scripts=scripts,
         )
         self.attempt = Attempt(number, contract, batches)
         self._cluster.attached(self, contract)
         self._hold_timers = self._cluster.time_hold(self, number, contract.until)
-        self.post(Stimulus.ready, attempt=number)
 
     def _check_available(self) -> None:
         if not is_available(self.record.state):

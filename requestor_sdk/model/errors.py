@@ -13,7 +13,11 @@
     │   ├── ScriptNotSent          RSK-109  a command awaited whose script was not yielded
     │   ├── NotAvailable           RSK-110  an operation in a state that does not allow it
     │   ├── WrongEventLoop         RSK-111  not asyncio, or used from another loop
-    │   └── NotSupported           RSK-112  the network or platform cannot do this
+    │   ├── NotSupported           RSK-112  the network or platform cannot do this
+    │   ├── JournalUnwritable      RSK-113  a journal that cannot be written
+    │   ├── JournalDamaged         RSK-114  a journal of which not all can be read
+    │   ├── RunNotFound            RSK-115  no run of that name was written down
+    │   └── RunLocked              RSK-116  a run that is alive, here or in another process
     ├── MarketError                RSK-2xx  no agreement could be had
     │   ├── NoMatchingOffer        RSK-201  the constraints rule out every offer
     │   ├── BudgetTooSmall         RSK-202  the budget does not carry one instance to its expiry
@@ -172,6 +176,46 @@ class NotSupported(UsageError, RuntimeError):
     """This network or platform cannot do what was asked."""
 
     code = "RSK-112"
+
+
+class JournalUnwritable(UsageError, OSError):
+    """A journal cannot be written: no room, no right, or no such folder."""
+
+    code = "RSK-113"
+
+
+class JournalDamaged(UsageError, ValueError):
+    """Not all of a journal can be read. Reading gave what can be; the file was not touched.
+
+    Attributes:
+        saved: How many events were read in spite of it.
+    """
+
+    code = "RSK-114"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        saved: int = 0,
+        ids: Mapping[str, str] | None = None,
+        story: Iterable[str] = (),
+        hint: str = "",
+    ) -> None:
+        super().__init__(message, ids=ids, story=story, hint=hint)
+        self.saved = saved
+
+
+class RunNotFound(UsageError, LookupError):
+    """No run of that name was written down, or more than one begins with it."""
+
+    code = "RSK-115"
+
+
+class RunLocked(UsageError, RuntimeError):
+    """The run is alive, here or in another process: only that one may write its journal."""
+
+    code = "RSK-116"
 
 
 class MarketError(RequestorError):

@@ -25,6 +25,9 @@ _VALUES = {
     "bool": st.booleans(),
     "Decimal": st.decimals(allow_nan=False, allow_infinity=False),
     "datetime": st.datetimes(timezones=st.just(UTC)),
+    "tuple[Decimal, ...]": st.lists(
+        st.decimals(allow_nan=False, allow_infinity=False), max_size=3
+    ).map(tuple),
     "tuple[str, ...]": st.lists(st.text(max_size=5), max_size=3).map(tuple),
 }
 
@@ -74,6 +77,18 @@ def test_a_record_of_an_unknown_kind_is_refused():
         from_record({"v": 1, "kind": "Nonsense"})
 
 
+def test_a_record_that_was_written_before_a_field_was_there_takes_its_default():
+    event = events.DebitNoteReceived(
+        at=AT, note_id="n", agreement_id="a", activity_id="c", total=Decimal(1), usage=(Decimal(2),)
+    )
+    record = event.to_record()
+    del record["usage"]
+    assert from_record(record) == dataclasses.replace(event, usage=())
+    del record["total"]
+    with pytest.raises(ValueError, match="total"):
+        from_record(record)
+
+
 def _changed(**more):
     values = {"instance_id": "i-1", "cluster_id": "c-1", "old": "pending", "new": "starting"}
     return events.ServiceStateChanged(at=AT, stimulus="ready", attempt=1, **{**values, **more})
@@ -108,6 +123,10 @@ def test_a_line_of_a_story_names_the_provider_once_and_lists_as_text():
         at=AT, instance_id="i-1", activity_id="a", script_id="s", commands=("deploy", "start")
     )
     assert sent.line().endswith("commands deploy | start")
+    noted = events.DebitNoteReceived(
+        at=AT, note_id="n", agreement_id="a", activity_id="c", total=Decimal(1), usage=(Decimal(2),)
+    )
+    assert noted.line().endswith("total 1, usage 2")
 
 
 def test_amounts_and_times_keep_every_digit():
@@ -124,3 +143,46 @@ def test_a_line_of_a_story_is_one_line_whatever_the_event_holds():
         at=AT, instance_id="i-1", cluster_id="c-1", attempt=1, error="Bad: first\n  second"
     )
     assert event.line().endswith("error Bad: first")
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"at": None},
+        {"at": "2026-11-22T12:30:05"},
+        {"at": "yesterday"},
+        {"at": 5},
+        {"instance_id": None},
+        {"attempt": "1"},
+        {"provider_id": 7},
+    ],
+)
+def test_a_record_whose_values_cannot_be_is_refused(more):
+    with pytest.raises(ValueError):
+        from_record(_changed().to_record() | more)
+
+
+def test_an_amount_that_is_no_number_is_refused():
+    record = events.AllocationCreated(at=AT, allocation_id="a", amount=Decimal(1)).to_record()
+    with pytest.raises(ArithmeticError):
+        from_record(record | {"amount": "x"})
+
+
+def test_a_record_that_lacks_a_field_takes_its_default_or_is_refused():
+    record = events.ComputationFinished(at=AT, run_id="r", spent=Decimal(1)).to_record()
+    assert from_record({k: v for k, v in record.items() if k != "left_over"}) == from_record(record)
+    with pytest.raises(ValueError, match="spent"):
+        from_record({k: v for k, v in record.items() if k != "spent"})
+
+
+def test_what_concerns_money_and_commitments_must_be_on_the_disk_first():
+    durable = {cls.__name__ for cls in KINDS if cls.durable}
+    assert durable == {
+        *("ComputationStarted", "ComputationFinished", "AllocationCreated", "AllocationReleased"),
+        *("AgreementCreated", "AgreementConfirmed", "AgreementRejected", "AgreementTerminated"),
+        "AgreementExtended",
+        *("ActivityCreated", "ActivityCreateFailed", "ActivityEnded", "PaymentLeftOver"),
+        *("DebitNoteAccepted", "DebitNoteRejected", "InvoiceAccepted", "InvoiceRejected"),
+        *("ComputationRecovered", "ComputationSuspended", "AllocationRequested"),
+        *("ActivityRequested", "ClusterStarted", "PaymentWrittenOff"),
+    }
