@@ -114,7 +114,7 @@ class Search:
         )
         try:
             async with asyncio.timeout(self._core.settings.reset_timeout):
-                await own_code(owner.service.reset(), "reset()")
+                await own_code(self._owner.service.reset(), "reset()")
         except Exception as error:  # noqa: BLE001 - the user's own: it ends the attempt
             raise _ResetFailedError(error) from None
         await asyncio.sleep(pause)
