@@ -32,8 +32,11 @@ class Settings:
         no_offers_after: After how long without an offer that is told.
         collect_offers: For how long offers are collected before the first is taken; ``None`` for
             the network's own default.
+        draft_lifetime: How long a provider's answer can be signed that nobody took yet; after that
+            it is asked for once more.
         mailbox_size: Messages that an instance's queue holds in each direction.
-        proposals_kept: Proposals that are kept for later, a cluster.
+        proposals_kept: Proposals that are kept for later, a cluster; more while more instances
+            wait.
     """
 
     start_timeout: float = 300.0
@@ -50,6 +53,7 @@ class Settings:
     invoice_deadline: float = 300.0
     no_offers_after: float = 20.0
     collect_offers: float | None = None
+    draft_lifetime: float = 300.0
     mailbox_size: int = 1024
     proposals_kept: int = 1000
 

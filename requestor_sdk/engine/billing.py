@@ -48,7 +48,7 @@ class Billing:
         """The agreement is over: wait for its invoice until a deadline, then let it go."""
         if contract.id not in self._contracts or contract.id in self._deadlines:
             return
-        if contract.began is None:
+        if not contract.uses:
             self._forget(contract.id)
             return
         self._deadlines[contract.id] = asyncio.get_running_loop().call_later(
@@ -58,6 +58,10 @@ class Billing:
     def was_settled(self, agreement_id: str, invoice_id: str, provider_id: str) -> None:
         """An earlier process accepted the invoice of this agreement."""
         self._settled[agreement_id] = invoice_id, provider_id
+
+    def contract(self, agreement_id: str) -> Contract | None:
+        """Return an agreement whose invoice has not been settled."""
+        return self._contracts.get(agreement_id)
 
     def open(self) -> tuple[str, ...]:
         """Return the agreements whose invoice has not been settled."""
@@ -95,7 +99,7 @@ class Billing:
             provider_id=contract.provider_id,
             at_most=rest,
         )
-        self._core.room_made()
+        self._core.room.made()
         return rest
 
     def close(self, *, but: Container[str] = ()) -> Decimal:
@@ -195,8 +199,10 @@ class Billing:
             core.emit(events.DebitNoteRejected, **about, total=note.total, reason=reason or "")
             await self.tell(note, reason or "")
             return
-        contract.noted, contract.usage = note.total, note.usage
-        contract.noted_at = contract.elapsed(core.clock.monotonic())
+        use = self._contracts[note.agreement_id].use_of(note.activity_id)
+        assert use is not None, "it was judged right"
+        use.noted, use.usage = note.total, note.usage
+        use.noted_at = use.elapsed(core.clock.monotonic())
         core.emit(events.DebitNoteAccepted, **about, total=note.total)
         await self.tell(note, None)
 
@@ -204,23 +210,24 @@ class Billing:
         contract = self._contracts.get(note.agreement_id)
         if contract is None:
             return "no such agreement is open"
-        if contract.activity_id is None and contract.began is not None:
-            # It was asked for, and the answer with its id is still to come, or never reached us.
-            contract.activity_id = note.activity_id
-        if note.activity_id != contract.activity_id:
+        use = contract.use_of(note.activity_id)
+        if use is None:
             return "the activity is not of this agreement"
         reason = check_debit_note(
             contract.terms,
             total=note.total,
             usage=note.usage,
-            elapsed_sec=to_amount(contract.elapsed(self._core.clock.monotonic())),
-            accepted=contract.noted or ZERO,
-            previous_usage=contract.usage,
+            elapsed_sec=to_amount(use.elapsed(self._core.clock.monotonic())),
+            accepted=use.noted or ZERO,
+            previous_usage=use.usage,
         )
-        if reason is None and not self._core.ledger.accept(note.agreement_id, note.total):
+        if reason is not None:
+            return reason
+        total = contract.noted() - (use.noted or ZERO) + note.total
+        if not self._core.ledger.accept(note.agreement_id, total):
             held = self._core.ledger.payable_for(note.agreement_id)
-            return f"{note.total} is above {held}, which is held for this agreement"
-        return reason
+            return f"{total} is above {held}, which is held for this agreement"
+        return None
 
     async def _invoice(self, invoice: Invoice) -> None:
         core = self._core
@@ -246,7 +253,7 @@ class Billing:
         core.ledger.settle(contract.id)
         self._settled[contract.id] = invoice.id, contract.provider_id
         self._forget(contract.id)
-        core.room_made()
+        core.room.made()
         await self.tell(invoice, None)
 
     def _judge_invoice(self, invoice: Invoice, contract: Contract | None) -> str | None:
@@ -258,8 +265,6 @@ class Billing:
         return check_invoice(
             contract.terms,
             amount=invoice.amount,
-            noted=contract.noted,
-            noted_at_sec=to_amount(contract.noted_at),
-            elapsed_sec=to_amount(contract.elapsed(now)),
+            activities=tuple(use.charged(now) for use in contract.uses),
             payable=self._core.ledger.payable_for(contract.id),
         )

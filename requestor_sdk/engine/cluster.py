@@ -10,6 +10,7 @@ from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Generic, Self, TypeVar
 
+from requestor_sdk.engine.buying import Buying
 from requestor_sdk.engine.census import LET_GO, SETTLED, Census
 from requestor_sdk.engine.contracts import Contract
 from requestor_sdk.engine.demands import check_arguments, chosen_params
@@ -26,8 +27,8 @@ from requestor_sdk.model.lifecycle import Record, ServiceState, Stimulus
 from requestor_sdk.model.market import Demand, Proposal
 from requestor_sdk.model.restart import RenewalPolicy, RestartPolicy
 from requestor_sdk.service._handles import Outcome
+from requestor_sdk.service.budget import Spending
 from requestor_sdk.service.service import Service, overrides
-from requestor_sdk.service.strategy import MarketStrategy
 
 if TYPE_CHECKING:
     from requestor_sdk.engine.core import Core
@@ -53,7 +54,7 @@ class Cluster(Generic[S]):
         service_class: type[S],
         *,
         demand: Demand,
-        strategy: MarketStrategy,
+        buying: Buying,
         judge: Callable[[Proposal], str | None],
         policy: RestartPolicy,
         expiration: datetime,
@@ -70,6 +71,7 @@ class Cluster(Generic[S]):
                 cluster_id=self.id,
                 service=f"{service_class.__module__}.{service_class.__qualname__}",
                 expiration=expiration,
+                budget=buying.budget,
             )
         self.policy = policy
         self.expiration = expiration
@@ -81,8 +83,14 @@ class Cluster(Generic[S]):
         self._over = 0
         self._stopped = False
         self._timers: list[asyncio.TimerHandle] = []
+        core.ledger.part(self.id, buying.budget)
         self.negotiator = Negotiator(
-            core, cluster_id=self.id, demand=demand, strategy=strategy, judge=judge
+            core,
+            cluster_id=self.id,
+            demand=demand,
+            strategy=buying.strategy,
+            judge=judge,
+            collect_offers=buying.collect_offers,
         )
         self._negotiating = core.spawn(self._negotiate(), f"{self.id} negotiation")
         self._time_expiration()
@@ -108,6 +116,11 @@ class Cluster(Generic[S]):
     def instances(self) -> list[S]:
         """All members, terminated ones too, in the order they were made."""
         return [member.service for member in self._members]  # type: ignore[misc]
+
+    @property
+    def spending(self) -> Spending:
+        """What of this cluster's budget is where."""
+        return Spending(self._core.ledger, self.id)
 
     @property
     def service_class(self) -> type[S]:
@@ -274,6 +287,14 @@ class Cluster(Generic[S]):
             member.over.on_done(partial(one_over, member))
         return done
 
+    async def rescore(self) -> None:
+        """Judge again what is kept of offers, and of answers that no instance has taken yet.
+
+        For a strategy whose scores changed by what the engine cannot know; what it now declines is
+        not taken any more. Returns once all has been judged.
+        """
+        await self.negotiator.rescore()
+
     # Waiting -------------------------------------------------------------------------------------
 
     async def wait(self, state: ServiceState | str, count: int | None = None) -> list[S]:
@@ -392,28 +413,20 @@ class Cluster(Generic[S]):
         return min(self.expiration, self._core.clock.now() + self._hold_for)
 
     def time_hold(
-        self, member: Instance, attempt: int, until: datetime | None = None
+        self, member: Instance, attempt: int, until: datetime
     ) -> list[asyncio.TimerHandle]:
-        """Have the agreement ended before what is held for it runs out, and renewed before that.
-
-        ``until`` is its end where an earlier process made it.
-        """
-        if until is None:
-            until = self.hold_until()
+        """Have the agreement ended before what is held for it runs out, and renewed before that."""
         if until >= self.expiration:
             return []
         settings, loop = self._core.settings, asyncio.get_running_loop()
         margin = settings.shutdown_timeout + settings.stop_grace
-        left = (until - self._core.clock.now()).total_seconds()
+        left = until - self._core.clock.now()
+        seconds = max(0.0, left.total_seconds() - margin)
         timers = [
-            loop.call_later(
-                max(0.0, left - margin),
-                lambda: member.post(Stimulus.agreement_ended, attempt=attempt),
-            )
+            loop.call_later(seconds, lambda: member.post(Stimulus.agreement_ended, attempt=attempt))
         ]
-        if self._renewal is not None and self._hold_for is not None:
-            passed = self._hold_for.total_seconds() - left
-            begins = self._renewal.begins_after(self._hold_for, margin) - passed
+        if self._renewal is not None:
+            begins = self._renewal.begins_after(left, margin)
             timers.append(loop.call_later(max(0.0, begins), self._renew, member))
         return timers
 

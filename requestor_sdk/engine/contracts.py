@@ -8,24 +8,80 @@ from collections.abc import Awaitable
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from requestor_sdk.model import events
-from requestor_sdk.model.errors import AgreementRefused, AmountError, RequestorError
+from requestor_sdk.model.errors import AgreementRefused, RequestorError
 from requestor_sdk.model.history import marked
-from requestor_sdk.model.market import EndReason, Properties, Proposal
-from requestor_sdk.model.money import ZERO, LinearPricing, Terms, to_amount
-from requestor_sdk.model.props import INF_THREADS
+from requestor_sdk.model.market import EndReason, Proposal
+from requestor_sdk.model.money import ZERO, Charged, Terms, room_for, to_amount
+from requestor_sdk.model.props import MULTI_ACTIVITY
 
 if TYPE_CHECKING:
     from requestor_sdk.engine.core import Core
 
 logger = logging.getLogger("requestor_sdk.engine")
 
+MOST_USES: Final = 100
+"""Activities that one agreement has, one after another, at most."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Use:
+    """One activity under an agreement: its time, and what was asked for it.
+
+    Attributes:
+        activity_id: Of the activity, once there is one.
+        began: When it was created, in the clock's monotonic seconds.
+        ended: When it was over.
+        silent_since: Since when the provider has been silent, if it is.
+        silent_sec: Seconds of silence that are over and are not paid.
+        usage: The usage vector of the last debit note.
+        noted: The total of the last debit note that was accepted.
+        noted_at: How many seconds of the activity had passed when it came.
+    """
+
+    began: float
+    activity_id: str | None = None
+    ended: float | None = None
+    silent_since: float | None = None
+    silent_sec: float = 0.0
+    usage: tuple[Decimal, ...] = ()
+    noted: Decimal | None = None
+    noted_at: float = 0.0
+
+    def elapsed(self, now: float) -> float:
+        """Return the seconds that it can be charged for."""
+        end = now
+        if self.ended is not None:
+            end = min(end, self.ended)
+        if self.silent_since is not None:
+            end = min(end, self.silent_since)
+        return max(0.0, end - self.began - self.silent_sec)
+
+    def charged(self, now: float) -> Charged:
+        """Return it as an invoice is judged by it."""
+        return Charged(
+            elapsed_sec=to_amount(self.elapsed(now)),
+            noted=self.noted,
+            noted_at_sec=to_amount(self.noted_at),
+        )
+
+    def silent(self, now: float) -> None:
+        """The provider fell silent: from now on its time is not paid."""
+        if self.silent_since is None:
+            self.silent_since = now
+
+    def answers(self, now: float) -> None:
+        """The provider answers again."""
+        if self.silent_since is not None:
+            self.silent_sec += now - self.silent_since
+            self.silent_since = None
+
 
 @dataclass(slots=True, kw_only=True)
 class Contract:
-    """An agreement of ours, with the activity in it.
+    """An agreement of ours, with the activities in it, one after another.
 
     Attributes:
         id: Of the agreement.
@@ -33,16 +89,12 @@ class Contract:
         provider_name: What it calls itself.
         instance_id: For whom it was made.
         terms: What was agreed about money.
-        activity_id: Of its activity, once there is one.
-        began: When the activity was created, in the clock's monotonic seconds.
-        ended: When it was over.
-        silent_since: Since when the provider has been silent, if it is.
-        silent_sec: Seconds of silence that are over and are not paid.
-        usage: The usage vector of the last debit note.
-        noted: The total of the last debit note that was accepted.
-        noted_at: How many seconds of the activity had passed when it came.
-        ended_by: Who ended the agreement.
-        judged: Its debit notes by id: why one was rejected, ``None`` where it was accepted.
+        until: Until when money is held for it.
+        reusable: Whether the provider lets another activity follow one that ended.
+        uses: Its activities, in order; the last one lives, if any does.
+        ended: When the agreement was over.
+        ended_by: Who ended it.
+        judged: Its notes and invoices by id: why one was rejected, ``None`` if accepted.
     """
 
     id: str
@@ -50,51 +102,54 @@ class Contract:
     provider_name: str
     instance_id: str
     terms: Terms
-    activity_id: str | None = None
-    began: float | None = None
+    until: datetime
+    reusable: bool = False
+    uses: list[Use] = field(default_factory=list)
     ended: float | None = None
-    silent_since: float | None = None
-    silent_sec: float = 0.0
-    usage: tuple[Decimal, ...] = ()
-    noted: Decimal | None = None
-    noted_at: float = 0.0
     ended_by: str = "requestor"
     judged: dict[str, str | None] = field(default_factory=dict)
 
-    def elapsed(self, now: float) -> float:
-        """Return the seconds that the activity can be charged for."""
-        if self.began is None:
-            return 0.0
-        end = min(x for x in (self.ended, self.silent_since, now) if x is not None)
-        return max(0.0, end - self.began - self.silent_sec)
+    @property
+    def use(self) -> Use | None:
+        """The last of its activities."""
+        return self.uses[-1] if self.uses else None
+
+    @property
+    def activity_id(self) -> str | None:
+        """The id of the last of its activities."""
+        return self.uses[-1].activity_id if self.uses else None
+
+    def use_of(self, activity_id: str) -> Use | None:
+        """Return one of its activities.
+
+        One that was asked for, and whose id is still to come or never reached us, is taken to be
+        the one that is named.
+        """
+        found = next((use for use in self.uses if use.activity_id == activity_id), None)
+        if found is None and self.use is not None and self.use.activity_id is None:
+            found = self.use
+            found.activity_id = activity_id
+        return found
+
+    def noted(self) -> Decimal:
+        """Return what was accepted in the last debit notes of all activities."""
+        return sum((use.noted or ZERO for use in self.uses), ZERO)
 
     def most(self, now: float) -> Decimal:
-        """Return the most that the activity can have cost until now."""
-        return ZERO if self.began is None else self.terms.most(self.elapsed(now))
+        """Return the most that its activities can have cost until now."""
+        return sum((self.terms.most(use.elapsed(now)) for use in self.uses), ZERO)
 
 
 class NoRoom(Exception):
     """The budget has no room for the worst case of an agreement; internal to the engine.
 
     Args:
-        after: Seconds after which it has, where nothing else changes: the expiry comes nearer.
+        terms: Of the agreement.
     """
 
-    def __init__(self, after: float | None = None) -> None:
-        super().__init__(after)
-        self.after = after
-
-
-def terms_of(properties: Properties) -> Terms | None:
-    """Return what an offer says about money; ``None`` where its cost cannot be bounded."""
-    pricing = LinearPricing.from_properties(properties)
-    if pricing is None or pricing.worst_case(Decimal(1), Decimal(1)) is None:
-        return None
-    try:
-        threads = to_amount(str(properties.get(INF_THREADS, 1)), name=INF_THREADS)
-    except AmountError:
-        return None
-    return Terms(pricing=pricing, threads=max(threads, Decimal(1)))
+    def __init__(self, terms: Terms) -> None:
+        super().__init__()
+        self.terms = terms
 
 
 async def sign(
@@ -106,36 +161,43 @@ async def sign(
         NoRoom: The budget does not carry it now.
         AgreementRefused: The provider would not, or did not answer in time.
     """
-    terms = terms_of(proposal.properties)
+    terms = Terms.from_properties(proposal.properties)
     assert terms is not None, "the negotiator lets no unbounded offer pass"
-    cost = terms.most((until - core.clock.now()).total_seconds())
-    if cost > core.ledger.available:
+    seconds = (until - core.clock.now()).total_seconds()
+    room = room_for(terms, seconds=seconds, available=core.ledger.room(cluster_id))
+    if not room.enough:
         core.emit(
             events.BudgetExhausted,
             cluster_id=cluster_id,
-            needed=cost,
-            available=core.ledger.available,
+            needed=room.needed,
+            available=room.available,
         )
-        raise NoRoom(_fits_after(terms, cost - core.ledger.available))
-    market = core.network.market
-    agreement_id = await market.create_agreement(proposal, valid_to=until)
+        raise NoRoom(terms)
+    # Held before the first await, so that no other takes the room while the agreement is made.
+    core.ledger.hold(proposal.id, room.needed, cluster_id)
+    try:
+        agreement_id = await core.network.market.create_agreement(proposal, valid_to=until)
+    except BaseException:
+        core.ledger.settle(proposal.id)
+        core.room.made()
+        raise
+    core.ledger.rename(proposal.id, agreement_id)
     contract = Contract(
         id=agreement_id,
         provider_id=proposal.provider_id,
         provider_name=proposal.provider_name,
         instance_id=instance_id,
         terms=terms,
+        until=until,
+        reusable=proposal.properties.get(MULTI_ACTIVITY) is True,
     )
-    # Others may have taken the room while the agreement was made.
-    if not core.ledger.hold(agreement_id, cost):
-        raise NoRoom
     core.emit(
         events.AgreementCreated,
         instance_id=instance_id,
         agreement_id=agreement_id,
         provider_id=proposal.provider_id,
         provider_name=proposal.provider_name,
-        held=cost,
+        held=room.needed,
         cluster_id=cluster_id,
         until=until,
         counters=terms.pricing.counters,
@@ -145,11 +207,6 @@ async def sign(
     )
     await _confirm(core, contract)
     return contract
-
-
-def _fits_after(terms: Terms, missing: Decimal) -> float | None:
-    rate = terms.most(1) - terms.most(0)
-    return float(missing / rate) if rate > 0 else None
 
 
 async def _confirm(core: Core, contract: Contract) -> None:
@@ -194,14 +251,16 @@ async def create_activity(core: Core, contract: Contract) -> str:
     Raises:
         RequestorError: It could not be created; the agreement has been ended.
     """
+    core.emit(
+        events.ActivityRequested,
+        instance_id=contract.instance_id,
+        agreement_id=contract.id,
+        provider_id=contract.provider_id,
+        held=core.ledger.payable_for(contract.id),
+    )
+    use = Use(began=core.clock.monotonic())
+    contract.uses.append(use)
     try:
-        core.emit(
-            events.ActivityRequested,
-            instance_id=contract.instance_id,
-            agreement_id=contract.id,
-            provider_id=contract.provider_id,
-        )
-        contract.began = core.clock.monotonic()
         activity_id = await core.network.activities.create(contract.id)
     except asyncio.CancelledError:
         core.try_spawn(
@@ -217,10 +276,10 @@ async def create_activity(core: Core, contract: Contract) -> str:
             provider_id=contract.provider_id,
             reason=error.message,
         )
-        contract.began = None
+        contract.uses.remove(use)
         await end_agreement(core, contract, EndReason(message=error.message, code="NoActivity"))
         raise
-    contract.activity_id = activity_id
+    use.activity_id = activity_id
     core.emit(
         events.ActivityCreated,
         instance_id=contract.instance_id,
@@ -233,19 +292,39 @@ async def create_activity(core: Core, contract: Contract) -> str:
 
 async def release(core: Core, contract: Contract, reason: EndReason) -> None:
     """End an attempt's activity, then its agreement. Bounded in time; what fails is told."""
-    if contract.activity_id is not None:
-        await bounded(
-            core,
-            core.network.activities.destroy(contract.activity_id),
-            f"activity {contract.activity_id} could not be destroyed",
-        )
-        core.emit(
-            events.ActivityEnded,
-            activity_id=contract.activity_id,
-            agreement_id=contract.id,
-            reason=reason.message,
-        )
+    await end_activity(core, contract, reason)
     await end_agreement(core, contract, reason)
+
+
+async def end_activity(core: Core, contract: Contract, reason: EndReason) -> None:
+    """End the activity that lives in an agreement. Bounded in time; what fails is told."""
+    use = contract.use
+    if use is None or use.activity_id is None:
+        return
+    await bounded(
+        core,
+        core.network.activities.destroy(use.activity_id),
+        f"activity {use.activity_id} could not be destroyed",
+    )
+    if use.ended is None:
+        use.ended = core.clock.monotonic()
+    core.emit(
+        events.ActivityEnded,
+        activity_id=use.activity_id,
+        agreement_id=contract.id,
+        reason=reason.message,
+    )
+
+
+def can_be_reused(core: Core, contract: Contract) -> bool:
+    """Tell whether another activity can follow in an agreement, and hold what it may cost."""
+    settings, now = core.settings, core.clock.monotonic()
+    left = (contract.until - core.clock.now()).total_seconds()
+    if contract.ended is not None or not contract.reusable or len(contract.uses) >= MOST_USES:
+        return False
+    if left <= settings.shutdown_timeout + settings.stop_grace + settings.approval_timeout:
+        return False
+    return core.ledger.extend(contract.id, contract.most(now) + contract.terms.most(left))
 
 
 async def end_agreement(core: Core, contract: Contract, reason: EndReason) -> None:
@@ -253,6 +332,8 @@ async def end_agreement(core: Core, contract: Contract, reason: EndReason) -> No
     now = core.clock.monotonic()
     if contract.ended is None:
         contract.ended = now
+        if contract.use is not None and contract.use.ended is None:
+            contract.use.ended = now
         core.ledger.end(contract.id, contract.most(now))
         core.emit(
             events.AgreementTerminated,
@@ -262,10 +343,10 @@ async def end_agreement(core: Core, contract: Contract, reason: EndReason) -> No
             reason=reason.message,
             code=reason.code,
         )
-        if contract.began is None:
+        if not contract.uses:
             core.ledger.settle(contract.id)
         core.billing.expect_invoice(contract)
-        core.room_made()
+        core.room.made()
     if contract.ended_by != "requestor":
         return
     await bounded(

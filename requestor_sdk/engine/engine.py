@@ -13,10 +13,13 @@ from requestor_sdk.clock import LoopClock
 from requestor_sdk.engine import demands
 from requestor_sdk.engine.aio import read_for_ever, running_loop
 from requestor_sdk.engine.billing import Billing
+from requestor_sdk.engine.buying import Buying, check_report, judge_for, make_buying
 from requestor_sdk.engine.cluster import Cluster
 from requestor_sdk.engine.contracts import allocate, release
 from requestor_sdk.engine.core import Core
+from requestor_sdk.engine.funds import Funds
 from requestor_sdk.engine.health import Health
+from requestor_sdk.engine.learning import Learning
 from requestor_sdk.engine.news import News
 from requestor_sdk.engine.recovery import Recovery
 from requestor_sdk.model import events
@@ -26,20 +29,20 @@ from requestor_sdk.model.errors import (
     PaymentError,
     RequestorError,
 )
+from requestor_sdk.model.ledger import Ledger
 from requestor_sdk.model.lifecycle import ServiceState
 from requestor_sdk.model.market import Demand, EndReason
-from requestor_sdk.model.money import Ledger
 from requestor_sdk.model.props import Payload
 from requestor_sdk.model.restart import RenewalPolicy, RestartPolicy
 from requestor_sdk.service._handles import Outcome
 from requestor_sdk.service.service import Service, check_service_class
-from requestor_sdk.service.strategy import LeastExpensiveLinearPayuMS, MarketStrategy
 
 if TYPE_CHECKING:
     from requestor_sdk.engine.instance import Instance
     from requestor_sdk.model.history import RunHistory
     from requestor_sdk.ports.basics import Clock, Journal
     from requestor_sdk.ports.network import Network
+    from requestor_sdk.service.strategy import MarketStrategy
     from requestor_sdk.settings import Settings
 
 logger = logging.getLogger("requestor_sdk.engine")
@@ -55,7 +58,7 @@ class Engine:
         budget: What may be spent, in the network's token.
         settings: Delays and limits.
         journal: Where events are written.
-        strategy: Judges offers; the least expensive ones by default.
+        defaults: How clusters buy that do not say it themselves.
         subnet: Only offers of this subnet are taken.
         run_id: Of this run.
         clock: Time; the loop's by default.
@@ -69,14 +72,14 @@ class Engine:
         budget: Decimal,
         settings: Settings,
         journal: Journal,
-        strategy: MarketStrategy | None,
+        defaults: Buying,
         subnet: str | None,
         run_id: str,
         clock: Clock | None = None,
         history: RunHistory | None = None,
     ) -> None:
         self.subnet = subnet
-        self._strategy = strategy or LeastExpensiveLinearPayuMS()
+        self.defaults = defaults
         self.core = Core(
             network=network,
             settings=settings,
@@ -86,6 +89,9 @@ class Engine:
             run_id=run_id,
         )
         self.core.billing = Billing(self.core)
+        self.funds = Funds(self.core)
+        self._learning = Learning()
+        self.core.sinks.append(self._learning)
         self.core.on_fatal = self.leave
         self._clusters: list[Cluster[Any]] = []
         self.core.health = self._health = Health(self.core, self.members)
@@ -93,8 +99,7 @@ class Engine:
         self._hurried = asyncio.Event()
         self._started: Outcome[None] = Outcome()
         self._root: asyncio.Task[None] | None = None
-        self._left_over = Decimal(0)
-        self._staying: tuple[str, ...] = ()
+        self._staying: dict[str, str] = {}
         self.recovery = None if history is None else Recovery(self.core, history)
 
     # Start and end -------------------------------------------------------------------------------
@@ -256,8 +261,9 @@ class Engine:
         attempts = [m.attempt for m in self.members() if m.attempt is not None]
         for attempt in attempts:
             await attempt.batches.close(self.core.fatal)
-        await asyncio.gather(*(release(self.core, a.contract, reason) for a in attempts))
-        self._left_over = self.core.billing.close()
+        kept = [found for m in self.members() if (found := m.search.let_go()) is not None]
+        signed = [*(attempt.contract for attempt in attempts), *kept]
+        await asyncio.gather(*(release(self.core, contract, reason) for contract in signed))
         for member in self.members():
             member.mailbox.close(self.core.fatal.message)
             member.over.fail(self.core.fatal)
@@ -301,23 +307,22 @@ class Engine:
             await self._all_over(min(settings.release_timeout, last / 2))
         if letting_go is not None:
             await letting_go
-        staying = await self._let_stay()
+        await self._let_stay()
         if not self._hurried.is_set() and core.fatal is None:
-            await core.billing.wait_settled(min(settings.invoice_timeout, last / 2), but=staying)
-        self._left_over = core.billing.close(but=staying)
+            seconds = min(settings.invoice_timeout, last / 2)
+            await core.billing.wait_settled(seconds, but=self._staying)
         for cluster in self._clusters:
             cluster.close()
 
-    async def _let_stay(self) -> frozenset[str]:
-        """Let go of what a later process can take up; returns its agreements."""
+    async def _let_stay(self) -> None:
+        """Let go of what a later process can take up."""
         members = [m for c in self._clusters for m in c.members() if c.stays(m)]
         for member in members:
             await member.stay()
         contracts = [m.attempt.contract for m in members if m.attempt is not None]
         if self.recovery is not None:
             contracts += [kept.contract for kept in self.recovery.kept.values()]
-        self._staying = tuple(contract.instance_id for contract in contracts)
-        return frozenset(contract.id for contract in contracts)
+        self._staying = {contract.id: contract.instance_id for contract in contracts}
 
     async def _all_over(self, seconds: float) -> bool:
         try:
@@ -332,17 +337,19 @@ class Engine:
 
     async def _close(self) -> None:
         core = self.core
+        left_over = core.billing.close(but=self._staying)  # in whatever way the run ended
         if core.allocation_id and not self._staying:
             await self._release_allocation()
         await core.network.close()
         end = {
             "run_id": core.run_id,
             "spent": core.ledger.spent,
-            "left_over": self._left_over,
+            "left_over": left_over,
             "error": None if core.fatal is None else core.fatal.message,
         }
         if self._staying:
-            core.emit(events.ComputationSuspended, **end, instances=self._staying)
+            instances = tuple(self._staying.values())
+            core.emit(events.ComputationSuspended, **end, instances=instances)
         else:
             core.emit(events.ComputationFinished, **end)
         core.journal.close()
@@ -395,6 +402,9 @@ class Engine:
         hold_for: timedelta | None,
         renewal: RenewalPolicy | None,
         strategy: MarketStrategy | None,
+        budget: Decimal | float | str | None,
+        max_price_per_hour: Decimal | float | str | None,
+        collect_offers: timedelta | float | None,
     ) -> Cluster[S]:
         """Start a cluster; see ``Compute.run_service``."""
         core = self.core
@@ -413,14 +423,22 @@ class Engine:
         if hold_for is not None:
             demands.deadline_of(hold_for, core.clock.now(), core.settings)
         demands.check_renewal(renewal, hold_for, core.settings)
+        buying = make_buying(
+            strategy=strategy,
+            budget=budget,
+            max_price_per_hour=max_price_per_hour,
+            collect_offers=collect_offers,
+            default=self.defaults,
+        )
         wanted = payload if payload is not None else await demands.payload_of(service_class)
         demands.demand_of(wanted, expiration=end, subnet=self.subnet)
         assert isinstance(wanted, Payload)
         resolved = await core.network.resolve(wanted)
         demand = demands.demand_of(resolved, expiration=end, subnet=self.subnet)
 
-        demands.check_report(
+        check_report(
             await core.network.market.match_report(demand),
+            buying,
             seconds=demands.seconds_to(core.clock, end, hold_for),
             budget=core.ledger.budget,
             ids={"run": core.run_id},
@@ -429,7 +447,7 @@ class Engine:
         cluster = self.make_cluster(
             service_class,
             demand=demand,
-            strategy=strategy,
+            buying=buying,
             policy=policy,
             expiration=end,
             hold_for=hold_for,
@@ -449,7 +467,7 @@ class Engine:
         service_class: type[S],
         *,
         demand: Demand,
-        strategy: MarketStrategy | None,
+        buying: Buying,
         policy: RestartPolicy,
         expiration: datetime,
         hold_for: timedelta | None,
@@ -462,10 +480,11 @@ class Engine:
             core,
             service_class,
             demand=demand,
-            strategy=strategy or self._strategy,
-            judge=demands.judge_for(
-                lambda: core.ledger.budget,
-                lambda: demands.seconds_to(core.clock, expiration, hold_for),
+            buying=buying,
+            judge=judge_for(
+                buying,
+                budget=lambda: core.ledger.budget,
+                seconds=lambda: demands.seconds_to(core.clock, expiration, hold_for),
             ),
             policy=policy,
             expiration=expiration,
@@ -473,6 +492,7 @@ class Engine:
             renewal=renewal,
             cluster_id=cluster_id,
         )
+        self._learning.add(buying.strategy, cluster.negotiator)
         self._clusters.append(cluster)
         return cluster
 

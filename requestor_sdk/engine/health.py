@@ -112,8 +112,8 @@ class Health:
         attempt = member.attempt
         if attempt is None or member.state not in (ServiceState.starting, ServiceState.running):
             return
-        if attempt.contract.silent_since is None:
-            attempt.contract.silent_since = self._core.clock.monotonic()
+        if attempt.contract.use is not None:
+            attempt.contract.use.silent(self._core.clock.monotonic())
         member.post(Stimulus.silent, attempt=attempt.number)
 
     def answers(self, member: Instance) -> None:
@@ -122,9 +122,7 @@ class Health:
         if attempt is None:
             return
         # Whatever the state: one that was suspended while it was silent has its time to pay again.
-        contract = attempt.contract
-        if contract.silent_since is not None:
-            contract.silent_sec += self._core.clock.monotonic() - contract.silent_since
-            contract.silent_since = None
+        if attempt.contract.use is not None:
+            attempt.contract.use.answers(self._core.clock.monotonic())
         if member.state is ServiceState.unresponsive:
             member.post(Stimulus.answers, attempt=attempt.number)

@@ -44,8 +44,6 @@ from requestor_sdk.service.mailbox import Mailbox
 from requestor_sdk.service.service import Service, overrides
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
     from requestor_sdk.engine.cluster import Cluster
     from requestor_sdk.engine.core import Core
     from requestor_sdk.engine.recovery import Kept
@@ -198,7 +196,7 @@ class Instance:
         )
         self._cluster.census.moved(ServiceState.pending, past.state)
         self.search.attempts_at.append(self._core.clock.monotonic())
-        self._have(past.attempt, contract, scripts=kept.scripts, until=kept.until)
+        self._have(past.attempt, contract, scripts=kept.scripts)
         self._core.emit(
             events.ServiceTakenUp,
             instance_id=self.id,
@@ -498,9 +496,7 @@ class Instance:
         self._have(number, contract)
         self.post(Stimulus.ready, attempt=number)
 
-    def _have(
-        self, number: int, contract: Contract, *, scripts: int = 0, until: datetime | None = None
-    ) -> None:
+    def _have(self, number: int, contract: Contract, *, scripts: int = 0) -> None:
         batches = BatchQueue(
             self._core,
             instance_id=self.id,
@@ -512,7 +508,7 @@ class Instance:
         )
         self.attempt = Attempt(number, contract, batches)
         self._cluster.attached(self, contract)
-        self._hold_timers = self._cluster.time_hold(self, number, until)
+        self._hold_timers = self._cluster.time_hold(self, number, contract.until)
 
     def _check_available(self) -> None:
         if not is_available(self.record.state):
@@ -535,17 +531,27 @@ class Instance:
         self._hold_timers = []
         attempt = self.attempt
         if attempt is None:
+            self._let_go_of_kept()
             return
         failed = self._ending_cause is not None
         self.search.attempt_over(
             attempt.contract.provider_id, started=before.started, failed=failed
         )
-        self._effects.queue(lambda: self._release(attempt, self.failure if failed else None))
+        again = self.record.state is ServiceState.pending
+        keep = again and not (failed and self._cluster.policy.avoid_failed_provider)
+        self._effects.queue(lambda: self._release(attempt, self.failure if failed else None, keep))
 
-    async def _release(self, attempt: Attempt, failure: BaseException | None) -> None:
+    def _let_go_of_kept(self) -> None:
+        kept = self.search.let_go()
+        if kept is not None:
+            reason = EndReason(message="the requestor no longer needs it")
+            self._effects.queue(lambda: contracts.end_agreement(self._core, kept, reason))
+
+    async def _release(self, attempt: Attempt, failure: BaseException | None, keep: bool) -> None:
+        contract = attempt.contract
         over = ProviderLost(
-            f"the attempt on {attempt.contract.provider_name} is over",
-            ids={"instance": self.id, "activity": attempt.contract.activity_id or ""},
+            f"the attempt on {contract.provider_name} is over",
+            ids={"instance": self.id, "activity": contract.activity_id or ""},
         )
         await attempt.batches.close(over)
         reason = (
@@ -553,9 +559,15 @@ class Instance:
             if failure is None
             else EndReason(message=told(failure)[:500], code="Failure")
         )
-        await contracts.release(self._core, attempt.contract, reason)
-        self._cluster.detached(attempt.contract)
+        await contracts.end_activity(self._core, contract, reason)
+        self._cluster.detached(contract)
         self.attempt = None
+        # Asked only now: a stop may have come meanwhile, or the provider's end of the agreement.
+        wanted = keep and self.record.state is ServiceState.pending
+        if wanted and contracts.can_be_reused(self._core, contract):
+            self.search.keep(contract)
+        else:
+            await contracts.end_agreement(self._core, contract, reason)
 
     def _finish(self) -> None:
         self.mailbox.close(f"instance {self.id} is over: nobody speaks or listens there any more")

@@ -2,20 +2,25 @@
 
 Offers are collected for a moment and scored together before the best are answered; only as many are
 answered as instances wait. An instance takes the best draft; a provider that failed it comes last.
+The cost of an instance does not depend on how many others wait, see ``engine.candidates``.
 """
 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
+import math
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from requestor_sdk.engine.aio import own_code, read_for_ever
+from requestor_sdk.engine.candidates import Candidate, Pool, Recent, Waiter, Waiters
+from requestor_sdk.engine.replies import Refusals, Replies
 from requestor_sdk.model import events
 from requestor_sdk.model.errors import RequestorError
-from requestor_sdk.model.market import Demand, EndReason, Proposal, ProposalState
+from requestor_sdk.model.market import Demand, Proposal, ProposalState
 from requestor_sdk.service.strategy import MarketStrategy, Rejection
 
 if TYPE_CHECKING:
@@ -26,18 +31,11 @@ logger = logging.getLogger("requestor_sdk.engine")
 Judge = Callable[[Proposal], str | None]
 """Returns why a proposal cannot be taken whatever its score, or ``None``."""
 
+_REMEMBERED: Final = 4096
+"""Proposals that are remembered for what the market tells twice."""
 
-@dataclass(slots=True)
-class _Scored:
-    score: float
-    proposal: Proposal
-
-
-@dataclass(slots=True, eq=False)
-class _Waiter:
-    future: asyncio.Future[Proposal]
-    avoid: frozenset[str] = field(default=frozenset())
-    patient: bool = True
+_SIGNING_SEC: Final = 1.0
+"""Within how many seconds an agreement is made of a draft that was handed out."""
 
 
 class Negotiator:
@@ -49,6 +47,11 @@ class Negotiator:
         demand: What the cluster looks for.
         strategy: Judges offers.
         judge: Rules out offers that cannot be taken, e.g. ones without a price.
+        collect_offers: Seconds for which offers are collected before the best are answered;
+            ``None`` for the settings' or the network's own.
+
+    Attributes:
+        over: Whether it has ended.
     """
 
     def __init__(
@@ -59,43 +62,95 @@ class Negotiator:
         demand: Demand,
         strategy: MarketStrategy,
         judge: Judge,
+        collect_offers: float | None = None,
     ) -> None:
         self._core = core
         self._cluster_id = cluster_id
         self._demand = demand
         self._strategy = strategy
         self._judge = judge
-        self._initial: list[_Scored] = []
-        self._answered: dict[str, _Scored] = {}
-        self._drafts: list[_Scored] = []
-        self._early: set[str] = set()
-        self._waiters: list[_Waiter] = []
-        self._window: asyncio.TimerHandle | None = None
+        self._offers = Pool()
+        self._drafts = Pool()
+        self._waiters = Waiters()
+        self._known = Recent(_REMEMBERED)
+        self._replies = Replies(core, self._kick)
+        self._refusals = Refusals(core, cluster_id)
+        self._lent: OrderedDict[str, Candidate] = OrderedDict()
+        self._numbers = itertools.count(1)
+        self._subscription: asyncio.Timeout | None = None
+        self.over = False
         self._seen = 0
-        collect = core.settings.collect_offers
+        self._dropped = 0
+        self._stale = False
+        self._changes = 0
+        self._rescoring: asyncio.Task[None] | None = None
+        self._window: asyncio.TimerHandle | None = None
+        self._patience: asyncio.TimerHandle | None = None
+        self._silence: asyncio.TimerHandle | None = None
+        self._renewal: asyncio.TimerHandle | None = None
+        collect = core.settings.collect_offers if collect_offers is None else collect_offers
         self._collect = core.network.traits.collect_offers_sec if collect is None else collect
 
     async def run(self) -> None:
         """Subscribe and negotiate until cancelled; then withdraw the demand."""
+        try:
+            while True:
+                await self._negotiate()
+        finally:
+            self.over = True
+            self._forget_timers()
+
+    async def _negotiate(self) -> None:
+        """Negotiate under one subscription, until offers that were dropped are needed after all."""
         market = self._core.network.market
         demand_id = await market.subscribe(self._demand)
         self._core.emit(
             events.SubscriptionCreated, cluster_id=self._cluster_id, demand_id=demand_id
         )
+        self._dropped = 0
+        self._subscription = subscription = asyncio.timeout(None)
         try:
-            await read_for_ever(
-                lambda: market.collect(demand_id),
-                self._take,
-                self._core.retried("market"),
-                self._core.dice,
-            )
+            async with subscription:
+                await read_for_ever(
+                    lambda: market.collect(demand_id),
+                    self._take,
+                    self._core.retried("market"),
+                    self._core.dice,
+                )
+        except TimeoutError:
+            if not subscription.expired():
+                raise
         finally:
-            self._forget_window()
+            self._subscription = None
             try:
                 async with asyncio.timeout(self._core.settings.close_timeout):
                     await market.unsubscribe(demand_id)
             except (RequestorError, TimeoutError) as error:
                 logger.warning("the demand %s could not be withdrawn: %s", demand_id, error)
+
+    def _starved(self) -> bool:
+        """Tell whether offers that were dropped are all that is left for those who wait."""
+        return bool(
+            self._dropped
+            and self._missing() > 0
+            and not self._replies.providers
+            and not self._has_wanted(self._offers)
+        )
+
+    def _subscribe_anew(self) -> None:
+        """Have the market tell all its offers again, those that were dropped among them."""
+        self._renewal = None
+        if self._subscription is not None and self._starved():
+            for pool in (self._offers, self._drafts):
+                pool.clear()  # of the old subscription; they come again
+            self._lent.clear()
+            self._subscription.reschedule(asyncio.get_running_loop().time())
+
+    def _forget_timers(self) -> None:
+        self._replies.close()
+        for timer in (self._window, self._patience, self._silence, self._renewal):
+            if timer is not None:
+                timer.cancel()
 
     async def acquire(self, avoid: frozenset[str] = frozenset()) -> Proposal:
         """Wait for a draft and take it.
@@ -103,11 +158,9 @@ class Negotiator:
         Args:
             avoid: Providers that are taken only where no other has an offer.
         """
-        waiter = _Waiter(asyncio.get_running_loop().create_future(), avoid)
-        self._waiters.append(waiter)
-        unanswered = asyncio.get_running_loop().call_later(
-            self._core.settings.no_offers_after, self._tell_no_offers
-        )
+        waiter = Waiter(asyncio.get_running_loop().create_future(), avoid)
+        self._waiters.add(waiter)
+        self._time_silence()
         self._kick()
         try:
             return await waiter.future
@@ -115,37 +168,55 @@ class Negotiator:
             if waiter.future.done() and not waiter.future.cancelled():
                 # Cancelled in the moment after the draft was handed over: others may want it.
                 self.give_back(waiter.future.result())
-                self._kick()
             raise
         finally:
-            unanswered.cancel()
-            if waiter in self._waiters:
-                self._waiters.remove(waiter)
+            self._waiters.discard(waiter)
+            self._time_silence()
 
     def give_back(self, proposal: Proposal) -> None:
         """Put a draft back that could not be signed now, for whoever can sign it later."""
-        self._drafts.append(_Scored(0.0, proposal))
+        lent = self._lent.pop(proposal.id, None)
+        self._drafts.add(lent or self._candidate(0.0, proposal))
+        if lent is None:
+            self.scores_changed()  # its score is forgotten, or was given before others changed
+        self._kick()
+
+    def _candidate(self, score: float, proposal: Proposal) -> Candidate:
+        return Candidate(next(self._numbers), score, proposal, asyncio.get_running_loop().time())
+
+    def _time_silence(self) -> None:
+        """Tell, after a while, that somebody waits and no offer has come at all."""
+        wanted = bool(self._waiters) and not self._seen
+        if wanted and self._silence is None:
+            self._silence = asyncio.get_running_loop().call_later(
+                self._core.settings.no_offers_after, self._tell_no_offers
+            )
+        elif not wanted and self._silence is not None:
+            self._silence.cancel()
+            self._silence = None
 
     def _tell_no_offers(self) -> None:
-        if not self._seen:
-            self._core.emit(events.NoOffersYet, cluster_id=self._cluster_id, offers=0)
+        self._silence = None
+        self._core.emit(events.NoOffersYet, cluster_id=self._cluster_id, offers=0)
 
     # What the market says ------------------------------------------------------------------------
 
     async def _take(self, proposals: Sequence[Proposal]) -> None:
         for proposal in proposals:
+            if self._known.seen(proposal.id):
+                continue
             match proposal.state:
                 case ProposalState.initial:
                     await self._received(proposal)
                 case ProposalState.draft:
-                    self._confirmed(proposal)
+                    await self._confirmed(proposal)
                 case ProposalState.rejected:
-                    self._known(proposal)
-                    self._tell_rejected(proposal, f"by the provider: {proposal.reason or '-'}")
+                    self._withdrawn(proposal)
         self._kick()
 
     async def _received(self, proposal: Proposal) -> None:
         self._seen += 1
+        self._time_silence()
         ids = {"cluster_id": self._cluster_id, "proposal_id": proposal.id}
         self._core.emit(
             events.ProposalReceived,
@@ -153,19 +224,53 @@ class Negotiator:
             provider_id=proposal.provider_id,
             provider_name=proposal.provider_name,
         )
-        verdict = self._judge(proposal) or await self._scored(proposal)
-        if isinstance(verdict, str):
-            self._tell_rejected(proposal, verdict)
-            self._core.try_spawn(self._reject(proposal, verdict), f"{self._cluster_id} reject")
+        score = await self._score(proposal)
+        if score is None:
+            return
+        self._core.emit(events.ProposalScored, **ids, provider_id=proposal.provider_id, score=score)
+        self._keep(self._candidate(score, proposal))
+
+    def _keep(self, offer: Candidate) -> None:
+        self._offers.add(offer)
+        if len(self._offers) > max(self._core.settings.proposals_kept, len(self._waiters)):
+            self._offers.pop_worst()
+            self._dropped += 1
+
+    async def _confirmed(self, proposal: Proposal) -> None:
+        self._replies.came(proposal)
+        # Judged again: a provider may answer with other terms than it offered.
+        score = await self._score(proposal)
+        if score is None:
             return
         self._core.emit(
-            events.ProposalScored, **ids, provider_id=proposal.provider_id, score=verdict
+            events.ProposalConfirmed,
+            cluster_id=self._cluster_id,
+            proposal_id=proposal.id,
+            provider_id=proposal.provider_id,
         )
-        self._initial.append(_Scored(verdict, proposal))
-        self._initial.sort(key=lambda scored: -scored.score)
-        del self._initial[self._core.settings.proposals_kept :]
+        self._drafts.add(self._candidate(score, proposal))
 
-    async def _scored(self, proposal: Proposal) -> float | str:
+    def _withdrawn(self, proposal: Proposal) -> None:
+        """The provider declined our answer, or took back what it said before."""
+        self._replies.came(proposal)
+        step = proposal.previous_id or proposal.id
+        self._offers.remove(step)
+        self._drafts.remove(step)
+        self._refusals.tell(proposal, f"by the provider: {proposal.reason or '-'}")
+
+    async def _score(self, proposal: Proposal) -> float | None:
+        """Return the score of a proposal; ``None`` where it is declined, with the reason told."""
+        changes = self._changes
+        verdict = self._judge(proposal) or await self._opinion(proposal)
+        if changes != self._changes:
+            # Scores changed while this one was made; once more is enough for honest strategies.
+            verdict = self._judge(proposal) or await self._opinion(proposal)
+        if isinstance(verdict, str):
+            self._refusals.decline(proposal, verdict)
+            return None
+        return verdict
+
+    async def _opinion(self, proposal: Proposal) -> float | str:
         try:
             found = await own_code(self._strategy.score_offer(proposal), "score_offer()")
             if isinstance(found, Rejection):
@@ -174,137 +279,130 @@ class Negotiator:
         except Exception as error:
             logger.exception("the strategy failed on an offer of %s", proposal.provider_name)
             return f"the strategy failed: {type(error).__name__}"
+        if math.isnan(score):
+            return "the strategy failed: its score is no number"
         return score if score >= 0 else "its score is too low"
 
-    async def _reject(self, proposal: Proposal, reason: str) -> None:
+    # Scores that change --------------------------------------------------------------------------
+
+    async def rescore(self) -> None:
+        """Judge again what is kept: offers that were not answered and drafts that nobody has."""
+        self.scores_changed()
+        if self._rescoring is not None:
+            await asyncio.shield(self._rescoring)
+
+    def scores_changed(self) -> None:
+        """Judge again what is kept, before any of it is taken."""
+        self._stale = True
+        self._changes += 1
+        if self._rescoring is None and (self._offers or self._drafts or self._lent):
+            self._rescoring = self._core.try_spawn(self._rescore(), f"{self._cluster_id} rescore")
+
+    async def _rescore(self) -> None:
         try:
-            await self._core.network.market.reject(
-                proposal, EndReason(message=reason, code="Rejected")
-            )
-        except RequestorError as error:
-            logger.info("proposal %s could not be rejected: %s", proposal.id, error.message)
+            while self._stale:
+                self._stale = False
+                self._lent.clear()
+                for pool in (self._offers, self._drafts):
+                    for candidate in pool:
+                        await self._judge_again(pool, candidate)
+        finally:
+            self._rescoring = None
+        self._kick()
 
-    def _confirmed(self, proposal: Proposal) -> None:
-        known = self._known(proposal)
-        self._core.emit(
-            events.ProposalConfirmed,
-            cluster_id=self._cluster_id,
-            proposal_id=proposal.id,
-            provider_id=proposal.provider_id,
-        )
-        self._drafts.append(_Scored(known.score if known else 0.0, proposal))
-        self._drafts.sort(key=lambda scored: -scored.score)
-
-    def _known(self, reply: Proposal) -> _Scored | None:
-        answer_id = reply.previous_id or reply.id
-        known = self._answered.pop(answer_id, None)
-        if known is None:
-            self._early.add(answer_id)
-        return known
-
-    def _tell_rejected(self, proposal: Proposal, reason: str) -> None:
-        self._core.emit(
-            events.ProposalRejected,
-            cluster_id=self._cluster_id,
-            proposal_id=proposal.id,
-            provider_id=proposal.provider_id,
-            reason=reason,
-        )
+    async def _judge_again(self, pool: Pool, candidate: Candidate) -> None:
+        score = await self._score(candidate.proposal)
+        if candidate not in pool:
+            return  # withdrawn meanwhile
+        if score is None:
+            pool.remove(candidate.key)
+        elif score != candidate.score:
+            pool.move(candidate, score)
 
     # Who gets what -------------------------------------------------------------------------------
 
     def _kick(self) -> None:
         """Give drafts to those who wait, and see to it that more come where they are needed."""
+        if self._rescoring is not None:
+            return
         self._match()
-        if self._waiters and self._initial and self._missing() > 0 and self._window is None:
-            loop = asyncio.get_running_loop()
+        if not self._waiters:
+            return
+        loop = asyncio.get_running_loop()
+        if self._window is None and self._missing() > 0 and self._has_wanted(self._offers):
             self._window = loop.call_later(self._collect, self._answer_best)
-        elif self._waiters and self._drafts:
-            self._lose_patience()  # these drafts are of providers that failed those who wait
+        elif self._renewal is None and self._starved():
+            # Not at once: drafts that were handed out are signed under this subscription.
+            self._renewal = loop.call_later(_SIGNING_SEC, self._subscribe_anew)
+        self._lose_patience()
+
+    def _has_wanted(self, pool: Pool) -> bool:
+        return self._waiters.wanted(pool.providers) > 0
 
     def _missing(self) -> int:
-        usable = sum(
-            1 for scored in self._answered.values() if self._wanted(scored.proposal.provider_id)
-        )
-        return len(self._waiters) - usable
+        return len(self._waiters) - self._waiters.wanted(self._replies.providers)
 
-    def _wanted(self, provider_id: str) -> bool:
-        return any(provider_id not in w.avoid or not w.patient for w in self._waiters)
+    def _match(self) -> None:
+        too_old = asyncio.get_running_loop().time() - self._core.settings.draft_lifetime
+        unwanted = []
+        while self._has_wanted(self._drafts):
+            draft = self._drafts.pop_best()
+            if draft.since < too_old:
+                self._keep(draft)  # to be answered again, which shows whether it still stands
+            elif (waiter := self._waiters.take_for(draft.proposal.provider_id)) is None:
+                unwanted.append(draft)
+            else:
+                self._lend(draft)
+                waiter.future.set_result(draft.proposal)
+        for draft in unwanted:
+            self._drafts.add(draft)
 
-    def _forget_window(self) -> None:
-        if self._window is not None:
-            self._window.cancel()
-            self._window = None
+    def _lend(self, draft: Candidate) -> None:
+        self._lent[draft.proposal.id] = draft
+        if len(self._lent) > self._core.settings.proposals_kept:
+            self._lent.popitem(last=False)
 
     def _answer_best(self) -> None:
         self._window = None
-        for scored in [s for s in self._initial if self._wanted(s.proposal.provider_id)]:
-            if self._missing() <= 0:
-                break
-            self._initial.remove(scored)
-            # Counted as answered before the market knows, so that it is not answered twice.
-            self._expect(scored.proposal.id, scored)
-            self._core.try_spawn(self._answer(scored), f"{self._cluster_id} counter")
-        self._match()
-        self._lose_patience()
+        if self._rescoring is not None:
+            return
+        unwanted = []
+        while self._missing() > 0 and self._has_wanted(self._offers):
+            offer = self._offers.pop_best()
+            if self._waiters.wants(offer.proposal.provider_id):
+                # Counted on before the market knows, so that it is not answered twice.
+                self._replies.sending(offer.proposal)
+                self._core.try_spawn(self._answer(offer.proposal), f"{self._cluster_id} counter")
+            else:
+                unwanted.append(offer)
+        for offer in unwanted:
+            self._offers.add(offer)
+        self._kick()
 
-    def _expect(self, answer_id: str, scored: _Scored) -> None:
-        """Count on a provider's reply; after a while without it, on others again."""
-        self._answered[answer_id] = scored
-        asyncio.get_running_loop().call_later(
-            self._core.settings.approval_timeout, self._expect_no_more, answer_id
-        )
-
-    def _expect_no_more(self, answer_id: str) -> None:
-        if self._answered.pop(answer_id, None) is not None:
-            self._kick()
-
-    async def _answer(self, scored: _Scored) -> None:
-        proposal = scored.proposal
+    async def _answer(self, proposal: Proposal) -> None:
         try:
             answer_id = await self._core.network.market.counter(proposal, self._demand)
         except RequestorError as error:
-            self._answered.pop(proposal.id, None)
-            self._tell_rejected(proposal, f"it could not be answered: {error.message}")
+            self._replies.not_sent(proposal)
+            self._refusals.tell(proposal, f"it could not be answered: {error.message}")
             self._kick()
-            return
-        self._answered.pop(proposal.id, None)
-        if answer_id not in self._early:
-            self._expect(answer_id, scored)
-            return
-        # The provider was faster than the answer's id.
-        self._early.discard(answer_id)
-        for draft in self._drafts:
-            if draft.proposal.previous_id == answer_id:
-                draft.score = scored.score
-
-    def _match(self) -> None:
-        for waiter in list(self._waiters):
-            found = next(
-                (
-                    scored
-                    for scored in self._drafts
-                    if scored.proposal.provider_id not in waiter.avoid or not waiter.patient
-                ),
-                None,
-            )
-            if found is not None and not waiter.future.done():
-                self._drafts.remove(found)
-                self._waiters.remove(waiter)
-                waiter.future.set_result(found.proposal)
+        else:
+            self._replies.sent(proposal, answer_id)
 
     def _lose_patience(self) -> None:
         """Let those whose only choice is a provider that failed them have it, a moment later."""
-        for waiter in self._waiters:
-            if not waiter.patient or not waiter.avoid:
-                continue
-            others = [*self._answered.values(), *self._initial, *self._drafts]
-            if others and all(s.proposal.provider_id in waiter.avoid for s in others):
-                asyncio.get_running_loop().call_later(
-                    max(2 * self._collect, 0.05), self._give_in, waiter
-                )
+        if self._patience is None and self._hopeless():
+            self._patience = asyncio.get_running_loop().call_later(
+                max(2 * self._collect, 0.05), self._give_in
+            )
 
-    def _give_in(self, waiter: _Waiter) -> None:
-        if waiter in self._waiters:
-            waiter.patient = False
-            self._kick()
+    def _hopeless(self) -> list[Waiter]:
+        return self._waiters.hopeless(
+            self._offers.providers, self._drafts.providers, self._replies.providers
+        )
+
+    def _give_in(self) -> None:
+        self._patience = None
+        for waiter in self._hopeless():
+            self._waiters.give_in(waiter)
+        self._kick()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from requestor_sdk.engine.contracts import end_agreement
 from requestor_sdk.model.errors import ProviderLost
 from requestor_sdk.model.lifecycle import Stimulus
 from requestor_sdk.model.market import ActivityChanged, ActivityState, AgreementEnded
@@ -30,6 +31,7 @@ class News:
             member = self._core.attached.get(ended.agreement_id)
             attempt = member.attempt if member else None
             if member is None or attempt is None:
+                self._ended_between_activities(ended)
                 continue
             attempt.contract.ended_by = "provider"
             lost = ProviderLost(
@@ -38,6 +40,14 @@ class News:
                 story=self._core.story(instance=member.id),
             )
             member.post(Stimulus.agreement_ended, error=lost, attempt=attempt.number)
+
+    def _ended_between_activities(self, ended: AgreementEnded) -> None:
+        contract = self._core.billing.contract(ended.agreement_id)
+        if contract is not None and contract.ended is None:
+            contract.ended_by = "provider"
+            self._core.try_spawn(
+                end_agreement(self._core, contract, ended.reason), f"{contract.instance_id} end"
+            )
 
     async def activities_changed(self, found: Sequence[ActivityChanged]) -> None:
         """Providers report states: a terminated activity is dead, a silent one unresponsive."""

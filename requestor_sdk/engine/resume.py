@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
+from decimal import Decimal
 from typing import TYPE_CHECKING, TypeVar
 
 from requestor_sdk.engine import demands
+from requestor_sdk.engine.buying import make_buying
 from requestor_sdk.engine.cluster import Cluster
 from requestor_sdk.model.errors import NotAvailable, NotSupported, ProviderLost
 from requestor_sdk.model.lifecycle import Stimulus
@@ -37,6 +39,8 @@ async def resume_service(
     hold_for: timedelta | None,
     renewal: RenewalPolicy | None,
     strategy: MarketStrategy | None,
+    max_price_per_hour: Decimal | float | str | None,
+    collect_offers: timedelta | float | None,
 ) -> Cluster[S]:
     """Make a cluster of what an earlier process left; see ``Compute.resume_service``."""
     core, recovery = engine.core, engine.recovery
@@ -45,6 +49,12 @@ async def resume_service(
     core.check_running()
     check_service_class(service_class)
     policy = demands.policy_of(restart, respawn_unstarted)
+    buying = make_buying(
+        strategy=strategy,
+        max_price_per_hour=max_price_per_hour,
+        collect_offers=collect_offers,
+        default=engine.defaults,
+    )
     demands.check_renewal(renewal, hold_for, core.settings)
     found = recovery.take(service_class.__qualname__, cluster_id)
     try:
@@ -64,7 +74,7 @@ async def resume_service(
     cluster = engine.make_cluster(
         service_class,
         demand=demands.demand_of(resolved, expiration=end, subnet=engine.subnet),
-        strategy=strategy,
+        buying=buying,
         policy=policy,
         expiration=end,
         hold_for=hold_for,

@@ -11,6 +11,7 @@ from requestor_sdk.engine.aio import own_code
 from requestor_sdk.engine.contracts import Contract
 from requestor_sdk.model.errors import AgreementRefused, RequestorError, SignatureInvalid
 from requestor_sdk.model.events import ServiceRestarting
+from requestor_sdk.model.market import EndReason
 
 if TYPE_CHECKING:
     from requestor_sdk.engine.cluster import Cluster
@@ -52,6 +53,7 @@ class Search:
         self._task: asyncio.Task[None] | None = None
         self._failed_providers: set[str] = set()
         self._failures_in_row = 0
+        self._kept: Contract | None = None
         self.attempts_at: list[float] = []
 
     def begin(self, number: int) -> None:
@@ -63,6 +65,15 @@ class Search:
         task, self._task = self._task, None
         if task is not None and task is not asyncio.current_task():
             task.cancel()
+
+    def keep(self, contract: Contract) -> None:
+        """Have the next attempt's activity in this agreement."""
+        self._kept = contract
+
+    def let_go(self) -> Contract | None:
+        """Return the agreement that was kept for the next attempt, which will not be."""
+        kept, self._kept = self._kept, None
+        return kept
 
     def attempt_over(self, provider_id: str, *, started: bool, failed: bool) -> None:
         """Remember how an attempt went, for the next one's provider and pause."""
@@ -107,6 +118,14 @@ class Search:
     async def _signed(self) -> Contract:
         """Sign an agreement; refusals are followed by the next offer, after a pause."""
         refused = 0
+        kept = self.let_go()
+        if kept is not None:
+            if contracts.can_be_reused(self._core, kept):
+                return kept
+            done = EndReason(message="no further activity fits in")
+            self._core.try_spawn(
+                contracts.end_agreement(self._core, kept, done), f"{self._id} withdraw"
+            )
         while True:
             avoid = self._failed_providers if self._cluster.policy.avoid_failed_provider else ()
             draft = await self._cluster.negotiator.acquire(frozenset(avoid))
@@ -120,11 +139,14 @@ class Search:
                 )
             except contracts.NoRoom as full:
                 self._cluster.negotiator.give_back(draft)
-                await self._core.wait_for_room(full.after)
+                await self._core.room.wait(self._cluster.id, full.terms, self._seconds_held)
             except (AgreementRefused, SignatureInvalid):
                 self._failed_providers.add(draft.provider_id)
                 refused += 1
                 await asyncio.sleep(self._cluster.policy.pause(refused))
+
+    def _seconds_held(self) -> float:
+        return (self._cluster.hold_until() - self._core.clock.now()).total_seconds()
 
 
 class _ResetFailedError(Exception):

@@ -23,6 +23,8 @@ __all__ = [
     "AgreementCreated",
     "AgreementRejected",
     "AgreementTerminated",
+    "AllocationAmendFailed",
+    "AllocationAmended",
     "AllocationCreated",
     "AllocationReleased",
     "AllocationRequested",
@@ -264,13 +266,14 @@ class AgreementTerminated(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ActivityRequested(Event):
-    """A provider is about to be asked for an activity; from now on its time is reckoned."""
+    """A provider is about to be asked for an activity; its time counts, and this much is held."""
 
     durable: ClassVar[bool] = True
 
     instance_id: str
     agreement_id: str
     provider_id: str
+    held: Decimal = Decimal(0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -365,6 +368,7 @@ class ClusterStarted(Event):
     cluster_id: str
     service: str
     expiration: datetime
+    budget: Decimal | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -472,6 +476,23 @@ class AllocationCreated(Event):
 
     allocation_id: str
     amount: Decimal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AllocationAmended(Event):
+    """What is reserved is about to become this amount; the budget follows."""
+
+    allocation_id: str
+    amount: Decimal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AllocationAmendFailed(Event):
+    """The network would not reserve more: it is still this amount."""
+
+    allocation_id: str
+    amount: Decimal
+    reason: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -33,6 +33,39 @@ def marked(amount: Decimal, run_id: str) -> Decimal:
 
 
 @dataclass(slots=True, kw_only=True)
+class PastUse:
+    """One activity under an agreement.
+
+    Attributes:
+        began: When it was asked for.
+        activity_id: Its id, once it is known.
+        ended: When it was over, if it is.
+        silent_since: Since when its provider has been silent, if it is.
+        silent_sec: Seconds of silence that are over and are not paid.
+        noted: The total of the last debit note that was accepted.
+        noted_at: When it came.
+        usage: Its usage vector.
+        scripts: How many batches were sent to it.
+    """
+
+    began: datetime
+    activity_id: str | None = None
+    ended: datetime | None = None
+    silent_since: datetime | None = None
+    silent_sec: float = 0.0
+    noted: Decimal | None = None
+    noted_at: datetime | None = None
+    usage: tuple[Decimal, ...] = ()
+    scripts: int = 0
+
+    def heard(self, at: datetime) -> None:
+        """The provider answers again: its time is paid from now on."""
+        if self.silent_since is not None:
+            self.silent_sec += (at - self.silent_since).total_seconds()
+            self.silent_since = None
+
+
+@dataclass(slots=True, kw_only=True)
 class PastAgreement:
     """One agreement of the run.
 
@@ -44,23 +77,15 @@ class PastAgreement:
         provider_id: The provider's identity.
         provider_name: What it calls itself.
         terms: What was agreed about money.
-        held: Its worst case.
+        held: The most that was ever held for it.
         until: When it ends at the latest; ``None`` where it was not written down.
         confirmed: Whether both sides are known to have signed.
         refused: Whether it is known that they have not.
-        began: When its activity was asked for, if it was.
-        activity_id: Of that activity, once it is known.
-        activity_over: Whether the activity is known to be over.
-        scripts: How many batches were sent to it.
+        uses: Its activities, in order; the last one lives, if any does.
         ended: When the agreement was over, if it is.
         ended_by: Who ended it.
-        silent_since: Since when its provider has been silent, if it is.
-        silent_sec: Seconds of silence that are over and are not paid.
         judged: Its debit notes and invoices by id: why one was rejected, ``None`` if accepted.
         accepted: What was accepted of it.
-        noted: The total of the last debit note that was accepted.
-        noted_at: When it came.
-        usage: Its usage vector.
         invoice_id: The invoice that was accepted, if one was.
         left_over: What could still be asked for when it was last given up, if it was; with an
             invoice, what was accepted and the network could not be told.
@@ -78,19 +103,11 @@ class PastAgreement:
     until: datetime | None = None
     confirmed: bool = False
     refused: bool = False
-    began: datetime | None = None
-    activity_id: str | None = None
-    activity_over: bool = False
-    scripts: int = 0
+    uses: list[PastUse] = field(default_factory=list)
     ended: datetime | None = None
     ended_by: str = "requestor"
-    silent_since: datetime | None = None
-    silent_sec: float = 0.0
     judged: dict[str, str | None] = field(default_factory=dict)
     accepted: Decimal = ZERO
-    noted: Decimal | None = None
-    noted_at: datetime | None = None
-    usage: tuple[Decimal, ...] = ()
     invoice_id: str | None = None
     left_over: Decimal | None = None
     written_off: bool = False
@@ -100,7 +117,33 @@ class PastAgreement:
         """Whether it is over and nothing can be asked for it any more."""
         if self.ended is None or self.left_over is not None:
             return False
-        return self.began is None or self.invoice_id is not None or self.written_off
+        return not self.uses or self.invoice_id is not None or self.written_off
+
+    @property
+    def use(self) -> PastUse | None:
+        """The last of its activities."""
+        return self.uses[-1] if self.uses else None
+
+    def use_of(self, activity_id: str) -> PastUse | None:
+        """Return one of its activities; one whose id is not known is the one that is named."""
+        found = next((use for use in self.uses if use.activity_id == activity_id), None)
+        if found is None and self.use is not None and self.use.activity_id is None:
+            found = self.use
+            found.activity_id = activity_id
+        return found
+
+    def note(self, total: Decimal, note: _Note, at: datetime) -> None:
+        """A debit note of one of its activities was accepted."""
+        if use := self.use_of(note.activity_id):
+            use.noted, use.noted_at, use.usage = total, at, note.usage
+        noted = sum((use.noted or ZERO for use in self.uses), ZERO)
+        self.accepted = max(self.accepted, noted)
+
+
+@dataclass(frozen=True, slots=True)
+class _Note:
+    activity_id: str = ""
+    usage: tuple[Decimal, ...] = ()
 
 
 @dataclass(slots=True, kw_only=True)
@@ -137,6 +180,7 @@ class PastCluster:
     id: str
     service: str
     expiration: datetime
+    budget: Decimal | None = None
 
 
 @dataclass(slots=True)
@@ -168,7 +212,7 @@ class RunHistory:
     demands: set[str] = field(default_factory=set)
     ended: str = ""
     error: str = ""
-    _usages: dict[str, tuple[Decimal, ...]] = field(default_factory=dict)
+    _notes: dict[str, _Note] = field(default_factory=dict)
 
     @classmethod
     def of(cls, events: Iterable[ev.Event], run_id: str | None = None) -> RunHistory:
@@ -257,7 +301,10 @@ class RunHistory:
     @_take.register
     def _(self, event: ev.ClusterStarted) -> None:
         self.clusters[event.cluster_id] = PastCluster(
-            id=event.cluster_id, service=event.service, expiration=event.expiration
+            id=event.cluster_id,
+            service=event.service,
+            expiration=event.expiration,
+            budget=event.budget,
         )
 
     # Agreements and activities --------------------------------------------------------------------
@@ -296,31 +343,34 @@ class RunHistory:
     @_take.register
     def _(self, event: ev.ActivityRequested) -> None:
         if agreement := self.agreements.get(event.agreement_id):
-            agreement.began = event.at
+            agreement.uses.append(PastUse(began=event.at))
+            agreement.held = max(agreement.held, event.held)
             self._instance(event.instance_id).agreement_id = agreement.id
 
     @_take.register
     def _(self, event: ev.ActivityCreated) -> None:
-        if agreement := self.agreements.get(event.agreement_id):
-            agreement.activity_id = event.activity_id
-            agreement.began = agreement.began or event.at
+        agreement = self.agreements.get(event.agreement_id)
+        if agreement is not None and agreement.use_of(event.activity_id) is None:
+            agreement.uses.append(PastUse(began=event.at, activity_id=event.activity_id))
             self._instance(event.instance_id).agreement_id = agreement.id
 
     @_take.register
     def _(self, event: ev.ActivityCreateFailed) -> None:
-        if agreement := self.agreements.get(event.agreement_id):
-            agreement.began = None
+        agreement = self.agreements.get(event.agreement_id)
+        if agreement is not None and agreement.uses:
+            agreement.uses.pop()
 
     @_take.register
     def _(self, event: ev.ActivityEnded) -> None:
-        if agreement := self.agreements.get(event.agreement_id):
-            agreement.activity_over = True
+        agreement = self.agreements.get(event.agreement_id)
+        use = None if agreement is None else agreement.use_of(event.activity_id)
+        if use is not None:
+            use.ended = use.ended or event.at
 
     @_take.register
     def _(self, event: ev.ScriptSent) -> None:
-        agreement = self._agreement_of(event.instance_id)
-        if agreement is not None:
-            agreement.scripts += 1
+        if use := self._use_of(event.instance_id):
+            use.scripts += 1
 
     # Instances ------------------------------------------------------------------------------------
 
@@ -329,16 +379,16 @@ class RunHistory:
         instance = self._instance(event.instance_id)
         old, new = ServiceState(event.old), ServiceState(event.new)
         instance.cluster_id, instance.state = event.cluster_id, new
-        agreement = self._agreement_of(instance.id)
+        use = self._use_of(instance.id)
         if new is ServiceState.unresponsive:
             instance.behind = old
-            if agreement is not None:
-                agreement.silent_since = event.at
+            if use is not None:
+                use.silent_since = event.at
             return
         instance.behind = None
         # A provider that is lost, or suspended while it is silent, is silent to the end.
-        if agreement is not None and event.stimulus in ("answers", "resume"):
-            _heard(agreement, event.at)
+        if use is not None and event.stimulus in ("answers", "resume"):
+            use.heard(event.at)
         again = new is ServiceState.pending
         instance.attempt = event.attempt + 1 if again else event.attempt
         if again:
@@ -347,8 +397,9 @@ class RunHistory:
     def _instance(self, instance_id: str) -> PastInstance:
         return self.instances.setdefault(instance_id, PastInstance(id=instance_id))
 
-    def _agreement_of(self, instance_id: str) -> PastAgreement | None:
-        return self.agreements.get(self._instance(instance_id).agreement_id or "")
+    def _use_of(self, instance_id: str) -> PastUse | None:
+        agreement = self.agreements.get(self._instance(instance_id).agreement_id or "")
+        return None if agreement is None else agreement.use
 
     # Money ----------------------------------------------------------------------------------------
 
@@ -365,21 +416,25 @@ class RunHistory:
     def _(self, event: ev.AllocationReleased) -> None:
         self.allocations.pop(event.allocation_id, None)
 
+    @_take.register(ev.AllocationAmended)
+    @_take.register(ev.AllocationAmendFailed)
+    def _(self, event: ev.AllocationAmended | ev.AllocationAmendFailed) -> None:
+        self.budget = event.amount
+
     @_take.register
     def _(self, event: ev.DebitNoteReceived) -> None:
-        self._usages[event.note_id] = event.usage
+        self._notes[event.note_id] = _Note(event.activity_id, event.usage)
 
     @_take.register
     def _(self, event: ev.DebitNoteAccepted) -> None:
-        usage = self._usages.pop(event.note_id, ())
+        note = self._notes.pop(event.note_id, _Note())
         if agreement := self.agreements.get(event.agreement_id):
             agreement.judged[event.note_id] = None
-            agreement.noted, agreement.noted_at, agreement.usage = event.total, event.at, usage
-            agreement.accepted = max(agreement.accepted, event.total)
+            agreement.note(event.total, note, event.at)
 
     @_take.register
     def _(self, event: ev.DebitNoteRejected) -> None:
-        self._usages.pop(event.note_id, None)
+        self._notes.pop(event.note_id, None)
         if agreement := self.agreements.get(event.agreement_id):
             agreement.judged[event.note_id] = event.reason
 
@@ -404,10 +459,3 @@ class RunHistory:
     def _(self, event: ev.PaymentWrittenOff) -> None:
         if agreement := self.agreements.get(event.agreement_id):
             agreement.written_off, agreement.left_over = True, None
-
-
-def _heard(agreement: PastAgreement, at: datetime) -> None:
-    """The provider answers again: its time is paid from now on."""
-    if agreement.silent_since is not None:
-        agreement.silent_sec += (at - agreement.silent_since).total_seconds()
-        agreement.silent_since = None

@@ -1,4 +1,4 @@
-"""Amounts, prices and the decisions about them, as pure functions; and the ledger of a budget.
+"""Amounts, prices and the decisions about them, as pure functions.
 
 All amounts are ``Decimal``s in the network's token. Durations are seconds.
 """
@@ -11,6 +11,7 @@ from decimal import Context, Decimal, InvalidOperation
 from typing import Final
 
 from requestor_sdk.model.errors import AmountError
+from requestor_sdk.model.props import INF_THREADS
 
 ZERO: Final = Decimal(0)
 
@@ -18,6 +19,8 @@ DURATION: Final = "golem.usage.duration_sec"
 """Usage counter: seconds that the activity exists."""
 CPU: Final = "golem.usage.cpu_sec"
 """Usage counter: processor seconds that the activity used."""
+
+HOUR_SEC: Final = Decimal(3600)
 
 TOLERANCE_SEC: Final = Decimal(5)
 """How far the two sides' clocks may differ over the life of an activity."""
@@ -45,6 +48,25 @@ def to_amount(
         return amount.quantize(_UNIT)
     except InvalidOperation:
         raise AmountError(f"{name} is too large: {value!r}") from None
+
+
+def to_limit(value: Decimal | float | str | None, *, name: str) -> Decimal | None:
+    """Convert a limit to a ``Decimal`` above zero; ``None`` is none.
+
+    Raises:
+        AmountError: It is no finite number, or not above zero.
+    """
+    if value is None:
+        return None
+    limit = to_amount(value, name=name)
+    if limit <= ZERO:
+        raise AmountError(f"{name} must be above zero, not {value!r}")
+    return limit
+
+
+def plain(amount: Decimal) -> str:
+    """Return an amount as people write it: no exponent, no zeros at the end."""
+    return f"{amount.normalize():f}"
 
 
 def quantized(amount: Decimal) -> Decimal:
@@ -78,11 +100,12 @@ class LinearPricing:
     fixed: Decimal = ZERO
 
     def price(self, counter: str) -> Decimal:
-        """Return the price of one unit of a counter; zero for one that is not charged."""
-        for name, coeff in zip(self.counters, self.coeffs, strict=True):
-            if name == counter:
-                return coeff
-        return ZERO
+        """Return the price of one unit of a counter; zero for one that is not charged.
+
+        Of a counter that is named twice it is the sum, as it is charged.
+        """
+        pairs = zip(self.counters, self.coeffs, strict=True)
+        return sum((coeff for name, coeff in pairs if name == counter), ZERO)
 
     def cost(self, usage: Sequence[Decimal]) -> Decimal:
         """Return what this usage vector costs, start fee included."""
@@ -145,10 +168,91 @@ class Terms:
     pricing: LinearPricing
     threads: Decimal = Decimal(1)
 
+    @classmethod
+    def from_properties(cls, properties: Mapping[str, object]) -> Terms | None:
+        """Read what an offer says about money; ``None`` where its cost cannot be bounded."""
+        pricing = LinearPricing.from_properties(properties)
+        if pricing is None or pricing.worst_case(Decimal(1), Decimal(1)) is None:
+            return None
+        try:
+            threads = to_amount(str(properties.get(INF_THREADS, 1)), name=INF_THREADS)
+        except AmountError:
+            return None
+        return cls(pricing=pricing, threads=max(threads, Decimal(1)))
+
     def most(self, seconds: Decimal | float) -> Decimal:
         """Return the most that this many seconds can cost, both sides' clocks allowed for."""
-        bounded = max(ZERO, to_amount(seconds)) + TOLERANCE_SEC
+        bounded = (to_amount(seconds) if seconds > 0 else ZERO) + TOLERANCE_SEC
         return self.pricing.worst_case(bounded, self.threads) or ZERO
+
+    def per_hour(self) -> Decimal:
+        """Return the most that an hour can cost with all threads at work; no start fee."""
+        rate = self.pricing.price(DURATION) + self.pricing.price(CPU) * self.threads
+        return quantized(rate * HOUR_SEC)
+
+
+def check_offer(
+    terms: Terms | None,
+    *,
+    seconds: Decimal | float,
+    budget: Decimal,
+    max_price_per_hour: Decimal | None = None,
+) -> str | None:
+    """Judge an offer by what it can cost; return the reason to decline it, or ``None``.
+
+    Args:
+        terms: What it says about money; ``None`` where its cost cannot be bounded.
+        seconds: Until the agreement would expire.
+        budget: All that may ever be spent on it, whatever is bound now.
+        max_price_per_hour: The most that an hour may cost, the start fee apart.
+    """
+    if terms is None:
+        return "its price model is not linear, or charges for what time does not bound"
+    if max_price_per_hour is not None and terms.per_hour() > max_price_per_hour:
+        return (
+            f"an hour can cost {plain(terms.per_hour())}, above the limit of "
+            f"{plain(max_price_per_hour)}"
+        )
+    worst = terms.most(seconds)
+    if worst > budget:
+        return f"its worst case of {plain(worst)} is above the whole budget of {plain(budget)}"
+    return None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Room:
+    """Whether a budget has room for one more instance.
+
+    Attributes:
+        needed: The worst case of the instance.
+        available: What can be held for it.
+        after_sec: After how many seconds there is room, where nothing else changes: the expiry
+            comes nearer. ``None`` where time alone does not make it, or there is room.
+    """
+
+    needed: Decimal
+    available: Decimal
+    after_sec: float | None = None
+
+    @property
+    def enough(self) -> bool:
+        """Whether there is."""
+        return self.needed <= self.available
+
+
+def room_for(terms: Terms, *, seconds: Decimal | float, available: Decimal) -> Room:
+    """Tell whether one more instance fits into what is available.
+
+    Args:
+        terms: Of the agreement that would be made.
+        seconds: Until it would expire.
+        available: What can be held.
+    """
+    needed = terms.most(seconds)
+    missing, rate = needed - available, terms.per_hour() / HOUR_SEC
+    if missing <= 0 or rate <= 0 or terms.most(0) > available:
+        return Room(needed=needed, available=available)
+    return Room(needed=needed, available=available, after_sec=float(missing / rate))
 
 
 def check_debit_note(
@@ -195,167 +299,57 @@ def check_debit_note(
 _ROUNDING: Final = Decimal("1e-12")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Charged:
+    """One activity, as far as an invoice is judged by it.
+
+    Attributes:
+        elapsed_sec: Seconds that it can be charged for.
+        noted: The total of its last debit note, if any came.
+        noted_at_sec: How many of the elapsed seconds had passed when that came.
+    """
+
+    elapsed_sec: Decimal
+    noted: Decimal | None = None
+    noted_at_sec: Decimal = ZERO
+
+
 def check_invoice(
-    terms: Terms,
-    *,
-    amount: Decimal,
-    elapsed_sec: Decimal,
-    payable: Decimal,
-    noted: Decimal | None = None,
-    noted_at_sec: Decimal = ZERO,
+    terms: Terms, *, amount: Decimal, activities: Sequence[Charged], payable: Decimal
 ) -> str | None:
     """Judge an invoice; return the reason to reject it, or ``None`` where it is right.
 
-    A debit note can be lost on its way, so an invoice may be above the last one that came; but not
+    A debit note can be lost on its way, so an invoice may be above the last ones that came; but not
     by more than the time since then can have cost.
 
     Args:
         terms: What was agreed.
         amount: The amount of the invoice.
-        elapsed_sec: Seconds that the agreement's activities lasted.
+        activities: The activities of the agreement.
         payable: What is still held for this agreement, accepted amounts included.
-        noted: The total of the last debit note of the activity, if any came.
-        noted_at_sec: How many of the elapsed seconds had passed when it came.
     """
     if _odd((amount,)) or amount != quantized(amount):
         return "the amount is no finite number of the token's smallest units"
     if amount < 0:
         return "the amount is negative"
-    most = terms.most(elapsed_sec)
+    elapsed = sum((each.elapsed_sec for each in activities), ZERO)
+    most = sum((terms.most(each.elapsed_sec) for each in activities), ZERO)
     if amount > most + _ROUNDING:
-        return f"{amount} is above {most}, the most that {elapsed_sec:.0f} s can have cost"
-    if noted is not None:
-        since = elapsed_sec - noted_at_sec
-        rest = terms.most(since) - terms.pricing.fixed
-        if amount > noted + rest + _ROUNDING:
-            return (
-                f"{amount} is above the last debit note, {noted}, by more than the "
-                f"{since:.0f} s since then can have cost"
-            )
+        return f"{amount} is above {most}, the most that {elapsed:.0f} s can have cost"
+    most = sum((_most_after_note(terms, each) for each in activities), ZERO)
+    if amount > most + _ROUNDING:
+        noted = sum((each.noted or ZERO for each in activities), ZERO)
+        return (
+            f"{amount} is above the last debit notes, {noted}, by more than the time since then "
+            f"can have cost"
+        )
     if amount > payable + _ROUNDING:
         return f"{amount} is above {payable}, which is held for this agreement"
     return None
 
 
-@dataclass(slots=True, kw_only=True)
-class _Entry:
-    cap: Decimal
-    accepted: Decimal = ZERO
-    ended: bool = False
-
-
-class Ledger:
-    """What of a budget is held, payable and spent, an entry an agreement.
-
-    ``held``: the worst case of living agreements beyond what was accepted of them; ``payable``: the
-    same of ended ones whose invoice is awaited; ``spent``: what was accepted. Their sum never
-    exceeds the budget.
-    """
-
-    __slots__ = ("_budget", "_entries", "_held", "_payable", "_spent")
-
-    def __init__(self, budget: Decimal) -> None:
-        self._budget = budget
-        self._held = self._payable = self._spent = ZERO
-        self._entries: dict[str, _Entry] = {}
-
-    @property
-    def budget(self) -> Decimal:
-        """The whole of it."""
-        return self._budget
-
-    @property
-    def held(self) -> Decimal:
-        """What living agreements can still cost."""
-        return self._held
-
-    @property
-    def payable(self) -> Decimal:
-        """What ended agreements can still ask for."""
-        return self._payable
-
-    @property
-    def spent(self) -> Decimal:
-        """What was accepted."""
-        return self._spent
-
-    @property
-    def available(self) -> Decimal:
-        """What can be held for new agreements."""
-        return self._budget - self._held - self._payable - self._spent
-
-    def add(self, amount: Decimal) -> None:
-        """Raise the budget."""
-        self._budget += amount
-
-    def hold(self, agreement: str, amount: Decimal) -> bool:
-        """Hold the worst case of a new agreement; ``False`` where there is no room for it."""
-        if agreement in self._entries or amount < 0 or amount > self.available:
-            return False
-        self._entries[agreement] = _Entry(cap=amount)
-        self._held += amount
-        return True
-
-    def accept(self, agreement: str, total: Decimal) -> bool:
-        """Count ``total`` as accepted for this agreement; ``False`` above what is held for it."""
-        entry = self._entries.get(agreement)
-        if entry is None or total > entry.cap:
-            return False
-        more = max(ZERO, total - entry.accepted)
-        entry.accepted += more
-        self._spent += more
-        self._shift(entry, -more)
-        return True
-
-    def accepted(self, agreement: str) -> Decimal:
-        """Return what was accepted for a living or payable agreement."""
-        entry = self._entries.get(agreement)
-        return entry.accepted if entry else ZERO
-
-    def payable_for(self, agreement: str) -> Decimal:
-        """Return the most that can be accepted for this agreement in all."""
-        entry = self._entries.get(agreement)
-        return entry.cap if entry else ZERO
-
-    def end(self, agreement: str, most: Decimal) -> None:
-        """The agreement is over: shrink what is held to what its time can have cost."""
-        entry = self._entries.get(agreement)
-        if entry is None or entry.ended:
-            return
-        rest = entry.cap - entry.accepted
-        entry.cap = max(entry.accepted, min(entry.cap, most))
-        entry.ended = True
-        self._held -= rest
-        self._payable += entry.cap - entry.accepted
-
-    def settle(self, agreement: str) -> Decimal:
-        """Close the entry, by invoice or by deadline; return what was left unpaid of its cap."""
-        entry = self._entries.pop(agreement, None)
-        if entry is None:
-            return ZERO
-        rest = entry.cap - entry.accepted
-        self._shift(entry, -rest)
-        return rest
-
-    def open_agreements(self) -> tuple[str, ...]:
-        """Return the agreements that are held or payable."""
-        return tuple(self._entries)
-
-    def _shift(self, entry: _Entry, change: Decimal) -> None:
-        if entry.ended:
-            self._payable += change
-        else:
-            self._held += change
-
-    def check(self) -> tuple[str, ...]:
-        """Return the invariants that do not hold; empty where all do."""
-        broken = []
-        held = sum((e.cap - e.accepted for e in self._entries.values() if not e.ended), ZERO)
-        payable = sum((e.cap - e.accepted for e in self._entries.values() if e.ended), ZERO)
-        if held != self._held or payable != self._payable:
-            broken.append("the totals of the ledger differ from its entries")
-        if self._held + self._payable + self._spent > self._budget:
-            broken.append("held + payable + spent is above the budget")
-        if min(self._held, self._payable, self._spent) < 0:
-            broken.append("a total of the ledger is negative")
-        return tuple(broken)
+def _most_after_note(terms: Terms, activity: Charged) -> Decimal:
+    if activity.noted is None:
+        return terms.most(activity.elapsed_sec)
+    since = terms.most(activity.elapsed_sec - activity.noted_at_sec)
+    return activity.noted + since - terms.pricing.fixed

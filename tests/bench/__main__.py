@@ -16,6 +16,7 @@ import tempfile
 from collections.abc import Callable
 
 import commandline
+import engine
 import local
 from measure import Result
 
@@ -26,6 +27,10 @@ BENCHES: dict[str, Callable[[str], Result]] = {
     "local_100_running_s": local.hundred_running_s,
     "local_batch_ms": local.batch_ms,
     "local_idle_cpu_percent": local.idle_cpu_percent,
+    "engine_10k_vs_floor": engine.ten_thousand_vs_floor,
+    "engine_10k_over_1k": engine.ten_thousand_over_one_thousand,
+    "idle_instance_kib": engine.idle_instance_kib,
+    "events_per_s": engine.events_per_s,
 }
 
 

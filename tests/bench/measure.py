@@ -23,7 +23,7 @@ class Result:
 
     def line(self) -> str:
         base = self.floor if self.peer is None else self.peer
-        ratio = self.value if "_vs_" in self.name else self.value / base if base else None
+        ratio = self.value / base if base else None
         return json.dumps(
             {
                 "name": self.name,

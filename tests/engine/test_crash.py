@@ -99,7 +99,7 @@ def test_the_rough_scenario_has_refusals_and_withdrawals():
     history = ROUGH_MARKET.paper.history
     assert len(history.agreements) > 8
     assert [a for a in history.agreements.values() if not a.confirmed]
-    assert [a for a in history.agreements.values() if a.confirmed and not a.activity_id]
+    assert [a for a in history.agreements.values() if a.confirmed and not a.uses]
     assert ROUGH_MARKET.paper.of(events.ActivityCreateFailed)
 
 

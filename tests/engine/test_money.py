@@ -8,7 +8,7 @@ import pytest
 from support.world import Simple, World, one_provider
 
 from requestor_sdk import RestartPolicy, Settings
-from requestor_sdk.engine.contracts import Contract
+from requestor_sdk.engine.contracts import Use
 from requestor_sdk.model import events
 from requestor_sdk.model.errors import BudgetTooSmall, PaymentError
 from requestor_sdk.model.market import DebitNote, Invoice
@@ -263,19 +263,13 @@ def failing(real, times):
 
 
 def test_silent_time_is_not_charged_beyond_a_tolerance():
-    contract = Contract(
-        id="a",
-        provider_id="p",
-        provider_name="p",
-        instance_id="i-1",
-        terms=Terms(pricing=LinearPricing(coeffs=(Decimal(1), Decimal(0)))),
-        began=100.0,
-    )
-    assert contract.elapsed(160.0) == 60
-    contract.silent_since = 130.0
-    assert contract.elapsed(1000.0) == 30
-    assert contract.most(1000.0) == 30 + TOLERANCE_SEC
-    contract.silent_since, contract.silent_sec = None, 20.0
-    assert contract.elapsed(160.0) == 40
-    contract.ended = 150.0
-    assert contract.elapsed(1000.0) == 30
+    terms = Terms(pricing=LinearPricing(coeffs=(Decimal(1), Decimal(0))))
+    use = Use(began=100.0)
+    assert use.elapsed(160.0) == 60
+    use.silent(130.0)
+    assert use.elapsed(1000.0) == 30
+    assert terms.most(use.elapsed(1000.0)) == 30 + TOLERANCE_SEC
+    use.answers(150.0)
+    assert use.elapsed(160.0) == 40
+    use.ended = 150.0
+    assert use.elapsed(1000.0) == 30

@@ -454,7 +454,7 @@ async def test_silence_before_a_suspend_ends_with_the_next_answer(world):
         cluster.resume(instance)
         await asyncio.sleep(600)
         contract = cluster.members()[0].attempt.contract
-        assert contract.silent_since is None
+        assert contract.use.silent_since is None
         assert not world.of(events.DebitNoteRejected)
 
 
@@ -513,7 +513,7 @@ async def test_a_draft_of_the_provider_that_failed_is_taken_where_there_is_no_ot
         cluster = await compute.run_service(Simple, restart=ON_FAILURE)
         await cluster.wait("running")
         await leave_a_draft_unused(cluster)
-        assert not cluster.negotiator._initial
+        assert not cluster.negotiator._offers
         world.kill(cluster.instances[0])
         await cluster.wait("pending", count=1)
         await asyncio.wait_for(cluster.wait("running", count=1), 30)

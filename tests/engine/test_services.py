@@ -524,8 +524,8 @@ async def test_a_service_that_says_it_is_not_responsive_becomes_unresponsive_and
         instance.well = True
         await cluster.wait("running")
         (member,) = cluster.members()
-        assert member.attempt.contract.silent_sec > 0
-        assert member.attempt.contract.silent_since is None
+        assert member.attempt.contract.use.silent_sec > 0
+        assert member.attempt.contract.use.silent_since is None
         instance.well = False
         await cluster.wait("terminated")
         assert "did not answer within 120 s" in str(instance.failure)

@@ -180,16 +180,51 @@ def test_the_time_of_an_activity_begins_when_it_was_asked_for(story):
     agreement = story.signed()
     ids = {"instance_id": "i-1", "agreement_id": "a", "provider_id": "0x1"}
     asked = story.tell(ev.ActivityRequested, **ids)
-    assert (agreement.began, agreement.activity_id) == (asked, None)
+    assert (agreement.use.began, agreement.use.activity_id) == (asked, None)
     story.tell(ev.ActivityCreated, activity_id="act", **ids)
-    assert (agreement.began, agreement.activity_id) == (asked, "act")
+    (use,) = agreement.uses
+    assert (use.began, use.activity_id) == (asked, "act")
 
 
 def test_an_activity_of_which_only_the_making_was_written_began_then(story):
     agreement = story.signed()
     ids = {"instance_id": "i-1", "agreement_id": "a", "provider_id": "0x1"}
     made = story.tell(ev.ActivityCreated, activity_id="act", **ids)
-    assert agreement.began == made
+    assert agreement.use.began == made
+
+
+def test_an_agreement_can_have_activities_one_after_another_and_all_of_them_count(story):
+    agreement = story.running()
+    story.noted("0.2")
+    story.tell(ev.ActivityEnded, activity_id="act-a", agreement_id="a")
+    story.moved("running", "pending", "run failed")
+    ids = {"instance_id": "i-1", "agreement_id": "a", "provider_id": "0x1"}
+    story.tell(ev.ActivityRequested, **ids, held=Decimal(3))
+    assert agreement.held == Decimal(3)
+    # The note names an activity whose id was never heard: it is the one that was asked for.
+    about = {"note_id": "m", "agreement_id": "a", "total": Decimal("0.1")}
+    story.tell(ev.DebitNoteReceived, **about, activity_id="act-2", usage=(Decimal(1),))
+    story.tell(ev.DebitNoteAccepted, **about)
+    first, second = agreement.uses
+    assert (first.noted, second.noted) == (Decimal("0.2"), Decimal("0.1"))
+    assert (second.activity_id, second.usage) == ("act-2", (Decimal(1),))
+    assert (first.ended is None, second.ended) == (False, None)
+    assert story.history.spent == Decimal("0.3")
+    story.noted("0.9", note="other", agreement="unknown")
+    assert story.history.spent == Decimal("0.3")
+
+
+def test_the_budget_follows_the_allocation_and_falls_back_where_that_is_refused(story):
+    story.tell(ev.AllocationAmended, allocation_id="al", amount=Decimal(8))
+    assert story.history.budget == Decimal(8)
+    story.tell(ev.AllocationAmendFailed, allocation_id="al", amount=Decimal(5), reason="no")
+    assert story.history.budget == Decimal(5)
+
+
+def test_a_note_of_an_activity_of_which_nothing_was_written_counts_nothing(story):
+    agreement = story.signed()
+    story.noted("0.1")
+    assert (agreement.accepted, agreement.uses) == (0, [])
 
 
 def test_an_agreement_whose_activity_was_refused_costs_nothing_when_it_is_over(story):
@@ -207,7 +242,7 @@ def test_an_agreement_that_ended_is_open_until_its_invoice_is_accepted(story):
     ended = story.terminated(by="provider")
     story.terminated(by="requestor")
     assert (agreement.ended, agreement.ended_by) == (ended, "provider")
-    assert agreement.activity_over
+    assert agreement.use.ended < ended
     assert story.history.open_agreements == (agreement,)
     story.paid("0.4")
     assert agreement.settled
@@ -220,8 +255,8 @@ def test_an_invoice_counts_what_its_debit_notes_did_not(story):
     first = story.noted("0.2")
     at = story.noted("0.3", note="m", usage=(Decimal(5), Decimal(2)))
     assert at > first
-    assert (agreement.noted, agreement.noted_at) == (Decimal("0.3"), at)
-    assert agreement.usage == (Decimal(5), Decimal(2))
+    assert (agreement.use.noted, agreement.use.noted_at) == (Decimal("0.3"), at)
+    assert agreement.use.usage == (Decimal(5), Decimal(2))
     assert story.history.spent == Decimal("0.3")
     story.paid("0.35")
     assert story.history.spent == Decimal("0.35")
@@ -306,18 +341,18 @@ def test_one_that_fell_silent_while_it_started_cannot_be_taken_up(story):
 def test_silence_counts_until_the_provider_answers(story):
     agreement = story.running()
     silent = story.moved("running", "unresponsive", "silent")
-    assert agreement.silent_since == silent
+    assert agreement.use.silent_since == silent
     story.moved("unresponsive", "running", "answers")
-    assert (agreement.silent_since, agreement.silent_sec) == (None, 1.0)
+    assert (agreement.use.silent_since, agreement.use.silent_sec) == (None, 1.0)
 
 
 def test_silence_goes_on_in_one_that_is_suspended_until_it_is_resumed(story):
     agreement = story.running()
     story.moved("running", "unresponsive", "silent")
     story.moved("unresponsive", "suspended", "suspend")
-    assert agreement.silent_since is not None
+    assert agreement.use.silent_since is not None
     story.moved("suspended", "running", "resume")
-    assert (agreement.silent_since, agreement.silent_sec) == (None, 2.0)
+    assert (agreement.use.silent_since, agreement.use.silent_sec) == (None, 2.0)
 
 
 def test_the_next_attempt_has_the_next_number_and_an_agreement_of_its_own(story):
@@ -328,7 +363,7 @@ def test_the_next_attempt_has_the_next_number_and_an_agreement_of_its_own(story)
     story.active("b")
     story.moved("pending", "starting", "ready", attempt=2)
     assert (instance.attempt, instance.agreement_id) == (2, "b")
-    assert first.silent_since is None
+    assert first.use.silent_since is None
 
 
 def test_silence_of_an_instance_without_an_agreement_is_nobodys(story):
@@ -350,7 +385,7 @@ def test_the_batches_of_an_activity_are_counted(story):
     story.tell(
         ev.ScriptSent, instance_id="i-7", activity_id="x", script_id="x/1", commands=("run",)
     )
-    assert agreement.scripts == 2
+    assert agreement.use.scripts == 2
 
 
 def test_a_run_left_with_suspended_instances_is_suspended_until_another_process_goes_on(story):

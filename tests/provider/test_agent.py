@@ -15,7 +15,7 @@ from requestor_sdk.model.errors import (
     SandboxUnavailable,
 )
 from requestor_sdk.model.market import ActivityState, EndReason, ProposalState
-from requestor_sdk.model.money import LinearPricing, Terms, check_debit_note, check_invoice
+from requestor_sdk.model.money import Charged, LinearPricing, Terms, check_debit_note, check_invoice
 from requestor_sdk.model.props import (
     DEBIT_NOTE_INTERVAL,
     EXPIRATION,
@@ -196,8 +196,7 @@ async def test_what_is_billed_passes_the_requestors_own_checks(tmp_path):
         assert None is check_invoice(
             terms,
             amount=invoice.amount,
-            noted=last.total,
-            elapsed_sec=Decimal(35),
+            activities=(Charged(noted=last.total, elapsed_sec=Decimal(35)),),
             payable=Decimal(10),
         )
 
