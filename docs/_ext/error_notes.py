@@ -194,4 +194,13 @@ NOTES: dict[str, Note] = {
         "A handler, a provider or the network hung while the run was being ended.",
         "The ids name what was left open; it can cost until its expiry, and no more than was held.",
     ),
+    "RSK-801": Note(
+        "The daemon of the network is not running, or was restarted under the run.",
+        "Start it. A run that is alive waits for it and goes on where it was.",
+    ),
+    "RSK-802": Note(
+        "The daemon is overloaded, or a provider behind it is silent.",
+        "Calls that read are tried again by themselves. Of one that acts it is not known whether "
+        "it had its effect; the engine treats it as failed and withdraws what may have come of it.",
+    ),
 }

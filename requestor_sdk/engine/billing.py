@@ -35,7 +35,8 @@ class Billing:
     def __init__(self, core: Core) -> None:
         self._core = core
         self._contracts: dict[str, Contract] = {}
-        self._deadlines: dict[str, asyncio.TimerHandle] = {}
+        self._deadlines: dict[str, float] = {}
+        self._timer: asyncio.TimerHandle | None = None
         self._settled: dict[str, tuple[str, str]] = {}
         self._untold: dict[str, asyncio.Task[None] | None] = {}
         self._all_settled: asyncio.Event = asyncio.Event()
@@ -51,9 +52,24 @@ class Billing:
         if not contract.uses:
             self._forget(contract.id)
             return
-        self._deadlines[contract.id] = asyncio.get_running_loop().call_later(
-            self._core.settings.invoice_deadline, self.leave_over, contract.id
-        )
+        due = self._core.clock.monotonic() + self._core.settings.invoice_deadline
+        self._deadlines[contract.id] = due
+        if self._timer is None:
+            self._time(due)
+
+    def _time(self, due: float) -> None:
+        # One timer for all: every deadline is as long, so the first that was set is due first.
+        left = due - self._core.clock.monotonic()
+        self._timer = asyncio.get_running_loop().call_later(max(left, 0.0), self._first_is_due)
+
+    def _first_is_due(self) -> None:
+        self._timer = None
+        now = self._core.clock.monotonic()
+        for agreement_id, due in list(self._deadlines.items()):
+            if due > now:
+                self._time(due)
+                return
+            self.leave_over(agreement_id)
 
     def was_settled(self, agreement_id: str, invoice_id: str, provider_id: str) -> None:
         """An earlier process accepted the invoice of this agreement."""
@@ -104,6 +120,8 @@ class Billing:
 
     def close(self, *, but: Container[str] = ()) -> Decimal:
         """Leave over all that is open, these agreements excepted; returns its sum."""
+        if self._timer is not None:
+            self._timer.cancel()
         for agreement_id, retrying in self._untold.items():
             if retrying is not None:
                 retrying.cancel()
@@ -119,9 +137,7 @@ class Billing:
 
     def _forget(self, agreement_id: str) -> None:
         self._contracts.pop(agreement_id, None)
-        deadline = self._deadlines.pop(agreement_id, None)
-        if deadline is not None:
-            deadline.cancel()
+        self._deadlines.pop(agreement_id, None)
         self._all_settled.set()
 
     # Judging -------------------------------------------------------------------------------------

@@ -267,7 +267,8 @@ class Cluster(Generic[S]):
         member.hurry()
 
     def _stopped_member(self, member: Instance) -> Instance:
-        member.post(Stimulus.stop)
+        if member.state is not ServiceState.terminated:
+            member.post(Stimulus.stop)
         return member
 
     def _all_over(self, members: list[Instance]) -> Outcome[None]:

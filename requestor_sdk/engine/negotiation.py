@@ -15,11 +15,11 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
-from requestor_sdk.engine.aio import own_code, read_for_ever
+from requestor_sdk.engine.aio import Backoff, own_code, read_for_ever
 from requestor_sdk.engine.candidates import Candidate, Pool, Recent, Waiter, Waiters
 from requestor_sdk.engine.replies import Refusals, Replies
 from requestor_sdk.model import events
-from requestor_sdk.model.errors import RequestorError
+from requestor_sdk.model.errors import NetworkError, PayloadError, RequestorError
 from requestor_sdk.model.market import Demand, Proposal, ProposalState
 from requestor_sdk.service.strategy import MarketStrategy, Rejection
 
@@ -75,6 +75,8 @@ class Negotiator:
         self._known = Recent(_REMEMBERED)
         self._replies = Replies(core, self._kick)
         self._refusals = Refusals(core, cluster_id)
+        self._unheard = Backoff(core.dice)
+        self.over = False
         self._lent: OrderedDict[str, Candidate] = OrderedDict()
         self._numbers = itertools.count(1)
         self._subscription: asyncio.Timeout | None = None
@@ -103,7 +105,7 @@ class Negotiator:
     async def _negotiate(self) -> None:
         """Negotiate under one subscription, until offers that were dropped are needed after all."""
         market = self._core.network.market
-        demand_id = await market.subscribe(self._demand)
+        demand_id = await self._subscribed()
         self._core.emit(
             events.SubscriptionCreated, cluster_id=self._cluster_id, demand_id=demand_id
         )
@@ -128,6 +130,23 @@ class Negotiator:
             except (RequestorError, TimeoutError) as error:
                 logger.warning("the demand %s could not be withdrawn: %s", demand_id, error)
 
+    async def _subscribed(self) -> str:
+        """Publish the demand; an error of the network is waited out, as where proposals are read.
+
+        Raises:
+            PayloadError: The demand is none; that does not pass.
+        """
+        backoff = Backoff(self._core.dice)
+        while True:
+            try:
+                return await self._core.network.market.subscribe(self._demand)
+            except PayloadError:
+                raise
+            except RequestorError as error:
+                pause = backoff.next()
+                self._core.retried("market")(error, pause)
+                await asyncio.sleep(pause)
+
     def _starved(self) -> bool:
         """Tell whether offers that were dropped are all that is left for those who wait."""
         return bool(
@@ -147,6 +166,7 @@ class Negotiator:
             self._subscription.reschedule(asyncio.get_running_loop().time())
 
     def _forget_timers(self) -> None:
+        self.over = True
         self._replies.close()
         for timer in (self._window, self._patience, self._silence, self._renewal):
             if timer is not None:
@@ -372,22 +392,35 @@ class Negotiator:
             if self._waiters.wants(offer.proposal.provider_id):
                 # Counted on before the market knows, so that it is not answered twice.
                 self._replies.sending(offer.proposal)
-                self._core.try_spawn(self._answer(offer.proposal), f"{self._cluster_id} counter")
+                self._core.try_spawn(self._answer(offer), f"{self._cluster_id} counter")
             else:
                 unwanted.append(offer)
         for offer in unwanted:
             self._offers.add(offer)
         self._kick()
 
-    async def _answer(self, proposal: Proposal) -> None:
+    async def _answer(self, offer: Candidate) -> None:
+        proposal = offer.proposal
         try:
             answer_id = await self._core.network.market.counter(proposal, self._demand)
+        except NetworkError as error:
+            # The daemon failed, and not the offer: it can be answered once the daemon is back.
+            self._replies.not_sent(proposal)
+            pause = self._unheard.next()
+            self._core.retried("market")(error, pause)
+            asyncio.get_running_loop().call_later(pause, self._offer_again, offer)
         except RequestorError as error:
             self._replies.not_sent(proposal)
             self._refusals.tell(proposal, f"it could not be answered: {error.message}")
             self._kick()
         else:
+            self._unheard.reset()
             self._replies.sent(proposal, answer_id)
+
+    def _offer_again(self, offer: Candidate) -> None:
+        if not self.over:
+            self._keep(offer)
+            self._kick()
 
     def _lose_patience(self) -> None:
         """Let those whose only choice is a provider that failed them have it, a moment later."""

@@ -90,7 +90,7 @@ class Search:
                 await self._prepare_again(number)
             self.attempts_at.append(self._core.clock.monotonic())
             contract = await self._signed()
-            await contracts.create_activity(self._core, contract)
+            await self._create_activity(contract)
         except _ResetFailedError as failed:
             self.attempts_at.append(self._core.clock.monotonic())
             self._refuse(number, failed.error)
@@ -99,6 +99,13 @@ class Search:
         else:
             self._task = None
             self._on_found(number, contract)
+
+    async def _create_activity(self, contract: Contract) -> None:
+        try:
+            await contracts.create_activity(self._core, contract)
+        except RequestorError:
+            self._failed_providers.add(contract.provider_id)
+            raise
 
     def _refuse(self, number: int, error: BaseException) -> None:
         self._failures_in_row += 1

@@ -41,9 +41,12 @@
     ├── SandboxError               RSK-6xx  running a payload here
     │   ├── SandboxUnavailable     RSK-601  no sandbox can be had on this machine
     │   └── SandboxDied            RSK-602  the sandbox ended under its commands
-    └── EngineError                RSK-7xx  the SDK itself
-        ├── EngineFailed           RSK-701  a fatal error inside the engine: a defect
-        └── LeaveTimeout           RSK-702  leaving took longer than leave_timeout
+    ├── EngineError                RSK-7xx  the SDK itself
+    │   ├── EngineFailed           RSK-701  a fatal error inside the engine: a defect
+    │   └── LeaveTimeout           RSK-702  leaving took longer than leave_timeout
+    └── NetworkError               RSK-8xx  a network's daemon failed at a call
+        ├── NetworkUnreachable     RSK-801  nothing listens where the daemon should be
+        └── NetworkTimeout         RSK-802  the daemon did not answer in time
 
 An error says what happened (the message), to which ids (``ids``), the last events of those ids
 (``story``) and the next thing to try (``hint``). Nothing here may ever hold a secret.
@@ -403,6 +406,40 @@ class LeaveTimeout(EngineError, TimeoutError):
     """Leaving took longer than ``leave_timeout``; what is left open is named."""
 
     code = "RSK-702"
+
+
+class NetworkError(RequestorError):
+    """The daemon through which a network is reached failed at a call.
+
+    Attributes:
+        status: The HTTP status that it answered with; ``None`` where it did not answer.
+    """
+
+    code = "RSK-800"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int | None = None,
+        ids: Mapping[str, str] | None = None,
+        story: Iterable[str] = (),
+        hint: str = "",
+    ) -> None:
+        super().__init__(message, ids=ids, story=story, hint=hint)
+        self.status = status
+
+
+class NetworkUnreachable(NetworkError, ConnectionError):
+    """Nothing listens where the network's daemon should be: it is not started, or was stopped."""
+
+    code = "RSK-801"
+
+
+class NetworkTimeout(NetworkError, TimeoutError):
+    """The network's daemon did not answer in time; whether the call had its effect is unknown."""
+
+    code = "RSK-802"
 
 
 def all_errors() -> tuple[type[RequestorError], ...]:

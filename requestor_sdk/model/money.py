@@ -6,8 +6,9 @@ All amounts are ``Decimal``s in the network's token. Durations are seconds.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Context, Decimal, InvalidOperation
+from functools import lru_cache
 from typing import Final
 
 from requestor_sdk.model.errors import AmountError
@@ -136,15 +137,11 @@ class LinearPricing:
             return None
         if len(coeffs) != len(counters) + 1:
             return None
+        names = tuple(str(name) for name in counters)
         try:
-            amounts = [to_amount(value, name="price") for value in coeffs]
-        except AmountError:
+            return _linear(names, *coeffs)
+        except (AmountError, TypeError):
             return None
-        return cls(
-            counters=tuple(str(name) for name in counters),
-            coeffs=tuple(amounts[:-1]),
-            fixed=amounts[-1],
-        )
 
     def to_properties(self) -> dict[str, object]:
         """Write the price model as properties of an offer."""
@@ -156,6 +153,13 @@ class LinearPricing:
         }
 
 
+@lru_cache(maxsize=1024, typed=True)
+def _linear(counters: tuple[str, ...], *coeffs: object) -> LinearPricing:
+    """Return a price model; offers of one provider have the same, however many there are."""
+    amounts = [to_amount(value, name="price") for value in coeffs]  # type: ignore[arg-type]
+    return LinearPricing(counters=counters, coeffs=tuple(amounts[:-1]), fixed=amounts[-1])
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Terms:
     """What an agreement says about money.
@@ -163,32 +167,53 @@ class Terms:
     Attributes:
         pricing: The agreed prices.
         threads: Processors that can be charged for at one time.
+        rate: The most that a second can cost; ``None`` where time does not bound the cost.
     """
 
     pricing: LinearPricing
     threads: Decimal = Decimal(1)
+    rate: Decimal | None = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """Work out the rate once: it is asked for at every step of an agreement."""
+        second = self.pricing.worst_case(Decimal(1), self.threads)
+        rate = None if second is None else second - self.pricing.fixed
+        object.__setattr__(self, "rate", rate)
 
     @classmethod
     def from_properties(cls, properties: Mapping[str, object]) -> Terms | None:
         """Read what an offer says about money; ``None`` where its cost cannot be bounded."""
         pricing = LinearPricing.from_properties(properties)
-        if pricing is None or pricing.worst_case(Decimal(1), Decimal(1)) is None:
+        if pricing is None:
             return None
         try:
-            threads = to_amount(str(properties.get(INF_THREADS, 1)), name=INF_THREADS)
+            terms = _terms(pricing, str(properties.get(INF_THREADS, 1)))
         except AmountError:
             return None
-        return cls(pricing=pricing, threads=max(threads, Decimal(1)))
+        return None if terms.rate is None else terms
 
     def most(self, seconds: Decimal | float) -> Decimal:
         """Return the most that this many seconds can cost, both sides' clocks allowed for."""
-        bounded = (to_amount(seconds) if seconds > 0 else ZERO) + TOLERANCE_SEC
-        return self.pricing.worst_case(bounded, self.threads) or ZERO
+        if self.rate is None:
+            return ZERO
+        exact = seconds if isinstance(seconds, Decimal) else _seconds(seconds)
+        bounded = max(exact, ZERO) + TOLERANCE_SEC
+        return quantized(self.pricing.fixed + self.rate * bounded)
 
     def per_hour(self) -> Decimal:
         """Return the most that an hour can cost with all threads at work; no start fee."""
-        rate = self.pricing.price(DURATION) + self.pricing.price(CPU) * self.threads
-        return quantized(rate * HOUR_SEC)
+        return quantized((self.rate or ZERO) * HOUR_SEC)
+
+
+@lru_cache(maxsize=1024)
+def _terms(pricing: LinearPricing, threads: str) -> Terms:
+    counted = to_amount(threads, name=INF_THREADS)
+    return Terms(pricing=pricing, threads=max(counted, Decimal(1)))
+
+
+def _seconds(seconds: float) -> Decimal:
+    """Convert to the microsecond, which is as exact as clocks are."""
+    return Decimal(round(seconds * 1_000_000)).scaleb(-6)
 
 
 def check_offer(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import itertools
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -15,6 +14,7 @@ from requestor_sdk.model import events
 from requestor_sdk.model.props import RUNTIME_NAME, Payload, constraint
 from requestor_sdk.ports.runtime import ProcessExit
 from requestor_sdk.provider import default_providers
+from requestor_sdk.testing import invariants
 
 
 @dataclass(kw_only=True)
@@ -73,41 +73,11 @@ class World:
         self.check(compute)
 
     def check(self, compute):
-        """The invariants of lifecycle.md, rule 17, as what happened shows them."""
-        ledger = compute._engine.core.ledger
-        assert ledger.check() == ()
-        assert ledger.open_agreements() == ()
-        confirmed = {e.agreement_id for e in self.of(events.AgreementConfirmed)}
-        ended = {e.agreement_id for e in self.of(events.AgreementTerminated)}
-        assert confirmed <= ended
-        settled = {e.agreement_id for e in self.of(events.InvoiceAccepted)}
-        settled |= {e.agreement_id for e in self.of(events.PaymentLeftOver)}
-        active = {e.agreement_id for e in self.of(events.ActivityCreated)}
-        assert active <= settled
+        """The invariants of lifecycle.md, rule 17, and that nothing of this world is left over."""
+        invariants.check(compute, found=self.events)
         assert all(s.closed for s in self.runtime.made)
-        self.check_traces()
         others = asyncio.all_tasks() - {asyncio.current_task()}
         assert not [t for t in others if "abandoned" not in t.get_name() and not _fixture(t)]
-
-    def check_traces(self):
-        """The trace properties of lifecycle.md, over what happened."""
-        by_instance = {}
-        for change in self.of(events.ServiceStateChanged):
-            by_instance.setdefault(change.instance_id, []).append(change)
-        for changes in by_instance.values():
-            assert all(a.new == b.old for a, b in itertools.pairwise(changes))
-            assert changes[-1].new == "terminated"
-            stopped = False
-            for change in changes:
-                assert not (stopped and change.new in ("pending", "starting")), "restart after stop"
-                stopped = stopped or change.stimulus in ("stop", "expiring", "expired", "cancel")
-            for attempt in {c.attempt for c in changes}:
-                mine = [c for c in changes if c.attempt == attempt]
-                assert sum(c.new == "stopping" for c in mine if c.old != "unresponsive") <= 1
-                if any(c.new == "running" for c in mine):
-                    assert any(c.stimulus == "start done" for c in mine) or any(
-                        c.old in ("unresponsive", "suspended") for c in mine
-                    )
 
 
 def _fixture(task):

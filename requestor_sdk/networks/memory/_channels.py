@@ -131,6 +131,13 @@ class Latest(Generic[T]):
         self._items.clear()
         return found
 
+    def handed_over(self) -> Latest[T]:
+        """Return a box with what is unread; who waits at this one never hears of anything."""
+        heir: Latest[T] = Latest()
+        heir._items, self._items = self._items, {}
+        heir._readable.set()
+        return heir
+
     def close(self, reason: str = "") -> None:
         """Let nothing follow."""
         self._closed = reason

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from requestor_sdk.model.errors import NotAvailable, SignatureInvalid
-from requestor_sdk.model.market import ActivityState, DebitNote, EndReason, Invoice, Offer
+from requestor_sdk.model.market import ActivityState, DebitNote, EndReason, Invoice, Offer, Proposal
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -45,9 +45,11 @@ class ProviderEnd:
         """Withdraw an offer. Idempotent."""
         self.market.forget(self.market.book.drop_offer(offer_id))
 
-    def propose(self, proposal_id: str, offer: Offer) -> None:
+    def propose(self, proposal_id: str, offer: Offer) -> Proposal:
         """Answer a demand: an agreement can be made of this."""
-        self.market.offer_proposal(self.market.book.propose(proposal_id, offer))
+        draft = self.market.book.propose(proposal_id, offer)
+        self.market.offer_proposal(draft)
+        return draft
 
     def decline(self, proposal_id: str, reason: str) -> None:
         """Answer a demand: no."""
@@ -109,9 +111,14 @@ class ProviderEnd:
         return note
 
     def send_invoice(
-        self, *, agreement_id: str, activity_ids: Sequence[str], amount: Decimal
+        self,
+        *,
+        agreement_id: str,
+        activity_ids: Sequence[str],
+        amount: Decimal,
+        subject: str | None = None,
     ) -> Invoice:
-        """Send an invoice."""
+        """Send an invoice; it replaces an unread one on the same subject, the agreement's."""
         invoice = Invoice(
             id=self.market.ids(),
             agreement_id=self.agreement(agreement_id).id,
@@ -120,7 +127,7 @@ class ProviderEnd:
             issued_at=self.market.clock.now(),
         )
         self.market.bank.issue(invoice)
-        self.market.payment_news.put(agreement_id, invoice)
+        self.market.payment_news.put(subject or agreement_id, invoice)
         return invoice
 
     def leave(self) -> None:

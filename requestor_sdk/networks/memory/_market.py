@@ -81,12 +81,20 @@ class MemoryMarket:
             return
         inbox.close(reason, drop=True)
         self.forget(self.book.drop_provider(provider_id))
+        self.end_all_of(provider_id, EndReason(message=reason, code="ProviderLeft"))
+
+    def knows(self, provider_id: str) -> bool:
+        """Tell whether a provider is in the market."""
+        return provider_id in self._providers
+
+    def end_all_of(self, provider_id: str, reason: EndReason) -> None:
+        """End every agreement and activity of a provider: what it ran is lost."""
         for agreement in list(self.agreements.values()):
             if agreement.body.provider_id != provider_id:
                 continue
-            self.end_by_provider(agreement, EndReason(message=reason, code="ProviderLeft"))
+            self.end_by_provider(agreement, reason)
             for activity in agreement.activities:
-                self.report(activity, ActivityState.terminated, reason)
+                self.report(activity, ActivityState.terminated, reason.message)
 
     async def tell(self, provider_id: str, event: ProviderEvent) -> bool:
         """Pass an event to a provider; ``False`` where it has left. Waits while it is slow."""
@@ -99,11 +107,11 @@ class MemoryMarket:
         if inbox is not None:
             inbox.put_now(event)
 
-    def offer_proposal(self, proposal: Proposal) -> None:
-        """Put a proposal into the box of its demand."""
+    def offer_proposal(self, proposal: Proposal, *, subject: str | None = None) -> None:
+        """Put a proposal into the box of its demand; it replaces an unread one on its subject."""
         box = self.proposals.get(proposal.demand_id)
         if box is not None:
-            box.put(proposal.id, proposal)
+            box.put(subject or proposal.id, proposal)
 
     def forget(self, steps: tuple[Step, ...]) -> None:
         """Tell the requestor that the offer of these steps is gone, where it waits for an answer.
@@ -185,6 +193,13 @@ class MemoryMarket:
                 reason=reason,
             ),
         )
+
+    def lose_readers(self) -> None:
+        """The requestor is dead: its news waits for whoever comes after it."""
+        self.agreement_news = self.agreement_news.handed_over()
+        self.activity_news = self.activity_news.handed_over()
+        self.payment_news = self.payment_news.handed_over()
+        self.proposals = {key: box.handed_over() for key, box in self.proposals.items()}
 
     def agreement(self, agreement_id: str) -> Agreement:
         """Return an agreement by its id."""

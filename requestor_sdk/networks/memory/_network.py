@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
 
 from requestor_sdk.model.errors import (
     ActivityRefused,
@@ -75,10 +75,11 @@ class MemoryMarketPort:
     def __init__(self, market: MemoryMarket, signer: Signer) -> None:
         self._market = market
         self._signer = signer
+        self._plain: Demand | None = None
 
     async def subscribe(self, demand: Demand) -> str:
         """Publish a demand; returns its id."""
-        _check_plain(demand)
+        self._check_plain(demand)
         demand_id, proposals = self._market.book.add_demand(demand)
         self._market.proposals[demand_id] = Latest()
         for proposal in proposals:
@@ -96,6 +97,18 @@ class MemoryMarketPort:
         """Tell how the latest offer of each provider meets a demand."""
         return self._market.book.report(demand)
 
+    def _check_plain(self, demand: Demand) -> None:
+        """Refuse properties that could not be signed, before anything depends on them."""
+        if demand is self._plain:
+            return
+        try:
+            json.dumps(dict(demand.properties))
+        except (TypeError, ValueError) as error:
+            raise PayloadError(
+                f"the demand has a property that is no plain value: {error}"
+            ) from None
+        self._plain = demand
+
     async def collect(self, demand_id: str) -> Sequence[Proposal]:
         """Wait for proposals of a demand and return at least one."""
         box = self._market.proposals.get(demand_id)
@@ -109,7 +122,7 @@ class MemoryMarketPort:
         Raises:
             AgreementRefused: It was answered before, or its offer is gone.
         """
-        _check_plain(demand)
+        self._check_plain(demand)
         step = self._market.book.counter(proposal.id, demand)
         await self._market.tell(
             proposal.provider_id,
@@ -409,14 +422,23 @@ class MemoryNetwork:
         """Return the payload as it is: this network knows no images."""
         return payload
 
+    def cut(self) -> None:
+        """Let nothing that is done by this end have an effect: the requestor is dead.
+
+        Calls that wait never hear of anything; those that go on are cancelled.
+        """
+        self._memory.lose_readers()
+        dead: Any = _Dead()
+        self.market._market = self.activities._market = dead  # noqa: SLF001 - its own ports
+        self.payments._market = self.payments._bank = dead  # noqa: SLF001
+
     async def close(self) -> None:
         """Close the market. Idempotent."""
         self._memory.close()
 
 
-def _check_plain(demand: Demand) -> None:
-    """Refuse properties that could not be signed, before anything depends on them."""
-    try:
-        json.dumps(dict(demand.properties))
-    except (TypeError, ValueError) as error:
-        raise PayloadError(f"the demand has a property that is no plain value: {error}") from None
+class _Dead:
+    """What a dead requestor's ports reach instead of the market."""
+
+    def __getattr__(self, name: str) -> NoReturn:
+        raise asyncio.CancelledError

@@ -5,8 +5,37 @@ for event.
 """
 
 from requestor_sdk.networks.simulated._agent import SimulatedAgent
+from requestor_sdk.networks.simulated._behaviour import (
+    BEHAVIOURS,
+    AnsweringTwice,
+    Behaviour,
+    Lying,
+    NeverAnswering,
+    Overcharging,
+    Refusing,
+    Slow,
+    TerminatingEarly,
+    Unreachable,
+    Vanishing,
+)
 from requestor_sdk.networks.simulated._journal import SimulatedJournal
 from requestor_sdk.networks.simulated._network import SimulatedNetwork, seed_of
+from requestor_sdk.networks.simulated._plan import (
+    CALLS,
+    PLANS,
+    Action,
+    Fault,
+    FaultPlan,
+    behave,
+    crash_daemon,
+    crash_provider,
+    crash_requestor,
+    delay,
+    drop,
+    duplicate,
+    error,
+    reorder,
+)
 from requestor_sdk.networks.simulated._provider import (
     ProgramResult,
     SimulatedProvider,
@@ -15,12 +44,37 @@ from requestor_sdk.networks.simulated._provider import (
 from requestor_sdk.networks.simulated._signer import SimulatedSigner
 
 __all__ = [
+    "BEHAVIOURS",
+    "CALLS",
+    "PLANS",
+    "Action",
+    "AnsweringTwice",
+    "Behaviour",
+    "Fault",
+    "FaultPlan",
+    "Lying",
+    "NeverAnswering",
+    "Overcharging",
     "ProgramResult",
+    "Refusing",
     "SimulatedAgent",
     "SimulatedJournal",
     "SimulatedNetwork",
     "SimulatedProvider",
     "SimulatedSigner",
+    "Slow",
+    "TerminatingEarly",
+    "Unreachable",
+    "Vanishing",
+    "behave",
+    "crash_daemon",
+    "crash_provider",
+    "crash_requestor",
+    "delay",
+    "drop",
+    "duplicate",
+    "error",
+    "reorder",
     "seed_of",
     "simulated_providers",
 ]

@@ -39,7 +39,8 @@ if TYPE_CHECKING:
     from collections.abc import Coroutine
 
     from requestor_sdk.networks.memory import MemoryFiles
-    from requestor_sdk.networks.simulated._provider import SimulatedProvider, Span
+    from requestor_sdk.networks.simulated._provider import SimulatedProvider
+    from requestor_sdk.networks.simulated._span import Span
     from requestor_sdk.ports.provider import Execute
 
 

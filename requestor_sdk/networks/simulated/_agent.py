@@ -10,15 +10,22 @@ import asyncio
 import logging
 import random
 from collections import deque
-from collections.abc import Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from requestor_sdk.model.errors import RequestorError
-from requestor_sdk.model.market import EndReason, Offer
+from requestor_sdk.model.market import ActivityState, EndReason, Offer
 from requestor_sdk.model.money import LinearPricing
 from requestor_sdk.model.props import DEBIT_NOTE_INTERVAL, EXPIRATION, SUBNET
 from requestor_sdk.networks.memory import MemoryMarket, ProviderEnd
+from requestor_sdk.networks.simulated._behaviour import (
+    Conduct,
+    SeenAs,
+    Unreachable,
+    Vanishing,
+)
 from requestor_sdk.networks.simulated._deal import Deal
 from requestor_sdk.ports.provider import (
     AgreementProposed,
@@ -33,7 +40,8 @@ from requestor_sdk.ports.provider import (
 )
 
 if TYPE_CHECKING:
-    from requestor_sdk.networks.simulated._provider import SimulatedProvider, Span
+    from requestor_sdk.networks.simulated._provider import SimulatedProvider
+    from requestor_sdk.networks.simulated._span import Span
     from requestor_sdk.ports.basics import Signer
 
 SHORTEST_INTERVAL_SEC = 0.1
@@ -48,7 +56,9 @@ class SimulatedAgent:
     Attributes:
         config: What it lets, and how.
         end: Its acts in the market.
+        conduct: What its behaviours come to.
         deals: The agreements that it keeps, by their id.
+        paused: Whether it cannot be reached just now.
         rejected: The reasons of notes and invoices that were rejected, by their id.
     """
 
@@ -67,6 +77,8 @@ class SimulatedAgent:
         self.dice = random.Random(f"{seed}/{config.name}")  # noqa: S311 - a simulation's chance
         self.deals: dict[str, Deal] = {}
         self.rejected: dict[str, str] = {}
+        self.conduct = Conduct(config.behaviours)
+        self.paused = False
         self.end = ProviderEnd(market, signer, self)
         self._market = market
         self._offer = config.offer(signer.identity, subnet)
@@ -75,8 +87,11 @@ class SimulatedAgent:
         self._line: deque[ProviderEvent] = deque()
         self._last_due = 0.0
         self._there = False
+        self._armed = False
+        self._held: list[Callable[[], object]] = []
+        self._silenced: dict[str, ActivityState] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._acts = {
+        self._acts: dict[type, Callable[[Any], None]] = {
             DemandReceived: self._negotiate,
             AgreementProposed: self._consider,
             AgreementTerminated: self._agreement_terminated,
@@ -108,6 +123,7 @@ class SimulatedAgent:
 
     async def leave(self) -> None:
         """Leave the market: what it ran is lost, and its tasks are over. Idempotent."""
+        self._forget()
         self.end.leave()
         if self._tasks:
             await asyncio.wait(self._tasks)
@@ -135,35 +151,120 @@ class SimulatedAgent:
         if not self._there:
             return
         loop = asyncio.get_running_loop()
-        seconds = self.draw(self._latency)
+        seconds = self.draw(self._latency) + sum(map(self.draw, self.conduct.slow))
         if seconds <= 0 and not self._line:
             loop.call_soon(self._next)
-        else:
+        elif not self.paused:
             self._last_due = max(self._last_due, loop.time() + seconds)
             loop.call_at(self._last_due, self._next)
         self._line.append(item)
 
     def close(self, reason: str = "", *, drop: bool = False) -> None:
         """The market let it go, or it left: everything of it ends at once."""
-        del drop
-        self._there = False
-        self._line.clear()
+        del reason, drop
         self._offers.clear()
-        for deal in self.deals.values():
-            deal.vanish(reason)
-        self.deals.clear()
+        self._forget()
 
     def _next(self) -> None:
-        if self._line:
-            self.act(self._line.popleft())
+        if self._line and not self.paused:
+            event = self._line.popleft()
+            self._try(self._acts[type(event)], event)
 
-    def act(self, event: ProviderEvent) -> None:
-        """Do what is asked."""
+    def say(self, act: Callable[..., object], *args: object) -> None:
+        """Do one of its own acts in the market, or once it can be reached again."""
+        if self.paused:
+            self._held.append(partial(act, *args))
+        elif self._there:
+            self._try(act, *args)
+
+    def _try(self, act: Callable[..., object], *args: object) -> None:
         try:
-            self._acts[type(event)](event)  # type: ignore[operator]
+            act(*args)
         except RequestorError as error:
             # Withdrawn, cancelled or ended meanwhile: there is nothing to answer any more.
             _log.debug("provider %s: %s", self.name, error.message)
+
+    # Going away ----------------------------------------------------------------------------------
+
+    def vanish(self, seen_as: SeenAs = "silent", back_after: float | None = None) -> None:
+        """Stop answering, with all that it ran gone; ``back_after`` so many seconds it is back."""
+        if not self._there:
+            return
+        if seen_as == "lost":
+            self.end.leave()
+        else:
+            if seen_as == "silent":
+                self._fall_silent()
+            self._forget()
+        if back_after is not None:
+            asyncio.get_running_loop().call_later(back_after, self.come_back)
+
+    def _forget(self) -> None:
+        self._there = self.paused = False
+        self._line.clear()
+        self._held.clear()
+        for deal in self.deals.values():
+            deal.vanish()
+        self.deals.clear()
+
+    def come_back(self) -> None:
+        """Be there again after it had vanished, without its past. Idempotent."""
+        if self._there:
+            return
+        self._there = True
+        reason = EndReason(message="the provider was started anew", code="Restarted")
+        if self._market.knows(self.identity):
+            self._market.end_all_of(self.identity, reason)
+        else:
+            self._market.join(self.identity, self)
+        self._silenced.clear()
+        for offer_id in self._offers:
+            self.end.withdraw(offer_id)
+        self._offers.clear()
+        self._replenish()
+
+    def pause(self, seconds: float, seen_as: SeenAs = "silent") -> None:
+        """Be out of reach for so many seconds, and go on then as it was."""
+        if self._there and not self.paused:
+            if seen_as == "silent":
+                self._fall_silent()
+            self.paused = True
+            asyncio.get_running_loop().call_later(seconds, self._resume)
+
+    def _resume(self) -> None:
+        if not self.paused:
+            return
+        self.paused = False
+        for activity_id, state in self._silenced.items():
+            self.say(self.end.set_state, activity_id, state, None)
+        self._silenced.clear()
+        held, self._held = self._held, []
+        for act in held:
+            self.say(act)
+        for _ in self._line:
+            asyncio.get_running_loop().call_soon(self._next)
+
+    def _fall_silent(self) -> None:
+        """The market sees that nothing comes from its activities any more."""
+        for deal in self.deals.values():
+            if deal.alive:
+                activity = self.end.activity(deal.activity_id)
+                self._silenced[activity.id] = activity.state
+                reason = f"{self.name} does not answer"
+                self._market.report(activity, ActivityState.unresponsive, reason)
+
+    def _arm(self) -> None:
+        """Its first agreement stands: from now on count the time until it goes away."""
+        if self._armed:
+            return
+        self._armed = True
+        later = asyncio.get_running_loop().call_later
+        for one in self.conduct.behaviours:
+            if isinstance(one, Vanishing):
+                back = None if one.back_after is None else self.draw(one.back_after)
+                later(self.draw(one.after), self.vanish, one.seen_as, back)
+            elif isinstance(one, Unreachable):
+                later(self.draw(one.after), self.pause, self.draw(one.seconds), one.seen_as)
 
     # Negotiation ---------------------------------------------------------------------------------
 
@@ -177,11 +278,15 @@ class SimulatedAgent:
             self.end.withdraw(offer_id)
 
     def _negotiate(self, event: DemandReceived) -> None:
-        reason = self._objection(event.properties)
+        if self.conduct.silent_on("proposal"):
+            return
+        reason = self._objection(event.properties) or self.conduct.refusal("proposal")
         if reason is not None:
             self.end.decline(event.proposal_id, reason)
             return
-        self.end.propose(event.proposal_id, self._answer(event.properties))
+        draft = self.end.propose(event.proposal_id, self._answer(event.properties))
+        if "proposal" in self.conduct.twice:
+            self._market.offer_proposal(draft, subject=f"{draft.id} again")
 
     def _answer(self, demand: Mapping[str, object]) -> Offer:
         interval = demand.get(DEBIT_NOTE_INTERVAL)
@@ -212,12 +317,16 @@ class SimulatedAgent:
     def _consider(self, event: AgreementProposed) -> None:
         self._offers.pop(event.offer_id, None)
         try:
-            reason = self._objection(event.demand)
+            if self.conduct.silent_on("agreement"):
+                return
+            reason = self._objection(event.demand) or self.conduct.refusal("agreement")
             if reason is not None:
                 self.end.decline_agreement(event.agreement_id, reason)
                 return
             self.end.approve(event.agreement_id)
             self._begin(event)
+            if "approval" in self.conduct.twice:
+                self.end.approve(event.agreement_id)
         finally:
             self._replenish()
 
@@ -231,6 +340,7 @@ class SimulatedAgent:
         )
         self.deals[deal.id] = deal
         deal.begin(expiration_of(event.demand), self._market.clock.now())
+        self._arm()
 
     def over(self, deal: Deal) -> None:
         """An agreement has ended: there is room for another."""
@@ -247,13 +357,18 @@ class SimulatedAgent:
 
     def _create_activity(self, event: CreateActivity) -> None:
         deal = self.deals.get(event.agreement_id)
-        refusal = "there is no such agreement" if deal is None else deal.create(event.activity_id)
+        if self.conduct.silent_on("activity"):
+            return
+        refusal = self.conduct.refusal("activity")
+        if refusal is None:
+            none = "there is no such agreement"
+            refusal = none if deal is None else deal.create(event.activity_id)
         if refusal is not None:
             self.end.refuse_activity(event.activity_id, refusal)
 
     def _execute(self, event: Execute) -> None:
         deal = self._deal_of(event.activity_id)
-        if deal is not None:
+        if deal is not None and not self.conduct.silent_on("batch"):
             deal.execute(event)
 
     def _give_up(self, event: GiveUpBatch) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from datetime import datetime
 from decimal import Decimal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from requestor_sdk.model.market import ActivityState, EndReason
-from requestor_sdk.model.money import CPU, DURATION, ZERO, LinearPricing
-from requestor_sdk.model.script import BatchEvent
+from requestor_sdk.model.money import CPU, DURATION, ZERO, LinearPricing, quantized
+from requestor_sdk.model.script import BatchEvent, CommandResult
 from requestor_sdk.networks.simulated._activity import CommandsOfActivity, Surroundings
 
 if TYPE_CHECKING:
@@ -25,19 +26,24 @@ class Deal:
         agreement_id: Of the agreement.
         pricing: The agreed prices.
         interval_sec: Seconds between two debit notes.
+
+    Attributes:
+        totals: What each of its activities has cost, by its id.
+        activity_id: Of the activity that lives, or lived last.
     """
 
     __slots__ = (
-        "_activity_id",
         "_agent",
         "_commands",
         "_created",
-        "_expiry",
         "_idle",
         "_interval",
-        "_note",
+        "_notes",
+        "_of_activity",
+        "_of_agreement",
         "_over",
         "_pricing",
+        "activity_id",
         "id",
         "totals",
     )
@@ -52,24 +58,29 @@ class Deal:
     ) -> None:
         self.id = agreement_id
         self.totals: dict[str, Decimal] = {}
+        self.activity_id = ""
         self._agent = agent
         self._pricing = pricing
         self._interval = interval_sec
         self._over = False
-        self._activity_id = ""
         self._commands: CommandsOfActivity | None = None
         self._created = 0.0
-        self._expiry: asyncio.TimerHandle | None = None
+        self._notes = 0
         self._idle: asyncio.TimerHandle | None = None
-        self._note: asyncio.TimerHandle | None = None
+        self._of_agreement: list[asyncio.TimerHandle] = []
+        self._of_activity: dict[str, asyncio.TimerHandle] = {}
 
     def begin(self, expires: datetime | None, now: datetime) -> None:
         """The agreement is approved: its deadlines run."""
-        loop = asyncio.get_running_loop()
+        later = asyncio.get_running_loop().call_later
         if expires is not None:
             seconds = max(0.0, (expires - now).total_seconds())
             reason = EndReason(message="the agreement expired", code="Expired")
-            self._expiry = loop.call_later(seconds, self.end, reason)
+            self._of_agreement.append(later(seconds, self.end, reason))
+        early = self._agent.conduct.early.get("agreement")
+        if early is not None:
+            reason = EndReason(message="the provider needs it for itself", code="Early")
+            self._of_agreement.append(later(self._agent.draw(early.after), self.end, reason))
         self._idle_from_now()
 
     def _idle_from_now(self) -> None:
@@ -79,15 +90,20 @@ class Deal:
 
     # Its activity --------------------------------------------------------------------------------
 
+    @property
+    def alive(self) -> bool:
+        """Whether an activity lives in it."""
+        return self._commands is not None
+
     def create(self, activity_id: str) -> str | None:
         """Take the wish for an activity; returns the reason where it is refused."""
         if self._commands is not None:
             return "the agreement has a living activity; its resources are let once"
         if self.totals and not self._agent.config.multi_activity:
             return "this provider lets one activity an agreement"
-        self._stop_timer("_idle")
+        self._stop_idle()
         loop = asyncio.get_running_loop()
-        self._activity_id, self._created = activity_id, loop.time()
+        self.activity_id, self._created, self._notes = activity_id, loop.time(), 0
         self.totals[activity_id] = ZERO
         self._commands = CommandsOfActivity(
             Surroundings(
@@ -96,75 +112,157 @@ class Deal:
                 draw=self._agent.draw,
                 emit=self._emit,
                 over=self._batch_over,
-                state=lambda state: self._agent.end.set_state(activity_id, state),
+                state=lambda state: self._tell_state(activity_id, state),
                 ended=lambda reason: self.end_activity(activity_id, reason),
                 spawn=self._agent.spawn,
             )
         )
-        self._note = loop.call_later(self._interval, self._meter)
-        self._agent.end.set_state(activity_id, ActivityState.initialized)
+        self._of_activity["note"] = loop.call_later(self._interval, self._meter)
+        lies = self._agent.conduct.lies
+        first = ActivityState.ready if "ready" in lies else ActivityState.initialized
+        self._tell_state(activity_id, first)
+        if lies or self._agent.conduct.early:
+            self._misbehave(activity_id)
         return None
+
+    def _misbehave(self, activity_id: str) -> None:
+        conduct = self._agent.conduct
+        early = conduct.early.get("activity")
+        if early is not None:
+            reason = "the provider needs it for itself"
+            self._later("early", early.after, self.end_activity, activity_id, reason)
+        for how, state in _LIES.items():
+            lie = conduct.lies.get(how)
+            if lie is not None:
+                self._later(how, lie.after, self._tell_state, activity_id, state, "so it says")
+
+    def _later(self, name: str, span: Any, act: Callable[..., object], *args: object) -> None:
+        seconds = self._agent.draw(span)
+        timer = asyncio.get_running_loop().call_later(seconds, act, *args)
+        self._of_activity[name] = timer
 
     def execute(self, batch: Execute) -> None:
         """Perform a batch, once those before it are over."""
-        if self._commands is not None and batch.activity_id == self._activity_id:
+        if self._commands is not None and batch.activity_id == self.activity_id:
             self._commands.submit(batch)
 
     def give_up(self, event: GiveUpBatch) -> None:
         """Drop a batch."""
-        if self._commands is not None and event.activity_id == self._activity_id:
+        if self._commands is not None and event.activity_id == self.activity_id:
             self._commands.give_up(event.batch_id)
 
     def _emit(self, batch: Execute, event: BatchEvent) -> None:
+        self._agent.say(self._put, batch, event)
+        if isinstance(event, CommandResult) and "result" in self._agent.conduct.twice:
+            self._agent.say(self._put, batch, event)
+
+    def _put(self, batch: Execute, event: BatchEvent) -> None:
         channel = self._agent.end.batch(batch.activity_id, batch.batch_id)
         if channel is not None:
             channel.put_now(event)
 
     def _batch_over(self, batch: Execute) -> None:
+        self._agent.say(self._close, batch)
+
+    def _close(self, batch: Execute) -> None:
         channel = self._agent.end.batch(batch.activity_id, batch.batch_id)
         if channel is not None:
             channel.close()
 
+    def _tell_state(
+        self, activity_id: str, state: ActivityState, reason: str | None = None
+    ) -> None:
+        self._agent.say(self._agent.end.set_state, activity_id, state, reason)
+
     def end_activity(self, activity_id: str, reason: str) -> None:
         """End the activity, with its last debit note. Idempotent."""
         commands = self._commands
-        if commands is None or activity_id != self._activity_id:
+        if commands is None or activity_id != self.activity_id:
             return
         commands.close()
-        self._stop_timer("_note")
         self._send_note(commands)
-        self._commands = None
-        self._agent.end.set_state(activity_id, ActivityState.terminated, reason)
+        self._forget_activity()
+        if not self._agent.conduct.silent_on("end"):
+            self._tell_state(activity_id, ActivityState.terminated, reason)
         if not self._over:
             self._idle_from_now()
+
+    def _forget_activity(self) -> None:
+        for timer in self._of_activity.values():
+            timer.cancel()
+        self._of_activity.clear()
+        self._commands = None
 
     # Money ---------------------------------------------------------------------------------------
 
     def _meter(self) -> None:
         assert self._commands is not None
-        self._note = asyncio.get_running_loop().call_later(self._interval, self._meter)
+        loop = asyncio.get_running_loop()
+        self._of_activity["note"] = loop.call_later(self._interval, self._meter)
         self._send_note(self._commands)
 
-    def usage(self, commands: CommandsOfActivity) -> tuple[Decimal, ...]:
+    def _usage(self, commands: CommandsOfActivity) -> tuple[Decimal, ...]:
         """Return what was used, in the order of the agreement's counters."""
         elapsed = asyncio.get_running_loop().time() - self._created
-        known = {
-            DURATION: elapsed,
-            CPU: min(commands.cpu_sec, elapsed * self._agent.config.cpu_threads),
-        }
+        most = elapsed * self._agent.config.cpu_threads
+        known = {DURATION: elapsed, CPU: min(commands.cpu_sec, most)}
         return tuple(Decimal(f"{known.get(name, 0.0):.6f}") for name in self._pricing.counters)
 
     def _send_note(self, commands: CommandsOfActivity) -> None:
-        usage = self.usage(commands)
-        total = self.totals[self._activity_id] = self._pricing.cost(usage)
-        self._agent.end.send_debit_note(activity_id=self._activity_id, total=total, usage=usage)
+        usage = self._usage(commands)
+        total = self.totals[self.activity_id] = self._pricing.cost(usage)
+        self._notes += 1
+        if self._agent.conduct.charges:
+            total, usage = self._charged(total, usage)
+        self._agent.say(self._note, self.activity_id, total, usage)
+
+    def _note(self, activity_id: str, total: Decimal, usage: tuple[Decimal, ...]) -> None:
+        end = self._agent.end
+        note = end.send_debit_note(activity_id=activity_id, total=total, usage=usage)
+        if "note" in self._agent.conduct.twice:
+            end.market.payment_news.put((note.id, "again"), note)
+
+    def _charged(
+        self, total: Decimal, usage: tuple[Decimal, ...]
+    ) -> tuple[Decimal, tuple[Decimal, ...]]:
+        """Return what one that overcharges asks for instead."""
+        charges = self._agent.conduct.charges
+        if "total" in charges:
+            return quantized(total * Decimal(str(charges["total"].factor))), usage
+        factor = Decimal(1)
+        if "usage" in charges:
+            factor = Decimal(str(charges["usage"].factor))
+        elif "falling" in charges and self._notes % 2 == 0:
+            factor = Decimal("0.25")
+        asked = tuple(amount * factor for amount in usage)
+        return self._pricing.cost(asked), asked
 
     def _send_invoice(self) -> None:
-        self._agent.end.send_invoice(
+        charges = self._agent.conduct.charges
+        amount = sum(self.totals.values(), ZERO)
+        if "invoice" in charges:
+            amount = quantized(amount * Decimal(str(charges["invoice"].factor)))
+        if "none" in charges:
+            return
+        if "late" in charges:
+            seconds = self._agent.draw(charges["late"].after)
+            later = asyncio.get_running_loop().call_later
+            later(seconds, self._agent.say, self._invoice, amount)
+            return
+        self._agent.say(self._invoice, amount)
+        if "second" in charges:
+            self._agent.say(self._invoice, amount, "another")
+
+    def _invoice(self, amount: Decimal, subject: str = "") -> None:
+        end = self._agent.end
+        invoice = end.send_invoice(
             agreement_id=self.id,
             activity_ids=tuple(self.totals),
-            amount=sum(self.totals.values(), ZERO),
+            amount=amount,
+            subject=subject or self.id,
         )
+        if "invoice" in self._agent.conduct.twice:
+            end.market.payment_news.put((invoice.id, "again"), invoice)
 
     # The end -------------------------------------------------------------------------------------
 
@@ -175,26 +273,29 @@ class Deal:
         self._over = True
         self._stop_timers()
         if not told:
-            self._agent.end.terminate(self.id, reason)
-        self.end_activity(self._activity_id, reason.message)
+            self._agent.say(self._agent.end.terminate, self.id, reason)
+        self.end_activity(self.activity_id, reason.message)
         self._send_invoice()
         self._agent.over(self)
 
-    def vanish(self, reason: str) -> None:
-        """Everything of it is gone at once; nothing more is sent."""
-        del reason
+    def vanish(self) -> None:
+        """Everything of it is gone at once; nothing is told of it and nothing more is charged."""
         self._over = True
         self._stop_timers()
         if self._commands is not None:
             self._commands.close()
-            self._commands = None
+        self._forget_activity()
 
     def _stop_timers(self) -> None:
-        for name in ("_expiry", "_idle", "_note"):
-            self._stop_timer(name)
-
-    def _stop_timer(self, name: str) -> None:
-        timer: asyncio.TimerHandle | None = getattr(self, name)
-        if timer is not None:
+        self._stop_idle()
+        for timer in self._of_agreement:
             timer.cancel()
-            setattr(self, name, None)
+        self._of_agreement.clear()
+
+    def _stop_idle(self) -> None:
+        if self._idle is not None:
+            self._idle.cancel()
+            self._idle = None
+
+
+_LIES = {"terminated": ActivityState.terminated, "unresponsive": ActivityState.unresponsive}

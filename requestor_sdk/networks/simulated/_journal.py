@@ -17,8 +17,10 @@ class SimulatedJournal:
         self._events: list[Event] = []
         self._cut = False
 
-    def __len__(self) -> int:
-        return len(self._events)
+    @property
+    def begun(self) -> bool:
+        """Whether anything was written."""
+        return bool(self._events)
 
     def append(self, event: Event) -> None:
         """Write one event; after a cut nothing is written any more."""

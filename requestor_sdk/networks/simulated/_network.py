@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
+import asyncio
+import dataclasses
 import hashlib
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from requestor_sdk.clock import LoopClock
 from requestor_sdk.model.errors import AmountError, NotAvailable, UsageError
+from requestor_sdk.model.market import DebitNote, Invoice, Proposal
 from requestor_sdk.model.props import Payload, VmPayload
 from requestor_sdk.networks.memory import MemoryMarket, MemoryNetwork
 from requestor_sdk.networks.simulated._agent import SimulatedAgent
+from requestor_sdk.networks.simulated._behaviour import Behaviour, SeenAs
+from requestor_sdk.networks.simulated._ends import RequestorEnd
+from requestor_sdk.networks.simulated._injector import Injector, Strike
 from requestor_sdk.networks.simulated._journal import SimulatedJournal
+from requestor_sdk.networks.simulated._plan import Fault, FaultPlan, plan_of
 from requestor_sdk.networks.simulated._provider import (
     SimulatedProvider,
-    Span,
-    check_span,
     simulated_providers,
 )
 from requestor_sdk.networks.simulated._signer import SimulatedSigner
+from requestor_sdk.networks.simulated._span import Span, check_span
 from requestor_sdk.ports.network import NetworkTraits, RunSetup
 
 if TYPE_CHECKING:
@@ -41,6 +47,7 @@ class SimulatedNetwork:
     Args:
         providers: How many, or what each of them lets and how it behaves.
         seed: Of all chance.
+        faults: What goes wrong at the requestor's calls: a plan, its name, or its text.
         latency: Seconds between a message to a provider and its acting on it, where the provider
             has none of its own; of a pair, a number between the two is drawn each time.
         start: The date at which the simulation begins.
@@ -48,7 +55,8 @@ class SimulatedNetwork:
 
     Raises:
         AmountError: Less than one provider, or a latency that is none.
-        UsageError: A seed that is no whole number, or two providers of one name.
+        UsageError: A seed that is no whole number, two providers of one name, or a fault plan that
+            cannot be read.
     """
 
     def __init__(
@@ -56,13 +64,18 @@ class SimulatedNetwork:
         providers: int | Sequence[SimulatedProvider] = 8,
         *,
         seed: int = 0,
+        faults: FaultPlan | str | Iterable[Fault] | None = None,
         latency: Span = 0.0,
         start: datetime = START,
         subnet: str = NAME,
     ) -> None:
         check_span(latency, "latency")
-        configs = _configs(providers)
         self.seed = seed_of(seed)
+        self._injector = Injector(plan_of(faults), self.seed)
+        configs = [
+            _misbehaving(config, self._injector.behaviours(number))
+            for number, config in enumerate(_configs(providers), 1)
+        ]
         self._clock = LoopClock(start)
         self._runs = 0
         self._journals: dict[str, SimulatedJournal] = {}
@@ -79,7 +92,8 @@ class SimulatedNetwork:
             )
             for config in configs
         )
-        self._open: MemoryNetwork | None = None
+        self._end: RequestorEnd | None = None
+        self._disturbed = False
         self.traits = NetworkTraits(
             name=NAME,
             outlives_process=True,
@@ -125,24 +139,28 @@ class SimulatedNetwork:
         Raises:
             NotAvailable: It is open already.
         """
-        if self._open is not None:
+        if self._end is not None:
             raise NotAvailable("the network is open already")
         for agent in self._agents:
             agent.arrive()
-        self._open = MemoryNetwork(self._market, SimulatedSigner("requestor"))
+        self._end = RequestorEnd(
+            MemoryNetwork(self._market, SimulatedSigner("requestor")),
+            self._injector,
+            now=self._clock.now,
+            crash_provider=self._crash_concerned,
+            on_cut=self._cut_journals,
+        )
 
     async def resolve(self, payload: Payload) -> Payload:
         """Complete a payload: every image is there, and a tag's hash is made of the tag."""
         if isinstance(payload, VmPayload) and payload.image_tag and not payload.image_hash:
-            import dataclasses
-
             made = hashlib.sha3_224(payload.image_tag.encode()).hexdigest()
             return dataclasses.replace(payload, image_hash=made)
         return payload
 
     async def close(self) -> None:
         """End the requestor's end; what it left standing stays. Idempotent."""
-        self._open = None
+        self._end = None
 
     # The simulation ------------------------------------------------------------------------------
 
@@ -162,6 +180,85 @@ class SimulatedNetwork:
         return self._market
 
     @property
+    def disturbed(self) -> bool:
+        """Whether a call of the requestor was hindered, so that it may not have had its effect."""
+        return self._disturbed or bool(self._injector.struck)
+
+    @property
+    def faults(self) -> FaultPlan:
+        """What can go wrong at the requestor's calls."""
+        return self._injector.plan
+
+    @property
+    def struck(self) -> tuple[Strike, ...]:
+        """The faults that struck so far."""
+        return tuple(self._injector.struck)
+
+    @property
+    def crashed(self) -> asyncio.Event:
+        """Set once the requestor that has it open is dead, by a plan or by ``crash_requestor``."""
+        return self._opened().crashed
+
+    def crash_requestor(self) -> None:
+        """Cut the requestor that has it open: its calls hang, and nothing it does has an effect.
+
+        What it left standing stays. Bury it by ``requestor_sdk.testing.crash(compute)`` before
+        another one opens the network.
+        """
+        self._opened().cut()
+
+    def _cut_journals(self) -> None:
+        self._disturbed = True
+        for journal in self._journals.values():
+            if journal.begun:
+                journal.cut()
+
+    def bury_requestor(self) -> None:
+        """Cancel what hangs of a dead requestor, so that another one can open the network."""
+        end = self._opened()
+        if not end.dead:
+            self.crash_requestor()
+        end.let_go()
+
+    def crash_daemon(self, seconds: float) -> None:
+        """Refuse every call of the requestor for so long; then all goes on where it was."""
+        check_span(seconds, "seconds")
+        self._disturbed = True
+        self._opened().crash_daemon(seconds)
+
+    def crash_provider(
+        self, name: str, back_after: float | None = None, *, seen_as: SeenAs = "lost"
+    ) -> None:
+        """Let a provider be gone at once, with all that it runs.
+
+        Args:
+            name: What it calls itself.
+            back_after: Seconds after which it is back, without its past.
+            seen_as: What the requestor is told: that its activities and agreements have ended
+                (``lost``), that they do not answer (``silent``), or ``nothing``.
+
+        Raises:
+            UsageError: There is no such provider.
+        """
+        for agent in self._agents:
+            if agent.name == name:
+                agent.vanish(seen_as, back_after)
+                return
+        names = ", ".join(agent.name for agent in self._agents)
+        raise UsageError(f"there is no provider {name!r}; there is {names}")
+
+    def _crash_concerned(self, args: Sequence[Any], back_after: float | None) -> None:
+        """Let the provider crash that a call's arguments name, or one that has an agreement."""
+        concerned = _provider_of(self._market, args)
+        busy = [agent for agent in self._agents if agent.deals]
+        for agent in self._agents:
+            if agent.identity == concerned:
+                agent.vanish("lost", back_after)
+                return
+        if busy:
+            self._injector.dice.choice(busy).vanish("lost", back_after)
+
+    @property
     def journals(self) -> Mapping[str, SimulatedJournal]:
         """The journals of the runs so far, by their id."""
         return self._journals
@@ -172,10 +269,30 @@ class SimulatedNetwork:
         for agent in self._agents:
             await agent.leave()
 
-    def _opened(self) -> MemoryNetwork:
-        if self._open is None:
+    def _opened(self) -> RequestorEnd:
+        if self._end is None:
             raise NotAvailable("the network is not open")
-        return self._open
+        return self._end
+
+
+def _misbehaving(config: SimulatedProvider, behaviours: tuple[Behaviour, ...]) -> SimulatedProvider:
+    if not behaviours:
+        return config
+    return dataclasses.replace(config, behaviour=(*config.behaviours, *behaviours))
+
+
+def _provider_of(market: MemoryMarket, args: Sequence[Any]) -> str | None:
+    """Return the identity of the provider that a call's first argument is about, if any."""
+    about = args[0] if args else None
+    if isinstance(about, Proposal):
+        return about.provider_id
+    if isinstance(about, DebitNote | Invoice):
+        about = about.agreement_id
+    if isinstance(about, str) and about in market.activities:
+        return market.activities[about].agreement.body.provider_id
+    if isinstance(about, str) and about in market.agreements:
+        return market.agreements[about].body.provider_id
+    return None
 
 
 def _configs(providers: int | Sequence[SimulatedProvider]) -> tuple[SimulatedProvider, ...]:

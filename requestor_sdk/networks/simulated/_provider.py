@@ -17,14 +17,14 @@ from requestor_sdk.model.props import (
     INF_MEM,
     INF_STORAGE,
     INF_THREADS,
+    MULTI_ACTIVITY,
     NODE_NAME,
     RUNTIME_CAPABILITIES,
     RUNTIME_NAME,
     SUBNET,
 )
-
-MULTI_ACTIVITY: Final = "golem.srv.caps.multi-activity"
-"""Property of an offer: whether its agreement can have several activities, one after another."""
+from requestor_sdk.networks.simulated._behaviour import Behaviour
+from requestor_sdk.networks.simulated._span import Span, check_span
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,9 +56,6 @@ The files are a dictionary of absolute paths, which the function may change. An 
 takes the time that it awaits.
 """
 
-Span = float | tuple[float, float]
-"""Seconds; of a pair, a number between the two is drawn each time."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SimulatedProvider:
@@ -66,6 +63,7 @@ class SimulatedProvider:
 
     Attributes:
         name: What it calls itself; unique in its network.
+        behaviour: How it behaves, where it is not honest; several can be combined.
         pricing: Its prices.
         latency: Seconds between a message to it and its acting on it; the network's where ``None``.
         capacity: How many agreements it has at one time.
@@ -89,6 +87,7 @@ class SimulatedProvider:
     """
 
     name: str
+    behaviour: Behaviour | Sequence[Behaviour] = ()
     pricing: LinearPricing = field(
         default_factory=lambda: LinearPricing(coeffs=(Decimal("0.000002"), Decimal("0.00001")))
     )
@@ -120,7 +119,20 @@ class SimulatedProvider:
             if not getattr(self, name) > 0:
                 raise AmountError(f"{name} of provider {self.name!r} must be above zero")
         for name in ("latency", "deploy_sec", "start_sec", "command_sec"):
-            check_span(getattr(self, name), f"{name} of provider {self.name!r}")
+            if getattr(self, name) is not None:
+                check_span(getattr(self, name), f"{name} of provider {self.name!r}")
+        alien = [one for one in self.behaviours if not isinstance(one, Behaviour)]
+        if alien:
+            raise UsageError(
+                f"{alien[0]!r} is no behaviour of a provider",
+                hint="behaviour=Slow(), or behaviour=(Slow(), Overcharging(how='late'))",
+            )
+
+    @property
+    def behaviours(self) -> tuple[Behaviour, ...]:
+        """How it behaves, as a tuple; empty where it is honest."""
+        given = self.behaviour
+        return (given,) if isinstance(given, Behaviour) else tuple(given)
 
     def offer(self, identity: str, subnet: str) -> Offer:
         """Return the offer that it publishes."""
@@ -153,22 +165,6 @@ _POSITIVE: Final = (
     "idle_sec",
     "max_duration_sec",
 )
-
-
-def check_span(span: object, what: str) -> None:
-    """Refuse what is no number of seconds, nor a pair of them.
-
-    Raises:
-        AmountError: It is neither, or negative, or the pair is the wrong way round.
-    """
-    if span is None:
-        return
-    pair = span if isinstance(span, tuple) else (span, span)
-    numbers = [x for x in pair if isinstance(x, int | float) and not isinstance(x, bool)]
-    if len(numbers) != 2 or len(pair) != 2 or not 0 <= numbers[0] <= numbers[1] < float("inf"):
-        raise AmountError(
-            f"{what} must be seconds, zero or more, or a pair of them, lower first: not {span!r}"
-        )
 
 
 _NAMES: Final = ("amber", "birch", "cedar", "delta", "ember", "flint", "grove", "heath")

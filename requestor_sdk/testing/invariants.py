@@ -1,0 +1,271 @@
+"""What must hold of every run, whatever happened in it: rule 17 of the lifecycle, as code.
+
+It reads what is left of a run: its journal, its ledger, the tasks of the loop and, on the
+simulated network, what really stands in the market and was really paid. Nothing here asks how the
+engine came to it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from decimal import Decimal
+from typing import TYPE_CHECKING, Final, TypeVar
+
+from requestor_sdk.model import events
+from requestor_sdk.model.lifecycle import TABLE, ServiceState, Stimulus, Target
+from requestor_sdk.networks.simulated import SimulatedNetwork
+
+if TYPE_CHECKING:
+    from requestor_sdk.client.compute import Compute
+    from requestor_sdk.engine.core import Core
+    from requestor_sdk.networks.memory import MemoryMarket
+
+E = TypeVar("E", bound=events.Event)
+
+STORY_LINES: Final = 30
+_STOPS: Final = ("stop", "expiring", "expired", "cancel")
+_STANDING: Final = ("Pending", "Approved")
+
+
+class InvariantBroken(AssertionError):
+    """Something that must hold of every run did not; a defect of requestor_sdk.
+
+    Attributes:
+        broken: What did not hold, a sentence each.
+        story: The last events of the run, a line each.
+    """
+
+    def __init__(self, broken: Sequence[str], story: Sequence[str], where: str = "") -> None:
+        self.broken = tuple(broken)
+        self.story = tuple(story)
+        lines = [f"broken{where}:", *(f"  {text}" for text in broken)]
+        super().__init__("\n".join([*lines, "the last events:", *(f"  {x}" for x in story)]))
+
+
+def check(
+    compute: Compute, *, found: Iterable[events.Event] | None = None, finished: bool = True
+) -> None:
+    """Check everything that must hold of a run.
+
+    Args:
+        compute: The run; left, unless it is not ``finished``.
+        found: All its events; those of its journal by default.
+        finished: Whether the run is over in good order; otherwise only what holds at every moment
+            is checked.
+
+    Raises:
+        InvariantBroken: It tells all that does not hold.
+    """
+    happened = list(compute.journal.read() if found is None else found)
+    broken = list(broken_of(compute, happened, finished=finished))
+    if broken:
+        raise InvariantBroken(broken, story(happened), seed_told(compute))
+
+
+def seed_told(compute: Compute) -> str:
+    """Return the words that name the seed of a run, where it has one."""
+    network = compute.network
+    return f" (seed {network.seed})" if isinstance(network, SimulatedNetwork) else ""
+
+
+def story(found: Iterable[events.Event], most: int = STORY_LINES) -> list[str]:
+    """Return the last events as lines."""
+    return [event.line() for event in list(found)[-most:]]
+
+
+def broken_of(
+    compute: Compute, found: Sequence[events.Event], *, finished: bool = True
+) -> Iterator[str]:
+    """Return what does not hold of a run, a sentence each; see ``check``."""
+    core = compute._engine.core if compute._engine else None  # noqa: SLF001 - a test's privilege
+    yield from broken_paths(found)
+    yield from broken_signing(found)
+    yield from broken_money(found, budget=core.ledger.budget if core else None)
+    if core is not None:
+        yield from core.ledger.check()
+        if finished and core.fatal is None:
+            yield from _unfinished(found, core)
+            yield from left_tasks(core.abandoned)
+        if finished and isinstance(compute.network, SimulatedNetwork):
+            yield from broken_books(found, compute.network)
+
+
+# Over the journal -------------------------------------------------------------------------------
+
+
+def broken_paths(found: Sequence[events.Event]) -> Iterator[str]:
+    """One state an instance, a legal path behind it, and the trace properties of the lifecycle."""
+    by_instance: dict[str, list[events.ServiceStateChanged]] = {}
+    for change in _of(found, events.ServiceStateChanged):
+        by_instance.setdefault(change.instance_id, []).append(change)
+    for instance_id, changes in by_instance.items():
+        for before, after in itertools.pairwise(changes):
+            if before.new != after.old:
+                yield f"{instance_id} was {before.new} and then came from {after.old}"
+        yield from (f"{instance_id} {text}" for change in changes for text in _illegal(change))
+        yield from (f"{instance_id} {text}" for text in _restarted_after_stop(changes))
+        for attempt in sorted({change.attempt for change in changes}):
+            mine = [change for change in changes if change.attempt == attempt]
+            yield from (f"{instance_id}, attempt {attempt}: {text}" for text in _attempt(mine))
+
+
+def _illegal(change: events.ServiceStateChanged) -> Iterator[str]:
+    old, new = ServiceState(change.old), ServiceState(change.new)
+    targets: set[ServiceState] = set()
+    for rule in TABLE[old].get(Stimulus(change.stimulus), ()):
+        if rule.target is Target.END:
+            targets |= {ServiceState.pending, ServiceState.terminated}
+        elif rule.target is Target.BEHIND:
+            targets |= {ServiceState.starting, ServiceState.running, ServiceState.stopping}
+        elif isinstance(rule.target, ServiceState):
+            targets.add(rule.target)
+    if new not in targets:
+        yield f"went from {old} to {new} by {change.stimulus!r}, which the table does not allow"
+
+
+def _restarted_after_stop(changes: Sequence[events.ServiceStateChanged]) -> Iterator[str]:
+    stopped = False
+    for change in changes:
+        if stopped and change.new in (ServiceState.pending, ServiceState.starting):
+            yield f"went to {change.new} after a stop"
+        stopped = stopped or change.stimulus in _STOPS
+
+
+def _attempt(changes: Sequence[events.ServiceStateChanged]) -> Iterator[str]:
+    silent = ServiceState.unresponsive
+    stops = [c for c in changes if c.new == ServiceState.stopping and c.old != silent]
+    if len(stops) > 1:
+        yield "stopping was entered twice: shutdown() would run twice"
+    runs = [c for c in changes if c.new == ServiceState.running]
+    started = any(c.stimulus == Stimulus.start_done for c in changes)
+    came_back = any(c.old in (silent, ServiceState.suspended) for c in runs)
+    if runs and not started and not came_back:
+        yield "it ran without a start that succeeded"
+
+
+def broken_signing(found: Sequence[events.Event]) -> Iterator[str]:
+    """Nothing is signed after a stop, and no agreement belongs to nobody."""
+    stopped: set[str] = set()
+    known: set[str] = set()
+    for event in found:
+        match event:
+            case events.ServiceStateChanged(instance_id=who, stimulus=why) if why in _STOPS:
+                stopped.add(who)
+            case events.AgreementCreated(instance_id=who, agreement_id=agreement):
+                known.add(agreement)
+                if who in stopped:
+                    yield f"agreement {agreement} was signed for {who} after its stop"
+            case events.AgreementConfirmed(agreement_id=agreement) if agreement not in known:
+                yield f"agreement {agreement} was confirmed and never created"
+
+
+def broken_money(found: Sequence[events.Event], *, budget: Decimal | None = None) -> Iterator[str]:
+    """No two invoices of an agreement are accepted, and nothing above the budget."""
+    invoiced: set[str] = set()
+    for invoice in _of(found, events.InvoiceAccepted):
+        if invoice.agreement_id in invoiced:
+            yield f"two invoices of agreement {invoice.agreement_id} were accepted"
+        invoiced.add(invoice.agreement_id)
+    total = sum(accepted_of(found).values(), Decimal(0))
+    if budget is not None and total > budget:
+        yield f"{total} was accepted of a budget of {budget}"
+
+
+def accepted_of(found: Sequence[events.Event]) -> dict[str, Decimal]:
+    """Return what was accepted for each agreement, its debit notes and invoice together."""
+    activity_of = {e.note_id: e.activity_id for e in _of(found, events.DebitNoteReceived)}
+    noted: dict[str, dict[str, Decimal]] = {}
+    total: dict[str, Decimal] = {}
+    for event in found:
+        match event:
+            case events.DebitNoteAccepted(agreement_id=agreement):
+                mine = noted.setdefault(agreement, {})
+                activity = activity_of.get(event.note_id, "")
+                mine[activity] = max(event.total, mine.get(activity, Decimal(0)))
+                rows = sum(mine.values(), Decimal(0))
+                total[agreement] = max(rows, total.get(agreement, Decimal(0)))
+            case events.InvoiceAccepted(agreement_id=agreement):
+                total[agreement] = max(event.amount, total.get(agreement, Decimal(0)))
+    return total
+
+
+def _unfinished(found: Sequence[events.Event], core: Core) -> Iterator[str]:
+    """Of a run that is over: everything is ended, released or recorded as left over."""
+    opened = core.ledger.open_agreements()
+    if opened:
+        yield f"the ledger still holds money for {', '.join(opened)}"
+    last: dict[str, str] = {}
+    for change in _of(found, events.ServiceStateChanged):
+        last[change.instance_id] = change.new
+    over = {ServiceState.terminated, ServiceState.suspended}
+    for instance_id, state in last.items():
+        if state not in over:
+            yield f"{instance_id} ended as {state}"
+    ended = {e.agreement_id for e in _of(found, events.AgreementTerminated)}
+    settled = {e.agreement_id for e in _of(found, events.InvoiceAccepted)}
+    settled |= {e.agreement_id for e in _of(found, events.PaymentLeftOver)}
+    suspended = {name for name, state in last.items() if state == ServiceState.suspended}
+    for signed in _of(found, events.AgreementConfirmed):
+        if signed.agreement_id not in ended and signed.instance_id not in suspended:
+            yield f"agreement {signed.agreement_id} was confirmed and never ended"
+    for active in _of(found, events.ActivityCreated):
+        if active.agreement_id not in settled and active.instance_id not in suspended:
+            yield f"agreement {active.agreement_id} was neither paid nor recorded as left over"
+    if found and not any(_of(found, events.ComputationFinished)):
+        yield "the journal has no end"
+
+
+# Over the market and the bank ---------------------------------------------------------------------
+
+
+def broken_books(found: Sequence[events.Event], network: SimulatedNetwork) -> Iterator[str]:
+    """What really stands in the market and was really paid is what the journal says."""
+    books: MemoryMarket = network.books
+    mine = {e.agreement_id for e in _of(found, events.AgreementCreated)}
+    ended = {e.agreement_id for e in _of(found, events.AgreementTerminated)}
+    ended |= {e.agreement_id for e in _of(found, events.AgreementRejected)}
+    if not network.disturbed:
+        for agreement_id in sorted(mine & ended):
+            state = books.agreements[agreement_id].state
+            if state in _STANDING:
+                yield f"agreement {agreement_id} is {state.lower()} after its end"
+    accepted = accepted_of(found)
+    for agreement_id, account in books.bank.accounts.items():
+        if agreement_id not in mine:
+            continue
+        due = accepted.get(agreement_id, Decimal(0))
+        if account.paid > due:
+            yield f"{account.paid} was paid for agreement {agreement_id}, and {due} was accepted"
+        elif account.paid < due and not network.disturbed:
+            yield f"{due} was accepted for agreement {agreement_id}, and {account.paid} was paid"
+
+
+def unowned_agreements(network: SimulatedNetwork, found: Iterable[events.Event]) -> Iterator[str]:
+    """Agreements that stand in the market and that no journal knows of."""
+    known = {e.agreement_id for e in _of(list(found), events.AgreementCreated)}
+    for agreement in network.books.agreements.values():
+        if agreement.state in _STANDING and agreement.id not in known:
+            yield f"agreement {agreement.id} stands in the market, and no journal knows of it"
+
+
+# Over the loop ----------------------------------------------------------------------------------
+
+
+def left_tasks(abandoned: Iterable[asyncio.Task[None]] = ()) -> Iterator[str]:
+    """Tasks of this package that run on the loop and belong to nobody any more."""
+    allowed = {*abandoned, asyncio.current_task()}
+    for task in asyncio.all_tasks():
+        if task not in allowed and _is_ours(task):
+            yield f"the task {task.get_name()!r} is left: {task.get_coro()!r}"
+
+
+def _is_ours(task: asyncio.Task[object]) -> bool:
+    code = getattr(task.get_coro(), "cr_code", None)
+    path = getattr(code, "co_filename", "").replace("\\", "/")
+    return "/requestor_sdk/" in path and "/requestor_sdk/testing/" not in path
+
+
+def _of(found: Sequence[events.Event], kind: type[E]) -> list[E]:
+    return [event for event in found if isinstance(event, kind)]

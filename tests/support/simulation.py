@@ -1,0 +1,60 @@
+"""A simulated market for tests: a run on it, its events, and the invariants at its end."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+from datetime import timedelta
+
+from requestor_sdk import Compute, Service, Settings
+from requestor_sdk.model.props import RUNTIME_NAME, Payload, constraint
+from requestor_sdk.testing import SimulatedNetwork, invariants
+
+QUICK = Settings(unresponsive_deadline=20, approval_timeout=5, invoice_deadline=120)
+
+
+@dataclass(kw_only=True)
+class Bare(Payload):
+    """A payload that names no image."""
+
+    runtime: str = constraint(RUNTIME_NAME, default="vm")
+
+
+class Simple(Service):
+    @staticmethod
+    async def get_payload():
+        return Bare()
+
+
+class Simulation:
+    """A simulated network and what happens in its runs."""
+
+    def __init__(self, providers=4, **options):
+        self.network = SimulatedNetwork(providers, **options)
+        self.events = []
+        self.compute = None
+
+    def of(self, kind):
+        return [event for event in self.events if isinstance(event, kind)]
+
+    @property
+    def agents(self):
+        return {agent.name: agent for agent in self.network.providers}
+
+    @property
+    def paid(self):
+        return sum(self.network.books.bank.balances.values())
+
+    @contextlib.asynccontextmanager
+    async def running(self, service=Simple, num=1, *, budget=100, settings=QUICK, **options):
+        """A cluster, whatever state its members are in; the invariants are checked at the end."""
+        options.setdefault("expiration", timedelta(minutes=30))
+        self.compute = Compute(
+            budget=budget,
+            network=self.network,
+            settings=settings,
+            event_consumer=self.events.append,
+        )
+        async with self.compute as compute:
+            yield await compute.run_service(service, num_instances=num, **options)
+        invariants.check(self.compute)
