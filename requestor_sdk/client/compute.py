@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
@@ -12,7 +13,13 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from requestor_sdk.client import ambient
 from requestor_sdk.client.networks import make_network
-from requestor_sdk.model.errors import AmountError, NotAvailable, RequestorError, WrongEventLoop
+from requestor_sdk.model.errors import (
+    AmountError,
+    JournalUnwritable,
+    NotAvailable,
+    RequestorError,
+    WrongEventLoop,
+)
 from requestor_sdk.model.money import to_amount
 from requestor_sdk.model.restart import RestartPolicy
 from requestor_sdk.service.service import Service
@@ -25,11 +32,13 @@ if TYPE_CHECKING:
     from requestor_sdk.engine.engine import Engine
     from requestor_sdk.model.events import Event
     from requestor_sdk.model.props import Payload
-    from requestor_sdk.ports.basics import Journal
+    from requestor_sdk.ports.basics import Clock, Journal
     from requestor_sdk.ports.network import Network
     from requestor_sdk.service.strategy import MarketStrategy
 
 S = TypeVar("S", bound=Service)
+
+_log = logging.getLogger(__name__)
 
 
 class Budget:
@@ -83,7 +92,9 @@ class Compute:
         payment_network: The chain, e.g. ``hoodi``.
         strategy: Judges offers; the least expensive come first by default.
         event_consumer: Called with each event; more by ``add_event_consumer``.
-        journal: Where the run is written down: a ``Journal``, or the path of a JSONL file.
+        journal: Where the run is written down: a ``Journal``, or the path of a file, in SQLite
+            where it ends in ``.sqlite`` and of JSON lines otherwise. By default the store of runs
+            in the user's data folder, which ``requestor-sdk runs`` lists.
         providers: For ``local``: how many providers there are, or their configurations.
         allow_unsandboxed: For ``local``: run plain processes where no sandbox can be had. For one's
             own scripts only.
@@ -152,20 +163,22 @@ class Compute:
         import asyncio
 
         # The engine loads with the first run: naming Compute in a program costs little.
+        from requestor_sdk.clock import LoopClock
         from requestor_sdk.engine.aio import running_loop
         from requestor_sdk.engine.engine import Engine
 
         self._loop = running_loop()
+        clock = self._setup.clock or LoopClock()
         self._entered = asyncio.current_task()
         self._engine = Engine(
             network=self._network,
             budget=self._budget,
             settings=self._settings,
-            journal=self._open_journal(),
+            journal=self._open_journal(clock),
             strategy=self._strategy,
             subnet=self._subnet,
             run_id=self.run_id,
-            clock=self._setup.clock,
+            clock=clock,
         )
         self._engine.core.sinks = [*self._consumers, *ambient.consumers]
         await self._engine.start()
@@ -218,14 +231,35 @@ class Compute:
             engine.cancel()
         return self._interrupts
 
-    def _open_journal(self) -> Journal:
-        from requestor_sdk.observe import JsonlJournal, MemoryJournal
+    def _open_journal(self, clock: Clock) -> Journal:
+        from requestor_sdk.observe import journal_at
 
-        if self._journal is None:
-            return self._setup.journal or MemoryJournal()
         if isinstance(self._journal, str | Path):
-            return JsonlJournal(Path(self._journal))
-        return self._journal
+            return journal_at(self._journal)
+        if self._journal is not None:
+            return self._journal
+        return self._stored(clock) if self._setup.journal is None else self._setup.journal
+
+    def _stored(self, clock: Clock) -> Journal:
+        """Make this run's journal in the user's data folder.
+
+        Raises:
+            JournalUnwritable: It cannot be, and what the network would do outlives this process.
+            NotAvailable: There is a run of this id.
+        """
+        from requestor_sdk.observe import MemoryJournal
+        from requestor_sdk.observe.runs import RunStore
+
+        traits = self._network.traits
+        try:
+            return RunStore().create(self.run_id, network=traits.name, started=clock.now())
+        except JournalUnwritable as error:
+            if traits.outlives_process:
+                raise JournalUnwritable(
+                    error.message, hint="point REQUESTOR_SDK_HOME to a folder that you can write to"
+                ) from error
+            _log.warning("%s; run %s is kept in memory only", error.message, self.run_id)
+            return MemoryJournal()
 
     def _running(self) -> Engine:
         if self._engine is None:

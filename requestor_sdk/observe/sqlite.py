@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -59,7 +59,8 @@ class SqliteJournal:
         self._own_lock: RunLock | None = None
         self._connection: sqlite3.Connection | None = None
         self._durable: bool | None = None
-        self._reader = Reader(self.path, self._is_written)
+        self._new = False
+        self._reader = Reader(self.path, lambda: self.is_written)
 
     # Writing --------------------------------------------------------------------------------------
 
@@ -88,19 +89,28 @@ class SqliteJournal:
                 connection.execute(f"PRAGMA synchronous={level}").close()
                 self._durable = event.durable
             connection.execute(_INSERT, (event.kind, encode(event))).close()
+            self._new = False
         except sqlite3.Error as error:
             raise self._unwritable(error) from error
 
     def close(self) -> None:
-        """Close the file and release its lock. Idempotent; a later ``append`` opens it again."""
+        """Close the file and release its lock. Idempotent; a later ``append`` opens it again.
+
+        A file that it made and wrote nothing to goes away again.
+        """
         connection, self._connection = self._connection, None
         if connection is not None:
             with closing(connection):
                 _fold(connection)
             written_here.discard(self.path.absolute())
+            if self._new:
+                _remove(self.path)
         lock, self._own_lock = self._own_lock, None
         if lock is not None:
             lock.release()
+            if self._new:
+                _remove(lock.path)
+        self._new = False
 
     def _opened(self) -> sqlite3.Connection:
         if self._connection is None:
@@ -120,6 +130,7 @@ class SqliteJournal:
         return self._connection
 
     def _connected(self) -> sqlite3.Connection:
+        self._new = not self.path.exists()
         if self.path.is_file():
             for _ in self.read():
                 pass  # all of it can be read, or it stays as it is
@@ -180,11 +191,13 @@ class SqliteJournal:
         """
         return self._reader.about()
 
-    def _is_written(self) -> bool:
+    @property
+    def is_written(self) -> bool:
+        """Whether it is open to be written, here or in another process."""
+        if self._connection is not None:
+            return True
         mine = self._own_lock is not None or self._given_lock is not None
-        return self._connection is not None or (
-            not mine and is_held(self.path.with_suffix(".lock"))
-        )
+        return not mine and is_held(self.path.with_suffix(".lock"))
 
 
 def _fold(connection: sqlite3.Connection) -> None:
@@ -194,3 +207,8 @@ def _fold(connection: sqlite3.Connection) -> None:
         connection.execute("PRAGMA journal_mode=DELETE").close()
     except sqlite3.OperationalError:
         pass  # all is in the log, which readers know of
+
+
+def _remove(path: Path) -> None:
+    with suppress(OSError):  # it is empty, and says nothing that is not so
+        path.unlink()
