@@ -63,8 +63,8 @@ def _lines(summary: RunSummary) -> Iterator[str]:
 def _instances(summary: RunSummary) -> Iterator[tuple[str, ...]]:
     for row in summary.view.rows.values():
         provider = row.provider_name or row.provider_id
-        cost = text.amount(row.cost)
-        yield row.instance_id, row.state, provider, str(row.attempt), cost, row.cause
+        told = (row.instance_id, row.state, provider, str(row.attempt), text.amount(row.cost))
+        yield (*(" ".join(cell.split()) for cell in told), " ".join(row.cause.split()))
 
 
 def _open(summary: RunSummary) -> Iterator[str]:

@@ -129,6 +129,7 @@ class Reader:
                 for seq, text in found if ids or kinds else _without_gaps(found, losses.last):
                     losses.last = seq
                     yield seq, text
+                losses.last = _last(connection, losses.last)
         except (_Broken, sqlite3.Error) as error:
             losses.reason = self._damage(error)
             yield from self._salvaged(losses)
@@ -258,6 +259,14 @@ def _selected(
             after = seq
             yield seq, record if isinstance(record, bytes) else b""
         more = len(some) == _AT_ONCE
+
+
+def _last(connection: sqlite3.Connection, after: int) -> int:
+    """Return the number of the last row; that, where there is none after it."""
+    if not has_tables(connection):
+        return after
+    (last,) = connection.execute("SELECT max(seq) FROM events").fetchone()
+    return max(after, last or 0)
 
 
 def _without_gaps(rows: Iterator[tuple[int, bytes]], last: int) -> Iterator[tuple[int, bytes]]:
