@@ -192,17 +192,17 @@ def _committed(log: IO[bytes]) -> dict[int, int]:
     salts = header[16:24]
     found: dict[int, int] = {}
     pending: dict[int, int] = {}
-    at = _WAL_HEADER
-    while True:
+    size = _FRAME_HEADER + PAGE
+    for at in range(_WAL_HEADER, _size(log) - size + 1, size):
         frame = _read(log, at, _FRAME_HEADER)
         if len(frame) < _FRAME_HEADER or frame[8:16] != salts:
-            return found
+            break
         number, committed = struct.unpack_from(">II", frame)
         pending[number] = at + _FRAME_HEADER
         if committed:
             found |= pending
             pending = {}
-        at += _FRAME_HEADER + PAGE
+    return found
 
 
 def _read(file: IO[bytes], at: int, size: int = PAGE) -> bytes:
