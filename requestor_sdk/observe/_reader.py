@@ -183,7 +183,8 @@ class Reader:
             logged = self.log.exists() and self.log.stat().st_size > 0
         except OSError as error:
             self._refuse(error.strerror or error, "requestor-sdk runs")
-        if not _salvage.MAGIC.startswith(header[:16]):
+        if header and not header.startswith(_salvage.MAGIC):
+            # SQLite would take some for an empty database.
             raise _Broken("it is no SQLite database")
         # Without its log a copy is read as it is: SQLite would make an empty log beside it.
         return "&immutable=1" if header[18:20] == _LOGGED and not logged else ""

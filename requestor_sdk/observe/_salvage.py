@@ -22,6 +22,9 @@ _INTEGER_KEY: Final = 0
 _FIRST_TEXT: Final = 13
 _WAL_HEADER: Final = 32
 _FRAME_HEADER: Final = 24
+_SALTS: Final = 8
+_SALTS_AT: Final = 16
+_FRAME_SALTS_AT: Final = 8
 _MOST_SEQ: Final = 1 << 48
 
 
@@ -185,18 +188,23 @@ def _varint(data: bytes, at: int) -> tuple[int, int]:
 
 
 def _committed(log: IO[bytes]) -> dict[int, int]:
-    """Return where the log has the last committed version of each page."""
-    header = _read(log, 0, _WAL_HEADER)
-    if len(header) < _WAL_HEADER or header[:3] != b"\x37\x7f\x06":
-        return {}
-    salts = header[16:24]
+    """Return where the log has the last committed version of each page.
+
+    Frames of a former use of the log lie behind those of the last one, and have other salts.
+    """
+    salts = _read(log, _SALTS_AT, _SALTS)
+    first = _read(log, _WAL_HEADER + _FRAME_SALTS_AT, _SALTS)
+    return _frames(log, salts) or _frames(log, first)
+
+
+def _frames(log: IO[bytes], salts: bytes) -> dict[int, int]:
     found: dict[int, int] = {}
     pending: dict[int, int] = {}
     size = _FRAME_HEADER + PAGE
     for at in range(_WAL_HEADER, _size(log) - size + 1, size):
         frame = _read(log, at, _FRAME_HEADER)
-        if len(frame) < _FRAME_HEADER or frame[8:16] != salts:
-            break
+        if frame[_FRAME_SALTS_AT : _FRAME_SALTS_AT + _SALTS] != salts:
+            continue
         number, committed = struct.unpack_from(">II", frame)
         pending[number] = at + _FRAME_HEADER
         if committed:

@@ -240,6 +240,15 @@ def test_a_reader_changes_no_file_of_a_living_run_and_none_of_a_dead_one(path, w
     assert "r-1.sqlite-wal" in before
 
 
+def test_a_dead_runs_log_is_whole_also_for_who_asks_for_some_events_only(path, writer):
+    process = writer(50)
+    reached(process, 50)
+    process.kill()
+    process.wait()
+    assert list(SqliteJournal(path).read(ids={"note": "6"})) == [journal_writer.event(6)]
+    assert list(SqliteJournal(path).read(kinds=["ComputationStarted"])) == numbers(1)
+
+
 def test_a_copy_without_its_log_is_read_as_it_is(path, writer, tmp_path):
     process = writer(500)
     reached(process, 500)
