@@ -16,7 +16,7 @@ AT = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 def event(number):
     if number == 1:
         return ev.ComputationStarted(at=AT, run_id="r-1", network="local", budget=Decimal(1))
-    if number % 3:
+    if number % 20:
         return ev.CustomEvent(at=AT, name=str(number), text="x" * (number % 400))
     return ev.DebitNoteAccepted(at=AT, note_id=str(number), agreement_id="a", total=Decimal(number))
 

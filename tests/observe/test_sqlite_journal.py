@@ -86,7 +86,7 @@ def numbers(count):
 # What is kept -------------------------------------------------------------------------------------
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(told=any_events(min_size=1, max_size=12))
 def test_any_events_are_read_as_they_were_written(tmp_path_factory, told):
     path = tmp_path_factory.mktemp("j") / "r.sqlite"
@@ -100,7 +100,7 @@ def test_any_events_are_read_as_they_were_written(tmp_path_factory, told):
 def test_more_events_than_are_read_at_once_come_in_order_and_once(path):
     told = numbers(1_234)
     assert list(filled(path, told).read()) == told
-    assert list(SqliteJournal(path).read(kinds=["DebitNoteAccepted"])) == told[2::3]
+    assert list(SqliteJournal(path).read(kinds=["DebitNoteAccepted"])) == told[19::20]
     assert list(SqliteJournal(path).read(ids={"note": "600"})) == [told[599]]
 
 
@@ -217,13 +217,13 @@ def test_a_killed_process_loses_nothing_that_it_was_told_is_written(path, writer
 
 
 def test_a_reader_sees_what_another_process_writes_and_does_not_disturb_it(path, writer):
-    process = writer(3_000, "close")
+    process = writer(1_500, "close")
     reached(process, 1)
     seen = []
     while process.poll() is None:
         seen += SqliteJournal(path).numbered(after=len(seen))
     seen += SqliteJournal(path).numbered(after=len(seen))
-    assert [event for _, event in seen] == numbers(3_000)
+    assert [event for _, event in seen] == numbers(1_500)
     assert process.returncode == 0
 
 
@@ -245,7 +245,7 @@ def test_a_dead_runs_log_is_whole_also_for_who_asks_for_some_events_only(path, w
     reached(process, 50)
     process.kill()
     process.wait()
-    assert list(SqliteJournal(path).read(ids={"note": "6"})) == [journal_writer.event(6)]
+    assert list(SqliteJournal(path).read(ids={"note": "20"})) == [journal_writer.event(20)]
     assert list(SqliteJournal(path).read(kinds=["ComputationStarted"])) == numbers(1)
 
 
@@ -262,12 +262,12 @@ def test_a_copy_without_its_log_is_read_as_it_is(path, writer, tmp_path):
 
 
 def test_a_reader_that_stays_keeps_nobody_from_closing(path):
-    journal = filled(path, numbers(2_000))
+    journal = filled(path, numbers(1_200))
     reader = SqliteJournal(path).read()
     assert next(reader) == journal_writer.event(1)
     journal.close()
-    assert [journal_writer.event(1), *reader] == numbers(2_000)
-    assert list(journal.read()) == numbers(2_000)
+    assert [journal_writer.event(1), *reader] == numbers(1_200)
+    assert list(journal.read()) == numbers(1_200)
 
 
 # Newer versions -----------------------------------------------------------------------------------
