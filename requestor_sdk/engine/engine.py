@@ -181,7 +181,10 @@ class Engine:
         try:
             await self._run()
         finally:
-            await self._close()
+            try:
+                await self._close()
+            finally:
+                core.journal.close()
 
     async def _close_unopened(self, error: BaseException) -> None:
         """The start failed: leave nothing behind; what fails here too is a note on its error."""
@@ -295,7 +298,6 @@ class Engine:
             left_over=self._left_over,
             error=None if core.fatal is None else core.fatal.message,
         )
-        core.journal.close()
 
     # What is asked of it -------------------------------------------------------------------------
 

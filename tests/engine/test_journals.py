@@ -146,3 +146,16 @@ async def test_a_journal_that_breaks_ends_the_run_in_order_and_keeps_what_it_hol
     assert kept == world.events[:written]
     assert RunStore().summary(compute.run_id).state is RunState.crashed
     assert not any(isinstance(event, events.ComputationFinished) for event in kept)
+
+
+async def test_a_run_whose_network_does_not_close_is_not_alive_for_ever(world, monkeypatch):
+    async def broken():
+        await close()
+        raise OSError("the network hangs on")
+
+    close = world.network.close
+    monkeypatch.setattr(world.network, "close", broken)
+    with pytest.raises(OSError, match="hangs on"):
+        await run(world, journal=None)
+    [run_id] = RunStore().ids()
+    assert RunStore().summary(run_id).state is RunState.crashed
