@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
@@ -13,13 +12,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from requestor_sdk.client import ambient
 from requestor_sdk.client.networks import make_network
-from requestor_sdk.model.errors import (
-    AmountError,
-    JournalUnwritable,
-    NotAvailable,
-    RequestorError,
-    WrongEventLoop,
-)
+from requestor_sdk.model.errors import AmountError, NotAvailable, RequestorError, WrongEventLoop
 from requestor_sdk.model.money import to_amount
 from requestor_sdk.model.restart import RestartPolicy
 from requestor_sdk.service.service import Service
@@ -32,13 +25,11 @@ if TYPE_CHECKING:
     from requestor_sdk.engine.engine import Engine
     from requestor_sdk.model.events import Event
     from requestor_sdk.model.props import Payload
-    from requestor_sdk.ports.basics import Clock, Journal
+    from requestor_sdk.ports.basics import Journal
     from requestor_sdk.ports.network import Network
     from requestor_sdk.service.strategy import MarketStrategy
 
 S = TypeVar("S", bound=Service)
-
-_log = logging.getLogger(__name__)
 
 
 class Budget:
@@ -163,18 +154,20 @@ class Compute:
         import asyncio
 
         # The engine loads with the first run: naming Compute in a program costs little.
+        from requestor_sdk.client._journal import journal_of, stored
         from requestor_sdk.clock import LoopClock
         from requestor_sdk.engine.aio import running_loop
         from requestor_sdk.engine.engine import Engine
 
         self._loop = running_loop()
-        clock = self._setup.clock or LoopClock()
+        clock, traits = self._setup.clock or LoopClock(), self._network.traits
+        journal = journal_of(self._journal, self._setup.journal)
         self._entered = asyncio.current_task()
         self._engine = Engine(
             network=self._network,
             budget=self._budget,
             settings=self._settings,
-            journal=self._open_journal(clock),
+            journal=stored(self.run_id, traits, clock.now()) if journal is None else journal,
             strategy=self._strategy,
             subnet=self._subnet,
             run_id=self.run_id,
@@ -230,36 +223,6 @@ class Compute:
         elif self._interrupts == 2 and engine is not None:
             engine.cancel()
         return self._interrupts
-
-    def _open_journal(self, clock: Clock) -> Journal:
-        from requestor_sdk.observe import journal_at
-
-        if isinstance(self._journal, str | Path):
-            return journal_at(self._journal)
-        if self._journal is not None:
-            return self._journal
-        return self._stored(clock) if self._setup.journal is None else self._setup.journal
-
-    def _stored(self, clock: Clock) -> Journal:
-        """Make this run's journal in the user's data folder.
-
-        Raises:
-            JournalUnwritable: It cannot be, and what the network would do outlives this process.
-            NotAvailable: There is a run of this id.
-        """
-        from requestor_sdk.observe import MemoryJournal
-        from requestor_sdk.observe.runs import RunStore
-
-        traits = self._network.traits
-        try:
-            return RunStore().create(self.run_id, network=traits.name, started=clock.now())
-        except JournalUnwritable as error:
-            if traits.outlives_process:
-                raise JournalUnwritable(
-                    error.message, hint="point REQUESTOR_SDK_HOME to a folder that you can write to"
-                ) from error
-            _log.warning("%s; run %s is kept in memory only", error.message, self.run_id)
-            return MemoryJournal()
 
     def _running(self) -> Engine:
         if self._engine is None:
