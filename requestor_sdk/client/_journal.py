@@ -11,6 +11,7 @@ from requestor_sdk.observe import MemoryJournal, journal_at
 from requestor_sdk.observe.runs import RunStore
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from datetime import datetime
 
     from requestor_sdk.ports.basics import Journal
@@ -19,22 +20,35 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 
-def journal_of(
-    given: Journal | os.PathLike[str] | str | None, own: Journal | None
-) -> Journal | None:
-    """Return what the user gave as ``journal=``, or else what the network brings, if it does."""
-    if isinstance(given, str | os.PathLike):
-        return journal_at(given)
-    return own if given is None else given
+def opened_journal(
+    given: Journal | os.PathLike[str] | str | None,
+    own: Journal | None,
+    *,
+    run_id: str,
+    traits: NetworkTraits,
+    now: Callable[[], datetime],
+) -> Journal:
+    """Return where a run that begins is written down.
 
-
-def stored(run_id: str, traits: NetworkTraits, started: datetime) -> Journal:
-    """Make a run's journal in the user's data folder.
+    Args:
+        given: What the user gave as ``journal=``.
+        own: What the network brings where the user gave nothing.
+        run_id: The run.
+        traits: What its network is like.
+        now: Returns the time.
 
     Raises:
-        JournalUnwritable: It cannot be, and what the network does outlives this process.
-        NotAvailable: There is a run of this id.
+        JournalUnwritable: The store cannot be written, and what the network does outlives this
+            process.
+        NotAvailable: There is a run of this id in the store.
     """
+    if isinstance(given, str | os.PathLike):
+        return journal_at(given)
+    chosen = own if given is None else given
+    return _stored(run_id, traits, now()) if chosen is None else chosen
+
+
+def _stored(run_id: str, traits: NetworkTraits, started: datetime) -> Journal:
     try:
         return RunStore().create(run_id, network=traits.name, started=started)
     except JournalUnwritable as error:

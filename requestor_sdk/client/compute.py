@@ -154,20 +154,25 @@ class Compute:
         import asyncio
 
         # The engine loads with the first run: naming Compute in a program costs little.
-        from requestor_sdk.client._journal import journal_of, stored
+        from requestor_sdk.client._journal import opened_journal
         from requestor_sdk.clock import LoopClock
         from requestor_sdk.engine.aio import running_loop
         from requestor_sdk.engine.engine import Engine
 
         self._loop = running_loop()
-        clock, traits = self._setup.clock or LoopClock(), self._network.traits
-        journal = journal_of(self._journal, self._setup.journal)
+        clock = self._setup.clock or LoopClock()
         self._entered = asyncio.current_task()
         self._engine = Engine(
             network=self._network,
             budget=self._budget,
             settings=self._settings,
-            journal=stored(self.run_id, traits, clock.now()) if journal is None else journal,
+            journal=opened_journal(
+                self._journal,
+                self._setup.journal,
+                run_id=self.run_id,
+                traits=self._network.traits,
+                now=clock.now,
+            ),
             strategy=self._strategy,
             subnet=self._subnet,
             run_id=self.run_id,
