@@ -189,7 +189,10 @@ class Engine:
         try:
             await self._run()
         finally:
-            await self._close()
+            try:
+                await self._close()
+            finally:
+                core.journal.close()
 
     async def _begin(self) -> None:
         core = self.core
@@ -213,11 +216,13 @@ class Engine:
 
     async def _close_books(self, recovery: Recovery) -> None:
         """Take up a run of which nothing is left but its journal."""
-        if not recovery.nothing_left:
-            recovery.close_books()
-        self._started.succeed(None)
-        await self._asked_to_leave.wait()
-        self.core.journal.close()
+        try:
+            if not recovery.nothing_left:
+                recovery.close_books()
+            self._started.succeed(None)
+            await self._asked_to_leave.wait()
+        finally:
+            self.core.journal.close()
 
     async def _close_unopened(self, error: BaseException) -> None:
         """The start failed: leave nothing behind; what fails here too is a note on its error."""
@@ -352,7 +357,6 @@ class Engine:
             core.emit(events.ComputationSuspended, **end, instances=instances)
         else:
             core.emit(events.ComputationFinished, **end)
-        core.journal.close()
 
     async def _release_allocation(self) -> None:
         core = self.core
