@@ -76,7 +76,7 @@ class Resumable:
     Attributes:
         instance_id: The instance.
         cluster_id: Its cluster.
-        service: Its class, as module and qualified name.
+        service: The qualified name of its class.
         suspended: Whether it was suspended on purpose; then it stays where it is not taken up.
         provider_name: Its provider.
         until: When its agreement ends at the latest.

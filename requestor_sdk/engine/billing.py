@@ -118,13 +118,18 @@ class Billing:
         self._core.room.made()
         return rest
 
-    def close(self, *, but: Container[str] = ()) -> Decimal:
-        """Leave over all that is open, these agreements excepted; returns its sum."""
+    def wait_no_longer(self) -> None:
+        """Let no deadline pass and tell nothing any more; what is open stays so. Idempotent."""
         if self._timer is not None:
             self._timer.cancel()
-        for agreement_id, retrying in self._untold.items():
+        for retrying in self._untold.values():
             if retrying is not None:
                 retrying.cancel()
+
+    def close(self, *, but: Container[str] = ()) -> Decimal:
+        """Leave over all that is open, these agreements excepted; returns its sum."""
+        self.wait_no_longer()
+        for agreement_id in self._untold:
             self._core.emit(
                 events.PaymentLeftOver,
                 agreement_id=agreement_id,

@@ -69,7 +69,7 @@ class Cluster(Generic[S]):
             core.emit(
                 ClusterStarted,
                 cluster_id=self.id,
-                service=f"{service_class.__module__}.{service_class.__qualname__}",
+                service=service_class.__qualname__,
                 expiration=expiration,
                 budget=buying.budget,
             )

@@ -226,7 +226,7 @@ class Engine:
 
     async def _close_unopened(self, error: BaseException) -> None:
         """The start failed: leave nothing behind; what fails here too is a note on its error."""
-        self.core.billing.close()
+        self.core.billing.wait_no_longer()
         try:
             await self.core.network.close()
         except Exception as also:
@@ -316,6 +316,7 @@ class Engine:
         if not self._hurried.is_set() and core.fatal is None:
             seconds = min(settings.invoice_timeout, last / 2)
             await core.billing.wait_settled(seconds, but=self._staying)
+        core.billing.wait_no_longer()
         for cluster in self._clusters:
             cluster.close()
 

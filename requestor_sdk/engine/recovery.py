@@ -44,13 +44,6 @@ ORPHAN_WINDOW: Final = timedelta(minutes=10)
 
 _DIED: Final = "the requestor's process ended"
 _RESTARTED: Final = "RequestorRestarted"
-
-
-def _is_class(service: str, name: str) -> bool:
-    """Tell whether a class's module and qualified name end in a qualified name."""
-    return service == name or service.endswith(f".{name}")
-
-
 _NEVER_SIGNED: Final = (AgreementState.rejected, AgreementState.cancelled, AgreementState.expired)
 _UNSIGNED: Final = (AgreementState.proposed, AgreementState.pending)
 
@@ -441,7 +434,7 @@ class Recovery:
         found = [
             kept
             for kept in self.kept.values()
-            if cluster_id in (None, kept.cluster.id) and _is_class(kept.cluster.service, name)
+            if cluster_id in (None, kept.cluster.id) and kept.cluster.service == name
         ]
         ids = {"run": self._core.run_id}
         clusters = sorted({kept.cluster.id for kept in found})

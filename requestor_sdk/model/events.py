@@ -361,7 +361,7 @@ class TransferProgress(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClusterStarted(Event):
-    """A cluster was made; ``service`` is the class's module and qualified name."""
+    """A cluster was made; ``service`` is the qualified name of its class."""
 
     durable: ClassVar[bool] = True
 

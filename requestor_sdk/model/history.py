@@ -175,7 +175,7 @@ class PastInstance:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PastCluster:
-    """One cluster of the run; ``service`` is its class's module and qualified name."""
+    """One cluster of the run; ``service`` is the qualified name of its class."""
 
     id: str
     service: str
