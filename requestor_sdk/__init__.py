@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from requestor_sdk.model.restart import RenewalPolicy, RestartPolicy
     from requestor_sdk.model.script import Capture, CaptureMode, CommandResult
     from requestor_sdk.observe import JsonlJournal, MemoryJournal
+    from requestor_sdk.observe.runs import RunState, RunStore, RunSummary
+    from requestor_sdk.observe.sqlite import SqliteJournal
     from requestor_sdk.provider import ProviderConfig
     from requestor_sdk.service import vm
     from requestor_sdk.service.context import WorkContext
@@ -50,10 +52,14 @@ _HOMES = {
     "RenewalPolicy": "requestor_sdk.model.restart",
     "RequestorError": "requestor_sdk.model.errors",
     "RestartPolicy": "requestor_sdk.model.restart",
+    "RunState": "requestor_sdk.observe.runs",
+    "RunStore": "requestor_sdk.observe.runs",
+    "RunSummary": "requestor_sdk.observe.runs",
     "Script": "requestor_sdk.service.script",
     "Service": "requestor_sdk.service.service",
     "ServiceState": "requestor_sdk.model.lifecycle",
     "Settings": "requestor_sdk.settings",
+    "SqliteJournal": "requestor_sdk.observe.sqlite",
     "WorkContext": "requestor_sdk.service.context",
     "constraint": "requestor_sdk.model.props",
     "prop": "requestor_sdk.model.props",
@@ -86,10 +92,14 @@ __all__ = [
     "RenewalPolicy",
     "RequestorError",
     "RestartPolicy",
+    "RunState",
+    "RunStore",
+    "RunSummary",
     "Script",
     "Service",
     "ServiceState",
     "Settings",
+    "SqliteJournal",
     "WorkContext",
     "__version__",
     "constraint",

@@ -17,7 +17,6 @@ from requestor_sdk.model.errors import (
     AmountError,
     NotAvailable,
     RequestorError,
-    RunNotFound,
     UsageError,
     WrongEventLoop,
 )
@@ -35,7 +34,6 @@ if TYPE_CHECKING:
     from requestor_sdk.engine.cluster import Cluster
     from requestor_sdk.engine.engine import Engine
     from requestor_sdk.model.events import Event
-    from requestor_sdk.model.history import RunHistory
     from requestor_sdk.model.props import Payload
     from requestor_sdk.ports.basics import Journal
     from requestor_sdk.ports.network import Network
@@ -78,7 +76,7 @@ class Resumable:
     Attributes:
         instance_id: The instance.
         cluster_id: Its cluster.
-        service: Its class, as module and qualified name.
+        service: The qualified name of its class.
         suspended: Whether it was suspended on purpose; then it stays where it is not taken up.
         provider_name: Its provider.
         until: When its agreement ends at the latest.
@@ -108,7 +106,9 @@ class Compute:
         max_price_per_hour: The most that an hour of an instance may cost with all its processors at
             work, the start fee apart; for clusters that name no limit of their own.
         event_consumer: Called with each event; more by ``add_event_consumer``.
-        journal: Where the run is written down: a ``Journal``, or the path of a JSONL file.
+        journal: Where the run is written down: a ``Journal``, or the path of a file, in SQLite
+            where it ends in ``.sqlite`` and of JSON lines otherwise. By default the store of runs
+            in the user's data folder, which ``requestor-sdk runs`` lists.
         providers: For ``local``: how many providers there are, or their configurations.
         allow_unsandboxed: For ``local``: run plain processes where no sandbox can be had. For one's
             own scripts only.
@@ -157,7 +157,7 @@ class Compute:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._entered: asyncio.Task[Any] | None = None
         self._interrupts = 0
-        self._history: RunHistory | None = None
+        self._recovers = False
         self._setup = self._network.new_run()
         self.run_id = self._setup.run_id or os.urandom(4).hex()
 
@@ -166,7 +166,7 @@ class Compute:
         cls,
         run_id: str,
         *,
-        journal: Journal | Path | str,
+        journal: Journal | Path | str | None = None,
         network: str | Network | None = None,
         subnet_tag: str | None = None,
         payment_driver: str | None = None,
@@ -185,7 +185,8 @@ class Compute:
 
         Args:
             run_id: The run.
-            journal: Where it was written down; it is continued there.
+            journal: Where it was written down; it is continued there. By default the store of
+                runs in the user's data folder.
             network: The market; by default the one of the name that the journal has.
             subnet_tag: As in ``Compute``, for agreements that follow.
             payment_driver: As in ``Compute``.
@@ -195,16 +196,16 @@ class Compute:
             settings: Delays and limits.
 
         Raises:
-            RunNotFound: The journal has no such run.
+            RunNotFound: The store, or the journal, has no such run.
+            RunLocked: It is alive, here or in another process. A journal of lines cannot tell.
+            JournalDamaged: Not all of its journal can be read.
             UsageError: The run was on another network than the one that is given.
             UnknownNetwork: Its network is not installed here.
         """
-        from requestor_sdk.model.history import RunHistory
+        from requestor_sdk.client._journal import existing_journal, history_of
 
-        opened = _journal_of(journal)
-        history = RunHistory.of(opened.read(), run_id)
-        if not history.run_id:
-            raise RunNotFound(f"the journal has no run {run_id!r}", ids={"run": run_id})
+        opened = existing_journal(journal, run_id)
+        history = history_of(opened, run_id)
         compute = cls(
             budget=history.budget,
             network=history.network if network is None else network,
@@ -223,7 +224,7 @@ class Compute:
                 ids={"run": run_id},
                 hint=f"network={history.network!r}, or leave network= out",
             )
-        compute.run_id, compute._history = run_id, history
+        compute.run_id, compute._recovers = run_id, True
         return compute
 
     def __repr__(self) -> str:
@@ -246,24 +247,36 @@ class Compute:
         import asyncio
 
         # The engine loads with the first run: naming Compute in a program costs little.
+        from requestor_sdk.client._journal import opened_journal, taken_over
+        from requestor_sdk.clock import LoopClock
         from requestor_sdk.engine.aio import running_loop
         from requestor_sdk.engine.buying import make_buying
         from requestor_sdk.engine.engine import Engine
 
         self._loop = running_loop()
+        clock = self._setup.clock or LoopClock()
         self._entered = asyncio.current_task()
+        journal = opened_journal(
+            self._journal,
+            self._setup.journal,
+            run_id=self.run_id,
+            traits=self._network.traits,
+            now=clock.now,
+        )
+        # Read anew under the lock: another recovery may have written since.
+        history = taken_over(journal, self.run_id) if self._recovers else None
         self._engine = Engine(
             network=self._network,
-            budget=self._budget,
+            budget=self._budget if history is None else history.budget,
             settings=self._settings,
-            journal=self._open_journal(),
+            journal=journal,
             defaults=make_buying(
                 strategy=self._strategy, max_price_per_hour=self._max_price_per_hour
             ),
             subnet=self._subnet,
             run_id=self.run_id,
-            clock=self._setup.clock,
-            history=self._history,
+            clock=clock,
+            history=history,
         )
         self._engine.core.sinks += [*self._consumers, *ambient.consumers]
         await self._engine.start()
@@ -315,13 +328,6 @@ class Compute:
         elif self._interrupts == 2 and engine is not None:
             engine.cancel()
         return self._interrupts
-
-    def _open_journal(self) -> Journal:
-        if self._journal is not None:
-            return _journal_of(self._journal)
-        from requestor_sdk.observe import MemoryJournal
-
-        return self._setup.journal or MemoryJournal()
 
     def _running(self) -> Engine:
         if self._engine is None:
@@ -424,13 +430,16 @@ class Compute:
         hold_for: timedelta | None = None,
         renewal: RenewalPolicy | None = None,
         strategy: MarketStrategy | None = None,
+        max_price_per_hour: Decimal | float | str | None = None,
+        collect_offers: timedelta | float | None = None,
     ) -> Cluster[S]:
         """Take up the instances of a service that an earlier process left; after ``recover``.
 
         New objects of the class take the place of the old ones, under the same ids and attempt
         numbers and on the same agreements and activities; ``run()`` begins anew, ``start()`` does
         not run again. One whose provider was lost meanwhile is treated as lost now: the restart
-        policy decides. The expiration is the cluster's own.
+        policy decides. Expiration and
+        budget are the cluster's own.
 
         Args:
             service_class: The class, of the same qualified name as before.
@@ -442,6 +451,8 @@ class Compute:
             hold_for: As in ``run_service``, for agreements that follow.
             renewal: As in ``run_service``.
             strategy: As in ``run_service``.
+            max_price_per_hour: As in ``run_service``.
+            collect_offers: As in ``run_service``.
 
         Returns:
             The cluster, of what was taken up.
@@ -466,6 +477,8 @@ class Compute:
             hold_for=hold_for,
             renewal=renewal,
             strategy=strategy,
+            max_price_per_hour=max_price_per_hour,
+            collect_offers=collect_offers,
         )
 
     @property
@@ -528,11 +541,3 @@ class Compute:
         if self._engine is None:
             raise NotAvailable("this Compute is not started")
         return self._engine
-
-
-def _journal_of(journal: Journal | Path | str) -> Journal:
-    if not isinstance(journal, str | Path):
-        return journal
-    from requestor_sdk.observe import JsonlJournal
-
-    return JsonlJournal(Path(journal))

@@ -71,13 +71,13 @@ class Billing:
                 return
             self.leave_over(agreement_id)
 
-    def contract(self, agreement_id: str) -> Contract | None:
-        """Return an agreement whose invoice has not been settled."""
-        return self._contracts.get(agreement_id)
-
     def was_settled(self, agreement_id: str, invoice_id: str, provider_id: str) -> None:
         """An earlier process accepted the invoice of this agreement."""
         self._settled[agreement_id] = invoice_id, provider_id
+
+    def contract(self, agreement_id: str) -> Contract | None:
+        """Return an agreement whose invoice has not been settled."""
+        return self._contracts.get(agreement_id)
 
     def open(self) -> tuple[str, ...]:
         """Return the agreements whose invoice has not been settled."""
@@ -118,13 +118,18 @@ class Billing:
         self._core.room.made()
         return rest
 
-    def close(self, *, but: Container[str] = ()) -> Decimal:
-        """Leave over all that is open, these agreements excepted; returns its sum."""
+    def wait_no_longer(self) -> None:
+        """Let no deadline pass and tell nothing any more; what is open stays so. Idempotent."""
         if self._timer is not None:
             self._timer.cancel()
-        for agreement_id, retrying in self._untold.items():
+        for retrying in self._untold.values():
             if retrying is not None:
                 retrying.cancel()
+
+    def close(self, *, but: Container[str] = ()) -> Decimal:
+        """Leave over all that is open, these agreements excepted; returns its sum."""
+        self.wait_no_longer()
+        for agreement_id in self._untold:
             self._core.emit(
                 events.PaymentLeftOver,
                 agreement_id=agreement_id,
@@ -215,7 +220,7 @@ class Billing:
             core.emit(events.DebitNoteRejected, **about, total=note.total, reason=reason or "")
             await self.tell(note, reason or "")
             return
-        use = contract.use_of(note.activity_id)
+        use = self._contracts[note.agreement_id].use_of(note.activity_id)
         assert use is not None, "it was judged right"
         use.noted, use.usage = note.total, note.usage
         use.noted_at = use.elapsed(core.clock.monotonic())
@@ -227,10 +232,6 @@ class Billing:
         if contract is None:
             return "no such agreement is open"
         use = contract.use_of(note.activity_id)
-        if use is None and contract.use is not None and contract.use.activity_id is None:
-            # It was asked for, and the answer with its id is still to come, or never reached us.
-            use = contract.use
-            use.activity_id = note.activity_id
         if use is None:
             return "the activity is not of this agreement"
         reason = check_debit_note(

@@ -69,8 +69,9 @@ class Cluster(Generic[S]):
             core.emit(
                 ClusterStarted,
                 cluster_id=self.id,
-                service=f"{service_class.__module__}.{service_class.__qualname__}",
+                service=service_class.__qualname__,
                 expiration=expiration,
+                budget=buying.budget,
             )
         self.policy = policy
         self.expiration = expiration
@@ -421,11 +422,9 @@ class Cluster(Generic[S]):
         settings, loop = self._core.settings, asyncio.get_running_loop()
         margin = settings.shutdown_timeout + settings.stop_grace
         left = until - self._core.clock.now()
+        seconds = max(0.0, left.total_seconds() - margin)
         timers = [
-            loop.call_later(
-                max(0.0, left.total_seconds() - margin),
-                lambda: member.post(Stimulus.agreement_ended, attempt=attempt),
-            )
+            loop.call_later(seconds, lambda: member.post(Stimulus.agreement_ended, attempt=attempt))
         ]
         if self._renewal is not None:
             begins = self._renewal.begins_after(left, margin)

@@ -94,7 +94,7 @@ class Contract:
         uses: Its activities, in order; the last one lives, if any does.
         ended: When the agreement was over.
         ended_by: Who ended it.
-        judged: Its debit notes by id: why one was rejected, ``None`` where it was accepted.
+        judged: Its notes and invoices by id: why one was rejected, ``None`` if accepted.
     """
 
     id: str
@@ -120,8 +120,16 @@ class Contract:
         return self.uses[-1].activity_id if self.uses else None
 
     def use_of(self, activity_id: str) -> Use | None:
-        """Return one of its activities."""
-        return next((use for use in self.uses if use.activity_id == activity_id), None)
+        """Return one of its activities.
+
+        One that was asked for, and whose id is still to come or never reached us, is taken to be
+        the one that is named.
+        """
+        found = next((use for use in self.uses if use.activity_id == activity_id), None)
+        if found is None and self.use is not None and self.use.activity_id is None:
+            found = self.use
+            found.activity_id = activity_id
+        return found
 
     def noted(self) -> Decimal:
         """Return what was accepted in the last debit notes of all activities."""
@@ -248,6 +256,7 @@ async def create_activity(core: Core, contract: Contract) -> str:
         instance_id=contract.instance_id,
         agreement_id=contract.id,
         provider_id=contract.provider_id,
+        held=core.ledger.payable_for(contract.id),
     )
     use = Use(began=core.clock.monotonic())
     contract.uses.append(use)
@@ -315,13 +324,7 @@ def can_be_reused(core: Core, contract: Contract) -> bool:
         return False
     if left <= settings.shutdown_timeout + settings.stop_grace + settings.approval_timeout:
         return False
-    needed = contract.most(now) + contract.terms.most(left)
-    held = core.ledger.payable_for(contract.id)
-    if not core.ledger.extend(contract.id, needed):
-        return False
-    if needed > held:
-        core.emit(events.AgreementExtended, agreement_id=contract.id, held=needed)
-    return True
+    return core.ledger.extend(contract.id, contract.most(now) + contract.terms.most(left))
 
 
 async def end_agreement(core: Core, contract: Contract, reason: EndReason) -> None:

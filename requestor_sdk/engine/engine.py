@@ -189,7 +189,10 @@ class Engine:
         try:
             await self._run()
         finally:
-            await self._close()
+            try:
+                await self._close()
+            finally:
+                core.journal.close()
 
     async def _begin(self) -> None:
         core = self.core
@@ -213,15 +216,17 @@ class Engine:
 
     async def _close_books(self, recovery: Recovery) -> None:
         """Take up a run of which nothing is left but its journal."""
-        if not recovery.nothing_left:
-            recovery.close_books()
-        self._started.succeed(None)
-        await self._asked_to_leave.wait()
-        self.core.journal.close()
+        try:
+            if not recovery.nothing_left:
+                recovery.close_books()
+            self._started.succeed(None)
+            await self._asked_to_leave.wait()
+        finally:
+            self.core.journal.close()
 
     async def _close_unopened(self, error: BaseException) -> None:
         """The start failed: leave nothing behind; what fails here too is a note on its error."""
-        self.core.billing.close()
+        self.core.billing.wait_no_longer()
         try:
             await self.core.network.close()
         except Exception as also:
@@ -307,22 +312,23 @@ class Engine:
             await self._all_over(min(settings.release_timeout, last / 2))
         if letting_go is not None:
             await letting_go
-        staying = await self._let_stay()
+        await self._let_stay()
         if not self._hurried.is_set() and core.fatal is None:
-            await core.billing.wait_settled(min(settings.invoice_timeout, last / 2), but=staying)
+            seconds = min(settings.invoice_timeout, last / 2)
+            await core.billing.wait_settled(seconds, but=self._staying)
+        core.billing.wait_no_longer()
         for cluster in self._clusters:
             cluster.close()
 
-    async def _let_stay(self) -> frozenset[str]:
-        """Let go of what a later process can take up; returns its agreements."""
+    async def _let_stay(self) -> None:
+        """Let go of what a later process can take up."""
         members = [m for c in self._clusters for m in c.members() if c.stays(m)]
         for member in members:
             await member.stay()
         contracts = [m.attempt.contract for m in members if m.attempt is not None]
         if self.recovery is not None:
             contracts += [kept.contract for kept in self.recovery.kept.values()]
-        self._staying = {contract.instance_id: contract.id for contract in contracts}
-        return frozenset(self._staying.values())
+        self._staying = {contract.id: contract.instance_id for contract in contracts}
 
     async def _all_over(self, seconds: float) -> bool:
         try:
@@ -337,8 +343,7 @@ class Engine:
 
     async def _close(self) -> None:
         core = self.core
-        # What is still open, in whatever way the run ended.
-        left_over = core.billing.close(but=self._staying.values())
+        left_over = core.billing.close(but=self._staying)  # in whatever way the run ended
         if core.allocation_id and not self._staying:
             await self._release_allocation()
         await core.network.close()
@@ -349,10 +354,10 @@ class Engine:
             "error": None if core.fatal is None else core.fatal.message,
         }
         if self._staying:
-            core.emit(events.ComputationSuspended, **end, instances=tuple(self._staying))
+            instances = tuple(self._staying.values())
+            core.emit(events.ComputationSuspended, **end, instances=instances)
         else:
             core.emit(events.ComputationFinished, **end)
-        core.journal.close()
 
     async def _release_allocation(self) -> None:
         core = self.core

@@ -43,13 +43,7 @@ ORPHAN_WINDOW: Final = timedelta(minutes=10)
 """For how long after it was asked for an allocation may have been made."""
 
 _DIED: Final = "the requestor's process ended"
-
-
-def _is_class(service: str, name: str) -> bool:
-    """Tell whether a class's module and qualified name end in a qualified name."""
-    return service == name or service.endswith(f".{name}")
-
-
+_RESTARTED: Final = "RequestorRestarted"
 _NEVER_SIGNED: Final = (AgreementState.rejected, AgreementState.cancelled, AgreementState.expired)
 _UNSIGNED: Final = (AgreementState.proposed, AgreementState.pending)
 
@@ -115,6 +109,8 @@ class Recovery:
         core, history = self._core, self._history
         for kind in ("i", "cluster"):
             core.continue_ids(kind, history.count(kind))
+        for cluster in history.clusters.values():
+            core.ledger.part(cluster.id, cluster.budget)
         for past in history.agreements.values():
             if past.settled or past.invoice_id is not None:
                 self._restore_spent(past)
@@ -127,14 +123,14 @@ class Recovery:
         ledger = self._core.ledger
         if past.invoice_id is not None:
             self._core.billing.was_settled(past.id, past.invoice_id, past.provider_id)
-        ledger.hold(past.id, past.accepted)
+        ledger.hold(past.id, past.accepted, past.cluster_id)
         ledger.accept(past.id, past.accepted)
         ledger.settle(past.id)
 
     def _restore_held(self, past: PastAgreement, contract: Contract) -> None:
         ledger = self._core.ledger
         most = past.held if past.left_over is None else past.left_over + past.accepted
-        ledger.hold(past.id, min(most, ledger.available))
+        ledger.hold(past.id, min(most, ledger.room(past.cluster_id)), past.cluster_id)
         ledger.accept(past.id, past.accepted)
         if contract.ended is not None:
             ledger.end(past.id, contract.most(contract.ended))
@@ -148,17 +144,19 @@ class Recovery:
             provider_name=past.provider_name,
             instance_id=past.instance_id,
             terms=past.terms,
-            until=past.until or self._core.clock.now(),
+            until=past.until or past.created_at,
             uses=[self._use(use) for use in past.uses],
             ended=self._seconds_of(past.ended),
             ended_by=past.ended_by,
             judged=dict(past.judged),
         )
+        if contract.use is not None and contract.use.ended is None:
+            contract.use.ended = contract.ended
         return contract
 
     def _use(self, past: PastUse) -> Use:
         began = self._seconds_of(past.began)
-        assert began is not None
+        assert began is not None, "it has a time"
         use = Use(
             began=began,
             activity_id=past.activity_id,
@@ -299,7 +297,7 @@ class Recovery:
         elif state is not AgreementState.approved:
             contract.ended_by = contract.ended_by if contract.ended else "provider"
             unheard = "the market does not know it any more" if status is None else said
-            await self._gone(contract, past, unheard or "it was over when it was asked for")
+            await self._gone(contract, unheard or "it was over when it was asked for")
         elif (kept := await self._keepable(past, contract)) is not None:
             self.kept[kept.past.id] = kept
         else:
@@ -317,12 +315,14 @@ class Recovery:
         contract.ended_by = "network"
         await self._end(contract, f"not signed: {reason}", code="Cancelled")
 
-    async def _gone(self, contract: Contract, past: PastAgreement, reason: str) -> None:
+    async def _gone(self, contract: Contract, reason: str) -> None:
         """The other side, or we, ended it: write down what is not, and await its invoice."""
-        if contract.activity_id is not None and not past.activity_over:
+        use = contract.use
+        if use is not None and use.activity_id is not None and use.ended is None:
+            use.ended = self._core.clock.monotonic()
             self._core.emit(
                 events.ActivityEnded,
-                activity_id=contract.activity_id,
+                activity_id=use.activity_id,
                 agreement_id=contract.id,
                 reason=reason,
             )
@@ -339,14 +339,12 @@ class Recovery:
             )
         # What the journal calls over is ended once more: the network may not have heard of it.
         contract.ended_by = "requestor"
-        if past.activity_over:
-            await self._end(contract, _DIED)
-        else:
-            reason = EndReason(message=_DIED, code="RequestorRestarted")
-            await contracts.release(self._core, contract, reason)
-            self._core.billing.expect_invoice(contract)
+        if past.use is not None and past.use.ended is None:
+            reason = EndReason(message=_DIED, code=_RESTARTED)
+            await contracts.end_activity(self._core, contract, reason)
+        await self._end(contract, _DIED)
 
-    async def _end(self, contract: Contract, reason: str, code: str = "RequestorRestarted") -> None:
+    async def _end(self, contract: Contract, reason: str, code: str = _RESTARTED) -> None:
         await contracts.end_agreement(self._core, contract, EndReason(message=reason, code=code))
         self._core.billing.expect_invoice(contract)
 
@@ -354,28 +352,24 @@ class Recovery:
         """Return the instance of an agreement where it can be taken up."""
         instance = self._history.instances.get(past.instance_id)
         cluster = self._history.clusters.get(past.cluster_id)
-        if instance is None or cluster is None or contract.activity_id is None:
+        use = past.use
+        if instance is None or cluster is None or use is None or use.activity_id is None:
             return None
         until = min(past.until or cluster.expiration, cluster.expiration)
         if (
             not instance.ran
             or instance.agreement_id != past.id
             or past.ended is not None
-            or past.activity_over
+            or use.ended is not None
             or until <= self._core.clock.now()
         ):
             return None
-        activity_id = contract.activity_id
+        activity_id = use.activity_id
         state = await self._ask(lambda: self._core.network.activities.state(activity_id))
         if state is ActivityState.terminated:
             return None
-        contract.until = until
         return Kept(
-            past=instance,
-            cluster=cluster,
-            contract=contract,
-            until=until,
-            scripts=past.use.scripts if past.use else 0,
+            past=instance, cluster=cluster, contract=contract, until=until, scripts=use.scripts
         )
 
     def _tell_over(self, instance: PastInstance) -> None:
@@ -440,7 +434,7 @@ class Recovery:
         found = [
             kept
             for kept in self.kept.values()
-            if cluster_id in (None, kept.cluster.id) and _is_class(kept.cluster.service, name)
+            if cluster_id in (None, kept.cluster.id) and kept.cluster.service == name
         ]
         ids = {"run": self._core.run_id}
         clusters = sorted({kept.cluster.id for kept in found})
@@ -495,7 +489,7 @@ class Recovery:
                 group.create_task(self._let_go(kept))
 
     async def _let_go(self, kept: Kept) -> None:
-        reason = EndReason(message="nobody took it up again", code="RequestorRestarted")
+        reason = EndReason(message="nobody took it up again", code=_RESTARTED)
         await contracts.release(self._core, kept.contract, reason)
         self._tell_over(kept.past)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
+from decimal import Decimal
 from typing import TYPE_CHECKING, TypeVar
 
 from requestor_sdk.engine import demands
@@ -38,6 +39,8 @@ async def resume_service(
     hold_for: timedelta | None,
     renewal: RenewalPolicy | None,
     strategy: MarketStrategy | None,
+    max_price_per_hour: Decimal | float | str | None,
+    collect_offers: timedelta | float | None,
 ) -> Cluster[S]:
     """Make a cluster of what an earlier process left; see ``Compute.resume_service``."""
     core, recovery = engine.core, engine.recovery
@@ -46,8 +49,13 @@ async def resume_service(
     core.check_running()
     check_service_class(service_class)
     policy = demands.policy_of(restart, respawn_unstarted)
+    buying = make_buying(
+        strategy=strategy,
+        max_price_per_hour=max_price_per_hour,
+        collect_offers=collect_offers,
+        default=engine.defaults,
+    )
     demands.check_renewal(renewal, hold_for, core.settings)
-    buying = make_buying(strategy=strategy, default=engine.defaults)
     found = recovery.take(service_class.__qualname__, cluster_id)
     try:
         params = demands.chosen_params(len(found), instance_params)

@@ -21,7 +21,6 @@ __all__ = [
     "ActivityRequested",
     "AgreementConfirmed",
     "AgreementCreated",
-    "AgreementExtended",
     "AgreementRejected",
     "AgreementTerminated",
     "AllocationAmendFailed",
@@ -250,16 +249,6 @@ class AgreementRejected(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AgreementExtended(Event):
-    """Another activity may follow in an agreement: from now on so much is held for all of them."""
-
-    durable: ClassVar[bool] = True
-
-    agreement_id: str
-    held: Decimal
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class AgreementTerminated(Event):
     """An agreement is over; ``by`` is ``requestor``, ``provider`` or ``network``."""
 
@@ -277,13 +266,14 @@ class AgreementTerminated(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ActivityRequested(Event):
-    """A provider is about to be asked for an activity; from now on its time is reckoned."""
+    """A provider is about to be asked for an activity; its time counts, and this much is held."""
 
     durable: ClassVar[bool] = True
 
     instance_id: str
     agreement_id: str
     provider_id: str
+    held: Decimal = Decimal(0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -371,13 +361,14 @@ class TransferProgress(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClusterStarted(Event):
-    """A cluster was made; ``service`` is the class's module and qualified name."""
+    """A cluster was made; ``service`` is the qualified name of its class."""
 
     durable: ClassVar[bool] = True
 
     cluster_id: str
     service: str
     expiration: datetime
+    budget: Decimal | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -34,29 +34,29 @@ def marked(amount: Decimal, run_id: str) -> Decimal:
 
 @dataclass(slots=True, kw_only=True)
 class PastUse:
-    """One activity of an agreement.
+    """One activity under an agreement.
 
     Attributes:
         began: When it was asked for.
         activity_id: Its id, once it is known.
         ended: When it was over, if it is.
-        scripts: How many batches were sent to it.
         silent_since: Since when its provider has been silent, if it is.
         silent_sec: Seconds of silence that are over and are not paid.
         noted: The total of the last debit note that was accepted.
         noted_at: When it came.
         usage: Its usage vector.
+        scripts: How many batches were sent to it.
     """
 
     began: datetime
     activity_id: str | None = None
     ended: datetime | None = None
-    scripts: int = 0
     silent_since: datetime | None = None
     silent_sec: float = 0.0
     noted: Decimal | None = None
     noted_at: datetime | None = None
     usage: tuple[Decimal, ...] = ()
+    scripts: int = 0
 
     def heard(self, at: datetime) -> None:
         """The provider answers again: its time is paid from now on."""
@@ -77,11 +77,11 @@ class PastAgreement:
         provider_id: The provider's identity.
         provider_name: What it calls itself.
         terms: What was agreed about money.
-        held: Its worst case.
+        held: The most that was ever held for it.
         until: When it ends at the latest; ``None`` where it was not written down.
         confirmed: Whether both sides are known to have signed.
         refused: Whether it is known that they have not.
-        uses: Its activities, one after another.
+        uses: Its activities, in order; the last one lives, if any does.
         ended: When the agreement was over, if it is.
         ended_by: Who ended it.
         judged: Its debit notes and invoices by id: why one was rejected, ``None`` if accepted.
@@ -113,28 +113,37 @@ class PastAgreement:
     written_off: bool = False
 
     @property
-    def use(self) -> PastUse | None:
-        """The last of its activities."""
-        return self.uses[-1] if self.uses else None
-
-    @property
-    def activity_over(self) -> bool:
-        """Whether the last of its activities is known to be over."""
-        return bool(self.uses) and self.uses[-1].ended is not None
-
-    @property
     def settled(self) -> bool:
         """Whether it is over and nothing can be asked for it any more."""
         if self.ended is None or self.left_over is not None:
             return False
         return not self.uses or self.invoice_id is not None or self.written_off
 
+    @property
+    def use(self) -> PastUse | None:
+        """The last of its activities."""
+        return self.uses[-1] if self.uses else None
+
     def use_of(self, activity_id: str) -> PastUse | None:
-        """Return the use of an activity; the last one, where its id was never written down."""
-        for use in self.uses:
-            if use.activity_id == activity_id:
-                return use
-        return self.use if self.use is not None and self.use.activity_id is None else None
+        """Return one of its activities; one whose id is not known is the one that is named."""
+        found = next((use for use in self.uses if use.activity_id == activity_id), None)
+        if found is None and self.use is not None and self.use.activity_id is None:
+            found = self.use
+            found.activity_id = activity_id
+        return found
+
+    def note(self, total: Decimal, note: _Note, at: datetime) -> None:
+        """A debit note of one of its activities was accepted."""
+        if use := self.use_of(note.activity_id):
+            use.noted, use.noted_at, use.usage = total, at, note.usage
+        noted = sum((use.noted or ZERO for use in self.uses), ZERO)
+        self.accepted = max(self.accepted, noted)
+
+
+@dataclass(frozen=True, slots=True)
+class _Note:
+    activity_id: str = ""
+    usage: tuple[Decimal, ...] = ()
 
 
 @dataclass(slots=True, kw_only=True)
@@ -166,11 +175,12 @@ class PastInstance:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PastCluster:
-    """One cluster of the run; ``service`` is its class's module and qualified name."""
+    """One cluster of the run; ``service`` is the qualified name of its class."""
 
     id: str
     service: str
     expiration: datetime
+    budget: Decimal | None = None
 
 
 @dataclass(slots=True)
@@ -202,7 +212,7 @@ class RunHistory:
     demands: set[str] = field(default_factory=set)
     ended: str = ""
     error: str = ""
-    _received: dict[str, ev.DebitNoteReceived] = field(default_factory=dict)
+    _notes: dict[str, _Note] = field(default_factory=dict)
 
     @classmethod
     def of(cls, events: Iterable[ev.Event], run_id: str | None = None) -> RunHistory:
@@ -291,7 +301,10 @@ class RunHistory:
     @_take.register
     def _(self, event: ev.ClusterStarted) -> None:
         self.clusters[event.cluster_id] = PastCluster(
-            id=event.cluster_id, service=event.service, expiration=event.expiration
+            id=event.cluster_id,
+            service=event.service,
+            expiration=event.expiration,
+            budget=event.budget,
         )
 
     # Agreements and activities --------------------------------------------------------------------
@@ -328,24 +341,17 @@ class RunHistory:
             agreement.ended, agreement.ended_by = event.at, event.by
 
     @_take.register
-    def _(self, event: ev.AgreementExtended) -> None:
-        if agreement := self.agreements.get(event.agreement_id):
-            agreement.held = max(agreement.held, event.held)
-
-    @_take.register
     def _(self, event: ev.ActivityRequested) -> None:
         if agreement := self.agreements.get(event.agreement_id):
             agreement.uses.append(PastUse(began=event.at))
+            agreement.held = max(agreement.held, event.held)
             self._instance(event.instance_id).agreement_id = agreement.id
 
     @_take.register
     def _(self, event: ev.ActivityCreated) -> None:
-        if agreement := self.agreements.get(event.agreement_id):
-            use = agreement.use
-            if use is None or use.activity_id is not None:
-                use = PastUse(began=event.at)
-                agreement.uses.append(use)
-            use.activity_id = event.activity_id
+        agreement = self.agreements.get(event.agreement_id)
+        if agreement is not None and agreement.use_of(event.activity_id) is None:
+            agreement.uses.append(PastUse(began=event.at, activity_id=event.activity_id))
             self._instance(event.instance_id).agreement_id = agreement.id
 
     @_take.register
@@ -357,7 +363,7 @@ class RunHistory:
     @_take.register
     def _(self, event: ev.ActivityEnded) -> None:
         agreement = self.agreements.get(event.agreement_id)
-        use = agreement.use_of(event.activity_id) if agreement is not None else None
+        use = None if agreement is None else agreement.use_of(event.activity_id)
         if use is not None:
             use.ended = use.ended or event.at
 
@@ -410,27 +416,25 @@ class RunHistory:
     def _(self, event: ev.AllocationReleased) -> None:
         self.allocations.pop(event.allocation_id, None)
 
+    @_take.register(ev.AllocationAmended)
+    @_take.register(ev.AllocationAmendFailed)
+    def _(self, event: ev.AllocationAmended | ev.AllocationAmendFailed) -> None:
+        self.budget = event.amount
+
     @_take.register
     def _(self, event: ev.DebitNoteReceived) -> None:
-        self._received[event.note_id] = event
+        self._notes[event.note_id] = _Note(event.activity_id, event.usage)
 
     @_take.register
     def _(self, event: ev.DebitNoteAccepted) -> None:
-        received = self._received.pop(event.note_id, None)
-        agreement = self.agreements.get(event.agreement_id)
-        if agreement is None:
-            return
-        agreement.judged[event.note_id] = None
-        use = agreement.use_of(received.activity_id if received else "") or agreement.use
-        if use is not None:
-            use.noted, use.noted_at = event.total, event.at
-            use.usage = received.usage if received else ()
-        noted = sum((use.noted or ZERO for use in agreement.uses), ZERO)
-        agreement.accepted = max(agreement.accepted, event.total, noted)
+        note = self._notes.pop(event.note_id, _Note())
+        if agreement := self.agreements.get(event.agreement_id):
+            agreement.judged[event.note_id] = None
+            agreement.note(event.total, note, event.at)
 
     @_take.register
     def _(self, event: ev.DebitNoteRejected) -> None:
-        self._received.pop(event.note_id, None)
+        self._notes.pop(event.note_id, None)
         if agreement := self.agreements.get(event.agreement_id):
             agreement.judged[event.note_id] = event.reason
 

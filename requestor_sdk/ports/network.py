@@ -59,7 +59,7 @@ class RunSetup:
     Attributes:
         run_id: The run's id; also the seed of what the engine draws by chance. Random by default.
         clock: Time; the event loop's by default.
-        journal: Where the run is written down; the user's data folder by default.
+        journal: Where the run is written down; a store in the user's data folder by default.
     """
 
     run_id: str | None = None

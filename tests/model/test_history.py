@@ -182,7 +182,8 @@ def test_the_time_of_an_activity_begins_when_it_was_asked_for(story):
     asked = story.tell(ev.ActivityRequested, **ids)
     assert (agreement.use.began, agreement.use.activity_id) == (asked, None)
     story.tell(ev.ActivityCreated, activity_id="act", **ids)
-    assert (agreement.use.began, agreement.use.activity_id) == (asked, "act")
+    (use,) = agreement.uses
+    assert (use.began, use.activity_id) == (asked, "act")
 
 
 def test_an_activity_of_which_only_the_making_was_written_began_then(story):
@@ -192,52 +193,38 @@ def test_an_activity_of_which_only_the_making_was_written_began_then(story):
     assert agreement.use.began == made
 
 
-def test_each_activity_of_an_agreement_has_its_own_time_and_notes(story):
+def test_an_agreement_can_have_activities_one_after_another_and_all_of_them_count(story):
     agreement = story.running()
     story.noted("0.2")
     story.tell(ev.ActivityEnded, activity_id="act-a", agreement_id="a")
-    assert agreement.activity_over
-    story.tell(ev.AgreementExtended, agreement_id="a", held=Decimal(7))
-    story.tell(ev.AgreementExtended, agreement_id="a", held=Decimal(6))
-    assert agreement.held == 7
+    story.moved("running", "pending", "run failed")
     ids = {"instance_id": "i-1", "agreement_id": "a", "provider_id": "0x1"}
-    story.tell(ev.ActivityRequested, **ids)
-    assert not agreement.activity_over
-    story.tell(ev.ActivityCreated, **ids, activity_id="act-2")
-    about = {"note_id": "late", "agreement_id": "a", "total": Decimal("0.25")}
-    story.tell(ev.DebitNoteReceived, **about, activity_id="act-a", usage=(Decimal(9), Decimal(0)))
-    story.tell(ev.DebitNoteAccepted, **about)
-    about = {"note_id": "new", "agreement_id": "a", "total": Decimal("0.1")}
-    story.tell(ev.DebitNoteReceived, **about, activity_id="act-2")
+    story.tell(ev.ActivityRequested, **ids, held=Decimal(3))
+    assert agreement.held == Decimal(3)
+    # The note names an activity whose id was never heard: it is the one that was asked for.
+    about = {"note_id": "m", "agreement_id": "a", "total": Decimal("0.1")}
+    story.tell(ev.DebitNoteReceived, **about, activity_id="act-2", usage=(Decimal(1),))
     story.tell(ev.DebitNoteAccepted, **about)
     first, second = agreement.uses
-    assert (first.activity_id, first.noted) == ("act-a", Decimal("0.25"))
-    assert first.ended is not None
-    assert (second.activity_id, second.noted, second.ended) == ("act-2", Decimal("0.1"), None)
-    assert agreement.accepted == Decimal("0.35")
+    assert (first.noted, second.noted) == (Decimal("0.2"), Decimal("0.1"))
+    assert (second.activity_id, second.usage) == ("act-2", (Decimal(1),))
+    assert (first.ended is None, second.ended) == (False, None)
+    assert story.history.spent == Decimal("0.3")
+    story.noted("0.9", note="other", agreement="unknown")
+    assert story.history.spent == Decimal("0.3")
 
 
-def test_an_activity_whose_id_was_never_written_down_is_the_last_one(story):
+def test_the_budget_follows_the_allocation_and_falls_back_where_that_is_refused(story):
+    story.tell(ev.AllocationAmended, allocation_id="al", amount=Decimal(8))
+    assert story.history.budget == Decimal(8)
+    story.tell(ev.AllocationAmendFailed, allocation_id="al", amount=Decimal(5), reason="no")
+    assert story.history.budget == Decimal(5)
+
+
+def test_a_note_of_an_activity_of_which_nothing_was_written_counts_nothing(story):
     agreement = story.signed()
-    ids = {"instance_id": "i-1", "agreement_id": "a", "provider_id": "0x1"}
-    story.tell(ev.ActivityRequested, **ids)
-    about = {"note_id": "n", "agreement_id": "a", "total": Decimal("0.1")}
-    story.tell(ev.DebitNoteReceived, **about, activity_id="heard-of")
-    story.tell(ev.DebitNoteAccepted, **about)
-    assert agreement.use.noted == Decimal("0.1")
-    story.tell(ev.ActivityCreated, **ids, activity_id="act")
-    assert agreement.use_of("another") is None
-
-
-def test_a_note_for_an_agreement_without_an_activity_still_counts_as_accepted(story):
-    agreement = story.signed()
-    about = {"note_id": "n", "agreement_id": "a", "total": Decimal("0.1")}
-    story.tell(ev.DebitNoteAccepted, **about)
-    assert agreement.accepted == Decimal("0.1")
-    story.tell(ev.ActivityEnded, agreement_id="a", activity_id="x")
-    ids = {"instance_id": "i-1", "agreement_id": "a", "provider_id": "0x1"}
-    story.tell(ev.ActivityCreateFailed, **ids, reason="no")
-    assert agreement.uses == []
+    story.noted("0.1")
+    assert (agreement.accepted, agreement.uses) == (0, [])
 
 
 def test_an_agreement_whose_activity_was_refused_costs_nothing_when_it_is_over(story):
@@ -255,7 +242,7 @@ def test_an_agreement_that_ended_is_open_until_its_invoice_is_accepted(story):
     ended = story.terminated(by="provider")
     story.terminated(by="requestor")
     assert (agreement.ended, agreement.ended_by) == (ended, "provider")
-    assert agreement.activity_over
+    assert agreement.use.ended < ended
     assert story.history.open_agreements == (agreement,)
     story.paid("0.4")
     assert agreement.settled
@@ -433,7 +420,6 @@ def test_what_tells_of_an_unknown_agreement_changes_nothing(story):
     story.tell(ev.ActivityCreated, **ids, activity_id="act")
     story.tell(ev.ActivityCreateFailed, **ids, reason="no")
     story.tell(ev.ActivityEnded, agreement_id="x", activity_id="act")
-    story.tell(ev.AgreementExtended, agreement_id="x", held=ZERO)
     story.terminated("x")
     story.tell(ev.PaymentLeftOver, agreement_id="x", provider_id="0x1", at_most=ZERO)
     story.tell(

@@ -15,7 +15,7 @@ from support.world import Bare
 
 from requestor_sdk import Compute, Service
 from requestor_sdk.model import events
-from requestor_sdk.model.errors import RequestorError
+from requestor_sdk.model.errors import NetworkUnreachable
 from requestor_sdk.model.events import from_record
 from requestor_sdk.model.history import RunHistory
 from requestor_sdk.model.market import AgreementState
@@ -34,10 +34,6 @@ class Simple(Service):
     @staticmethod
     async def get_payload():
         return Bare()
-
-
-class DaemonDown(RequestorError):
-    """What a network says whose daemon is not there."""
 
 
 def run(story):
@@ -81,9 +77,9 @@ class Market:
             agent.end.send_invoice = self._watched(agent.end.send_invoice)
 
     def _watched(self, send):
-        def sent(*, agreement_id, amount, **rest):
+        def sent(*, agreement_id, amount, **more):
             self.invoiced[agreement_id] = amount
-            return send(agreement_id=agreement_id, amount=amount, **rest)
+            return send(agreement_id=agreement_id, amount=amount, **more)
 
         return sent
 
@@ -169,7 +165,7 @@ class _Port:
             if process.dead:
                 await asyncio.get_running_loop().create_future()
             if process.down or name in process.failing:
-                raise DaemonDown(f"{name}: the daemon does not answer")
+                raise NetworkUnreachable(f"{name}: the daemon does not answer")
             process.calls.append(name)
             return await found(*args, **kwargs)
 
@@ -216,7 +212,7 @@ class Process:
 
     async def open(self):
         if self.down:
-            raise DaemonDown("open: the daemon does not answer")
+            raise NetworkUnreachable("open: the daemon does not answer")
         for agent in self._market.simulated.providers:
             agent.arrive()
 
