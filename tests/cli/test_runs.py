@@ -384,8 +384,20 @@ def test_a_run_in_another_process_is_followed_to_its_end(tmp_path):
 # Columns ------------------------------------------------------------------------------------------
 
 
+def test_a_block_is_broken_between_cells_and_within_long_ones_only():
+    head, rows = ("run", "time", "state", "why"), [("a", "6.1 s", "ended", "so it " * 9)]
+    assert list(_columns.table(head, rows, within=24)) == [
+        "a",
+        "  time 6.1 s,",
+        "  state ended, why so it",
+        "  so it so it so it so",
+        "  it so it so it so it",
+        "  so it",
+    ]
+
+
 def test_a_table_that_fits_is_a_table_and_one_that_does_not_is_blocks():
     head, rows = ("run", "state"), [("a", "ended"), ("bb", "")]
     assert list(_columns.table(head, rows, within=10)) == ["run  state", "a    ended", "bb"]
-    assert list(_columns.table(head, rows, within=9)) == ["a", "  state", "  ended", "bb"]
+    assert list(_columns.table(head, rows, within=9)) == ["a", "  state e", "  nded", "bb"]
     assert next(_columns.table(head, rows, within=None)) == "run  state"
