@@ -348,6 +348,25 @@ def test_following_ends_with_the_run_and_misses_nothing(store, record):
     assert min(pauses) < max(pauses) <= 1.0
 
 
+def test_what_a_run_writes_last_is_followed_though_it_ends_right_then(store, record):
+    journal, told = record("r", crash, close=False)
+    last = Story().tell(ev.CustomEvent, name="last")
+
+    class EndsAfterOneReading:
+        @property
+        def alive(self):
+            return store.is_alive("r")
+
+        def numbered(self, after):
+            yield from chosen("r").numbered(after)
+            if self.alive:
+                journal.append(last)
+                journal.close()
+
+    found = list(events_command.followed(EndsAfterOneReading(), 0, lambda _: None))
+    assert found == [*told, last]
+
+
 def test_following_rests_longer_the_longer_it_is_quiet(store, record):
     journal, _ = record("r", crash, close=False)
     pauses = []
