@@ -18,6 +18,7 @@ from requestor_sdk.model.errors import (
     RunNotFound,
     UsageError,
 )
+from requestor_sdk.model.events import Event
 from requestor_sdk.observe.bill import Accounts
 from requestor_sdk.observe.view import RunView
 from requestor_sdk.settings import data_home
@@ -28,23 +29,21 @@ if TYPE_CHECKING:
 
 _SUFFIX: Final = ".sqlite"
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
-# All that a summary needs; the rest is many times as much.
-_TOLD: Final = (
-    ev.ComputationStarted,
-    ev.ComputationFinished,
-    ev.AgreementCreated,
-    ev.AgreementConfirmed,
-    ev.AgreementRejected,
-    ev.AgreementTerminated,
-    ev.ActivityCreated,
-    ev.ActivityEnded,
-    ev.AllocationCreated,
-    ev.AllocationReleased,
-    ev.DebitNoteAccepted,
-    ev.InvoiceAccepted,
-    ev.PaymentLeftOver,
-    ev.ServiceStateChanged,
-    ev.ServiceFailed,
+# Most of a journal is these, and a summary tells nothing of them.
+_UNTOLD: Final = frozenset(
+    kind.__name__
+    for kind in (
+        ev.ProposalReceived,
+        ev.ProposalScored,
+        ev.ProposalRejected,
+        ev.ProposalConfirmed,
+        ev.ScriptSent,
+        ev.ScriptFinished,
+        ev.CommandExecuted,
+        ev.TransferProgress,
+        ev.StimulusIgnored,
+        ev.CustomEvent,
+    )
 )
 
 
@@ -224,7 +223,7 @@ class RunStore:
         journal = self.journal(run_id)
         # Asked for first: a run that ends meanwhile has written that it did.
         alive = self.is_alive(run_id)
-        kinds = [kind.__name__ for kind in _TOLD]
+        kinds = sorted(Event.kinds.keys() - _UNTOLD)
         return summarised(run_id, journal.path, lambda: journal.read(kinds=kinds), alive=alive)
 
     def remove(self, run_id: str, *, unsettled: bool = False) -> None:
