@@ -83,7 +83,7 @@ class Wait:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MoveOn:
-    """What is left failed on this very activity: the worker is wanted on another provider."""
+    """What is left failed on this provider: the worker is wanted on another one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,6 +101,8 @@ class _Entry:
     failed_on: set[str] = field(default_factory=set)
     failed_in: set[int] = field(default_factory=set)
     since: float = 0.0
+    sought: bool = False
+    """Whether the market was asked for another provider since the last failure."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -222,6 +224,10 @@ class TaskBook:
     def worker_ready(self, worker: str, *, provider_id: str, provider_name: str) -> None:
         """A worker has an activity, and its code begins."""
         self._check_empty(worker)
+        if provider_id in self.shunned():
+            # It was to be avoided, so there is no other.
+            for task in self._again:
+                self._entries[task].sought = True
         self._activities += 1
         self._seats[worker] = _Seat(
             provider_id=provider_id, provider_name=provider_name, activity=self._activities
@@ -243,18 +249,27 @@ class TaskBook:
         seat = self._seats.get(worker)
         return None if seat is None else seat.grant
 
+    def shunned(self) -> frozenset[str]:
+        """Return the providers that nothing is left for: all that waits failed on them."""
+        if self._fresh or not self._again:
+            return frozenset()
+        return frozenset.intersection(
+            *(frozenset(self._entries[task].failed_on) for task in self._again)
+        )
+
     # Who does what -------------------------------------------------------------------------------
 
     def ask(self, worker: str, now: float) -> Decision:
         """Decide what a worker that is ready does next."""
         self._check_empty(worker)
         seat = self._seats[worker]
-        for task in self._again:
-            if seat.provider_id not in self._entries[task].failed_on:
-                self._again.remove(task)
-                return self._give(task, worker, seat)
-        if self._fresh:
+        fit = [n for n in self._again if seat.provider_id not in self._entries[n].failed_on]
+        # A task that brings down its workers comes after the others, but not for ever.
+        if self._fresh and not any(self._entries[n].since + self._patience <= now for n in fit):
             return self._give(self._fresh.popleft(), worker, seat)
+        if fit:
+            self._again.remove(fit[0])
+            return self._give(fit[0], worker, seat)
         if not self._again:
             return Stop() if self.input_over else Wait()
         return self._ask_for_failed(worker, seat, now)
@@ -268,13 +283,13 @@ class TaskBook:
             if now < entry.since + self._patience and self._others_for(entry, seat):
                 later = entry.since + self._patience
                 until = later if until is None else min(until, later)
-            elif seat.activity not in entry.failed_in:
+            elif entry.sought and seat.activity not in entry.failed_in:
                 self._again.remove(task)
                 return self._give(task, worker, seat)
             else:
                 stuck = stuck or entry
         if stuck is not None:
-            stuck.since = now
+            stuck.since, stuck.sought = now, True
             self._seats[worker] = _Seat()
             return MoveOn()
         return Wait(until=until)
@@ -339,7 +354,7 @@ class TaskBook:
         attempt = entry.attempts[-1] = replace(entry.attempts[-1], error=error)
         if self._max_retries is not None and attempt.number > self._max_retries:
             return self._over(grant.task, entry, TaskStatus.failed)
-        entry.status, entry.since = TaskStatus.waiting, now
+        entry.status, entry.since, entry.sought = TaskStatus.waiting, now, False
         entry.failed_on.add(attempt.provider_id)
         entry.failed_in.add(self._seats[attempt.instance_id].activity)
         insort(self._again, grant.task)

@@ -41,7 +41,7 @@ class Crew:
         give_up: Called with why there can be no workers any more.
 
     Attributes:
-        closed: Whether there is no more work for anybody.
+        closed: Whether nobody gets any more work; what is being done can still be settled.
     """
 
     def __init__(
@@ -99,6 +99,7 @@ class Crew:
     def _expect(self, members: tuple[Instance, ...]) -> None:
         for member in members:
             self._members[member.id] = member
+            member.search.avoid_also = self._book.shunned
             self._book.worker_expected(member.id)
             member.over.on_done(partial(self._gone, member))
 
@@ -120,7 +121,6 @@ class Crew:
 
     async def go_home(self, seconds: float) -> None:
         """The work is done: let the workers' own code end by itself, within this time."""
-        self.closed = True
         self._fire(0)
         self._wake()
         if self._members:

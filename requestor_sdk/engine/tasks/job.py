@@ -94,6 +94,7 @@ class Job:
         """Begin to end it, in good order; the first error is the one that the reader gets."""
         if not self._ending.is_set():
             self.error = error
+            self._crew.closed = True
             self._begun.set()
             self._ending.set()
 
@@ -152,7 +153,7 @@ class Job:
         """All is over: end what is not done, and wake the reader. Idempotent."""
         if self.over:
             return
-        self.over = self._crew.closed = True
+        self.over = True
         self.end(error)
         self._timer.cancel()
         self._feed.cancel()
