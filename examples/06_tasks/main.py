@@ -34,8 +34,8 @@ with open(sys.argv[2], "wb") as out:
     pixels.tofile(out)
 """
 
-CENTER = complex(-0.65, 0)
-WIDTH = 3.0
+CENTER = complex(-0.7, 0)
+WIDTH = 3.45
 ITERATIONS = 200
 SIDE = 60
 
