@@ -150,7 +150,7 @@ class TaskBook:
         self._next = 1
         self._activities = 0
         self._cut = False
-        self.input_over = False
+        self.input_over: bool = False
 
     # The input -----------------------------------------------------------------------------------
 

@@ -57,7 +57,7 @@ class Crew:
     ) -> None:
         self._core = core
         self._job_id = job_id
-        self.options = options
+        self.options: Options = options
         self._book = book
         self._desk = desk
         self._changed = changed
@@ -67,7 +67,7 @@ class Crew:
         self._empty = asyncio.Event()
         self._spent = 0
         self._any_asked = False
-        self.closed = False
+        self.closed: bool = False
 
     # Who is needed -------------------------------------------------------------------------------
 

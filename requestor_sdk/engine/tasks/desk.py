@@ -35,7 +35,7 @@ class Desk:
         self._job_id = job_id
         self._book = book
         self._tasks: dict[int, Task[Any, Any]] = {}
-        self.counts = dict.fromkeys((s for s in TaskStatus if s.final), 0)
+        self.counts: dict[TaskStatus, int] = dict.fromkeys((s for s in TaskStatus if s.final), 0)
 
     def now(self) -> float:
         """Seconds of the engine's clock."""

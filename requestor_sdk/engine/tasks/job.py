@@ -48,10 +48,10 @@ class Job:
         self, core: Core, options: Options, *, open_cluster: OpenCluster, jobs: list[Job]
     ) -> None:
         core.check_running()
-        self.core = core
-        self.options = options
-        self.id = options.job_id or core.next_id("job")
-        self.over = False
+        self.core: Core = core
+        self.options: Options = options
+        self.id: str = options.job_id or core.next_id("job")
+        self.over: bool = False
         self.error: BaseException | None = None
         self._book = book = TaskBook(
             max_workers=options.max_workers,

@@ -31,8 +31,11 @@ class TaskStream(AsyncIterator[Task[Any, Any]]):
 
     def __init__(self, crew: Crew, worker: TaskWorker) -> None:
         self._crew = crew
-        self.worker = worker
-        self.asked = self.moving = self.over = self.left = False
+        self.worker: TaskWorker = worker
+        self.asked: bool = False
+        self.moving: bool = False
+        self.over: bool = False
+        self.left: bool = False
         self._current: Task[Any, Any] | None = None
         self._waiter: asyncio.Future[None] | None = None
         self._timer: asyncio.TimerHandle | None = None

@@ -27,7 +27,7 @@ class TaskWorker(Service):
     def __init__(self, crew: Crew) -> None:
         self._crew = crew
         self.stream: TaskStream | None = None
-        self.barren = 0
+        self.barren: int = 0
 
     async def start(self) -> AsyncIterator[Script]:
         """Deploy and start, unless the user's code does that."""
