@@ -12,7 +12,7 @@ from requestor_sdk.engine.aio import own_code
 if TYPE_CHECKING:
     from requestor_sdk.engine.core import Core
 
-_log = logging.getLogger("requestor_sdk.engine")
+logger = logging.getLogger("requestor_sdk.engine")
 
 _END: Final = object()
 
@@ -96,7 +96,7 @@ class Feed:
                 break
             task.cancel()
         if not task.done():
-            _log.warning("%s swallowed its cancellation and was left to itself", self._name)
+            logger.warning("%s swallowed its cancellation and was left to itself", self._name)
             self._core.abandoned.append(task)
             return
         await self._close_iterator(limit)
@@ -120,4 +120,4 @@ class Feed:
             async with asyncio.timeout(limit):
                 await own_code(closed(), self._name)
         except Exception:
-            _log.exception("%s could not be closed", self._name)
+            logger.exception("%s could not be closed", self._name)
