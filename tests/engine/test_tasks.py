@@ -230,6 +230,8 @@ async def test_a_rejected_result_is_tried_again_on_another_provider(world):
         assert isinstance(task.attempts[0].error, ResultRejected)
         assert "too small" in str(task.attempts[0].error)
     assert len(set(where)) == 2
+    (moved,) = world.of(events.ServiceFailed)
+    assert "moves on" in moved.error
     (rejected,) = world.of(events.TaskRejected)
     assert (rejected.reason, rejected.retry) == ("too small", True)
 

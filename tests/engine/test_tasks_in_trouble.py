@@ -182,7 +182,7 @@ async def test_an_attempt_that_was_given_up_settles_nothing_any_more(world):
             except asyncio.CancelledError:
                 task.accept_result("too late")
                 await asyncio.sleep(30)
-        await asyncio.sleep(8)
+        await asyncio.sleep(15)
         return "in time"
 
     attempts = []
@@ -218,6 +218,37 @@ async def test_a_worker_that_ends_after_each_task_is_followed_by_another(world):
         results = compute.execute_tasks(worker, range(6), Bare(), max_workers=2)
         assert len({task.result async for task in results}) == 6
         assert len(compute.clusters[0].instances) == 2
+
+
+async def test_a_batch_that_fails_is_raised_at_the_yield_and_can_be_caught_there(world):
+    async def worker(ctx, tasks):
+        async for task in tasks:
+            script = ctx.new_script()
+            script.run("false" if task.data else "true")
+            try:
+                results = yield script
+                task.accept_result(len(await results))
+            except CommandFailed as error:
+                task.reject_result(error.command, retry=False)
+
+    async with run(world) as compute:
+        results = compute.execute_tasks(worker, [0, 1, 0], Bare(), max_workers=1, ordered=True)
+        found = [task async for task in results]
+        assert [task.status for task in found] == ["accepted", "rejected", "accepted"]
+        assert found[0].result == 1
+        assert "run false" in str(found[1].error)
+    assert len(world.of(events.ActivityCreated)) == 1
+
+
+async def test_workers_that_find_no_place_are_let_go_once_there_is_no_work_for_them(world):
+    async with run(world, budget=0.03) as compute:
+        results = compute.execute_tasks(napping, [1, 1, 200], Bare(), max_workers=3)
+        assert [(await anext(results)).data for _ in range(2)] == [1, 1]
+        await asyncio.sleep(30)
+        assert [str(i.state) for i in compute.clusters[0].instances].count("running") == 1
+        assert len(living(compute)) == 1
+        assert [task.data async for task in results] == [200]
+    assert len(world.of(events.ActivityCreated)) == 1
 
 
 async def test_workers_that_never_come_to_ask_for_a_task_end_the_job(world):

@@ -236,6 +236,18 @@ def test_the_input_is_read_for_the_workers_and_a_buffer_only():
     assert done == WINDOW * 2, "nobody reads the results"
 
 
+def test_an_old_grant_of_a_task_that_somebody_else_has_settles_nothing():
+    found = book()
+    ready(found, a="p1", b="p2")
+    found.add()
+    old = found.ask("a", 0.0)
+    found.fail(old, WHY, 0.0)
+    new = found.ask("b", 0.0)
+    assert found.accept(old) is None
+    assert found.grant_of("b") == new
+    assert found.accept(new) is TaskStatus.accepted
+
+
 @pytest.mark.parametrize("end", ["worker_gone", "worker_expected"])
 def test_a_worker_cannot_go_with_a_task(end):
     found = book()
