@@ -7,7 +7,7 @@ import pytest
 from support.tasks import run
 from support.world import Bare, World
 
-from requestor_sdk import Settings, Task
+from requestor_sdk import Task
 from requestor_sdk.model import events
 from requestor_sdk.model.errors import (
     CommandFailed,
