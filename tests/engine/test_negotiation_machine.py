@@ -286,6 +286,7 @@ class NegotiationMachine(RuleBasedStateMachine):
 
     async def close(self):
         """Ended in the middle of things, it leaves nothing behind."""
+        del self.negotiator._replies.sending  # those who wait now are not in the list
         self.market.hasty.clear()
         self.market.tell(self.market.offer("birch", score=1))
         waiters = [asyncio.ensure_future(self.negotiator.acquire()) for _ in range(3)]
