@@ -77,6 +77,8 @@ def quantized(amount: Decimal) -> Decimal:
 _UNIT: Final = Decimal("1e-18")
 _WIDE: Final = Context(prec=120)
 """Room for products of amounts, e.g. of a provider's price and a usage that make no sense."""
+_ROUNDING: Final = Decimal("1e-12")
+"""What the two sides' sums may differ by."""
 _ABSURD: Final = Decimal("1e30")
 
 
@@ -186,9 +188,12 @@ class Terms:
         return self.pricing.worst_case(bounded, self.threads) or ZERO
 
     def per_hour(self) -> Decimal:
-        """Return the most that an hour can cost with all threads at work; no start fee."""
+        """Return the most that an hour can cost with all threads at work; no start fee.
+
+        Rounded to 12 places: prices are floats in an offer, and 2 an hour is 2.
+        """
         rate = self.pricing.price(DURATION) + self.pricing.price(CPU) * self.threads
-        return quantized(rate * HOUR_SEC)
+        return (rate * HOUR_SEC).quantize(_ROUNDING, context=_WIDE)
 
 
 def check_offer(
@@ -294,9 +299,6 @@ def check_debit_note(
     if total > most + _ROUNDING:
         return f"{total} is above {most}, the most that {elapsed_sec:.0f} s can have cost"
     return None
-
-
-_ROUNDING: Final = Decimal("1e-12")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -102,6 +102,18 @@ def test_a_custom_payload_is_met_by_the_highest_stations_only(run):
     assert "(example.station.height-m>=2000) rules out 4" in out
 
 
+def test_a_strategy_of_ones_own_takes_the_nearest_that_is_cheap_and_did_not_fail(run):
+    out = run("07_own_strategy")
+    assert "first on near" in out
+    assert "declined: an hour can cost 5, above 1" in out
+    assert re.search(r"^declined: the provider failed too often: 1.0", out, re.MULTILINE)
+    where = re.search(r"^now on (.+)$", out, re.MULTILINE)
+    assert where is not None
+    assert set(where[1].split(", ")) <= {"far", "further"}
+    assert "raised to 1.5" in out
+    assert re.search(r"^the cluster: <Spending 1: spent 0", out, re.MULTILINE)
+
+
 @pytest.mark.parametrize("folder", sorted(EXAMPLES.glob("[0-9]*")), ids=lambda f: f.name)
 def test_each_example_stands_alone_and_has_a_readme(folder):
     assert (folder / "README.md").read_text().startswith("# ")

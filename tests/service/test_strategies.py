@@ -106,7 +106,7 @@ async def test_a_filter_asks_a_function_or_a_coroutine_function():
 
 async def test_caps_hold_an_hour_and_the_start_fee_apart():
     caps = PriceCaps(TEN, per_hour=2, start_fee="0.5")
-    assert await caps.score_offer(offer(hour=1.9, fee="0.5")) == 10
+    assert await caps.score_offer(offer(hour=2, fee="0.5")) == 10
     dear = await caps.score_offer(offer(hour=3))
     assert isinstance(dear, Rejection)
     assert dear.reason.startswith("an hour can cost 3")
