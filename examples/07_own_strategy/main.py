@@ -31,7 +31,7 @@ STATIONS = [
     station("near", 3, "0.02"),
     station("far", 400, "0.02"),
     station("further", 900, "0.01"),
-    station("dear", 1, "5"),
+    station("dear", 1, "2"),
 ]
 
 

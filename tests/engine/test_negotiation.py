@@ -20,8 +20,8 @@ class ByProperty(MarketStrategy):
 class Stage:
     """A negotiation that runs, and a market to play with."""
 
-    def __init__(self, *, answering=False, strategy=None, settings=None, **options):
-        self.market = FakeMarket(answering=answering)
+    def __init__(self, *, answering=False, market=None, strategy=None, settings=None, **options):
+        self.market = market or FakeMarket(answering=answering)
         self.core = FakeCore(self.market, settings)
         options.setdefault("collect_offers", 0.0)
         self.own = negotiator(self.core, strategy or ByProperty(), **options)
@@ -98,13 +98,32 @@ async def test_one_that_does_not_reply_is_counted_on_for_a_while_only():
         waiter.cancel()
 
 
+class SlowToReturn(FakeMarket):
+    """Providers answer before the counter has returned."""
+
+    async def counter(self, proposal, demand):
+        answer_id = await super().counter(proposal, demand)
+        await asyncio.sleep(0.01)
+        return answer_id
+
+
 async def test_a_reply_that_is_faster_than_its_counter_is_not_waited_for_any_more():
-    async with Stage(answering=True) as stage:
+    async with Stage(market=SlowToReturn(answering=True)) as stage:
+        stage.offer("amber", "birch", "cedar")
         for _ in range(3):  # each needs all that is counted on to be right
-            stage.offer("amber")
-            assert await settled(stage.waiter()) == ["amber"]
+            assert len(await settled(stage.waiter())) == 1
+        await asyncio.sleep(0.1)
+        assert len(asked(stage)) == 3
         assert not stage.own._replies._awaited
         assert not stage.own._replies._early
+
+
+async def test_an_offer_that_is_gone_is_not_counted_on():
+    async with Stage(answering=True) as stage:
+        (gone, _) = stage.offer("amber", "birch")
+        stage.market.refusing.add(gone.id)
+        assert await settled(stage.waiter()) == ["birch"]
+        assert "could not be answered" in stage.told(events.ProposalRejected)[0]["reason"]
 
 
 async def test_late_replies_are_remembered_only_while_a_counter_is_on_its_way():
@@ -116,8 +135,7 @@ async def test_late_replies_are_remembered_only_while_a_counter_is_on_its_way():
             await hang.wait()
             return answer_id
 
-    async with Stage() as stage:
-        stage.core.network.market = Slow()
+    async with Stage(market=Slow()) as stage:
         stage.offer("amber")
         waiter = stage.waiter()
         await asyncio.sleep(0.1)
@@ -182,6 +200,40 @@ async def test_a_draft_that_nobody_wants_now_is_kept_for_who_does():
         stage.own.give_back(draft)
         assert await settled(stage.waiter()) == ["amber"]
         assert await settled(choosy) == ["birch"]
+
+
+async def test_where_all_avoid_somebody_a_draft_goes_to_the_first_who_does_not_avoid_it():
+    async with Stage(answering=True) as stage:
+        first, second = stage.waiter("amber"), stage.waiter("birch")
+        stage.offer("amber")
+        assert await settled(first, second, within=0.04) == ["amber"]
+        assert second.done()
+        stage.offer("cedar")
+        assert await settled(first) == ["cedar"]
+
+
+async def test_a_draft_that_those_who_wait_avoid_stays_for_one_who_does_not():
+    async with Stage(answering=True) as stage:
+        stage.offer("amber", score=9.0)
+        stage.own.give_back(await stage.waiter())
+        choosy = stage.waiter("amber")
+        stage.offer("birch", score=1.0)
+        assert await settled(choosy) == ["birch"]
+        assert await settled(stage.waiter()) == ["amber"]
+        assert asked(stage) == ["amber", "birch"]
+
+
+async def test_a_provider_that_answers_twice_has_one_draft():
+    async with Stage() as stage:
+        (offer,) = stage.offer("amber")
+        waiter = stage.waiter()
+        await asyncio.sleep(0.1)
+        waiter.cancel()
+        await asyncio.sleep(0.1)
+        ((_, answer_id),) = stage.market.countered
+        stage.market.tell(*(stage.market.reply(offer, answer_id) for _ in range(2)))
+        await asyncio.sleep(0.1)
+        assert len(stage.own._drafts) == stage.own._drafts.providers.total == 1
 
 
 async def test_a_draft_is_not_given_to_one_that_was_just_cancelled():

@@ -105,7 +105,7 @@ def test_a_custom_payload_is_met_by_the_highest_stations_only(run):
 def test_a_strategy_of_ones_own_takes_the_nearest_that_is_cheap_and_did_not_fail(run):
     out = run("07_own_strategy")
     assert "first on near" in out
-    assert "declined: an hour can cost 5, above 1" in out
+    assert "declined: an hour can cost 2, above 1" in out
     assert re.search(r"^declined: the provider failed too often: 1.0", out, re.MULTILINE)
     where = re.search(r"^now on (.+)$", out, re.MULTILINE)
     assert where is not None
