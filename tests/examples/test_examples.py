@@ -138,6 +138,18 @@ def test_tasks_put_the_mandelbrot_set_together_tile_by_tile(run, tmp_path):
     assert [row[70] for row in rows[1:]] == [row[70] for row in reversed(rows[1:])]
 
 
+def test_a_strategy_of_ones_own_takes_the_nearest_that_is_cheap_and_did_not_fail(run):
+    out = run("07_own_strategy")
+    assert "first on near" in out
+    assert "declined: an hour can cost 2, above 1" in out
+    assert re.search(r"^declined: the provider failed too often: 1.0", out, re.MULTILINE)
+    where = re.search(r"^now on (.+)$", out, re.MULTILINE)
+    assert where is not None
+    assert set(where[1].split(", ")) <= {"far", "further"}
+    assert "raised to 1.5" in out
+    assert re.search(r"^the cluster: <Spending 1: spent 0", out, re.MULTILINE)
+
+
 @pytest.mark.parametrize("folder", sorted(EXAMPLES.glob("[0-9]*")), ids=lambda f: f.name)
 def test_each_example_stands_alone_and_has_a_readme(folder):
     assert (folder / "README.md").read_text().startswith("# ")
