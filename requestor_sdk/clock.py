@@ -21,10 +21,10 @@ class LoopClock:
 
     def now(self) -> datetime:
         """Return the aware time in UTC."""
-        seconds = self.monotonic()
+        seconds = asyncio.get_running_loop().time()
         if self._start is None or self._began is None:
             self._start, self._began = self._start or datetime.now(UTC), seconds
-        return self._start + timedelta(seconds=seconds - self._began)
+        return self._start + timedelta(0, seconds - self._began)
 
     def monotonic(self) -> float:
         """Return the loop's seconds, which never go back."""

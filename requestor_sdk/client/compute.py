@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 from requestor_sdk.client import ambient
 from requestor_sdk.client.networks import make_network
 from requestor_sdk.model.errors import AmountError, NotAvailable, RequestorError, WrongEventLoop
-from requestor_sdk.model.money import to_amount
+from requestor_sdk.model.money import to_amount, to_limit
 from requestor_sdk.model.restart import RenewalPolicy, RestartPolicy
+from requestor_sdk.service.budget import Spending
 from requestor_sdk.service.service import Service
+from requestor_sdk.service.strategy import MarketStrategy, check_strategy
 from requestor_sdk.settings import Settings
 
 if TYPE_CHECKING:
@@ -27,46 +29,36 @@ if TYPE_CHECKING:
     from requestor_sdk.model.props import Payload
     from requestor_sdk.ports.basics import Journal
     from requestor_sdk.ports.network import Network
-    from requestor_sdk.service.strategy import MarketStrategy
+    from requestor_sdk.service._handles import Outcome
 
 S = TypeVar("S", bound=Service)
 
 
-class Budget:
+class Budget(Spending):
     """What of the budget is where; amounts are of type ``Decimal``, in the network's token."""
 
     def __init__(self, engine: Engine) -> None:
-        self._ledger = engine.core.ledger
+        super().__init__(engine.core.ledger)
+        self._funds = engine.funds
 
-    @property
-    def total(self) -> Decimal:
-        """The whole budget."""
-        return self._ledger.budget
+    def add(self, amount: Decimal | float | str) -> Outcome[Decimal]:
+        """Raise the budget while the run goes on.
 
-    @property
-    def spent(self) -> Decimal:
-        """What was accepted in debit notes and invoices."""
-        return self._ledger.spent
+        First the network reserves more, then instances that wait for room get it. Additions that
+        are made at the same time follow one another.
 
-    @property
-    def held(self) -> Decimal:
-        """What living agreements can still cost."""
-        return self._ledger.held
+        Args:
+            amount: What is added; a float is taken by its repr.
 
-    @property
-    def payable(self) -> Decimal:
-        """What ended agreements can still ask for."""
-        return self._ledger.payable
+        Returns:
+            What can be awaited until it is done; gives the whole budget. Where the network
+            refuses, it raises ``PaymentError`` and the budget is as it was.
 
-    @property
-    def available(self) -> Decimal:
-        """What new agreements can use."""
-        return self._ledger.available
-
-    def __repr__(self) -> str:
-        names = ("spent", "held", "payable", "available")
-        parts = ", ".join(f"{name} {getattr(self, name).normalize():f}" for name in names)
-        return f"<Budget {self.total.normalize():f}: {parts}>"
+        Raises:
+            AmountError: The amount is not a number above zero, or the budget would be too large.
+            NotAvailable: The run is over, or ending.
+        """
+        return self._funds.add(amount)
 
 
 class Compute:
@@ -82,6 +74,8 @@ class Compute:
         payment_driver: For networks that have several, e.g. ``erc20``.
         payment_network: The chain, e.g. ``hoodi``.
         strategy: Judges offers; the least expensive come first by default.
+        max_price_per_hour: The most that an hour of an instance may cost with all its processors at
+            work, the start fee apart; for clusters that name no limit of their own.
         event_consumer: Called with each event; more by ``add_event_consumer``.
         journal: Where the run is written down: a ``Journal``, or the path of a JSONL file.
         providers: For ``local``: how many providers there are, or their configurations.
@@ -90,7 +84,8 @@ class Compute:
         settings: Delays and limits.
 
     Raises:
-        AmountError: The budget is not a positive number.
+        AmountError: The budget, or the limit, is not a positive number.
+        UsageError: The strategy is none, e.g. a class instead of an object.
         UnknownNetwork: There is no network of that name.
     """
 
@@ -103,6 +98,7 @@ class Compute:
         payment_driver: str | None = None,
         payment_network: str | None = None,
         strategy: MarketStrategy | None = None,
+        max_price_per_hour: Decimal | float | str | None = None,
         event_consumer: Callable[[Event], None] | None = None,
         journal: Journal | Path | str | None = None,
         providers: int | Sequence[Any] | None = None,
@@ -121,7 +117,8 @@ class Compute:
             allow_unsandboxed=allow_unsandboxed,
         )
         self._subnet = subnet_tag
-        self._strategy = strategy
+        self._strategy = None if strategy is None else check_strategy(strategy)
+        self._max_price_per_hour = to_limit(max_price_per_hour, name="max_price_per_hour")
         self._settings = settings or Settings()
         self._consumers = [event_consumer] if event_consumer else []
         self._journal = journal
@@ -153,6 +150,7 @@ class Compute:
 
         # The engine loads with the first run: naming Compute in a program costs little.
         from requestor_sdk.engine.aio import running_loop
+        from requestor_sdk.engine.buying import make_buying
         from requestor_sdk.engine.engine import Engine
 
         self._loop = running_loop()
@@ -162,12 +160,14 @@ class Compute:
             budget=self._budget,
             settings=self._settings,
             journal=self._open_journal(),
-            strategy=self._strategy,
+            defaults=make_buying(
+                strategy=self._strategy, max_price_per_hour=self._max_price_per_hour
+            ),
             subnet=self._subnet,
             run_id=self.run_id,
             clock=self._setup.clock,
         )
-        self._engine.core.sinks = [*self._consumers, *ambient.consumers]
+        self._engine.core.sinks += [*self._consumers, *ambient.consumers]
         await self._engine.start()
         ambient.active.add(self)
 
@@ -257,6 +257,9 @@ class Compute:
         hold_for: timedelta | None = None,
         renewal: RenewalPolicy | None = None,
         strategy: MarketStrategy | None = None,
+        budget: Decimal | float | str | None = None,
+        max_price_per_hour: Decimal | float | str | None = None,
+        collect_offers: timedelta | float | None = None,
     ) -> Cluster[S]:
         """Start a cluster of a service.
 
@@ -275,6 +278,12 @@ class Compute:
             renewal: Have another instance take the place of one before its agreement ends, so
                 that none is missing meanwhile; with ``hold_for`` only.
             strategy: Judges offers for this cluster.
+            budget: What this cluster may spend, within the whole budget. It may be above what the
+                whole is now: the whole limits it, and can be raised by ``budget.add()``.
+            max_price_per_hour: The most that an hour of an instance may cost with all its
+                processors at work, the start fee apart; dearer offers are declined.
+            collect_offers: For how long offers are collected before the best are taken, in seconds
+                or as a timedelta; the settings', or the network's own, where it is left out.
 
         Returns:
             The cluster, at once; wait for it by ``await cluster.wait("running")``.
@@ -283,10 +292,11 @@ class Compute:
             HandlerError: A handler of the class is no async generator.
             PayloadError: There is no payload, or it cannot be expressed as a demand.
             ImageNotFound: Its image is not there.
-            AmountError: A count that makes no sense.
+            AmountError: A count, limit or time that makes no sense.
             DeadlineError: An expiration that is naive, past or too near.
-            NoMatchingOffer: No offer meets the payload.
+            NoMatchingOffer: No offer meets the payload, or none is within max_price_per_hour.
             BudgetTooSmall: The budget does not carry one instance.
+            UsageError: The strategy is none, e.g. a class instead of an object.
             TypeError: Both ``respawn_unstarted_instances`` and ``restart`` are given, or
                 ``restart`` is no policy.
         """
@@ -301,6 +311,9 @@ class Compute:
             hold_for=hold_for,
             renewal=renewal,
             strategy=strategy,
+            budget=budget,
+            max_price_per_hour=max_price_per_hour,
+            collect_offers=collect_offers,
         )
 
     def add_event_consumer(self, consumer: Callable[[Event], None]) -> None:

@@ -35,7 +35,8 @@ class Billing:
     def __init__(self, core: Core) -> None:
         self._core = core
         self._contracts: dict[str, Contract] = {}
-        self._deadlines: dict[str, asyncio.TimerHandle] = {}
+        self._deadlines: dict[str, float] = {}
+        self._timer: asyncio.TimerHandle | None = None
         self._settled: set[str] = set()
         self._all_settled: asyncio.Event = asyncio.Event()
 
@@ -50,9 +51,24 @@ class Billing:
         if not contract.uses:
             self._forget(contract.id)
             return
-        self._deadlines[contract.id] = asyncio.get_running_loop().call_later(
-            self._core.settings.invoice_deadline, self.leave_over, contract.id
-        )
+        due = self._core.clock.monotonic() + self._core.settings.invoice_deadline
+        self._deadlines[contract.id] = due
+        if self._timer is None:
+            self._time(due)
+
+    def _time(self, due: float) -> None:
+        # One timer for all: every deadline is as long, so the first that was set is due first.
+        left = due - self._core.clock.monotonic()
+        self._timer = asyncio.get_running_loop().call_later(max(left, 0.0), self._first_is_due)
+
+    def _first_is_due(self) -> None:
+        self._timer = None
+        now = self._core.clock.monotonic()
+        for agreement_id, due in list(self._deadlines.items()):
+            if due > now:
+                self._time(due)
+                return
+            self.leave_over(agreement_id)
 
     def contract(self, agreement_id: str) -> Contract | None:
         """Return an agreement whose invoice has not been settled."""
@@ -94,18 +110,18 @@ class Billing:
             provider_id=contract.provider_id,
             at_most=rest,
         )
-        self._core.room_made()
+        self._core.room.made()
         return rest
 
     def close(self) -> Decimal:
         """Leave over all that is open; returns its sum."""
+        if self._timer is not None:
+            self._timer.cancel()
         return sum((self.leave_over(agreement_id) for agreement_id in self.open()), ZERO)
 
     def _forget(self, agreement_id: str) -> None:
         self._contracts.pop(agreement_id, None)
-        deadline = self._deadlines.pop(agreement_id, None)
-        if deadline is not None:
-            deadline.cancel()
+        self._deadlines.pop(agreement_id, None)
         self._all_settled.set()
 
     # Judging -------------------------------------------------------------------------------------
@@ -180,7 +196,7 @@ class Billing:
         core.ledger.settle(contract.id)
         self._settled.add(contract.id)
         self._forget(contract.id)
-        core.room_made()
+        core.room.made()
         await self._told(
             core.network.payments.accept_invoice(invoice, core.allocation_id), invoice.id
         )

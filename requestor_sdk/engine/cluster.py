@@ -10,6 +10,7 @@ from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Generic, Self, TypeVar
 
+from requestor_sdk.engine.buying import Buying
 from requestor_sdk.engine.census import LET_GO, SETTLED, Census
 from requestor_sdk.engine.contracts import Contract
 from requestor_sdk.engine.demands import check_arguments, chosen_params
@@ -26,8 +27,8 @@ from requestor_sdk.model.lifecycle import Record, ServiceState, Stimulus
 from requestor_sdk.model.market import Demand, Proposal
 from requestor_sdk.model.restart import RenewalPolicy, RestartPolicy
 from requestor_sdk.service._handles import Outcome
+from requestor_sdk.service.budget import Spending
 from requestor_sdk.service.service import Service, overrides
-from requestor_sdk.service.strategy import MarketStrategy
 
 if TYPE_CHECKING:
     from requestor_sdk.engine.core import Core
@@ -52,7 +53,7 @@ class Cluster(Generic[S]):
         service_class: type[S],
         *,
         demand: Demand,
-        strategy: MarketStrategy,
+        buying: Buying,
         judge: Callable[[Proposal], str | None],
         policy: RestartPolicy,
         expiration: datetime,
@@ -72,8 +73,14 @@ class Cluster(Generic[S]):
         self._over = 0
         self._stopped = False
         self._timers: list[asyncio.TimerHandle] = []
+        core.ledger.part(self.id, buying.budget)
         self.negotiator = Negotiator(
-            core, cluster_id=self.id, demand=demand, strategy=strategy, judge=judge
+            core,
+            cluster_id=self.id,
+            demand=demand,
+            strategy=buying.strategy,
+            judge=judge,
+            collect_offers=buying.collect_offers,
         )
         self._negotiating = core.spawn(self._negotiate(), f"{self.id} negotiation")
         self._time_expiration()
@@ -99,6 +106,11 @@ class Cluster(Generic[S]):
     def instances(self) -> list[S]:
         """All members, terminated ones too, in the order they were made."""
         return [member.service for member in self._members]  # type: ignore[misc]
+
+    @property
+    def spending(self) -> Spending:
+        """What of this cluster's budget is where."""
+        return Spending(self._core.ledger, self.id)
 
     @property
     def service_class(self) -> type[S]:
@@ -238,7 +250,8 @@ class Cluster(Generic[S]):
             member.hurry()
 
     def _stopped_member(self, member: Instance) -> Instance:
-        member.post(Stimulus.stop)
+        if member.state is not ServiceState.terminated:
+            member.post(Stimulus.stop)
         return member
 
     def _all_over(self, members: list[Instance]) -> Outcome[None]:
@@ -257,6 +270,14 @@ class Cluster(Generic[S]):
         for member in members:
             member.over.on_done(partial(one_over, member))
         return done
+
+    async def rescore(self) -> None:
+        """Judge again what is kept of offers, and of answers that no instance has taken yet.
+
+        For a strategy whose scores changed by what the engine cannot know; what it now declines is
+        not taken any more. Returns once all has been judged.
+        """
+        await self.negotiator.rescore()
 
     # Waiting -------------------------------------------------------------------------------------
 

@@ -11,10 +11,10 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Final
 
 from requestor_sdk.model import events
-from requestor_sdk.model.errors import AgreementRefused, AmountError, RequestorError
-from requestor_sdk.model.market import EndReason, Properties, Proposal
-from requestor_sdk.model.money import ZERO, Charged, LinearPricing, Terms, to_amount
-from requestor_sdk.model.props import INF_THREADS, MULTI_ACTIVITY
+from requestor_sdk.model.errors import AgreementRefused, RequestorError
+from requestor_sdk.model.market import EndReason, Proposal
+from requestor_sdk.model.money import ZERO, Charged, Terms, room_for, to_amount
+from requestor_sdk.model.props import MULTI_ACTIVITY
 
 if TYPE_CHECKING:
     from requestor_sdk.engine.core import Core
@@ -133,24 +133,12 @@ class NoRoom(Exception):
     """The budget has no room for the worst case of an agreement; internal to the engine.
 
     Args:
-        after: Seconds after which it has, where nothing else changes: the expiry comes nearer.
+        terms: Of the agreement.
     """
 
-    def __init__(self, after: float | None = None) -> None:
-        super().__init__(after)
-        self.after = after
-
-
-def terms_of(properties: Properties) -> Terms | None:
-    """Return what an offer says about money; ``None`` where its cost cannot be bounded."""
-    pricing = LinearPricing.from_properties(properties)
-    if pricing is None or pricing.worst_case(Decimal(1), Decimal(1)) is None:
-        return None
-    try:
-        threads = to_amount(str(properties.get(INF_THREADS, 1)), name=INF_THREADS)
-    except AmountError:
-        return None
-    return Terms(pricing=pricing, threads=max(threads, Decimal(1)))
+    def __init__(self, terms: Terms) -> None:
+        super().__init__()
+        self.terms = terms
 
 
 async def sign(
@@ -162,19 +150,27 @@ async def sign(
         NoRoom: The budget does not carry it now.
         AgreementRefused: The provider would not, or did not answer in time.
     """
-    terms = terms_of(proposal.properties)
+    terms = Terms.from_properties(proposal.properties)
     assert terms is not None, "the negotiator lets no unbounded offer pass"
-    cost = terms.most((until - core.clock.now()).total_seconds())
-    if cost > core.ledger.available:
+    seconds = (until - core.clock.now()).total_seconds()
+    room = room_for(terms, seconds=seconds, available=core.ledger.room(cluster_id))
+    if not room.enough:
         core.emit(
             events.BudgetExhausted,
             cluster_id=cluster_id,
-            needed=cost,
-            available=core.ledger.available,
+            needed=room.needed,
+            available=room.available,
         )
-        raise NoRoom(_fits_after(terms, cost - core.ledger.available))
-    market = core.network.market
-    agreement_id = await market.create_agreement(proposal, valid_to=until)
+        raise NoRoom(terms)
+    # Held before the first await, so that no other takes the room while the agreement is made.
+    core.ledger.hold(proposal.id, room.needed, cluster_id)
+    try:
+        agreement_id = await core.network.market.create_agreement(proposal, valid_to=until)
+    except BaseException:
+        core.ledger.settle(proposal.id)
+        core.room.made()
+        raise
+    core.ledger.rename(proposal.id, agreement_id)
     contract = Contract(
         id=agreement_id,
         provider_id=proposal.provider_id,
@@ -184,24 +180,16 @@ async def sign(
         until=until,
         reusable=proposal.properties.get(MULTI_ACTIVITY) is True,
     )
-    # Others may have taken the room while the agreement was made.
-    if not core.ledger.hold(agreement_id, cost):
-        raise NoRoom
     core.emit(
         events.AgreementCreated,
         instance_id=instance_id,
         agreement_id=agreement_id,
         provider_id=proposal.provider_id,
         provider_name=proposal.provider_name,
-        held=cost,
+        held=room.needed,
     )
     await _confirm(core, contract)
     return contract
-
-
-def _fits_after(terms: Terms, missing: Decimal) -> float | None:
-    rate = terms.most(1) - terms.most(0)
-    return float(missing / rate) if rate > 0 else None
 
 
 async def _confirm(core: Core, contract: Contract) -> None:
@@ -334,7 +322,7 @@ async def end_agreement(core: Core, contract: Contract, reason: EndReason) -> No
         if not contract.uses:
             core.ledger.settle(contract.id)
         core.billing.expect_invoice(contract)
-        core.room_made()
+        core.room.made()
     if contract.ended_by == "provider":
         return
     await _bounded(

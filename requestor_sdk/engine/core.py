@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from requestor_sdk.engine.aio import own_code
+from requestor_sdk.engine.room import RoomLines
 from requestor_sdk.model.errors import EngineFailed, NotAvailable, RequestorError
 from requestor_sdk.model.events import Event, LoopRetried
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from requestor_sdk.engine.billing import Billing
     from requestor_sdk.engine.health import Health
     from requestor_sdk.engine.instance import Instance
-    from requestor_sdk.model.money import Ledger
+    from requestor_sdk.model.ledger import Ledger
     from requestor_sdk.ports.basics import Clock, Journal, Sink
     from requestor_sdk.ports.network import Network
     from requestor_sdk.settings import Settings
@@ -62,6 +63,7 @@ class Core:
         self.clock = clock
         self.journal = journal
         self.ledger = ledger
+        self.room = RoomLines(ledger)
         self.run_id = run_id
         # Spreads load and guards nothing; by the run's id, so that a simulated run repeats itself.
         self.dice = random.Random(run_id)  # noqa: S311
@@ -76,7 +78,6 @@ class Core:
         self.attached: dict[str, Instance] = {}
         self._group: asyncio.TaskGroup | None = None
         self._recent: deque[Event] = deque(maxlen=1000)
-        self._room: list[asyncio.Future[None]] = []
         self._counters: dict[str, int] = {}
         self.on_fatal: Callable[[], None] = lambda: None
 
@@ -187,21 +188,6 @@ class Core:
                 "the engine is not running" if self._group is None else "the engine is leaving",
                 hint="do this inside `async with Compute(...)`",
             )
-
-    # Money ---------------------------------------------------------------------------------------
-
-    def room_made(self) -> None:
-        """The ledger has more room, or entries were settled: wake those who wait for it."""
-        waiting, self._room = self._room, []
-        for future in waiting:
-            if not future.done():
-                future.set_result(None)
-
-    async def wait_for_room(self, seconds: float | None = None) -> None:
-        """Wait for the next change of the ledger that makes room, or until time made it."""
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._room.append(future)
-        await asyncio.wait({future}, timeout=None if seconds is None else max(seconds, 10.0))
 
     def ids(self, **ids: str) -> Mapping[str, str]:
         """Return ids with the run's own."""

@@ -5,19 +5,15 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal
 
-from requestor_sdk.engine.contracts import terms_of
 from requestor_sdk.model.errors import (
     AmountError,
-    BudgetTooSmall,
     DeadlineError,
     HandlerError,
-    NoMatchingOffer,
     PayloadError,
     UsageError,
 )
-from requestor_sdk.model.market import Demand, MatchReport, Properties, Proposal, make_demand
+from requestor_sdk.model.market import Demand, make_demand
 from requestor_sdk.model.props import EXPIRATION, SUBNET, Payload
 from requestor_sdk.model.restart import RenewalPolicy, RestartPolicy
 from requestor_sdk.service.service import Service
@@ -173,56 +169,6 @@ def demand_of(payload: object, *, expiration: datetime, subnet: str | None) -> D
         extra[SUBNET] = subnet
         filters = (f"({SUBNET}={subnet})",)
     return make_demand(payload, extra, *filters)
-
-
-def check_report(
-    report: MatchReport | None, *, seconds: float, budget: Decimal, ids: dict[str, str]
-) -> None:
-    """Refuse what the market cannot meet, where it knows that waiting would not help.
-
-    Raises:
-        NoMatchingOffer: No offer meets the demand; the message says what rules out how many.
-        BudgetTooSmall: The cheapest offer's worst case until expiry is above the budget.
-    """
-    if report is None or not report.complete:
-        return
-    if report.matching == 0:
-        rows = "; ".join(f"{text} rules out {count}" for text, count in report.ruled_out)
-        raise NoMatchingOffer(
-            f"none of {report.offers} offers meets the payload: {rows or 'there is no offer'}",
-            ids=ids,
-            hint="ask for less in get_payload(), or give Compute(providers=...) that have it",
-        )
-    costs = [cost for p in report.matching_offers if (cost := _worst(p, seconds)) is not None]
-    if costs and min(costs) > budget:
-        raise BudgetTooSmall(
-            f"the budget of {budget.normalize():f} does not carry one instance: until its expiry "
-            f"in {seconds:.0f} s it can cost {min(costs).normalize():f} on the cheapest offer",
-            ids=ids,
-            hint="a higher budget=, or an earlier expiration=",
-        )
-
-
-def _worst(offer: Properties, seconds: float) -> Decimal | None:
-    terms = terms_of(offer)
-    return None if terms is None else terms.most(seconds)
-
-
-def judge_for(
-    budget: Callable[[], Decimal], seconds: Callable[[], float]
-) -> Callable[[Proposal], str | None]:
-    """Return what rules out proposals whose cost cannot be bounded, or is above the budget."""
-
-    def judge(proposal: Proposal) -> str | None:
-        terms = terms_of(proposal.properties)
-        if terms is None:
-            return "its price model is not linear, or charges for what time does not bound"
-        worst = terms.most(seconds())
-        if worst > budget():
-            return f"its worst case of {worst.normalize():f} is above the whole budget"
-        return None
-
-    return judge
 
 
 def chosen_params(

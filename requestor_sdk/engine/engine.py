@@ -13,28 +13,31 @@ from requestor_sdk.clock import LoopClock
 from requestor_sdk.engine import demands
 from requestor_sdk.engine.aio import read_for_ever, running_loop
 from requestor_sdk.engine.billing import Billing
+from requestor_sdk.engine.buying import Buying, check_report, judge_for, make_buying
 from requestor_sdk.engine.cluster import Cluster
 from requestor_sdk.engine.contracts import release
 from requestor_sdk.engine.core import Core
+from requestor_sdk.engine.funds import Funds
 from requestor_sdk.engine.health import Health
+from requestor_sdk.engine.learning import Learning
 from requestor_sdk.engine.news import News
 from requestor_sdk.model import events
 from requestor_sdk.model.errors import LeaveTimeout, RequestorError
+from requestor_sdk.model.ledger import Ledger
 from requestor_sdk.model.lifecycle import ServiceState
 from requestor_sdk.model.market import (
     EndReason,
 )
-from requestor_sdk.model.money import Ledger
 from requestor_sdk.model.props import Payload
 from requestor_sdk.model.restart import RenewalPolicy, RestartPolicy
 from requestor_sdk.service._handles import Outcome
 from requestor_sdk.service.service import Service, check_service_class
-from requestor_sdk.service.strategy import LeastExpensiveLinearPayuMS, MarketStrategy
 
 if TYPE_CHECKING:
     from requestor_sdk.engine.instance import Instance
     from requestor_sdk.ports.basics import Clock, Journal
     from requestor_sdk.ports.network import Network
+    from requestor_sdk.service.strategy import MarketStrategy
     from requestor_sdk.settings import Settings
 
 logger = logging.getLogger("requestor_sdk.engine")
@@ -50,7 +53,7 @@ class Engine:
         budget: What may be spent, in the network's token.
         settings: Delays and limits.
         journal: Where events are written.
-        strategy: Judges offers; the least expensive ones by default.
+        defaults: How clusters buy that do not say it themselves.
         subnet: Only offers of this subnet are taken.
         run_id: Of this run.
         clock: Time; the loop's by default.
@@ -63,13 +66,13 @@ class Engine:
         budget: Decimal,
         settings: Settings,
         journal: Journal,
-        strategy: MarketStrategy | None,
+        defaults: Buying,
         subnet: str | None,
         run_id: str,
         clock: Clock | None = None,
     ) -> None:
         self._subnet = subnet
-        self._strategy = strategy or LeastExpensiveLinearPayuMS()
+        self._defaults = defaults
         self.core = Core(
             network=network,
             settings=settings,
@@ -79,6 +82,9 @@ class Engine:
             run_id=run_id,
         )
         self.core.billing = Billing(self.core)
+        self.funds = Funds(self.core)
+        self._learning = Learning()
+        self.core.sinks.append(self._learning)
         self.core.on_fatal = self.leave
         self._clusters: list[Cluster[Any]] = []
         self.core.health = self._health = Health(self.core, self.members)
@@ -86,7 +92,6 @@ class Engine:
         self._hurried = asyncio.Event()
         self._started: Outcome[None] = Outcome()
         self._root: asyncio.Task[None] | None = None
-        self._left_over = Decimal(0)
 
     # Start and end -------------------------------------------------------------------------------
 
@@ -225,7 +230,6 @@ class Engine:
         kept = [found for m in self.members() if (found := m.search.let_go()) is not None]
         signed = [*(attempt.contract for attempt in attempts), *kept]
         await asyncio.gather(*(release(self.core, contract, reason) for contract in signed))
-        self._left_over = self.core.billing.close()
         for member in self.members():
             member.mailbox.close(self.core.fatal.message)
             member.over.fail(self.core.fatal)
@@ -267,7 +271,6 @@ class Engine:
             await self._all_over(min(settings.release_timeout, last / 2))
         if not self._hurried.is_set() and core.fatal is None:
             await core.billing.wait_settled(min(settings.invoice_timeout, last / 2))
-        self._left_over = core.billing.close()
         for cluster in self._clusters:
             cluster.close()
 
@@ -282,6 +285,7 @@ class Engine:
 
     async def _close(self) -> None:
         core = self.core
+        left_over = core.billing.close()  # what is still open in whatever way the run ended
         try:
             async with asyncio.timeout(core.settings.release_timeout):
                 await core.network.payments.release_allocation(core.allocation_id)
@@ -293,7 +297,7 @@ class Engine:
             events.ComputationFinished,
             run_id=core.run_id,
             spent=core.ledger.spent,
-            left_over=self._left_over,
+            left_over=left_over,
             error=None if core.fatal is None else core.fatal.message,
         )
         core.journal.close()
@@ -337,6 +341,9 @@ class Engine:
         hold_for: timedelta | None,
         renewal: RenewalPolicy | None,
         strategy: MarketStrategy | None,
+        budget: Decimal | float | str | None,
+        max_price_per_hour: Decimal | float | str | None,
+        collect_offers: timedelta | float | None,
     ) -> Cluster[S]:
         """Start a cluster; see ``Compute.run_service``."""
         core = self.core
@@ -349,6 +356,13 @@ class Engine:
         if hold_for is not None:
             demands.deadline_of(hold_for, core.clock.now(), core.settings)
         demands.check_renewal(renewal, hold_for, core.settings)
+        buying = make_buying(
+            strategy=strategy,
+            budget=budget,
+            max_price_per_hour=max_price_per_hour,
+            collect_offers=collect_offers,
+            default=self._defaults,
+        )
         wanted = payload if payload is not None else await demands.payload_of(service_class)
         demands.demand_of(wanted, expiration=end, subnet=self._subnet)
         assert isinstance(wanted, Payload)
@@ -359,8 +373,9 @@ class Engine:
             left = (end - core.clock.now()).total_seconds()
             return left if hold_for is None else min(left, hold_for.total_seconds())
 
-        demands.check_report(
+        check_report(
             await core.network.market.match_report(demand),
+            buying,
             seconds=seconds(),
             budget=core.ledger.budget,
             ids={"run": core.run_id},
@@ -370,13 +385,14 @@ class Engine:
             core,
             service_class,
             demand=demand,
-            strategy=strategy or self._strategy,
-            judge=demands.judge_for(lambda: core.ledger.budget, seconds),
+            buying=buying,
+            judge=judge_for(buying, budget=lambda: core.ledger.budget, seconds=seconds),
             policy=policy,
             expiration=end,
             hold_for=hold_for,
             renewal=renewal,
         )
+        self._learning.add(buying.strategy, cluster.negotiator)
         self._clusters.append(cluster)
         try:
             cluster.spawn_instances(instance_params=params)

@@ -49,6 +49,9 @@ class Negotiator:
         judge: Rules out offers that cannot be taken, e.g. ones without a price.
         collect_offers: Seconds for which offers are collected before the best are answered;
             ``None`` for the settings' or the network's own.
+
+    Attributes:
+        over: Whether it has ended.
     """
 
     def __init__(
@@ -77,9 +80,11 @@ class Negotiator:
         self._lent: OrderedDict[str, Candidate] = OrderedDict()
         self._numbers = itertools.count(1)
         self._subscription: asyncio.Timeout | None = None
+        self.over = False
         self._seen = 0
         self._dropped = 0
         self._stale = False
+        self._changes = 0
         self._rescoring: asyncio.Task[None] | None = None
         self._window: asyncio.TimerHandle | None = None
         self._patience: asyncio.TimerHandle | None = None
@@ -94,6 +99,7 @@ class Negotiator:
             while True:
                 await self._negotiate()
         finally:
+            self.over = True
             self._forget_timers()
 
     async def _negotiate(self) -> None:
@@ -274,7 +280,11 @@ class Negotiator:
 
     async def _score(self, proposal: Proposal) -> float | None:
         """Return the score of a proposal; ``None`` where it is declined, with the reason told."""
+        changes = self._changes
         verdict = self._judge(proposal) or await self._opinion(proposal)
+        if changes != self._changes:
+            # Scores changed while this one was made; once more is enough for honest strategies.
+            verdict = self._judge(proposal) or await self._opinion(proposal)
         if isinstance(verdict, str):
             self._refusals.decline(proposal, verdict)
             return None
@@ -304,6 +314,7 @@ class Negotiator:
     def scores_changed(self) -> None:
         """Judge again what is kept, before any of it is taken."""
         self._stale = True
+        self._changes += 1
         if self._rescoring is None and (self._offers or self._drafts or self._lent):
             self._rescoring = self._core.try_spawn(self._rescore(), f"{self._cluster_id} rescore")
 

@@ -11,7 +11,7 @@ import asyncio
 import logging
 import sys
 from collections.abc import AsyncGenerator, Callable
-from typing import Any
+from typing import Any, Final
 
 from requestor_sdk.model.errors import HandlerError, HandlerStuck
 from requestor_sdk.service.script import Script
@@ -185,7 +185,7 @@ class Pump:
             if self.task.done():
                 return None
             self.task.cancel()
-            await asyncio.wait({self.task}, timeout=close_timeout)
+            await self._ended(close_timeout)
         if self.task.done():
             return None
         self.task.add_done_callback(_consume)
@@ -193,6 +193,14 @@ class Pump:
             f"{self.name} swallowed its cancellation twice and was left to itself",
             hint="do not catch asyncio.CancelledError in a handler without raising it again",
         )
+
+    async def _ended(self, seconds: float) -> None:
+        """Wait for the end of the task; most end within a turn or two of the loop."""
+        for _ in range(_TURNS):
+            await asyncio.sleep(0)
+            if self.task.done():
+                return
+        await asyncio.wait({self.task}, timeout=seconds)
 
     async def _wait_for_results(self, script: Script, seconds: float) -> None:
         """Wait for the batch in flight, or until the handler is cancelled over it."""
@@ -206,6 +214,8 @@ class Pump:
         self.task.add_done_callback(wake)
         await asyncio.wait({over}, timeout=seconds)
 
+
+_TURNS: Final = 3
 
 _YIELDED_WHILE_CLOSED = "async generator ignored GeneratorExit"
 

@@ -146,11 +146,14 @@ class Search:
                 )
             except contracts.NoRoom as full:
                 self._cluster.negotiator.give_back(draft)
-                await self._core.wait_for_room(full.after)
+                await self._core.room.wait(self._cluster.id, full.terms, self._seconds_held)
             except (AgreementRefused, SignatureInvalid):
                 self._failed_providers.add(draft.provider_id)
                 refused += 1
                 await asyncio.sleep(self._cluster.policy.pause(refused))
+
+    def _seconds_held(self) -> float:
+        return (self._cluster.hold_until() - self._core.clock.now()).total_seconds()
 
 
 class _ResetFailedError(Exception):

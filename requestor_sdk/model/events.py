@@ -20,6 +20,8 @@ __all__ = [
     "AgreementCreated",
     "AgreementRejected",
     "AgreementTerminated",
+    "AllocationAmendFailed",
+    "AllocationAmended",
     "AllocationCreated",
     "AllocationReleased",
     "BudgetExhausted",
@@ -357,6 +359,23 @@ class AllocationCreated(Event):
 
     allocation_id: str
     amount: Decimal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AllocationAmended(Event):
+    """What is reserved is about to become this amount; the budget follows."""
+
+    allocation_id: str
+    amount: Decimal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AllocationAmendFailed(Event):
+    """The network would not reserve more: it is still this amount."""
+
+    allocation_id: str
+    amount: Decimal
+    reason: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

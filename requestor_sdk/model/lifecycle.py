@@ -7,7 +7,7 @@ performs the effects; the documentation's table and diagram are made from ``TABL
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
@@ -222,23 +222,25 @@ TABLE: Final[dict[ServiceState, dict[Stimulus, tuple[Rule, ...]]]] = {
 """The transitions. Total: an event that is not listed for a state changes nothing."""
 
 
-def _holds(guard: Guard, record: Record) -> bool:
-    behind = record.behind
-    return {
-        Guard.always: True,
-        Guard.suspend_asked: record.suspend_asked and not record.stop_asked,
-        Guard.suspend_asked_and_started: record.suspend_asked and record.started,
-        Guard.stop_asked_or_behind_stopping: record.stop_asked or behind is ServiceState.stopping,
-        Guard.behind_starting: behind is ServiceState.starting,
-        Guard.behind_running: behind is ServiceState.running,
-        Guard.behind_running_and_no_stop: behind is ServiceState.running and not record.stop_asked,
-    }[guard]
+_HOLDS: Final[dict[Guard, Callable[[Record], bool]]] = {
+    Guard.always: lambda _: True,
+    Guard.suspend_asked: lambda r: r.suspend_asked and not r.stop_asked,
+    Guard.suspend_asked_and_started: lambda r: r.suspend_asked and r.started,
+    Guard.stop_asked_or_behind_stopping: (
+        lambda r: r.stop_asked or r.behind is ServiceState.stopping
+    ),
+    Guard.behind_starting: lambda r: r.behind is ServiceState.starting,
+    Guard.behind_running: lambda r: r.behind is ServiceState.running,
+    Guard.behind_running_and_no_stop: (
+        lambda r: r.behind is ServiceState.running and not r.stop_asked
+    ),
+}
 
 
 def rule_for(record: Record, stimulus: Stimulus) -> Rule | None:
     """Return the rule that applies, or ``None`` where the event changes nothing."""
     for rule in TABLE[record.state].get(stimulus, ()):
-        if rule.guard is Guard.always or _holds(rule.guard, record):
+        if _HOLDS[rule.guard](record):
             return rule
     return None
 
@@ -250,13 +252,15 @@ def _marked(record: Record, marks: tuple[Mark, ...], cause: str | None) -> Recor
     for mark, state in _BEHIND.items():
         if mark in marks:
             behind = state
-    return replace(
-        record,
+    return Record(
+        state=record.state,
         behind=behind,
         stop_asked=record.stop_asked or Mark.stop_asked in marks,
         suspend_asked=record.suspend_asked or Mark.suspend_asked in marks,
         started=record.started or Mark.started in marks,
+        deployed=record.deployed,
         cause=record.cause if cause is None else cause,
+        attempt=record.attempt,
     )
 
 
@@ -343,9 +347,16 @@ def _leaving(before: Record) -> tuple[Effect, ...]:
 
 def _moved(before: Record, marked: Record, target: ServiceState, rule: Rule) -> Step:
     silent = target is ServiceState.unresponsive
-    after = replace(marked, state=target, behind=marked.behind if silent else None)
-    if target is ServiceState.suspended:
-        after = replace(after, suspend_asked=False)
+    after = Record(
+        state=target,
+        behind=marked.behind if silent else None,
+        stop_asked=marked.stop_asked,
+        suspend_asked=marked.suspend_asked and target is not ServiceState.suspended,
+        started=marked.started,
+        deployed=marked.deployed,
+        cause=marked.cause,
+        attempt=marked.attempt,
+    )
     effects: list[Effect] = []
     if silent:
         effects.append(Effect.arm_deadline)

@@ -100,9 +100,15 @@ class AgreementBody:
     demand: Properties
     offer: Properties
     valid_to: datetime
+    _canonical: bytes = field(default=b"", init=False, repr=False, compare=False)
 
     def canonical(self) -> bytes:
         """Return the bytes that are signed: JSON with sorted keys and no blanks."""
+        if not self._canonical:
+            object.__setattr__(self, "_canonical", self._made())
+        return self._canonical
+
+    def _made(self) -> bytes:
         body = {
             "id": self.id,
             "requestor": self.requestor_id,

@@ -1,4 +1,4 @@
-"""Amounts, prices and the decisions about them, as pure functions; and the ledger of a budget.
+"""Amounts, prices and the decisions about them, as pure functions.
 
 All amounts are ``Decimal``s in the network's token. Durations are seconds.
 """
@@ -6,11 +6,13 @@ All amounts are ``Decimal``s in the network's token. Durations are seconds.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Context, Decimal, InvalidOperation
+from functools import lru_cache
 from typing import Final
 
 from requestor_sdk.model.errors import AmountError
+from requestor_sdk.model.props import INF_THREADS
 
 ZERO: Final = Decimal(0)
 
@@ -18,6 +20,8 @@ DURATION: Final = "golem.usage.duration_sec"
 """Usage counter: seconds that the activity exists."""
 CPU: Final = "golem.usage.cpu_sec"
 """Usage counter: processor seconds that the activity used."""
+
+HOUR_SEC: Final = Decimal(3600)
 
 TOLERANCE_SEC: Final = Decimal(5)
 """How far the two sides' clocks may differ over the life of an activity."""
@@ -45,6 +49,25 @@ def to_amount(
         return amount.quantize(_UNIT)
     except InvalidOperation:
         raise AmountError(f"{name} is too large: {value!r}") from None
+
+
+def to_limit(value: Decimal | float | str | None, *, name: str) -> Decimal | None:
+    """Convert a limit to a ``Decimal`` above zero; ``None`` is none.
+
+    Raises:
+        AmountError: It is no finite number, or not above zero.
+    """
+    if value is None:
+        return None
+    limit = to_amount(value, name=name)
+    if limit <= ZERO:
+        raise AmountError(f"{name} must be above zero, not {value!r}")
+    return limit
+
+
+def plain(amount: Decimal) -> str:
+    """Return an amount as people write it: no exponent, no zeros at the end."""
+    return f"{amount.normalize():f}"
 
 
 def quantized(amount: Decimal) -> Decimal:
@@ -78,11 +101,12 @@ class LinearPricing:
     fixed: Decimal = ZERO
 
     def price(self, counter: str) -> Decimal:
-        """Return the price of one unit of a counter; zero for one that is not charged."""
-        for name, coeff in zip(self.counters, self.coeffs, strict=True):
-            if name == counter:
-                return coeff
-        return ZERO
+        """Return the price of one unit of a counter; zero for one that is not charged.
+
+        Of a counter that is named twice it is the sum, as it is charged.
+        """
+        pairs = zip(self.counters, self.coeffs, strict=True)
+        return sum((coeff for name, coeff in pairs if name == counter), ZERO)
 
     def cost(self, usage: Sequence[Decimal]) -> Decimal:
         """Return what this usage vector costs, start fee included."""
@@ -113,15 +137,11 @@ class LinearPricing:
             return None
         if len(coeffs) != len(counters) + 1:
             return None
+        names = tuple(str(name) for name in counters)
         try:
-            amounts = [to_amount(value, name="price") for value in coeffs]
-        except AmountError:
+            return _linear(names, *coeffs)
+        except (AmountError, TypeError):
             return None
-        return cls(
-            counters=tuple(str(name) for name in counters),
-            coeffs=tuple(amounts[:-1]),
-            fixed=amounts[-1],
-        )
 
     def to_properties(self) -> dict[str, object]:
         """Write the price model as properties of an offer."""
@@ -133,6 +153,13 @@ class LinearPricing:
         }
 
 
+@lru_cache(maxsize=1024, typed=True)
+def _linear(counters: tuple[str, ...], *coeffs: object) -> LinearPricing:
+    """Return a price model; offers of one provider have the same, however many there are."""
+    amounts = [to_amount(value, name="price") for value in coeffs]  # type: ignore[arg-type]
+    return LinearPricing(counters=counters, coeffs=tuple(amounts[:-1]), fixed=amounts[-1])
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Terms:
     """What an agreement says about money.
@@ -140,15 +167,117 @@ class Terms:
     Attributes:
         pricing: The agreed prices.
         threads: Processors that can be charged for at one time.
+        rate: The most that a second can cost; ``None`` where time does not bound the cost.
     """
 
     pricing: LinearPricing
     threads: Decimal = Decimal(1)
+    rate: Decimal | None = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """Work out the rate once: it is asked for at every step of an agreement."""
+        second = self.pricing.worst_case(Decimal(1), self.threads)
+        rate = None if second is None else second - self.pricing.fixed
+        object.__setattr__(self, "rate", rate)
+
+    @classmethod
+    def from_properties(cls, properties: Mapping[str, object]) -> Terms | None:
+        """Read what an offer says about money; ``None`` where its cost cannot be bounded."""
+        pricing = LinearPricing.from_properties(properties)
+        if pricing is None:
+            return None
+        try:
+            terms = _terms(pricing, str(properties.get(INF_THREADS, 1)))
+        except AmountError:
+            return None
+        return None if terms.rate is None else terms
 
     def most(self, seconds: Decimal | float) -> Decimal:
         """Return the most that this many seconds can cost, both sides' clocks allowed for."""
-        bounded = max(ZERO, to_amount(seconds)) + TOLERANCE_SEC
-        return self.pricing.worst_case(bounded, self.threads) or ZERO
+        if self.rate is None:
+            return ZERO
+        exact = seconds if isinstance(seconds, Decimal) else _seconds(seconds)
+        bounded = max(exact, ZERO) + TOLERANCE_SEC
+        return quantized(self.pricing.fixed + self.rate * bounded)
+
+    def per_hour(self) -> Decimal:
+        """Return the most that an hour can cost with all threads at work; no start fee."""
+        return quantized((self.rate or ZERO) * HOUR_SEC)
+
+
+@lru_cache(maxsize=1024)
+def _terms(pricing: LinearPricing, threads: str) -> Terms:
+    counted = to_amount(threads, name=INF_THREADS)
+    return Terms(pricing=pricing, threads=max(counted, Decimal(1)))
+
+
+def _seconds(seconds: float) -> Decimal:
+    """Convert to the microsecond, which is as exact as clocks are."""
+    return Decimal(round(seconds * 1_000_000)).scaleb(-6)
+
+
+def check_offer(
+    terms: Terms | None,
+    *,
+    seconds: Decimal | float,
+    budget: Decimal,
+    max_price_per_hour: Decimal | None = None,
+) -> str | None:
+    """Judge an offer by what it can cost; return the reason to decline it, or ``None``.
+
+    Args:
+        terms: What it says about money; ``None`` where its cost cannot be bounded.
+        seconds: Until the agreement would expire.
+        budget: All that may ever be spent on it, whatever is bound now.
+        max_price_per_hour: The most that an hour may cost, the start fee apart.
+    """
+    if terms is None:
+        return "its price model is not linear, or charges for what time does not bound"
+    if max_price_per_hour is not None and terms.per_hour() > max_price_per_hour:
+        return (
+            f"an hour can cost {plain(terms.per_hour())}, above the limit of "
+            f"{plain(max_price_per_hour)}"
+        )
+    worst = terms.most(seconds)
+    if worst > budget:
+        return f"its worst case of {plain(worst)} is above the whole budget of {plain(budget)}"
+    return None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Room:
+    """Whether a budget has room for one more instance.
+
+    Attributes:
+        needed: The worst case of the instance.
+        available: What can be held for it.
+        after_sec: After how many seconds there is room, where nothing else changes: the expiry
+            comes nearer. ``None`` where time alone does not make it, or there is room.
+    """
+
+    needed: Decimal
+    available: Decimal
+    after_sec: float | None = None
+
+    @property
+    def enough(self) -> bool:
+        """Whether there is."""
+        return self.needed <= self.available
+
+
+def room_for(terms: Terms, *, seconds: Decimal | float, available: Decimal) -> Room:
+    """Tell whether one more instance fits into what is available.
+
+    Args:
+        terms: Of the agreement that would be made.
+        seconds: Until it would expire.
+        available: What can be held.
+    """
+    needed = terms.most(seconds)
+    missing, rate = needed - available, terms.per_hour() / HOUR_SEC
+    if missing <= 0 or rate <= 0 or terms.most(0) > available:
+        return Room(needed=needed, available=available)
+    return Room(needed=needed, available=available, after_sec=float(missing / rate))
 
 
 def check_debit_note(
@@ -249,137 +378,3 @@ def _most_after_note(terms: Terms, activity: Charged) -> Decimal:
         return terms.most(activity.elapsed_sec)
     since = terms.most(activity.elapsed_sec - activity.noted_at_sec)
     return activity.noted + since - terms.pricing.fixed
-
-
-@dataclass(slots=True, kw_only=True)
-class _Entry:
-    cap: Decimal
-    accepted: Decimal = ZERO
-    ended: bool = False
-
-
-class Ledger:
-    """What of a budget is held, payable and spent, an entry an agreement.
-
-    ``held``: the worst case of living agreements beyond what was accepted of them; ``payable``: the
-    same of ended ones whose invoice is awaited; ``spent``: what was accepted. Their sum never
-    exceeds the budget.
-    """
-
-    __slots__ = ("_budget", "_entries", "_held", "_payable", "_spent")
-
-    def __init__(self, budget: Decimal) -> None:
-        self._budget = budget
-        self._held = self._payable = self._spent = ZERO
-        self._entries: dict[str, _Entry] = {}
-
-    @property
-    def budget(self) -> Decimal:
-        """The whole of it."""
-        return self._budget
-
-    @property
-    def held(self) -> Decimal:
-        """What living agreements can still cost."""
-        return self._held
-
-    @property
-    def payable(self) -> Decimal:
-        """What ended agreements can still ask for."""
-        return self._payable
-
-    @property
-    def spent(self) -> Decimal:
-        """What was accepted."""
-        return self._spent
-
-    @property
-    def available(self) -> Decimal:
-        """What can be held for new agreements."""
-        return self._budget - self._held - self._payable - self._spent
-
-    def add(self, amount: Decimal) -> None:
-        """Raise the budget."""
-        self._budget += amount
-
-    def hold(self, agreement: str, amount: Decimal) -> bool:
-        """Hold the worst case of a new agreement; ``False`` where there is no room for it."""
-        if agreement in self._entries or amount < 0 or amount > self.available:
-            return False
-        self._entries[agreement] = _Entry(cap=amount)
-        self._held += amount
-        return True
-
-    def extend(self, agreement: str, amount: Decimal) -> bool:
-        """Hold more for a living agreement, in all; ``False`` where there is no room for it."""
-        entry = self._entries.get(agreement)
-        if entry is None or entry.ended or amount - entry.cap > self.available:
-            return False
-        more = max(ZERO, amount - entry.cap)
-        entry.cap += more
-        self._held += more
-        return True
-
-    def accept(self, agreement: str, total: Decimal) -> bool:
-        """Count ``total`` as accepted for this agreement; ``False`` above what is held for it."""
-        entry = self._entries.get(agreement)
-        if entry is None or total > entry.cap:
-            return False
-        more = max(ZERO, total - entry.accepted)
-        entry.accepted += more
-        self._spent += more
-        self._shift(entry, -more)
-        return True
-
-    def accepted(self, agreement: str) -> Decimal:
-        """Return what was accepted for a living or payable agreement."""
-        entry = self._entries.get(agreement)
-        return entry.accepted if entry else ZERO
-
-    def payable_for(self, agreement: str) -> Decimal:
-        """Return the most that can be accepted for this agreement in all."""
-        entry = self._entries.get(agreement)
-        return entry.cap if entry else ZERO
-
-    def end(self, agreement: str, most: Decimal) -> None:
-        """The agreement is over: shrink what is held to what its time can have cost."""
-        entry = self._entries.get(agreement)
-        if entry is None or entry.ended:
-            return
-        rest = entry.cap - entry.accepted
-        entry.cap = max(entry.accepted, min(entry.cap, most))
-        entry.ended = True
-        self._held -= rest
-        self._payable += entry.cap - entry.accepted
-
-    def settle(self, agreement: str) -> Decimal:
-        """Close the entry, by invoice or by deadline; return what was left unpaid of its cap."""
-        entry = self._entries.pop(agreement, None)
-        if entry is None:
-            return ZERO
-        rest = entry.cap - entry.accepted
-        self._shift(entry, -rest)
-        return rest
-
-    def open_agreements(self) -> tuple[str, ...]:
-        """Return the agreements that are held or payable."""
-        return tuple(self._entries)
-
-    def _shift(self, entry: _Entry, change: Decimal) -> None:
-        if entry.ended:
-            self._payable += change
-        else:
-            self._held += change
-
-    def check(self) -> tuple[str, ...]:
-        """Return the invariants that do not hold; empty where all do."""
-        broken = []
-        held = sum((e.cap - e.accepted for e in self._entries.values() if not e.ended), ZERO)
-        payable = sum((e.cap - e.accepted for e in self._entries.values() if e.ended), ZERO)
-        if held != self._held or payable != self._payable:
-            broken.append("the totals of the ledger differ from its entries")
-        if self._held + self._payable + self._spent > self._budget:
-            broken.append("held + payable + spent is above the budget")
-        if min(self._held, self._payable, self._spent) < 0:
-            broken.append("a total of the ledger is negative")
-        return tuple(broken)

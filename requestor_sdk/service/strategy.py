@@ -7,12 +7,15 @@ class Nearest(MarketStrategy):
 
 from __future__ import annotations
 
+import inspect
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Final
 
-from requestor_sdk.model.errors import AmountError
+from requestor_sdk.model.errors import AmountError, UsageError
+from requestor_sdk.model.events import Event
 from requestor_sdk.model.market import Proposal
 from requestor_sdk.model.money import CPU, DURATION, LinearPricing, to_amount
 
@@ -41,6 +44,43 @@ class MarketStrategy:
         del offer
         return SCORE_NEUTRAL
 
+    def on_event(self, event: Event) -> bool:
+        """Learn from an event of the run, if the strategy likes to.
+
+        Called with each event while a cluster goes by this strategy. It must not block; what it
+        raises is logged, and the run goes on.
+
+        Returns:
+            Whether scores changed: then offers that are kept are judged again before any is taken.
+        """
+        del event
+        return False
+
+
+def check_strategy(strategy: object) -> MarketStrategy:
+    """Return a strategy as it is.
+
+    Raises:
+        UsageError: It is none, e.g. a class instead of an object.
+    """
+    if isinstance(strategy, MarketStrategy):
+        if not inspect.iscoroutinefunction(strategy.score_offer):
+            raise UsageError(
+                f"{type(strategy).__name__}.score_offer is no coroutine function",
+                hint="write `async def score_offer(self, offer)`",
+            )
+        return strategy
+    if isinstance(strategy, type) and issubclass(strategy, MarketStrategy):
+        raise UsageError(
+            f"strategy must be an object, not the class {strategy.__name__}",
+            hint=f"strategy={strategy.__name__}()",
+        )
+    raise UsageError(
+        f"strategy must be a MarketStrategy, not {strategy!r}",
+        hint="a class with `async def score_offer(self, offer)`, based on "
+        "requestor_sdk.strategy.MarketStrategy",
+    )
+
 
 class DummyMS(MarketStrategy):
     """Takes any offer, by its old name."""
@@ -63,8 +103,11 @@ class LeastExpensiveLinearPayuMS(MarketStrategy):
 
     def __post_init__(self) -> None:
         """Refuse negative limits."""
-        if self.expected_time_secs <= 0:
+        if not 0 < self.expected_time_secs < math.inf:
             raise AmountError("expected_time_secs must be positive")
+        fee = Decimal(str(self.max_fixed_price))
+        if not fee >= 0:
+            raise AmountError(f"max_fixed_price must be at least 0, not {self.max_fixed_price!r}")
         for name, price in self.max_price_for.items():
             to_amount(price, name=f"max_price_for[{name}]")
 

@@ -22,10 +22,11 @@ from requestor_sdk import Compute, MemoryJournal, Service
 from requestor_sdk.clock import LoopClock
 from requestor_sdk.model.events import CustomEvent, Event
 from requestor_sdk.payload import VmPayload
-from requestor_sdk.testing import SimulatedNetwork
+from requestor_sdk.testing import SimulatedNetwork, SimulatedProvider
 
 _HOPS = 12
 _EVENTS = 1_000_000
+_PROVIDERS = [SimulatedProvider(name=f"p-{n}", capacity=1_000) for n in range(100)]
 
 
 class Idle(Service):
@@ -38,7 +39,7 @@ class Idle(Service):
 
 async def _lives(count: int) -> float:
     """Return the processor seconds of so many whole lives, from the demand to the paid invoice."""
-    network = SimulatedNetwork(providers=100, seed=1, latency=0)
+    network = SimulatedNetwork(providers=_PROVIDERS, seed=1, latency=0)
     gc.collect()
     began = time.process_time()
     async with Compute(budget=10**9, network=network, journal=MemoryJournal(1000)) as compute:
@@ -111,7 +112,7 @@ def idle_instance_kib(name: str) -> Result:
     count = 5_000
 
     async def instances() -> float:
-        network = SimulatedNetwork(providers=100, seed=1, latency=0)
+        network = SimulatedNetwork(providers=_PROVIDERS, seed=1, latency=0)
         async with Compute(budget=10**9, network=network, journal=MemoryJournal(1000)) as compute:
             options = {"expiration": timedelta(minutes=30)}
             warm = await compute.run_service(Idle, num_instances=100, **options)

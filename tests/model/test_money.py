@@ -1,27 +1,30 @@
-"""Amounts, prices, the judgment of notes, and the ledger's invariants."""
+"""Amounts, prices, and the decisions about offers, notes and invoices."""
 
 from __future__ import annotations
 
 from decimal import Decimal
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from requestor_sdk.model.errors import AmountError
+from requestor_sdk.model.ledger import Ledger
 from requestor_sdk.model.money import (
     CPU,
     DURATION,
+    HOUR_SEC,
     TOLERANCE_SEC,
     Charged,
-    Ledger,
     LinearPricing,
     Terms,
     check_debit_note,
     check_invoice,
+    check_offer,
     quantized,
+    room_for,
     to_amount,
+    to_limit,
 )
 
 D = Decimal
@@ -211,96 +214,79 @@ def test_a_wrong_invoice_is_rejected_with_the_reason(changed, says):
     assert says in (_invoice(**changed) or "")
 
 
-# The ledger ---------------------------------------------------------------------------------------
+# Offers and room ----------------------------------------------------------------------------------
 
-NAMES = st.sampled_from(["a", "b", "c", "d"])
-
-
-class LedgerMachine(RuleBasedStateMachine):
-    """Any order of calls, right or wrong, on a ledger."""
-
-    def __init__(self):
-        super().__init__()
-        self.ledger = Ledger(D(100))
-        self.accepted = D(0)
-
-    @rule(name=NAMES, amount=st.decimals(-10, 150, places=3))
-    def hold(self, name, amount):
-        room, known = self.ledger.available, name in self.ledger.open_agreements()
-        assert self.ledger.hold(name, amount) is (not known and 0 <= amount <= room)
-
-    @rule(name=NAMES, amount=st.decimals(-10, 150, places=3))
-    def extend(self, name, amount):
-        room, cap = self.ledger.available, self.ledger.payable_for(name)
-        extended = self.ledger.extend(name, amount)
-        if extended:
-            assert amount - cap <= room
-            assert self.ledger.payable_for(name) == max(cap, amount)
-        else:
-            assert self.ledger.payable_for(name) == cap
-
-    @rule(name=NAMES, total=st.decimals(-10, 150, places=3))
-    def accept(self, name, total):
-        cap, before = self.ledger.payable_for(name), self.ledger.accepted(name)
-        known = name in self.ledger.open_agreements()
-        assert self.ledger.accept(name, total) is (known and total <= cap)
-        self.accepted += self.ledger.accepted(name) - before
-
-    @rule(name=NAMES, most=st.decimals(-10, 150, places=3))
-    def end(self, name, most):
-        cap = self.ledger.payable_for(name)
-        self.ledger.end(name, most)
-        assert self.ledger.payable_for(name) <= cap
-
-    @rule(name=NAMES)
-    def settle(self, name):
-        rest = self.ledger.payable_for(name) - self.ledger.accepted(name)
-        assert self.ledger.settle(name) == rest
-        assert name not in self.ledger.open_agreements()
-
-    @rule(amount=st.decimals(0, 10, places=3))
-    def add(self, amount):
-        before = self.ledger.available
-        self.ledger.add(amount)
-        assert self.ledger.available == before + amount
-
-    @precondition(lambda self: not self.ledger.open_agreements())
-    @rule()
-    def all_settled_means_nothing_is_bound(self):
-        assert (self.ledger.held, self.ledger.payable) == (0, 0)
-
-    @invariant()
-    def the_ledger_is_sound(self):
-        ledger = self.ledger
-        assert ledger.check() == ()
-        assert ledger.available >= 0
-        assert ledger.spent == self.accepted
-        assert ledger.budget == ledger.available + ledger.held + ledger.payable + ledger.spent
+terms = st.builds(Terms, pricing=pricings, threads=st.integers(1, 64).map(D))
+budgets = st.decimals(min_value=0, max_value=100_000, places=6)
 
 
-LedgerMachine.TestCase.settings = settings(max_examples=100, stateful_step_count=30, deadline=None)
-TestLedger = LedgerMachine.TestCase
+@given(terms, seconds, seconds, st.fractions(0, 1), budgets)
+def test_an_offer_that_is_taken_costs_no_more_than_the_budget_whatever_it_uses(
+    offered, until, lasted, load, budget
+):
+    lasted = min(lasted, until)
+    if check_offer(offered, seconds=until, budget=budget) is None:
+        cpu = lasted * offered.threads * load.numerator / load.denominator
+        assert offered.pricing.cost((lasted, cpu)) <= budget
 
 
-def test_an_ended_agreement_moves_what_can_still_be_asked_for_to_payable():
-    ledger = Ledger(D(10))
-    assert ledger.hold("a", D(5))
-    assert ledger.accept("a", D(1))
-    ledger.end("a", D(3))
-    assert (ledger.held, ledger.payable, ledger.spent) == (0, 2, 1)
-    assert ledger.accept("a", D(3))
-    assert (ledger.payable, ledger.spent) == (0, 3)
+@given(terms, seconds, budgets)
+def test_an_offer_is_declined_for_its_worst_case_exactly_where_that_is_above_the_budget(
+    offered, until, budget
+):
+    reason = check_offer(offered, seconds=until, budget=budget)
+    assert (reason is None) is (offered.most(until) <= budget)
+    assert reason is None or "above the whole budget" in reason
 
 
-@pytest.mark.parametrize(
-    ("field", "value", "says"),
-    [
-        ("_held", D(1), "differ from its entries"),
-        ("_spent", D(11), "above the budget"),
-        ("_spent", D(-1), "negative"),
-    ],
-)
-def test_a_corrupt_ledger_says_what_is_wrong(field, value, says):
-    ledger = Ledger(D(10))
-    setattr(ledger, field, value)
-    assert any(says in line for line in ledger.check())
+@given(terms, st.decimals(min_value="0.000001", max_value=100_000, places=6))
+def test_a_limit_an_hour_holds_for_an_hour_of_all_processors_without_the_start_fee(offered, limit):
+    reason = check_offer(offered, seconds=0, budget=D("1e9"), max_price_per_hour=limit)
+    hour = offered.pricing.cost((HOUR_SEC, HOUR_SEC * offered.threads)) - offered.pricing.fixed
+    assert (reason is None) is (hour <= limit)
+    assert reason is None or "an hour can cost" in reason
+
+
+def test_an_offer_whose_cost_time_does_not_bound_is_declined():
+    assert "not linear" in (check_offer(None, seconds=1, budget=D(1)) or "")
+    other = LinearPricing(counters=("golem.usage.gib",), coeffs=(D(1),)).to_properties()
+    assert Terms.from_properties(other) is None
+    assert (
+        Terms.from_properties({**HOURLY.to_properties(), "golem.inf.cpu.threads": "many"}) is None
+    )
+
+
+def test_a_counter_that_is_named_twice_is_limited_by_the_sum_of_its_prices():
+    twice = LinearPricing(counters=(DURATION, DURATION), coeffs=(D(0), D(1)))
+    assert twice.price(DURATION) == 1
+    assert Terms(pricing=twice).per_hour() == 3600
+
+
+@given(terms, seconds, budgets)
+def test_room_for_one_more_is_what_the_ledger_would_hold(offered, until, available):
+    room = room_for(offered, seconds=until, available=available)
+    assert room.enough is Ledger(available).hold("a", room.needed)
+
+
+@given(terms, seconds, budgets)
+def test_time_makes_the_room_that_it_is_said_to_make(offered, until, available):
+    room = room_for(offered, seconds=until, available=available)
+    if room.after_sec is not None:
+        assert not room.enough
+        later = max(D(0), until - D(repr(room.after_sec)) - D("0.001"))
+        assert room_for(offered, seconds=later, available=available).enough
+
+
+def test_an_offer_judged_after_the_expiry_costs_what_the_clocks_may_differ_by():
+    assert TERMS.most(-100.0) == TERMS.most(0)
+
+
+@pytest.mark.parametrize("value", [0, -1, "x", float("nan"), float("inf"), "1e-30"])
+def test_a_limit_is_above_zero(value):
+    with pytest.raises(AmountError, match="max_price_per_hour must be"):
+        to_limit(value, name="max_price_per_hour")
+
+
+def test_a_limit_can_be_left_out():
+    assert to_limit(None, name="budget") is None
+    assert to_limit("0.5", name="budget") == D("0.5")

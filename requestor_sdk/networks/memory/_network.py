@@ -72,10 +72,11 @@ class MemoryMarketPort:
     def __init__(self, market: MemoryMarket, signer: Signer) -> None:
         self._market = market
         self._signer = signer
+        self._plain: Demand | None = None
 
     async def subscribe(self, demand: Demand) -> str:
         """Publish a demand; returns its id."""
-        _check_plain(demand)
+        self._check_plain(demand)
         demand_id, proposals = self._market.book.add_demand(demand)
         self._market.proposals[demand_id] = Latest()
         for proposal in proposals:
@@ -93,6 +94,18 @@ class MemoryMarketPort:
         """Tell how the latest offer of each provider meets a demand."""
         return self._market.book.report(demand)
 
+    def _check_plain(self, demand: Demand) -> None:
+        """Refuse properties that could not be signed, before anything depends on them."""
+        if demand is self._plain:
+            return
+        try:
+            json.dumps(dict(demand.properties))
+        except (TypeError, ValueError) as error:
+            raise PayloadError(
+                f"the demand has a property that is no plain value: {error}"
+            ) from None
+        self._plain = demand
+
     async def collect(self, demand_id: str) -> Sequence[Proposal]:
         """Wait for proposals of a demand and return at least one."""
         box = self._market.proposals.get(demand_id)
@@ -106,7 +119,7 @@ class MemoryMarketPort:
         Raises:
             AgreementRefused: It was answered before, or its offer is gone.
         """
-        _check_plain(demand)
+        self._check_plain(demand)
         step = self._market.book.counter(proposal.id, demand)
         await self._market.tell(
             proposal.provider_id,
@@ -410,11 +423,3 @@ class _Dead:
 
     def __getattr__(self, name: str) -> NoReturn:
         raise asyncio.CancelledError
-
-
-def _check_plain(demand: Demand) -> None:
-    """Refuse properties that could not be signed, before anything depends on them."""
-    try:
-        json.dumps(dict(demand.properties))
-    except (TypeError, ValueError) as error:
-        raise PayloadError(f"the demand has a property that is no plain value: {error}") from None

@@ -1,0 +1,213 @@
+"""The ledger of a budget: what is held, payable and spent, as a whole and for each cluster."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from decimal import Decimal
+
+from requestor_sdk.model.money import ZERO
+
+
+@dataclass(slots=True, eq=False)
+class Account:
+    """What of an amount is held, payable and spent: of the budget, or of a cluster's part of it.
+
+    Only the ledger changes it.
+
+    Attributes:
+        total: All that may be spent; ``None`` where a part has no limit of its own.
+        held: What living agreements can still cost.
+        payable: What ended agreements can still ask for.
+        spent: What was accepted in debit notes and invoices.
+    """
+
+    total: Decimal | None
+    held: Decimal = ZERO
+    payable: Decimal = ZERO
+    spent: Decimal = ZERO
+
+    @property
+    def used(self) -> Decimal:
+        """The sum of what is held, payable and spent."""
+        return self.held + self.payable + self.spent
+
+    def has_room(self, more: Decimal) -> bool:
+        """Tell whether more can be held."""
+        return self.total is None or self.used + more <= self.total
+
+    def check(self) -> tuple[str, ...]:
+        """Return the invariants that do not hold."""
+        broken = []
+        if not self.has_room(ZERO):
+            broken.append("held + payable + spent is above the budget")
+        if min(self.held, self.payable, self.spent) < 0:
+            broken.append("a total of the ledger is negative")
+        return tuple(broken)
+
+
+@dataclass(slots=True, kw_only=True)
+class _Entry:
+    part: Account
+    cap: Decimal
+    accepted: Decimal = ZERO
+    ended: bool = False
+
+
+class Ledger:
+    """What of a budget is held, payable and spent, an entry an agreement.
+
+    ``held``: the worst case of living agreements beyond what was accepted of them; ``payable``: the
+    same of ended ones whose invoice is awaited; ``spent``: what was accepted. Their sum never
+    exceeds the budget, nor that of a part's agreements the part. No act costs more with more
+    agreements.
+    """
+
+    __slots__ = ("_entries", "_parts", "_whole")
+
+    def __init__(self, budget: Decimal) -> None:
+        self._whole = Account(budget)
+        self._parts: dict[str, Account] = {}
+        self._entries: dict[str, _Entry] = {}
+
+    @property
+    def budget(self) -> Decimal:
+        """The whole of it."""
+        return self._whole.total or ZERO
+
+    @property
+    def held(self) -> Decimal:
+        """What living agreements can still cost."""
+        return self._whole.held
+
+    @property
+    def payable(self) -> Decimal:
+        """What ended agreements can still ask for."""
+        return self._whole.payable
+
+    @property
+    def spent(self) -> Decimal:
+        """What was accepted."""
+        return self._whole.spent
+
+    @property
+    def available(self) -> Decimal:
+        """What can be held for new agreements."""
+        return self.budget - self._whole.used
+
+    def add(self, amount: Decimal) -> None:
+        """Raise the budget."""
+        self._whole.total = self.budget + amount
+
+    def part(self, name: str, limit: Decimal | None = None) -> Account:
+        """Return the account of a part, e.g. a cluster; the first call sets its limit."""
+        if name not in self._parts:
+            self._parts[name] = Account(limit)
+        return self._parts[name]
+
+    def limit_of(self, name: str) -> Decimal:
+        """Return all that a part may ever spend: its limit, or the budget where that is less."""
+        limit = self.part(name).total
+        return self.budget if limit is None else min(limit, self.budget)
+
+    def room(self, name: str) -> Decimal:
+        """Return what can be held for new agreements of a part."""
+        part = self.part(name)
+        if part.total is None:
+            return self.available
+        return min(self.available, part.total - part.used)
+
+    def hold(self, agreement: str, amount: Decimal, part: str = "") -> bool:
+        """Hold the worst case of a new agreement; ``False`` where there is no room for it."""
+        if agreement in self._entries or amount < 0 or amount > self.room(part):
+            return False
+        entry = self._entries[agreement] = _Entry(part=self.part(part), cap=ZERO)
+        self._raise(entry, amount)
+        return True
+
+    def rename(self, old: str, new: str) -> None:
+        """The agreement that was held for has an id now."""
+        self._entries[new] = self._entries.pop(old)
+
+    def extend(self, agreement: str, amount: Decimal) -> bool:
+        """Hold more for a living agreement, in all; ``False`` where there is no room for it."""
+        entry = self._entries.get(agreement)
+        if entry is None or entry.ended:
+            return False
+        more = max(ZERO, amount - entry.cap)
+        if not all(account.has_room(more) for account in self._accounts(entry)):
+            return False
+        self._raise(entry, more)
+        return True
+
+    def accept(self, agreement: str, total: Decimal) -> bool:
+        """Count ``total`` as accepted for this agreement; ``False`` above what is held for it."""
+        entry = self._entries.get(agreement)
+        if entry is None or total > entry.cap:
+            return False
+        more = max(ZERO, total - entry.accepted)
+        entry.accepted += more
+        for account in self._accounts(entry):
+            account.spent += more
+        self._shift(entry, -more)
+        return True
+
+    def accepted(self, agreement: str) -> Decimal:
+        """Return what was accepted for a living or payable agreement."""
+        entry = self._entries.get(agreement)
+        return entry.accepted if entry else ZERO
+
+    def payable_for(self, agreement: str) -> Decimal:
+        """Return the most that can be accepted for this agreement in all."""
+        entry = self._entries.get(agreement)
+        return entry.cap if entry else ZERO
+
+    def end(self, agreement: str, most: Decimal) -> None:
+        """The agreement is over: shrink what is held to what its time can have cost."""
+        entry = self._entries.get(agreement)
+        if entry is None or entry.ended:
+            return
+        self._shift(entry, entry.accepted - entry.cap)
+        entry.cap = max(entry.accepted, min(entry.cap, most))
+        entry.ended = True
+        self._shift(entry, entry.cap - entry.accepted)
+
+    def settle(self, agreement: str) -> Decimal:
+        """Close the entry, by invoice or by deadline; return what was left unpaid of its cap."""
+        entry = self._entries.pop(agreement, None)
+        if entry is None:
+            return ZERO
+        rest = entry.cap - entry.accepted
+        self._shift(entry, -rest)
+        return rest
+
+    def open_agreements(self) -> tuple[str, ...]:
+        """Return the agreements that are held or payable."""
+        return tuple(self._entries)
+
+    def _accounts(self, entry: _Entry) -> tuple[Account, Account]:
+        return self._whole, entry.part
+
+    def _raise(self, entry: _Entry, more: Decimal) -> None:
+        entry.cap += more
+        self._shift(entry, more)
+
+    def _shift(self, entry: _Entry, change: Decimal) -> None:
+        for account in self._accounts(entry):
+            if entry.ended:
+                account.payable += change
+            else:
+                account.held += change
+
+    def check(self) -> tuple[str, ...]:
+        """Return the invariants that do not hold; empty where all do. Goes through all entries."""
+        broken = []
+        for account in (self._whole, *self._parts.values()):
+            mine = [e for e in self._entries.values() if account in self._accounts(e)]
+            held = sum((e.cap - e.accepted for e in mine if not e.ended), ZERO)
+            payable = sum((e.cap - e.accepted for e in mine if e.ended), ZERO)
+            if held != account.held or payable != account.payable:
+                broken.append("the totals of the ledger differ from its entries")
+            broken.extend(account.check())
+        if sum((part.spent for part in self._parts.values()), ZERO) != self.spent:
+            broken.append("the parts of the ledger do not make up the whole")
+        return tuple(broken)
