@@ -17,6 +17,7 @@ from requestor_sdk._version import __version__
 _COMMANDS: Final = {
     "demo": "See it all at work: three computers, one is lost, the bill.",
     "run": "Run a program of yours with the live table on.",
+    "simulate": "Run a program of yours on a simulated market, with faults, many times.",
     "image": "Build, import, list and remove images.",
     "doctor": "Check what works on this machine, and how to mend what does not.",
 }
