@@ -221,6 +221,10 @@ class RequestorEnd:
             match action.kind:
                 case "drop":
                     del self._held[key]
+                    lost = self._injector.dice.randrange(len(found))
+                    rest = tuple(item for place, item in enumerate(found) if place != lost)
+                    if rest:
+                        return rest
                 case "duplicate":
                     return found
                 case "reorder":
