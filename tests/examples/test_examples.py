@@ -102,6 +102,22 @@ def test_a_custom_payload_is_met_by_the_highest_stations_only(run):
     assert "(example.station.height-m>=2000) rules out 4" in out
 
 
+def test_the_tested_service_runs_for_real_and_its_tests_pass_by_plain_pytest(run):
+    out = run("08_testing", "--seconds", "1.3")
+    readings = re.findall(r"^i-\d on \w+: (\d+) readings$", out, re.MULTILINE)
+    assert len(readings) == 2
+    assert all(int(count) >= 2 for count in readings)
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-m", "pytest", EXAMPLES / "08_testing", "-q"],
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+    assert "5 passed" in done.stdout
+
+
 @pytest.mark.parametrize("folder", sorted(EXAMPLES.glob("[0-9]*")), ids=lambda f: f.name)
 def test_each_example_stands_alone_and_has_a_readme(folder):
     assert (folder / "README.md").read_text().startswith("# ")
