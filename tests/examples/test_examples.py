@@ -150,6 +150,22 @@ def test_a_strategy_of_ones_own_takes_the_nearest_that_is_cheap_and_did_not_fail
     assert re.search(r"^the cluster: <Spending 1: spent 0", out, re.MULTILINE)
 
 
+def test_the_tested_service_runs_for_real_and_its_tests_pass_by_plain_pytest(run):
+    out = run("08_testing", "--seconds", "1.3")
+    readings = re.findall(r"^i-\d on \w+: (\d+) readings$", out, re.MULTILINE)
+    assert len(readings) == 2
+    assert all(int(count) >= 2 for count in readings)
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-m", "pytest", EXAMPLES / "08_testing", "-q"],
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+    assert "5 passed" in done.stdout
+
+
 @pytest.mark.parametrize("folder", sorted(EXAMPLES.glob("[0-9]*")), ids=lambda f: f.name)
 def test_each_example_stands_alone_and_has_a_readme(folder):
     assert (folder / "README.md").read_text().startswith("# ")
