@@ -64,6 +64,8 @@ class Cluster(Generic[S]):
         self._hold_for = hold_for
         self._own_condition = overrides(service_class, "restart_condition")
         self._members: list[Instance] = []
+        self.shunned: Callable[[], frozenset[str]] = frozenset
+        """Set by the engine: providers that no member takes while another has an offer."""
         self._stopped = False
         self._changed: list[asyncio.Future[None]] = []
         self._watchers: list[Callable[[], None]] = []

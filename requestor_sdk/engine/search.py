@@ -31,7 +31,6 @@ class Search:
 
     Attributes:
         attempts_at: When each attempt began, in the clock's seconds.
-        avoid_also: Returns further providers that are taken only where no other has an offer.
     """
 
     def __init__(
@@ -54,7 +53,6 @@ class Search:
         self._failed_providers: set[str] = set()
         self._failures_in_row = 0
         self.attempts_at: list[float] = []
-        self.avoid_also: Callable[[], frozenset[str]] = frozenset
 
     def begin(self, number: int) -> None:
         """Search for the provider of an attempt."""
@@ -110,8 +108,9 @@ class Search:
         """Sign an agreement; refusals are followed by the next offer, after a pause."""
         refused = 0
         while True:
-            own = self._failed_providers if self._cluster.policy.avoid_failed_provider else ()
-            draft = await self._cluster.negotiator.acquire(self.avoid_also() | frozenset(own))
+            avoid = self._failed_providers if self._cluster.policy.avoid_failed_provider else ()
+            shunned = self._cluster.shunned()
+            draft = await self._cluster.negotiator.acquire(shunned.union(avoid))
             try:
                 return await contracts.sign(
                     self._core,
