@@ -20,18 +20,23 @@ if TYPE_CHECKING:
     from requestor_sdk.client.compute import Budget, Compute
     from requestor_sdk.client.compute import Compute as Golem
     from requestor_sdk.engine.cluster import Cluster
+    from requestor_sdk.engine.tasks.results import TaskResults
     from requestor_sdk.model.errors import RequestorError
     from requestor_sdk.model.lifecycle import ServiceState
     from requestor_sdk.model.money import LinearPricing
     from requestor_sdk.model.props import Payload, constraint, prop
     from requestor_sdk.model.restart import RenewalPolicy, RestartPolicy
     from requestor_sdk.model.script import Capture, CaptureMode, CommandResult
+    from requestor_sdk.model.tasks import TaskAttempt, TaskStatus
     from requestor_sdk.observe import JsonlJournal, MemoryJournal
+    from requestor_sdk.observe.runs import RunState, RunStore, RunSummary
+    from requestor_sdk.observe.sqlite import SqliteJournal
     from requestor_sdk.provider import ProviderConfig
     from requestor_sdk.service import vm
     from requestor_sdk.service.context import WorkContext
     from requestor_sdk.service.script import Script
     from requestor_sdk.service.service import Service
+    from requestor_sdk.service.tasks import Task
     from requestor_sdk.settings import Settings
 
 _HOMES = {
@@ -50,10 +55,18 @@ _HOMES = {
     "RenewalPolicy": "requestor_sdk.model.restart",
     "RequestorError": "requestor_sdk.model.errors",
     "RestartPolicy": "requestor_sdk.model.restart",
+    "RunState": "requestor_sdk.observe.runs",
+    "RunStore": "requestor_sdk.observe.runs",
+    "RunSummary": "requestor_sdk.observe.runs",
     "Script": "requestor_sdk.service.script",
     "Service": "requestor_sdk.service.service",
     "ServiceState": "requestor_sdk.model.lifecycle",
     "Settings": "requestor_sdk.settings",
+    "SqliteJournal": "requestor_sdk.observe.sqlite",
+    "Task": "requestor_sdk.service.tasks",
+    "TaskAttempt": "requestor_sdk.model.tasks",
+    "TaskResults": "requestor_sdk.engine.tasks.results",
+    "TaskStatus": "requestor_sdk.model.tasks",
     "WorkContext": "requestor_sdk.service.context",
     "constraint": "requestor_sdk.model.props",
     "prop": "requestor_sdk.model.props",
@@ -86,10 +99,18 @@ __all__ = [
     "RenewalPolicy",
     "RequestorError",
     "RestartPolicy",
+    "RunState",
+    "RunStore",
+    "RunSummary",
     "Script",
     "Service",
     "ServiceState",
     "Settings",
+    "SqliteJournal",
+    "Task",
+    "TaskAttempt",
+    "TaskResults",
+    "TaskStatus",
     "WorkContext",
     "__version__",
     "constraint",

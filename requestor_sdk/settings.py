@@ -1,9 +1,12 @@
-"""The engine's delays and limits; each a setting."""
+"""The engine's delays and limits, each a setting; and where the user's data lies."""
 
 from __future__ import annotations
 
 import dataclasses
+import os
+import sys
 from dataclasses import dataclass
+from pathlib import Path
 
 from requestor_sdk.model.errors import AmountError
 
@@ -64,3 +67,17 @@ class Settings:
                 raise AmountError(f"{field.name} must be a number, zero or more, not {value!r}")
         if self.mailbox_size < 1 or self.proposals_kept < 1:
             raise AmountError("mailbox_size and proposals_kept must be at least 1")
+
+
+def data_home() -> Path:
+    """Return the user's data folder, moved by ``REQUESTOR_SDK_HOME``. It need not exist."""
+    chosen = os.environ.get("REQUESTOR_SDK_HOME")
+    if chosen:
+        return Path(chosen).expanduser().absolute()
+    if sys.platform == "win32":
+        base = os.environ.get("LOCALAPPDATA") or str(Path.home() / "AppData" / "Local")
+        return Path(base) / "requestor-sdk"
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Application Support" / "requestor-sdk"
+    base = os.environ.get("XDG_DATA_HOME") or str(Path.home() / ".local" / "share")
+    return Path(base) / "requestor-sdk"

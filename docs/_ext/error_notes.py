@@ -76,6 +76,26 @@ NOTES: dict[str, Note] = {
         "written by a newer version.",
         "The hint names another way.",
     ),
+    "RSK-113": Note(
+        "The disk is full, the folder cannot be written by this user, or what is named is no file.",
+        "Name another file by `journal=`, or move the data folder by `REQUESTOR_SDK_HOME`.",
+    ),
+    "RSK-114": Note(
+        "The file was cut off or overwritten, by a full disk, a copy that was broken off, another "
+        "program.",
+        "`requestor-sdk events RUN` prints what can be read and says what is missing. The file is "
+        "never changed, so that other tools can still be tried on it.",
+    ),
+    "RSK-115": Note(
+        "A misspelt id, a beginning that several runs share, a run that was removed, or "
+        "`REQUESTOR_SDK_HOME` points to another data folder.",
+        "`requestor-sdk runs --all` lists them.",
+    ),
+    "RSK-116": Note(
+        "The program that began the run has not ended, perhaps on another terminal.",
+        "Wait until it is over, or end it. Reading a run by `requestor-sdk status` or "
+        "`requestor-sdk events` is possible all the time.",
+    ),
     "RSK-201": Note(
         "More memory, storage or threads than any provider offers; a capability or a custom "
         "property that nobody has; another `subnet_tag`.",
@@ -148,6 +168,34 @@ NOTES: dict[str, Note] = {
     "RSK-405": Note(
         "`send_message_nowait` in a loop, and no handler that listens.",
         "Await `send_message`, which waits for room, or raise `Settings(mailbox_size=...)`.",
+    ),
+    "RSK-406": Note(
+        "A worker that always fails on this task, whatever the provider; or a `task_timeout` that is "
+        "too short for it.",
+        "The story has each attempt with its failure, `task.attempts` the errors themselves. Other "
+        "tasks are not held up by it.",
+    ),
+    "RSK-407": Note(
+        "The worker called `task.reject_result(reason)`.",
+        "Without `retry=False` the task is tried again, on another provider where there is one, as "
+        "often as `max_retries=` says.",
+    ),
+    "RSK-408": Note(
+        "A command that hangs, or a `task_timeout=` that is too short. A worker that settled its task "
+        "and does not ask for the next, or that never asks for its first, is ended likewise.",
+        "The task is tried again on another worker. Give commands that may hang a time-out of their "
+        "own: `ctx.new_script(timeout=...)`.",
+    ),
+    "RSK-409": Note(
+        "There is too much to do for the time and the workers; a task that hangs without a "
+        "`task_timeout=`; no offers, or no room in the budget for a worker.",
+        "What was done has been handed out; `error.unfinished` names the rest. A longer `timeout=`, "
+        "more `max_workers=`, or a `task_timeout=`.",
+    ),
+    "RSK-410": Note(
+        "What comes before the first task always fails: the deploy of the image, an upload at the "
+        "beginning of the worker; or the worker ends without iterating its tasks.",
+        "The chained error is the last failure. Nothing more is rented for a job that cannot begin.",
     ),
     "RSK-501": Note(
         "A provider asked for more than usage times price, more than the time can have cost, or "

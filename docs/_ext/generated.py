@@ -103,12 +103,14 @@ def event_reference() -> str:
         r"^# ([A-Z][\w ]+) -{5,}\n(.*?)(?=^# [A-Z]|\Z)", source, re.MULTILINE | re.DOTALL
     ):
         names = re.findall(r"^class (\w+)\(Event\)", body, re.MULTILINE)
-        parts += [f"### {title}\n", "| event | when | fields |", "|---|---|---|"]
+        parts += [f"### {title}\n", "| event | when | fields | flushed |", "|---|---|---|---|"]
         for name in names:
             event = getattr(events, name)
             fields = [f.name for f in dataclasses.fields(event) if f.name != "at"]
             shown = ", ".join(f"`{field}`" for field in fields)
-            parts.append(f"| `{name}` | {code_marks(first_paragraph(event))} | {shown} |")
+            flushed = "yes" if event.durable else ""
+            said = code_marks(first_paragraph(event))
+            parts.append(f"| `{name}` | {said} | {shown} | {flushed} |")
         parts.append("")
     return "\n".join(parts)
 

@@ -18,6 +18,9 @@ _COMMANDS: Final = {
     "demo": "See it all at work: three computers, one is lost, the bill.",
     "run": "Run a program of yours with the live table on.",
     "simulate": "Run a program of yours on a simulated market, with faults, many times.",
+    "runs": "List what was run, and how it is; remove old runs.",
+    "status": "Show one run: its instances, what is open, its bill.",
+    "events": "Print what happened in a run, event by event.",
     "image": "Build, import, list and remove images.",
     "doctor": "Check what works on this machine, and how to mend what does not.",
 }

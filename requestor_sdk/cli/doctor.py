@@ -106,7 +106,7 @@ def _version(name: str) -> str | None:
 
 
 def _home() -> Iterator[Check]:
-    from requestor_sdk.sandbox import data_home
+    from requestor_sdk.settings import data_home
 
     home = data_home()
     problem = _unwritable(home)

@@ -33,7 +33,11 @@ def _options(function: Callable[..., None]) -> Callable[..., None]:
             ),
             click.option("--payment-driver", metavar="NAME", help="e.g. erc20"),
             click.option("--payment-network", metavar="NAME", help="e.g. hoodi"),
-            click.option("--journal", metavar="FILE", help="Write the run down, as JSON lines."),
+            click.option(
+                "--journal",
+                metavar="FILE",
+                help="Write the run down there: in SQLite for .sqlite, else as JSON lines.",
+            ),
         )
     ):
         function = option(function)
@@ -134,9 +138,9 @@ def _run_script(path: Path, args: Sequence[str], journal: str | None) -> None:
     with ExitStack() as stack:
         if journal is not None:
             from requestor_sdk.client import ambient
-            from requestor_sdk.observe import JsonlJournal
+            from requestor_sdk.observe import journal_at
 
-            kept = JsonlJournal(journal)
+            kept = journal_at(journal)
             stack.callback(kept.close)
             ambient.consumers.append(kept.append)
             stack.callback(ambient.consumers.remove, kept.append)

@@ -20,6 +20,7 @@ from requestor_sdk.model.props import Payload, VmPayload
 from requestor_sdk.networks.memory import TRAITS, MemoryMarket, MemoryNetwork, MemoryTransport
 from requestor_sdk.ports.network import RunSetup
 from requestor_sdk.provider import ProviderAgent, ProviderConfig, default_providers
+from requestor_sdk.settings import data_home
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -240,7 +241,6 @@ class LocalNetwork:
 
     def _signers(self) -> list[EthSigner]:
         """Return the requestor's identity and one for each provider."""
-        from requestor_sdk.sandbox import data_home
         from requestor_sdk.signing import KeyStore
 
         store = KeyStore(self._home or data_home())

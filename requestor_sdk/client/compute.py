@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -11,8 +12,16 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from requestor_sdk.client import ambient
+from requestor_sdk.client._batches import Batches
 from requestor_sdk.client.networks import make_network
-from requestor_sdk.model.errors import AmountError, NotAvailable, RequestorError, WrongEventLoop
+from requestor_sdk.model.errors import (
+    AmountError,
+    NotAvailable,
+    RequestorError,
+    UsageError,
+    WrongEventLoop,
+)
+from requestor_sdk.model.lifecycle import ServiceState
 from requestor_sdk.model.money import to_amount, to_limit
 from requestor_sdk.model.restart import RenewalPolicy, RestartPolicy
 from requestor_sdk.service.budget import Spending
@@ -61,7 +70,28 @@ class Budget(Spending):
         return self._funds.add(amount)
 
 
-class Compute:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resumable:
+    """An instance that an earlier process left and that can be taken up.
+
+    Attributes:
+        instance_id: The instance.
+        cluster_id: Its cluster.
+        service: The qualified name of its class.
+        suspended: Whether it was suspended on purpose; then it stays where it is not taken up.
+        provider_name: Its provider.
+        until: When its agreement ends at the latest.
+    """
+
+    instance_id: str
+    cluster_id: str
+    service: str
+    suspended: bool
+    provider_name: str
+    until: datetime
+
+
+class Compute(Batches):
     """Rents computers on one network, with one budget.
 
     Used as ``async with Compute(budget=1) as compute:``, or by ``start()`` and ``stop()``. Leaving
@@ -77,7 +107,9 @@ class Compute:
         max_price_per_hour: The most that an hour of an instance may cost with all its processors at
             work, the start fee apart; for clusters that name no limit of their own.
         event_consumer: Called with each event; more by ``add_event_consumer``.
-        journal: Where the run is written down: a ``Journal``, or the path of a JSONL file.
+        journal: Where the run is written down: a ``Journal``, or the path of a file, in SQLite
+            where it ends in ``.sqlite`` and of JSON lines otherwise. By default the store of runs
+            in the user's data folder, which ``requestor-sdk runs`` lists.
         providers: For ``local``: how many providers there are, or their configurations.
         allow_unsandboxed: For ``local``: run plain processes where no sandbox can be had. For one's
             own scripts only.
@@ -126,8 +158,75 @@ class Compute:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._entered: asyncio.Task[Any] | None = None
         self._interrupts = 0
+        self._recovers = False
         self._setup = self._network.new_run()
         self.run_id = self._setup.run_id or os.urandom(4).hex()
+
+    @classmethod
+    def recover(
+        cls,
+        run_id: str,
+        *,
+        journal: Journal | Path | str | None = None,
+        network: str | Network | None = None,
+        subnet_tag: str | None = None,
+        payment_driver: str | None = None,
+        payment_network: str | None = None,
+        strategy: MarketStrategy | None = None,
+        event_consumer: Callable[[Event], None] | None = None,
+        settings: Settings | None = None,
+    ) -> Self:
+        """Go on with a run whose process died, was left with suspended instances, or left debts.
+
+        Entering what is returned settles what can be settled: agreements that nobody can take up
+        are ended in order, notes and invoices are judged, and what was accepted and perhaps not
+        told is told again. ``resume_service`` takes up instances that ran; those that are not
+        taken up are ended on leaving, suspended ones excepted. The run keeps its id, budget and
+        journal. Recovering a run of which nothing is left changes nothing.
+
+        Args:
+            run_id: The run.
+            journal: Where it was written down; it is continued there. By default the store of
+                runs in the user's data folder.
+            network: The market; by default the one of the name that the journal has.
+            subnet_tag: As in ``Compute``, for agreements that follow.
+            payment_driver: As in ``Compute``.
+            payment_network: As in ``Compute``.
+            strategy: As in ``Compute``, for agreements that follow.
+            event_consumer: Called with each event from now on.
+            settings: Delays and limits.
+
+        Raises:
+            RunNotFound: The store, or the journal, has no such run.
+            RunLocked: It is alive, here or in another process. A journal of lines cannot tell.
+            JournalDamaged: Not all of its journal can be read.
+            UsageError: The run was on another network than the one that is given.
+            UnknownNetwork: Its network is not installed here.
+        """
+        from requestor_sdk.client._journal import existing_journal, history_of
+
+        opened = existing_journal(journal, run_id)
+        history = history_of(opened, run_id)
+        compute = cls(
+            budget=history.budget,
+            network=history.network if network is None else network,
+            subnet_tag=subnet_tag,
+            payment_driver=payment_driver,
+            payment_network=payment_network,
+            strategy=strategy,
+            event_consumer=event_consumer,
+            journal=opened,
+            settings=settings,
+        )
+        name = compute.network.traits.name
+        if name != history.network:
+            raise UsageError(
+                f"run {run_id} was on the network {history.network!r}, not on {name!r}",
+                ids={"run": run_id},
+                hint=f"network={history.network!r}, or leave network= out",
+            )
+        compute.run_id, compute._recovers = run_id, True
+        return compute
 
     def __repr__(self) -> str:
         state = "not started" if self._engine is None else "started"
@@ -149,23 +248,36 @@ class Compute:
         import asyncio
 
         # The engine loads with the first run: naming Compute in a program costs little.
+        from requestor_sdk.client._journal import opened_journal, taken_over
+        from requestor_sdk.clock import LoopClock
         from requestor_sdk.engine.aio import running_loop
         from requestor_sdk.engine.buying import make_buying
         from requestor_sdk.engine.engine import Engine
 
         self._loop = running_loop()
+        clock = self._setup.clock or LoopClock()
         self._entered = asyncio.current_task()
+        journal = opened_journal(
+            self._journal,
+            self._setup.journal,
+            run_id=self.run_id,
+            traits=self._network.traits,
+            now=clock.now,
+        )
+        # Read anew under the lock: another recovery may have written since.
+        history = taken_over(journal, self.run_id) if self._recovers else None
         self._engine = Engine(
             network=self._network,
-            budget=self._budget,
+            budget=self._budget if history is None else history.budget,
             settings=self._settings,
-            journal=self._open_journal(),
+            journal=journal,
             defaults=make_buying(
                 strategy=self._strategy, max_price_per_hour=self._max_price_per_hour
             ),
             subnet=self._subnet,
             run_id=self.run_id,
-            clock=self._setup.clock,
+            clock=clock,
+            history=history,
         )
         self._engine.core.sinks += [*self._consumers, *ambient.consumers]
         await self._engine.start()
@@ -217,15 +329,6 @@ class Compute:
         elif self._interrupts == 2 and engine is not None:
             engine.cancel()
         return self._interrupts
-
-    def _open_journal(self) -> Journal:
-        from requestor_sdk.observe import JsonlJournal, MemoryJournal
-
-        if self._journal is None:
-            return self._setup.journal or MemoryJournal()
-        if isinstance(self._journal, str | Path):
-            return JsonlJournal(Path(self._journal))
-        return self._journal
 
     def _running(self) -> Engine:
         if self._engine is None:
@@ -314,6 +417,86 @@ class Compute:
             budget=budget,
             max_price_per_hour=max_price_per_hour,
             collect_offers=collect_offers,
+        )
+
+    async def resume_service(
+        self,
+        service_class: type[S],
+        *,
+        cluster_id: str | None = None,
+        instance_params: Iterable[Mapping[str, object]] | None = None,
+        payload: Payload | None = None,
+        respawn_unstarted_instances: bool | None = None,
+        restart: RestartPolicy | None = None,
+        hold_for: timedelta | None = None,
+        renewal: RenewalPolicy | None = None,
+        strategy: MarketStrategy | None = None,
+        max_price_per_hour: Decimal | float | str | None = None,
+        collect_offers: timedelta | float | None = None,
+    ) -> Cluster[S]:
+        """Take up the instances of a service that an earlier process left; after ``recover``.
+
+        New objects of the class take the place of the old ones, under the same ids and attempt
+        numbers and on the same agreements and activities; ``run()`` begins anew, ``start()`` does
+        not run again. One whose provider was lost meanwhile is treated as lost now: the restart
+        policy decides. Expiration and
+        budget are the cluster's own.
+
+        Args:
+            service_class: The class, of the same qualified name as before.
+            cluster_id: Which cluster, where there are several of the class.
+            instance_params: Keyword arguments of each object, in the order of ``resumable``.
+            payload: As in ``run_service``; for agreements that follow.
+            respawn_unstarted_instances: As in ``run_service``.
+            restart: As in ``run_service``.
+            hold_for: As in ``run_service``, for agreements that follow.
+            renewal: As in ``run_service``.
+            strategy: As in ``run_service``.
+            max_price_per_hour: As in ``run_service``.
+            collect_offers: As in ``run_service``.
+
+        Returns:
+            The cluster, of what was taken up.
+
+        Raises:
+            NotAvailable: Nothing of that class can be taken up, or this ``Compute`` was not made
+                by ``recover``.
+            NotSupported: The network ends with its process.
+            UsageError: Several clusters are of that class, or it cannot be made so.
+            HandlerError: A handler of the class is no async generator.
+        """
+        from requestor_sdk.engine.resume import resume_service
+
+        return await resume_service(
+            self._running(),
+            service_class,
+            cluster_id=cluster_id,
+            instance_params=instance_params,
+            payload=payload,
+            respawn_unstarted=respawn_unstarted_instances,
+            restart=restart,
+            hold_for=hold_for,
+            renewal=renewal,
+            strategy=strategy,
+            max_price_per_hour=max_price_per_hour,
+            collect_offers=collect_offers,
+        )
+
+    @property
+    def resumable(self) -> tuple[Resumable, ...]:
+        """What an earlier process left that can be taken up, and was not yet."""
+        recovery = self._started_engine().recovery
+        kept = () if recovery is None else tuple(recovery.kept.values())
+        return tuple(
+            Resumable(
+                instance_id=one.past.id,
+                cluster_id=one.cluster.id,
+                service=one.cluster.service,
+                suspended=one.past.state is ServiceState.suspended,
+                provider_name=one.contract.provider_name,
+                until=one.until,
+            )
+            for one in kept
         )
 
     def add_event_consumer(self, consumer: Callable[[Event], None]) -> None:

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Sequence
+from collections.abc import Container, Sequence
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
-from requestor_sdk.engine.aio import read_for_ever
+from requestor_sdk.engine.aio import Backoff, read_for_ever
 from requestor_sdk.model import events
 from requestor_sdk.model.errors import RequestorError
 from requestor_sdk.model.market import DebitNote, Invoice
@@ -37,7 +37,8 @@ class Billing:
         self._contracts: dict[str, Contract] = {}
         self._deadlines: dict[str, float] = {}
         self._timer: asyncio.TimerHandle | None = None
-        self._settled: set[str] = set()
+        self._settled: dict[str, tuple[str, str]] = {}
+        self._untold: dict[str, asyncio.Task[None] | None] = {}
         self._all_settled: asyncio.Event = asyncio.Event()
 
     def follow(self, contract: Contract) -> None:
@@ -46,7 +47,7 @@ class Billing:
 
     def expect_invoice(self, contract: Contract) -> None:
         """The agreement is over: wait for its invoice until a deadline, then let it go."""
-        if contract.id not in self._contracts:
+        if contract.id not in self._contracts or contract.id in self._deadlines:
             return
         if not contract.uses:
             self._forget(contract.id)
@@ -70,6 +71,10 @@ class Billing:
                 return
             self.leave_over(agreement_id)
 
+    def was_settled(self, agreement_id: str, invoice_id: str, provider_id: str) -> None:
+        """An earlier process accepted the invoice of this agreement."""
+        self._settled[agreement_id] = invoice_id, provider_id
+
     def contract(self, agreement_id: str) -> Contract | None:
         """Return an agreement whose invoice has not been settled."""
         return self._contracts.get(agreement_id)
@@ -87,11 +92,11 @@ class Billing:
             self._core.dice,
         )
 
-    async def wait_settled(self, seconds: float) -> None:
-        """Wait until every agreement is settled, this long at most."""
+    async def wait_settled(self, seconds: float, *, but: Container[str] = ()) -> None:
+        """Wait until every agreement is settled, these excepted, this long at most."""
         try:
             async with asyncio.timeout(seconds):
-                while self._contracts:
+                while self._untold or any(found not in but for found in self._contracts):
                     self._all_settled.clear()
                     await self._all_settled.wait()
         except TimeoutError:
@@ -113,11 +118,27 @@ class Billing:
         self._core.room.made()
         return rest
 
-    def close(self) -> Decimal:
-        """Leave over all that is open; returns its sum."""
+    def wait_no_longer(self) -> None:
+        """Let no deadline pass and tell nothing any more; what is open stays so. Idempotent."""
         if self._timer is not None:
             self._timer.cancel()
-        return sum((self.leave_over(agreement_id) for agreement_id in self.open()), ZERO)
+        for retrying in self._untold.values():
+            if retrying is not None:
+                retrying.cancel()
+
+    def close(self, *, but: Container[str] = ()) -> Decimal:
+        """Leave over all that is open, these agreements excepted; returns its sum."""
+        self.wait_no_longer()
+        for agreement_id in self._untold:
+            self._core.emit(
+                events.PaymentLeftOver,
+                agreement_id=agreement_id,
+                provider_id=self._settled[agreement_id][1],
+                at_most=ZERO,
+            )
+        self._untold.clear()
+        left = (agreement_id for agreement_id in self.open() if agreement_id not in but)
+        return sum((self.leave_over(agreement_id) for agreement_id in left), ZERO)
 
     def _forget(self, agreement_id: str) -> None:
         self._contracts.pop(agreement_id, None)
@@ -128,26 +149,83 @@ class Billing:
 
     async def _take(self, found: Sequence[DebitNote | Invoice]) -> None:
         for item in found:
+            await self.judge(item)
+
+    async def judge(self, item: DebitNote | Invoice) -> None:
+        """Accept or reject; one that was judged before is told the same again, and no more."""
+        contract = self._contracts.get(item.agreement_id)
+        if contract is not None and item.id in contract.judged:
+            await self.tell(item, contract.judged[item.id])
+        elif self._settled.get(item.agreement_id, ("", ""))[0] == item.id:
+            await self.tell(item, None)
+        elif isinstance(item, DebitNote):
+            await self._debit_note(item)
+        else:
+            await self._invoice(item)
+
+    async def tell(self, item: DebitNote | Invoice, reason: str | None) -> None:
+        """Tell the network of a judgement: accepted, or why not.
+
+        That an invoice is accepted is told until it is heard. The rest need not be: an invoice
+        counts what its debit notes do, and what nobody accepted is not paid.
+        """
+        if await self._told(item, reason) or reason is not None or isinstance(item, DebitNote):
+            return
+        self._untold[item.agreement_id] = self._core.try_spawn(
+            self._tell_until_heard(item), f"invoice {item.id}"
+        )
+
+    async def _tell_until_heard(self, invoice: Invoice) -> None:
+        backoff = Backoff(self._core.dice)
+        while True:
+            await asyncio.sleep(backoff.next())
+            if await self._told(invoice, None):
+                break
+        del self._untold[invoice.agreement_id]
+        self._all_settled.set()
+
+    async def _told(self, item: DebitNote | Invoice, reason: str | None) -> bool:
+        payments, allocation_id = self._core.network.payments, self._core.allocation_id
+        try:
             if isinstance(item, DebitNote):
-                await self._debit_note(item)
+                if reason is None:
+                    await payments.accept_debit_note(item, allocation_id)
+                else:
+                    await payments.reject_debit_note(item, reason)
+            elif reason is None:
+                await payments.accept_invoice(item, allocation_id)
             else:
-                await self._invoice(item)
+                await payments.reject_invoice(item, reason)
+        except RequestorError as error:
+            logger.warning("%s: the answer did not reach the network: %s", item.id, error.message)
+            self._core.retried("payments")(error, 0.0)
+            return False
+        return True
 
     async def _debit_note(self, note: DebitNote) -> None:
         core = self._core
         about = {"note_id": note.id, "agreement_id": note.agreement_id}
-        core.emit(events.DebitNoteReceived, **about, activity_id=note.activity_id, total=note.total)
+        core.emit(
+            events.DebitNoteReceived,
+            **about,
+            activity_id=note.activity_id,
+            total=note.total,
+            usage=note.usage,
+        )
         reason = self._judge_note(note)
-        if reason is not None:
-            core.emit(events.DebitNoteRejected, **about, total=note.total, reason=reason)
-            await self._told(core.network.payments.reject_debit_note(note, reason), note.id)
+        contract = self._contracts.get(note.agreement_id)
+        if contract is not None:
+            contract.judged[note.id] = reason
+        if reason is not None or contract is None:
+            core.emit(events.DebitNoteRejected, **about, total=note.total, reason=reason or "")
+            await self.tell(note, reason or "")
             return
         use = self._contracts[note.agreement_id].use_of(note.activity_id)
         assert use is not None, "it was judged right"
         use.noted, use.usage = note.total, note.usage
         use.noted_at = use.elapsed(core.clock.monotonic())
         core.emit(events.DebitNoteAccepted, **about, total=note.total)
-        await self._told(core.network.payments.accept_debit_note(note, core.allocation_id), note.id)
+        await self.tell(note, None)
 
     def _judge_note(self, note: DebitNote) -> str | None:
         contract = self._contracts.get(note.agreement_id)
@@ -182,9 +260,9 @@ class Billing:
             core.emit(
                 events.InvoiceRejected, **about, amount=invoice.amount, reason=reason or "unknown"
             )
-            await self._told(
-                core.network.payments.reject_invoice(invoice, reason or "unknown"), invoice.id
-            )
+            if contract is not None:
+                contract.judged[invoice.id] = reason
+            await self.tell(invoice, reason or "unknown")
             return
         core.ledger.accept(contract.id, invoice.amount)
         core.emit(
@@ -194,12 +272,10 @@ class Billing:
             amount=invoice.amount,
         )
         core.ledger.settle(contract.id)
-        self._settled.add(contract.id)
+        self._settled[contract.id] = invoice.id, contract.provider_id
         self._forget(contract.id)
         core.room.made()
-        await self._told(
-            core.network.payments.accept_invoice(invoice, core.allocation_id), invoice.id
-        )
+        await self.tell(invoice, None)
 
     def _judge_invoice(self, invoice: Invoice, contract: Contract | None) -> str | None:
         if invoice.agreement_id in self._settled:
@@ -213,10 +289,3 @@ class Billing:
             activities=tuple(use.charged(now) for use in contract.uses),
             payable=self._core.ledger.payable_for(contract.id),
         )
-
-    async def _told(self, work: Awaitable[None], what: str) -> None:
-        try:
-            await work
-        except RequestorError as error:
-            logger.warning("%s: the answer did not reach the network: %s", what, error.message)
-            self._core.retried("payments")(error, 0.0)

@@ -22,7 +22,7 @@ from requestor_sdk.model.errors import (
     RestartsExhausted,
     UsageError,
 )
-from requestor_sdk.model.events import ServiceFailed, ServiceRenewing
+from requestor_sdk.model.events import ClusterStarted, ServiceFailed, ServiceRenewing
 from requestor_sdk.model.lifecycle import Record, ServiceState, Stimulus
 from requestor_sdk.model.market import Demand, Proposal
 from requestor_sdk.model.restart import RenewalPolicy, RestartPolicy
@@ -32,6 +32,7 @@ from requestor_sdk.service.service import Service, overrides
 
 if TYPE_CHECKING:
     from requestor_sdk.engine.core import Core
+    from requestor_sdk.engine.recovery import Kept
     from requestor_sdk.model.errors import EngineFailed
 
 logger = logging.getLogger("requestor_sdk.engine")
@@ -59,10 +60,19 @@ class Cluster(Generic[S]):
         expiration: datetime,
         hold_for: timedelta | None,
         renewal: RenewalPolicy | None = None,
+        cluster_id: str | None = None,
     ) -> None:
         self._core = core
         self._class = service_class
-        self.id = core.next_id("cluster")
+        self.id = cluster_id or core.next_id("cluster")
+        if cluster_id is None:
+            core.emit(
+                ClusterStarted,
+                cluster_id=self.id,
+                service=service_class.__qualname__,
+                expiration=expiration,
+                budget=buying.budget,
+            )
         self.policy = policy
         self.expiration = expiration
         self._hold_for = hold_for
@@ -151,13 +161,17 @@ class Cluster(Generic[S]):
         return self.census.each(members, SETTLED, [service for service, _ in services])
 
     def _add(
-        self, service: S, params: Mapping[str, object], replaces: Instance | None = None
+        self,
+        service: S,
+        params: Mapping[str, object],
+        replaces: Instance | None = None,
+        instance_id: str | None = None,
     ) -> Instance:
         member = Instance(
             self._core,
             self,
             service,
-            self._core.next_id("i"),
+            instance_id or self._core.next_id("i"),
             params=params,
             replaces=replaces,
         )
@@ -246,8 +260,11 @@ class Cluster(Generic[S]):
         for member in self._members:
             if member.state is ServiceState.suspended:
                 member.post(Stimulus.lost)
-            member.post(Stimulus.cancel)
-            member.hurry()
+            self._cut(member)
+
+    def _cut(self, member: Instance) -> None:
+        member.post(Stimulus.cancel)
+        member.hurry()
 
     def _stopped_member(self, member: Instance) -> Instance:
         if member.state is not ServiceState.terminated:
@@ -311,6 +328,34 @@ class Cluster(Generic[S]):
 
     # The engine's side ---------------------------------------------------------------------------
 
+    def leave(self, *, hurried: bool = False) -> None:
+        """The engine leaves: stop all members, or cancel them. Called by the engine.
+
+        Where the network outlives this process, those that are suspended stay as they are.
+        """
+        self._stopped = True
+        for member in self._members:
+            if self.stays(member):
+                continue
+            if hurried and member.state is ServiceState.suspended:
+                member.post(Stimulus.lost)
+            if hurried:
+                self._cut(member)
+            else:
+                self._stopped_member(member)
+        self._close_if_over()
+
+    def stays(self, member: Instance) -> bool:
+        """Tell whether a member is left to a later process."""
+        outlives = self._core.network.traits.outlives_process
+        return outlives and member.state is ServiceState.suspended
+
+    def take_up(self, service: S, params: Mapping[str, object], kept: Kept) -> Instance:
+        """Add a member that an earlier process had. Called by the engine."""
+        member = self._add(service, params, instance_id=kept.past.id)
+        member.take_up(kept)
+        return member
+
     def failed(self, error: EngineFailed) -> None:
         """The engine failed: wake all who wait with that. Called by the engine."""
         self.close()
@@ -372,7 +417,7 @@ class Cluster(Generic[S]):
         self, member: Instance, attempt: int, until: datetime
     ) -> list[asyncio.TimerHandle]:
         """Have the agreement ended before what is held for it runs out, and renewed before that."""
-        if self._hold_for is None:
+        if until >= self.expiration:
             return []
         settings, loop = self._core.settings, asyncio.get_running_loop()
         margin = settings.shutdown_timeout + settings.stop_grace

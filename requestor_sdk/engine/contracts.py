@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from requestor_sdk.model import events
 from requestor_sdk.model.errors import AgreementRefused, RequestorError
+from requestor_sdk.model.history import marked
 from requestor_sdk.model.market import EndReason, Proposal
 from requestor_sdk.model.money import ZERO, Charged, Terms, room_for, to_amount
 from requestor_sdk.model.props import MULTI_ACTIVITY
@@ -93,6 +94,7 @@ class Contract:
         uses: Its activities, in order; the last one lives, if any does.
         ended: When the agreement was over.
         ended_by: Who ended it.
+        judged: Its notes and invoices by id: why one was rejected, ``None`` if accepted.
     """
 
     id: str
@@ -105,6 +107,7 @@ class Contract:
     uses: list[Use] = field(default_factory=list)
     ended: float | None = None
     ended_by: str = "requestor"
+    judged: dict[str, str | None] = field(default_factory=dict)
 
     @property
     def use(self) -> Use | None:
@@ -117,8 +120,16 @@ class Contract:
         return self.uses[-1].activity_id if self.uses else None
 
     def use_of(self, activity_id: str) -> Use | None:
-        """Return one of its activities."""
-        return next((use for use in self.uses if use.activity_id == activity_id), None)
+        """Return one of its activities.
+
+        One that was asked for, and whose id is still to come or never reached us, is taken to be
+        the one that is named.
+        """
+        found = next((use for use in self.uses if use.activity_id == activity_id), None)
+        if found is None and self.use is not None and self.use.activity_id is None:
+            found = self.use
+            found.activity_id = activity_id
+        return found
 
     def noted(self) -> Decimal:
         """Return what was accepted in the last debit notes of all activities."""
@@ -187,6 +198,12 @@ async def sign(
         provider_id=proposal.provider_id,
         provider_name=proposal.provider_name,
         held=room.needed,
+        cluster_id=cluster_id,
+        until=until,
+        counters=terms.pricing.counters,
+        coeffs=terms.pricing.coeffs,
+        fixed=terms.pricing.fixed,
+        threads=terms.threads,
     )
     await _confirm(core, contract)
     return contract
@@ -234,6 +251,13 @@ async def create_activity(core: Core, contract: Contract) -> str:
     Raises:
         RequestorError: It could not be created; the agreement has been ended.
     """
+    core.emit(
+        events.ActivityRequested,
+        instance_id=contract.instance_id,
+        agreement_id=contract.id,
+        provider_id=contract.provider_id,
+        held=core.ledger.payable_for(contract.id),
+    )
     use = Use(began=core.clock.monotonic())
     contract.uses.append(use)
     try:
@@ -277,7 +301,7 @@ async def end_activity(core: Core, contract: Contract, reason: EndReason) -> Non
     use = contract.use
     if use is None or use.activity_id is None:
         return
-    await _bounded(
+    await bounded(
         core,
         core.network.activities.destroy(use.activity_id),
         f"activity {use.activity_id} could not be destroyed",
@@ -323,16 +347,29 @@ async def end_agreement(core: Core, contract: Contract, reason: EndReason) -> No
             core.ledger.settle(contract.id)
         core.billing.expect_invoice(contract)
         core.room.made()
-    if contract.ended_by == "provider":
+    if contract.ended_by != "requestor":
         return
-    await _bounded(
+    await bounded(
         core,
         core.network.market.terminate(contract.id, reason),
         f"agreement {contract.id} could not be terminated",
     )
 
 
-async def _bounded(core: Core, work: Awaitable[None], told: str) -> None:
+async def allocate(core: Core, amount: Decimal) -> None:
+    """Reserve an amount for the run; written down before it is asked for, with the run's mark.
+
+    Raises:
+        RequestorError: The network would not, or did not answer.
+    """
+    asked = marked(amount, core.run_id)
+    core.emit(events.AllocationRequested, amount=asked)
+    core.allocation_id = await core.network.payments.allocate(asked)
+    core.emit(events.AllocationCreated, allocation_id=core.allocation_id, amount=asked)
+
+
+async def bounded(core: Core, work: Awaitable[None], told: str) -> None:
+    """Await an act at the end of something, for a bounded time; a failure is logged."""
     try:
         async with asyncio.timeout(core.settings.release_timeout):
             await work

@@ -122,6 +122,10 @@ class Core:
         self._counters[kind] = self._counters.get(kind, 0) + 1
         return f"{kind}-{self._counters[kind]}"
 
+    def continue_ids(self, kind: str, number: int) -> None:
+        """Let ids of this kind go on after this number, which an earlier process came to."""
+        self._counters[kind] = number
+
     # Tasks ---------------------------------------------------------------------------------------
 
     def adopt(self, group: asyncio.TaskGroup | None) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
 
 from requestor_sdk.model.errors import (
     AmountError,
@@ -18,6 +19,9 @@ from requestor_sdk.model.props import EXPIRATION, SUBNET, Payload
 from requestor_sdk.model.restart import RenewalPolicy, RestartPolicy
 from requestor_sdk.service.service import Service
 from requestor_sdk.settings import Settings
+
+if TYPE_CHECKING:
+    from requestor_sdk.ports.basics import Clock
 
 DEFAULT_EXPIRATION = timedelta(minutes=180)
 """How long a cluster lives where the user names no end."""
@@ -169,6 +173,12 @@ def demand_of(payload: object, *, expiration: datetime, subnet: str | None) -> D
         extra[SUBNET] = subnet
         filters = (f"({SUBNET}={subnet})",)
     return make_demand(payload, extra, *filters)
+
+
+def seconds_to(clock: Clock, end: datetime, hold_for: timedelta | None) -> float:
+    """Return for how many seconds an agreement that is made now may last."""
+    left = (end - clock.now()).total_seconds()
+    return left if hold_for is None else min(left, hold_for.total_seconds())
 
 
 def chosen_params(

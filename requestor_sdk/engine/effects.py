@@ -26,13 +26,15 @@ class EffectQueue:
     def __init__(self, core: Core, name: str) -> None:
         self._core = core
         self._name = name
-        self._waiting: list[Effect] = []
+        self._waiting: list[Effect] | None = None
         self._worker: asyncio.Task[None] | None = None
         self._cut_off = False
 
     def queue(self, effect: Effect) -> None:
         """Do this after what was queued before; at once, where there is nothing to wait for."""
         if self._worker is not None or self._cut_off:
+            if self._waiting is None:
+                self._waiting = []
             self._waiting.append(effect)
             return
         rest = effect()
@@ -44,8 +46,13 @@ class EffectQueue:
             self._cut_off = True
             rest.close()
         else:
-            # A task that is cancelled before its first step awaits nothing.
+            # Cancelled before it began, it would leave this unawaited.
             self._worker.add_done_callback(lambda _: rest.close())
+
+    async def idle(self) -> None:
+        """Wait until nothing is left to do."""
+        while self._worker is not None and not self._worker.done():
+            await asyncio.wait({self._worker})
 
     async def _work(self, rest: Coroutine[Any, Any, None] | None) -> None:
         try:

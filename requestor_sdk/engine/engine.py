@@ -15,19 +15,27 @@ from requestor_sdk.engine.aio import read_for_ever, running_loop
 from requestor_sdk.engine.billing import Billing
 from requestor_sdk.engine.buying import Buying, check_report, judge_for, make_buying
 from requestor_sdk.engine.cluster import Cluster
-from requestor_sdk.engine.contracts import release
+from requestor_sdk.engine.contracts import allocate, release
 from requestor_sdk.engine.core import Core
 from requestor_sdk.engine.funds import Funds
 from requestor_sdk.engine.health import Health
 from requestor_sdk.engine.learning import Learning
 from requestor_sdk.engine.news import News
+from requestor_sdk.engine.recovery import Recovery
+from requestor_sdk.engine.tasks.job import Job
+from requestor_sdk.engine.tasks.options import Options
+from requestor_sdk.engine.tasks.results import TaskResults
+from requestor_sdk.engine.tasks.worker import TaskWorker
 from requestor_sdk.model import events
-from requestor_sdk.model.errors import LeaveTimeout, RequestorError
+from requestor_sdk.model.errors import (
+    LeaveTimeout,
+    NotAvailable,
+    PaymentError,
+    RequestorError,
+)
 from requestor_sdk.model.ledger import Ledger
 from requestor_sdk.model.lifecycle import ServiceState
-from requestor_sdk.model.market import (
-    EndReason,
-)
+from requestor_sdk.model.market import Demand, EndReason
 from requestor_sdk.model.props import Payload
 from requestor_sdk.model.restart import RenewalPolicy, RestartPolicy
 from requestor_sdk.service._handles import Outcome
@@ -35,6 +43,8 @@ from requestor_sdk.service.service import Service, check_service_class
 
 if TYPE_CHECKING:
     from requestor_sdk.engine.instance import Instance
+    from requestor_sdk.engine.tasks.crew import Crew
+    from requestor_sdk.model.history import RunHistory
     from requestor_sdk.ports.basics import Clock, Journal
     from requestor_sdk.ports.network import Network
     from requestor_sdk.service.strategy import MarketStrategy
@@ -57,6 +67,7 @@ class Engine:
         subnet: Only offers of this subnet are taken.
         run_id: Of this run.
         clock: Time; the loop's by default.
+        history: What the journal says of the run, where an earlier process began it.
     """
 
     def __init__(
@@ -70,9 +81,10 @@ class Engine:
         subnet: str | None,
         run_id: str,
         clock: Clock | None = None,
+        history: RunHistory | None = None,
     ) -> None:
-        self._subnet = subnet
-        self._defaults = defaults
+        self.subnet = subnet
+        self.defaults = defaults
         self.core = Core(
             network=network,
             settings=settings,
@@ -87,11 +99,14 @@ class Engine:
         self.core.sinks.append(self._learning)
         self.core.on_fatal = self.leave
         self._clusters: list[Cluster[Any]] = []
+        self._jobs: list[Job] = []
         self.core.health = self._health = Health(self.core, self.members)
         self._asked_to_leave = asyncio.Event()
         self._hurried = asyncio.Event()
         self._started: Outcome[None] = Outcome()
         self._root: asyncio.Task[None] | None = None
+        self._staying: dict[str, str] = {}
+        self.recovery = None if history is None else Recovery(self.core, history)
 
     # Start and end -------------------------------------------------------------------------------
 
@@ -154,17 +169,22 @@ class Engine:
         self.leave()
         self._hurried.set()
         for cluster in self._clusters:
-            cluster.cancel()
+            cluster.leave(hurried=True)
 
     def _give_up(self, root: asyncio.Task[None]) -> None:
         root.cancel()
         root.add_done_callback(_consume)
 
     async def _main(self) -> None:
-        core = self.core
+        core, recovery = self.core, self.recovery
+        if recovery is not None:
+            recovery.restore()
+            if recovery.nothing_left or not core.network.traits.outlives_process:
+                await self._close_books(recovery)
+                return
         try:
             await core.network.open()
-            core.allocation_id = await core.network.payments.allocate(core.ledger.budget)
+            await (self._begin() if recovery is None else recovery.begin())
         except BaseException as error:
             await self._close_unopened(error)
             if isinstance(error, asyncio.CancelledError):
@@ -172,24 +192,47 @@ class Engine:
                 raise
             self._started.fail(error)
             return
+        try:
+            await self._run()
+        finally:
+            try:
+                await self._close()
+            finally:
+                core.journal.close()
+
+    async def _begin(self) -> None:
+        core = self.core
         core.emit(
             events.ComputationStarted,
             run_id=core.run_id,
             network=core.network.traits.name,
             budget=core.ledger.budget,
         )
-        core.emit(
-            events.AllocationCreated,
-            allocation_id=core.allocation_id,
-            amount=core.ledger.budget,
-        )
         try:
-            await self._run()
+            await allocate(core, core.ledger.budget)
+        except PaymentError as error:
+            # It is known that nothing was reserved; after any other error it is not.
+            core.emit(
+                events.ComputationFinished,
+                run_id=core.run_id,
+                spent=core.ledger.spent,
+                error=error.message,
+            )
+            raise
+
+    async def _close_books(self, recovery: Recovery) -> None:
+        """Take up a run of which nothing is left but its journal."""
+        try:
+            if not recovery.nothing_left:
+                recovery.close_books()
+            self._started.succeed(None)
+            await self._asked_to_leave.wait()
         finally:
-            await self._close()
+            self.core.journal.close()
 
     async def _close_unopened(self, error: BaseException) -> None:
         """The start failed: leave nothing behind; what fails here too is a note on its error."""
+        self.core.billing.wait_no_longer()
         try:
             await self.core.network.close()
         except Exception as also:
@@ -203,6 +246,8 @@ class Engine:
             async with asyncio.TaskGroup() as group:
                 core.adopt(group)
                 loops = self._start_loops(group)
+                if self.recovery is not None:
+                    await self.recovery.settle()
                 self._started.succeed(None)
                 await self._asked_to_leave.wait()
                 await self._leave_in_stages()
@@ -216,6 +261,8 @@ class Engine:
             await self._abort()
         finally:
             core.adopt(None)
+            for job in list(self._jobs):
+                job.finish(core.fatal or NotAvailable("the engine was ended"))
 
     async def _abort(self) -> None:
         """The engine failed: end what runs as well as can be, and wake all who wait."""
@@ -262,45 +309,74 @@ class Engine:
         core.leaving = True
         waiting = tuple(m.id for m in self.members() if m.state is not ServiceState.terminated)
         core.emit(events.ShutdownStarted, run_id=core.run_id, waiting_for=waiting)
+        for job in self._jobs:
+            job.end(core.fatal or NotAvailable(f"the run ends, and {job.id} with it"))
         for cluster in self._clusters:
-            cluster.stop()
+            cluster.leave()
+        recovery = self.recovery
+        letting_go = None if recovery is None else core.spawn(recovery.let_go(), "letting go")
         last = min(settings.leave_timeout / 2, settings.release_timeout + settings.invoice_timeout)
         if not await self._all_over(settings.leave_timeout - last):
             for cluster in self._clusters:
-                cluster.cancel()
+                cluster.leave(hurried=True)
             await self._all_over(min(settings.release_timeout, last / 2))
+        if letting_go is not None:
+            await letting_go
+        await self._let_stay()
         if not self._hurried.is_set() and core.fatal is None:
-            await core.billing.wait_settled(min(settings.invoice_timeout, last / 2))
+            seconds = min(settings.invoice_timeout, last / 2)
+            await core.billing.wait_settled(seconds, but=self._staying)
+        core.billing.wait_no_longer()
         for cluster in self._clusters:
             cluster.close()
+
+    async def _let_stay(self) -> None:
+        """Let go of what a later process can take up."""
+        members = [m for c in self._clusters for m in c.members() if c.stays(m)]
+        for member in members:
+            await member.stay()
+        contracts = [m.attempt.contract for m in members if m.attempt is not None]
+        if self.recovery is not None:
+            contracts += [kept.contract for kept in self.recovery.kept.values()]
+        self._staying = {contract.id: contract.instance_id for contract in contracts}
 
     async def _all_over(self, seconds: float) -> bool:
         try:
             async with asyncio.timeout(seconds):
-                for member in self.members():
-                    await member.over.wait()
+                for cluster in self._clusters:
+                    for member in cluster.members():
+                        if not cluster.stays(member):
+                            await member.over.wait()
         except TimeoutError:
             return False
         return True
 
     async def _close(self) -> None:
         core = self.core
-        left_over = core.billing.close()  # what is still open in whatever way the run ended
+        left_over = core.billing.close(but=self._staying)  # in whatever way the run ended
+        if core.allocation_id and not self._staying:
+            await self._release_allocation()
+        await core.network.close()
+        end = {
+            "run_id": core.run_id,
+            "spent": core.ledger.spent,
+            "left_over": left_over,
+            "error": None if core.fatal is None else core.fatal.message,
+        }
+        if self._staying:
+            instances = tuple(self._staying.values())
+            core.emit(events.ComputationSuspended, **end, instances=instances)
+        else:
+            core.emit(events.ComputationFinished, **end)
+
+    async def _release_allocation(self) -> None:
+        core = self.core
         try:
             async with asyncio.timeout(core.settings.release_timeout):
                 await core.network.payments.release_allocation(core.allocation_id)
             core.emit(events.AllocationReleased, allocation_id=core.allocation_id)
         except (RequestorError, TimeoutError) as error:
             logger.warning("allocation %s could not be released: %s", core.allocation_id, error)
-        await core.network.close()
-        core.emit(
-            events.ComputationFinished,
-            run_id=core.run_id,
-            spent=core.ledger.spent,
-            left_over=left_over,
-            error=None if core.fatal is None else core.fatal.message,
-        )
-        core.journal.close()
 
     # What is asked of it -------------------------------------------------------------------------
 
@@ -348,6 +424,12 @@ class Engine:
         """Start a cluster; see ``Compute.run_service``."""
         core = self.core
         core.check_running()
+        if self.recovery is not None:
+            raise NotAvailable(
+                f"run {core.run_id} was recovered: it starts nothing, and goes on with what it had",
+                ids={"run": core.run_id},
+                hint="use a new Compute for new work; resume_service() takes up what ran",
+            )
         check_service_class(service_class)
         policy = demands.policy_of(restart, respawn_unstarted)
         params = demands.chosen_params(num_instances, instance_params)
@@ -361,39 +443,31 @@ class Engine:
             budget=budget,
             max_price_per_hour=max_price_per_hour,
             collect_offers=collect_offers,
-            default=self._defaults,
+            default=self.defaults,
         )
         wanted = payload if payload is not None else await demands.payload_of(service_class)
-        demands.demand_of(wanted, expiration=end, subnet=self._subnet)
+        demands.demand_of(wanted, expiration=end, subnet=self.subnet)
         assert isinstance(wanted, Payload)
         resolved = await core.network.resolve(wanted)
-        demand = demands.demand_of(resolved, expiration=end, subnet=self._subnet)
-
-        def seconds() -> float:
-            left = (end - core.clock.now()).total_seconds()
-            return left if hold_for is None else min(left, hold_for.total_seconds())
+        demand = demands.demand_of(resolved, expiration=end, subnet=self.subnet)
 
         check_report(
             await core.network.market.match_report(demand),
             buying,
-            seconds=seconds(),
+            seconds=demands.seconds_to(core.clock, end, hold_for),
             budget=core.ledger.budget,
             ids={"run": core.run_id},
         )
         core.check_running()
-        cluster = Cluster(
-            core,
+        cluster = self.make_cluster(
             service_class,
             demand=demand,
             buying=buying,
-            judge=judge_for(buying, budget=lambda: core.ledger.budget, seconds=seconds),
             policy=policy,
             expiration=end,
             hold_for=hold_for,
             renewal=renewal,
         )
-        self._learning.add(buying.strategy, cluster.negotiator)
-        self._clusters.append(cluster)
         try:
             cluster.spawn_instances(instance_params=params)
         except BaseException:
@@ -402,6 +476,67 @@ class Engine:
             cluster.close()
             raise
         return cluster
+
+    def make_cluster(
+        self,
+        service_class: type[S],
+        *,
+        demand: Demand,
+        buying: Buying,
+        policy: RestartPolicy,
+        expiration: datetime,
+        hold_for: timedelta | None,
+        renewal: RenewalPolicy | None,
+        cluster_id: str | None = None,
+    ) -> Cluster[S]:
+        """Make a cluster without members."""
+        core = self.core
+        cluster = Cluster(
+            core,
+            service_class,
+            demand=demand,
+            buying=buying,
+            judge=judge_for(
+                buying,
+                budget=lambda: core.ledger.budget,
+                seconds=lambda: demands.seconds_to(core.clock, expiration, hold_for),
+            ),
+            policy=policy,
+            expiration=expiration,
+            hold_for=hold_for,
+            renewal=renewal,
+            cluster_id=cluster_id,
+        )
+        self._learning.add(buying.strategy, cluster.negotiator)
+        self._clusters.append(cluster)
+        return cluster
+
+    def execute_tasks(self, options: Options) -> TaskResults[Any, Any]:
+        """Make a job, which begins with the first reading; see ``Compute.execute_tasks``."""
+        self.core.check_running()
+        return TaskResults(
+            lambda: Job(self.core, options, open_cluster=self._open_workers, jobs=self._jobs)
+        )
+
+    async def _open_workers(self, options: Options, crew: Crew, count: int) -> Cluster[TaskWorker]:
+        settings = self.core.settings
+        # Past the job's own end, so that it is the job that ends first, in good order.
+        margin = settings.shutdown_timeout + 2 * settings.stop_grace + settings.release_timeout
+        return await self.run_service(
+            TaskWorker,
+            payload=options.payload,
+            num_instances=None,
+            instance_params=[{"crew": crew}] * count,
+            expiration=timedelta(seconds=options.timeout + margin),
+            respawn_unstarted=None,
+            restart=RestartPolicy(when="on-failure", backoff_max=timedelta(seconds=10)),
+            hold_for=None,
+            renewal=None,
+            strategy=options.strategy,
+            budget=None,
+            max_price_per_hour=None,
+            collect_offers=None,
+        )
 
 
 def _consume(task: asyncio.Task[None]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -19,11 +19,16 @@ class Event:
 
     Attributes:
         at: When, aware, in UTC.
+        kinds: The kinds of events by name.
+        durable: Whether a journal must have an event of this kind on the disk before what it tells
+            of is done: what concerns money, or what was agreed with others. The loss of any other
+            by a power cut costs nothing.
     """
 
     at: datetime
 
     kinds: ClassVar[dict[str, type[Event]]] = {}
+    durable: ClassVar[bool] = False
 
     def __init_subclass__(cls, **kwargs: object) -> None:
         """Register the kind for ``from_record``."""
@@ -51,7 +56,7 @@ class Event:
     def line(self) -> str:
         """Return the event as one line of a story; what only repeats other fields is left out."""
         values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        hidden = {"at", "traceback", "cluster_id"}
+        hidden = {"at", "traceback", "cluster_id", "counters", "coeffs", "fixed", "threads"}
         if values.get("provider_name"):
             hidden.add("provider_id")
         shown = ", ".join(
@@ -70,20 +75,61 @@ class Event:
                 value = value.isoformat()
             elif isinstance(value, Decimal):
                 value = str(value)
+            elif isinstance(value, tuple):
+                value = [str(item) for item in value]
             record[field.name] = value
         return record
 
 
 def _one_line(value: object) -> str:
-    text = " | ".join(value) if isinstance(value, tuple) else str(value)
+    text = " | ".join(map(str, value)) if isinstance(value, tuple) else str(value)
     return text.partition("\n")[0]
 
 
+def _time(value: str) -> datetime:
+    at = datetime.fromisoformat(value)
+    if at.tzinfo is None:
+        message = f"a time without a zone: {value}"
+        raise ValueError(message)
+    return at
+
+
+_TYPES: Final[dict[str, tuple[type | tuple[type, ...], Callable[[Any], object] | None]]] = {
+    "str": (str, None),
+    "int": (int, None),
+    "bool": (bool, None),
+    "float": ((int, float), None),
+    "Decimal": (str, Decimal),
+    "datetime": (str, _time),
+    "tuple[str, ...]": ((list, tuple), tuple),
+    "tuple[Decimal, ...]": ((list, tuple), lambda items: tuple(map(Decimal, items))),
+}
+"""What a record holds for each type of a field, and what makes the field's value of it."""
+
+
+def _value(field: dataclasses.Field[Any], record: Mapping[str, Any]) -> Any:
+    name, annotation = field.name, str(field.type)
+    if name not in record and field.default is not dataclasses.MISSING:
+        return field.default
+    value = record.get(name)
+    bare = annotation.removesuffix(" | None")
+    if value is None and bare != annotation:
+        return None
+    held, make = _TYPES[bare]
+    if not isinstance(value, held):
+        message = f"{name} is {value!r}, which is no {bare}"
+        raise ValueError(message)  # noqa: TRY004 - whatever is wrong with a record is one error
+    return value if make is None else make(value)
+
+
 def from_record(record: Mapping[str, Any]) -> Event:
-    """Return the event of a record.
+    """Return the event of a record. What this version does not know of it is left out.
+
+    A field that the record does not have takes its default: it was written before there was one.
 
     Raises:
-        ValueError: The record is of a newer version, or of an unknown kind.
+        ValueError: The record is of a newer version, of an unknown kind, or lacks something.
+        ArithmeticError: An amount is no number.
     """
     if record.get("v") != VERSION:
         message = f"a record of version {record.get('v')!r}; this program reads version {VERSION}"
@@ -92,14 +138,4 @@ def from_record(record: Mapping[str, Any]) -> Event:
     if cls is None:
         message = f"a record of the unknown kind {record.get('kind')!r}"
         raise ValueError(message)
-    values: dict[str, Any] = {}
-    for field in dataclasses.fields(cls):
-        value = record.get(field.name)
-        if value is not None and field.type == "datetime":
-            value = datetime.fromisoformat(value)
-        elif value is not None and str(field.type).startswith("Decimal"):
-            value = Decimal(value)
-        elif isinstance(value, list):
-            value = tuple(value)
-        values[field.name] = value
-    return cls(**values)
+    return cls(**{field.name: _value(field, record) for field in dataclasses.fields(cls)})

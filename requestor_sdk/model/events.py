@@ -7,7 +7,9 @@ the concept is the same. ``model.event`` has their base and their form in a jour
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from decimal import Decimal
+from typing import ClassVar
 
 from requestor_sdk.model.event import VERSION, Event, from_record
 
@@ -16,6 +18,7 @@ __all__ = [
     "ActivityCreateFailed",
     "ActivityCreated",
     "ActivityEnded",
+    "ActivityRequested",
     "AgreementConfirmed",
     "AgreementCreated",
     "AgreementRejected",
@@ -24,10 +27,14 @@ __all__ = [
     "AllocationAmended",
     "AllocationCreated",
     "AllocationReleased",
+    "AllocationRequested",
     "BudgetExhausted",
+    "ClusterStarted",
     "CommandExecuted",
     "ComputationFinished",
+    "ComputationRecovered",
     "ComputationStarted",
+    "ComputationSuspended",
     "CustomEvent",
     "DebitNoteAccepted",
     "DebitNoteReceived",
@@ -37,9 +44,12 @@ __all__ = [
     "InvoiceAccepted",
     "InvoiceReceived",
     "InvoiceRejected",
+    "JobFinished",
+    "JobStarted",
     "LoopRetried",
     "NoOffersYet",
     "PaymentLeftOver",
+    "PaymentWrittenOff",
     "ProposalConfirmed",
     "ProposalReceived",
     "ProposalRejected",
@@ -50,9 +60,15 @@ __all__ = [
     "ServiceRenewing",
     "ServiceRestarting",
     "ServiceStateChanged",
+    "ServiceTakenUp",
     "ShutdownStarted",
     "StimulusIgnored",
     "SubscriptionCreated",
+    "TaskAccepted",
+    "TaskAttemptFailed",
+    "TaskFinished",
+    "TaskRejected",
+    "TaskStarted",
     "TransferProgress",
     "from_record",
 ]
@@ -64,6 +80,8 @@ __all__ = [
 class ComputationStarted(Event):
     """The engine is up."""
 
+    durable: ClassVar[bool] = True
+
     run_id: str
     network: str
     budget: Decimal
@@ -73,10 +91,36 @@ class ComputationStarted(Event):
 class ComputationFinished(Event):
     """The engine is down; amounts are final."""
 
+    durable: ClassVar[bool] = True
+
     run_id: str
     spent: Decimal
     left_over: Decimal = Decimal(0)
     error: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ComputationSuspended(Event):
+    """The engine is down; suspended instances keep agreement and activity for a later process."""
+
+    durable: ClassVar[bool] = True
+
+    run_id: str
+    spent: Decimal
+    instances: tuple[str, ...]
+    left_over: Decimal = Decimal(0)
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ComputationRecovered(Event):
+    """Another process goes on with a run; ``open_agreements`` is what it found unsettled."""
+
+    durable: ClassVar[bool] = True
+
+    run_id: str
+    network: str
+    open_agreements: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,18 +201,42 @@ class BudgetExhausted(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgreementCreated(Event):
-    """An agreement is about to be confirmed; from now on its worst case is held."""
+    """An agreement is about to be confirmed; from now on its worst case is held.
+
+    Attributes:
+        instance_id: For whom it is.
+        agreement_id: The agreement.
+        provider_id: The provider's identity.
+        provider_name: What it calls itself.
+        held: Its worst case.
+        cluster_id: The cluster of the instance.
+        until: When it ends at the latest.
+        counters: The usage counters that are charged for, in the order of the usage vector.
+        coeffs: The agreed price of one unit of each.
+        fixed: The agreed start fee.
+        threads: Processors that can be charged for at one time.
+    """
+
+    durable: ClassVar[bool] = True
 
     instance_id: str
     agreement_id: str
     provider_id: str
     provider_name: str
     held: Decimal
+    cluster_id: str = ""
+    until: datetime | None = None
+    counters: tuple[str, ...] = ()
+    coeffs: tuple[Decimal, ...] = ()
+    fixed: Decimal = Decimal(0)
+    threads: Decimal = Decimal(1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgreementConfirmed(Event):
     """Both sides have signed."""
+
+    durable: ClassVar[bool] = True
 
     instance_id: str
     agreement_id: str
@@ -179,6 +247,8 @@ class AgreementConfirmed(Event):
 class AgreementRejected(Event):
     """The provider did not approve; nothing is held any more."""
 
+    durable: ClassVar[bool] = True
+
     instance_id: str
     agreement_id: str
     provider_id: str
@@ -187,7 +257,9 @@ class AgreementRejected(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgreementTerminated(Event):
-    """An agreement is over; ``by`` is ``requestor`` or ``provider``."""
+    """An agreement is over; ``by`` is ``requestor``, ``provider`` or ``network``."""
+
+    durable: ClassVar[bool] = True
 
     agreement_id: str
     provider_id: str
@@ -200,8 +272,22 @@ class AgreementTerminated(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ActivityRequested(Event):
+    """A provider is about to be asked for an activity; its time counts, and this much is held."""
+
+    durable: ClassVar[bool] = True
+
+    instance_id: str
+    agreement_id: str
+    provider_id: str
+    held: Decimal = Decimal(0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ActivityCreated(Event):
     """An activity exists."""
+
+    durable: ClassVar[bool] = True
 
     instance_id: str
     activity_id: str
@@ -213,6 +299,8 @@ class ActivityCreated(Event):
 class ActivityCreateFailed(Event):
     """The provider would not create the activity."""
 
+    durable: ClassVar[bool] = True
+
     instance_id: str
     agreement_id: str
     provider_id: str
@@ -222,6 +310,8 @@ class ActivityCreateFailed(Event):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ActivityEnded(Event):
     """An activity is over, as ended by us or reported by its provider."""
+
+    durable: ClassVar[bool] = True
 
     activity_id: str
     agreement_id: str
@@ -274,6 +364,18 @@ class TransferProgress(Event):
 
 
 # Instances ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClusterStarted(Event):
+    """A cluster was made; ``service`` is the qualified name of its class."""
+
+    durable: ClassVar[bool] = True
+
+    cluster_id: str
+    service: str
+    expiration: datetime
+    budget: Decimal | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -333,6 +435,17 @@ class ServiceRestarting(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ServiceTakenUp(Event):
+    """An instance of an earlier process goes on in this one, on its agreement and activity."""
+
+    instance_id: str
+    cluster_id: str
+    agreement_id: str
+    activity_id: str
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ServiceRenewing(Event):
     """An agreement nears its end: ``successor_id`` is to take the place of its instance."""
 
@@ -350,12 +463,101 @@ class HandlerAbandoned(Event):
     handler: str
 
 
+# Jobs and tasks -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobStarted(Event):
+    """A batch of tasks began: its input is read."""
+
+    job_id: str
+    max_workers: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobFinished(Event):
+    """A batch of tasks is over, its workers are stopped; the counts are of tasks."""
+
+    job_id: str
+    accepted: int = 0
+    rejected: int = 0
+    failed: int = 0
+    cancelled: int = 0
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskStarted(Event):
+    """A worker took a task; ``attempt`` counts the attempts at the task, from 1."""
+
+    task_id: str
+    job_id: str
+    instance_id: str
+    provider_id: str
+    provider_name: str
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskAccepted(Event):
+    """A worker accepted the result of a task."""
+
+    task_id: str
+    job_id: str
+    instance_id: str
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskRejected(Event):
+    """A worker rejected the result of a task; ``retry`` tells whether it wants it tried again."""
+
+    task_id: str
+    job_id: str
+    instance_id: str
+    attempt: int
+    reason: str
+    retry: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskAttemptFailed(Event):
+    """An attempt at a task ended without a result: its worker failed, was lost or took too long."""
+
+    task_id: str
+    job_id: str
+    instance_id: str
+    attempt: int
+    error: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskFinished(Event):
+    """A task is over: ``status`` is ``accepted``, ``rejected``, ``failed`` or ``cancelled``."""
+
+    task_id: str
+    job_id: str
+    status: str
+    attempts: int
+
+
 # Money --------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AllocationRequested(Event):
+    """An amount is about to be reserved; its last digits are the mark of this run."""
+
+    durable: ClassVar[bool] = True
+
+    amount: Decimal
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AllocationCreated(Event):
     """An amount was reserved."""
+
+    durable: ClassVar[bool] = True
 
     allocation_id: str
     amount: Decimal
@@ -382,6 +584,8 @@ class AllocationAmendFailed(Event):
 class AllocationReleased(Event):
     """What was left of an allocation is free again."""
 
+    durable: ClassVar[bool] = True
+
     allocation_id: str
 
 
@@ -393,11 +597,14 @@ class DebitNoteReceived(Event):
     agreement_id: str
     activity_id: str
     total: Decimal
+    usage: tuple[Decimal, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DebitNoteAccepted(Event):
     """A debit note was accepted."""
+
+    durable: ClassVar[bool] = True
 
     note_id: str
     agreement_id: str
@@ -407,6 +614,8 @@ class DebitNoteAccepted(Event):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DebitNoteRejected(Event):
     """A debit note was rejected."""
+
+    durable: ClassVar[bool] = True
 
     note_id: str
     agreement_id: str
@@ -427,6 +636,8 @@ class InvoiceReceived(Event):
 class InvoiceAccepted(Event):
     """An invoice was accepted: it is paid."""
 
+    durable: ClassVar[bool] = True
+
     invoice_id: str
     agreement_id: str
     provider_id: str
@@ -436,6 +647,8 @@ class InvoiceAccepted(Event):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InvoiceRejected(Event):
     """An invoice was rejected."""
+
+    durable: ClassVar[bool] = True
 
     invoice_id: str
     agreement_id: str
@@ -447,9 +660,23 @@ class InvoiceRejected(Event):
 class PaymentLeftOver(Event):
     """No invoice came in time; ``at_most`` may still be asked for and is settled by recovery."""
 
+    durable: ClassVar[bool] = True
+
     agreement_id: str
     provider_id: str
     at_most: Decimal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PaymentWrittenOff(Event):
+    """Nothing will be asked for any more: the network that could have asked is gone."""
+
+    durable: ClassVar[bool] = True
+
+    agreement_id: str
+    provider_id: str
+    at_most: Decimal
+    reason: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -133,6 +133,43 @@ class EndReason:
     code: str = "Success"
 
 
+class AgreementState(StrEnum):
+    """How far an agreement is."""
+
+    proposed = "Proposed"
+    pending = "Pending"
+    approved = "Approved"
+    rejected = "Rejected"
+    cancelled = "Cancelled"
+    expired = "Expired"
+    terminated = "Terminated"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgreementStatus:
+    """What the market says of an agreement; ``reason`` where it is over."""
+
+    state: AgreementState
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Allocation:
+    """What a network says of an allocation of this identity.
+
+    Attributes:
+        id: Of the allocation.
+        amount: What it reserves in all.
+        spent: What of it was accepted.
+        created_at: When it was made.
+    """
+
+    id: str
+    amount: Decimal
+    spent: Decimal
+    created_at: datetime
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgreementEnded:
     """The provider (or the market, at expiry) ended an agreement."""

@@ -4,6 +4,6 @@ Everything here reads events and changes nothing. Only the module ``table`` impo
 the command line uses it; as a library the SDK is silent.
 """
 
-from requestor_sdk.observe.journal import JsonlJournal, MemoryJournal
+from requestor_sdk.observe.journal import JsonlJournal, MemoryJournal, journal_at
 
-__all__ = ["JsonlJournal", "MemoryJournal"]
+__all__ = ["JsonlJournal", "MemoryJournal", "journal_at"]

@@ -6,22 +6,28 @@ reading passes over it, and the next append begins on a line of its own.
 
 from __future__ import annotations
 
-import json
 import os
 from collections import deque
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Final
+from typing import IO, TYPE_CHECKING
 
-from requestor_sdk.model.errors import NotSupported, UsageError
-from requestor_sdk.model.events import VERSION, from_record
+from requestor_sdk.model.errors import JournalDamaged, JournalUnwritable, NotSupported, UsageError
+from requestor_sdk.observe._records import NO_RECORD, decode, encode
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from requestor_sdk.model.events import Event
+    from requestor_sdk.ports.basics import Journal
 
-# What reading JSON and turning it into an event can end in; a Decimal's failure is arithmetic.
-_NO_RECORD: Final = (ValueError, TypeError, ArithmeticError)
+
+def journal_at(path: str | os.PathLike[str]) -> Journal:
+    """Return the journal of a file: in SQLite where its name ends in ``.sqlite``, else of lines."""
+    if Path(path).suffix == ".sqlite":
+        from requestor_sdk.observe.sqlite import SqliteJournal
+
+        return SqliteJournal(path)
+    return JsonlJournal(path)
 
 
 class MemoryJournal:
@@ -65,16 +71,16 @@ class JsonlJournal:
         """Write one event.
 
         Raises:
-            UsageError: The file cannot be written.
+            JournalUnwritable: The file cannot be written.
         """
-        line = json.dumps(event.to_record(), ensure_ascii=False, separators=(",", ":"))
+        line = encode(event)
         try:
             if self._file is None:
                 self._file = self._opened()
             self._file.write(line.encode() + b"\n")
             self._file.flush()
         except OSError as error:
-            raise UsageError(
+            raise JournalUnwritable(
                 f"the journal {self.path} cannot be written: {error.strerror or error}",
                 hint="name another file; or make room for it, or the right to write it",
             ) from error
@@ -83,19 +89,36 @@ class JsonlJournal:
         """Return what was written, oldest first; only what concerns all of ``ids``.
 
         Raises:
-            NotSupported: A record is of a version that this program does not know.
-            UsageError: The file cannot be read, or a line of it is no record.
+            JournalDamaged: A line is no record; raised after the last event that can be read.
+            NotSupported: It was written by a newer version.
+            UsageError: There is no such file, or it cannot be read.
         """
+        saved, bad, why = 0, 0, ""
         try:
             with self.path.open("rb") as file:
                 for number, line in enumerate(file, 1):
-                    event = self._parsed(number, line)
-                    if event is not None and event.concerns(ids or {}):
+                    if not line.endswith(b"\n"):
+                        continue
+                    try:
+                        event = self._decoded(number, line)
+                    except NO_RECORD as error:
+                        bad += 1
+                        why = why or f"line {number} is no record of an event: {error}"
+                        continue
+                    if event.concerns(ids or {}):
+                        saved += 1
                         yield event
         except OSError as error:
             raise UsageError(
                 f"the journal {self.path} cannot be read: {error.strerror or error}"
             ) from error
+        if bad:
+            raise JournalDamaged(
+                f"the journal {self.path}, {why}; {saved} events could be read, "
+                f"{bad} line{'' if bad == 1 else 's'} could not",
+                saved=saved,
+                hint="the file was not changed: keep it, and a copy, before it is mended",
+            )
 
     def close(self) -> None:
         """Close the file. Idempotent; a later ``append`` opens it again."""
@@ -111,23 +134,12 @@ class JsonlJournal:
             file.truncate(kept)
         return file
 
-    def _parsed(self, number: int, line: bytes) -> Event | None:
-        if not line.endswith(b"\n"):
-            return None
-        where = f"the journal {self.path}, line {number}"
+    def _decoded(self, number: int, line: bytes) -> Event:
         try:
-            record: object = json.loads(line)
-            if not isinstance(record, dict):
-                raise TypeError(f"{type(record).__name__} is no object")
-            version = record.get("v")
-            if isinstance(version, int) and version > VERSION:
-                raise NotSupported(
-                    f"{where}: written in version {version}; this program reads up to {VERSION}",
-                    hint="pip install --upgrade requestor-sdk",
-                )
-            return from_record(record)
-        except _NO_RECORD as error:
-            raise UsageError(f"{where} is no record of an event: {error}") from error
+            return decode(line)
+        except NotSupported as error:
+            where = f"the journal {self.path}, line {number}"
+            raise NotSupported(f"{where}: {error.message}", hint=error.hint) from None
 
 
 def _whole_lines(file: IO[bytes]) -> int:

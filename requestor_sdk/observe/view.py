@@ -107,12 +107,25 @@ class RunView:
     finished: bool = False
     _agreements: dict[str, _Agreement] = field(default_factory=dict)
     _scripts: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    _activities: dict[str, str] = field(default_factory=dict)
+    _allocations: dict[str, Decimal] = field(default_factory=dict)
 
     @property
     def held(self) -> Decimal:
         """What the living agreements can still cost."""
         living = (a.held - a.accepted for a in self._agreements.values() if not a.ended)
         return sum((rest for rest in living if rest > 0), Decimal(0))
+
+    def open_ids(self) -> dict[str, tuple[str, ...]]:
+        """Return what is still open: instances, activities, agreements, allocations."""
+        agreements = [name for name, made in self._agreements.items() if not made.ended]
+        living = {*agreements, *(a for a in self._activities.values() if a not in self._agreements)}
+        return {
+            "instances": tuple(row.instance_id for row in self.rows.values() if not row.finished),
+            "activities": tuple(name for name, of in self._activities.items() if of in living),
+            "agreements": tuple(agreements),
+            "allocations": tuple(self._allocations),
+        }
 
     def apply(self, event: ev.Event) -> None:
         """Take one event."""
@@ -185,6 +198,14 @@ class RunView:
         if agreement is not None:
             agreement.ended = True
 
+    @_take.register
+    def _(self, event: ev.ActivityCreated) -> None:
+        self._activities[event.activity_id] = event.agreement_id
+
+    @_take.register
+    def _(self, event: ev.ActivityEnded) -> None:
+        self._activities.pop(event.activity_id, None)
+
     # Instances and batches ------------------------------------------------------------------------
 
     @_take.register
@@ -234,6 +255,14 @@ class RunView:
             row.command, row.progress, row.failed = commands[index], "", False
 
     # Money ----------------------------------------------------------------------------------------
+
+    @_take.register
+    def _(self, event: ev.AllocationCreated) -> None:
+        self._allocations[event.allocation_id] = event.amount
+
+    @_take.register
+    def _(self, event: ev.AllocationReleased) -> None:
+        self._allocations.pop(event.allocation_id, None)
 
     @_take.register
     def _(self, event: ev.DebitNoteAccepted) -> None:

@@ -19,6 +19,8 @@ from requestor_sdk.model.market import (
     ActivityChanged,
     ActivityState,
     AgreementEnded,
+    AgreementStatus,
+    Allocation,
     DebitNote,
     Demand,
     EndReason,
@@ -57,7 +59,7 @@ class RunSetup:
     Attributes:
         run_id: The run's id; also the seed of what the engine draws by chance. Random by default.
         clock: Time; the event loop's by default.
-        journal: Where the run is written down; the user's data folder by default.
+        journal: Where the run is written down; a store in the user's data folder by default.
     """
 
     run_id: str | None = None
@@ -118,6 +120,13 @@ class Market(Protocol):
 
     async def terminate(self, agreement_id: str, reason: EndReason) -> None:
         """End an agreement, also one whose approval is awaited. Idempotent."""
+        ...
+
+    async def agreement_state(self, agreement_id: str) -> AgreementStatus | None:
+        """Ask for the state of an agreement, also of one that a dead process made.
+
+        ``None`` where the market has no such agreement.
+        """
         ...
 
     async def agreement_events(self) -> Sequence[AgreementEnded]:
@@ -185,12 +194,24 @@ class Payments(Protocol):
         """Free what is left of an allocation. Idempotent."""
         ...
 
+    async def allocations(self) -> Sequence[Allocation]:
+        """Return the allocations of this identity that are not released, oldest first."""
+        ...
+
+    async def unsettled(self) -> Sequence[DebitNote | Invoice]:
+        """Return what came and was neither accepted nor rejected, oldest first.
+
+        What ``payment_events`` returned to a process that is dead is in it, and so may be what
+        other runs of this identity have not judged yet.
+        """
+        ...
+
     async def payment_events(self) -> Sequence[DebitNote | Invoice]:
         """Wait for debit notes and invoices and return at least one."""
         ...
 
     async def accept_debit_note(self, note: DebitNote, allocation_id: str) -> None:
-        """Accept the total of a debit note."""
+        """Accept the total of a debit note. Idempotent: nothing is paid twice."""
         ...
 
     async def reject_debit_note(self, note: DebitNote, reason: str) -> None:
@@ -198,7 +219,7 @@ class Payments(Protocol):
         ...
 
     async def accept_invoice(self, invoice: Invoice, allocation_id: str) -> None:
-        """Accept an invoice: it will be paid from the allocation."""
+        """Accept an invoice: it will be paid from the allocation. Idempotent, as with notes."""
         ...
 
     async def reject_invoice(self, invoice: Invoice, reason: str) -> None:

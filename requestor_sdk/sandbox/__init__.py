@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from requestor_sdk.ports.runtime import Capability, Runtime
     from requestor_sdk.sandbox._bubblewrap import BubblewrapRuntime
-    from requestor_sdk.sandbox._home import data_home
     from requestor_sdk.sandbox._images import ImageStore
     from requestor_sdk.sandbox._process import ProcessRuntime
 
@@ -20,7 +19,6 @@ __all__ = [
     "BubblewrapRuntime",
     "ImageStore",
     "ProcessRuntime",
-    "data_home",
     "open_runtime",
     "probe",
 ]
@@ -29,7 +27,6 @@ _PLACES = {
     "BubblewrapRuntime": "_bubblewrap",
     "ImageStore": "_images",
     "ProcessRuntime": "_process",
-    "data_home": "_home",
 }
 _FIX = "pass allow_unsandboxed=True (--unsandboxed) to run your own scripts as plain processes"
 

@@ -20,9 +20,10 @@ from typing import TYPE_CHECKING
 
 from requestor_sdk.model.errors import SandboxUnavailable
 from requestor_sdk.sandbox._channel import Channel
-from requestor_sdk.sandbox._home import clear, data_home, make_scratch, record_groups, start_time
+from requestor_sdk.sandbox._home import clear, make_scratch, record_groups, start_time
 from requestor_sdk.sandbox._meter import Meter
 from requestor_sdk.sandbox._sandbox import BubblewrapSandbox
+from requestor_sdk.settings import data_home
 
 if TYPE_CHECKING:
     from requestor_sdk.ports.runtime import Capability, SandboxSpec

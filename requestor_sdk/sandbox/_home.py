@@ -1,4 +1,4 @@
-"""Where the sandbox's files lie: the user's data folder, and one scratch folder a runtime.
+"""Where the sandbox's files lie below the user's data folder: one scratch folder a runtime.
 
 A scratch folder is named after its process and that process's start time, so that what a dead
 process left can be told from what a living one uses.
@@ -9,27 +9,12 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import sys
 import tempfile
 import time
 from pathlib import Path
 
 _PREFIX = "run-"
 _TRIES = 50
-
-
-def data_home() -> Path:
-    """Return the user's data folder, moved by ``REQUESTOR_SDK_HOME``. It need not exist."""
-    chosen = os.environ.get("REQUESTOR_SDK_HOME")
-    if chosen:
-        return Path(chosen).expanduser().absolute()
-    if sys.platform == "win32":
-        base = os.environ.get("LOCALAPPDATA") or str(Path.home() / "AppData" / "Local")
-        return Path(base) / "requestor-sdk"
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Application Support" / "requestor-sdk"
-    base = os.environ.get("XDG_DATA_HOME") or str(Path.home() / ".local" / "share")
-    return Path(base) / "requestor-sdk"
 
 
 def start_time(pid: int) -> str:

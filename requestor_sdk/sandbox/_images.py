@@ -18,8 +18,8 @@ from typing import Literal
 from requestor_sdk.model.errors import ImageInvalid, ImageNotFound
 from requestor_sdk.ports.runtime import ImageRef
 from requestor_sdk.sandbox._archive import unpack
-from requestor_sdk.sandbox._home import data_home
 from requestor_sdk.sandbox._tree import Tree, copy_tree, remove_tree, scan
+from requestor_sdk.settings import data_home
 
 Kind = Literal["layer", "rootfs"]
 _HASH = re.compile(r"[0-9a-f]{56}")

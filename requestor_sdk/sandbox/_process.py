@@ -19,9 +19,10 @@ from typing import IO, TYPE_CHECKING, Any, Literal
 from requestor_sdk.model.errors import CommandFailed, SandboxDied, SandboxUnavailable
 from requestor_sdk.ports.runtime import Capability, ProcessExit, SandboxUsage
 from requestor_sdk.sandbox import _keeper
-from requestor_sdk.sandbox._home import data_home, make_scratch
+from requestor_sdk.sandbox._home import make_scratch
 from requestor_sdk.sandbox._paths import mapped
 from requestor_sdk.sandbox._watch import Exit, watch_exit
+from requestor_sdk.settings import data_home
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable

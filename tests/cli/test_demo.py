@@ -38,10 +38,12 @@ def test_the_demo_loses_a_provider_gets_the_instance_back_and_pays(home):
 
 
 @pytest.mark.sandbox
-def test_the_demo_leaves_nothing_behind_but_identities_and_empty_file_systems(home):
+def test_the_demo_leaves_identities_empty_file_systems_and_its_run_and_nothing_else(home):
     subprocess.run([*COMMAND, "demo"], check=True, capture_output=True)
     left = {str(path.relative_to(home)) for path in home.rglob("*") if path.is_file()}
-    assert all(name.startswith(("identities", "templates")) for name in left)
+    runs = {name for name in left if name.startswith("runs")}
+    assert sorted(Path(name).suffix for name in runs) == [".lock", ".sqlite"]
+    assert all(name.startswith(("identities", "templates")) for name in left - runs)
     assert [path for path in Path("/proc").glob("[0-9]*") if _runs_below(path, home)] == []
 
 

@@ -8,7 +8,7 @@ import re
 import pytest
 
 from requestor_sdk.model import errors
-from requestor_sdk.model.errors import CommandFailed, RequestorError, all_errors
+from requestor_sdk.model.errors import CommandFailed, JournalDamaged, RequestorError, all_errors
 
 
 def _classes() -> list[type[RequestorError]]:
@@ -94,3 +94,8 @@ def test_a_failed_command_shows_the_end_of_its_standard_error():
 def test_an_error_can_be_caught_by_the_built_in_it_is_a_case_of(cls, builtin):
     with pytest.raises(builtin):
         raise cls("it broke")
+
+
+def test_a_damaged_journal_says_how_many_events_were_saved():
+    assert JournalDamaged("half a file", saved=7).saved == 7
+    assert JournalDamaged("no file at all").saved == 0

@@ -10,39 +10,19 @@ from decimal import Decimal
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.any_events import KINDS, VALUES, any_of
 
 from requestor_sdk.model import events
 from requestor_sdk.model.events import Event, from_record
 
 AT = datetime(2026, 11, 22, 12, 30, 5, 42_000, tzinfo=UTC)
 
-KINDS = sorted(Event.kinds.values(), key=lambda cls: cls.__name__)
-
-_VALUES = {
-    "str": st.text(max_size=10),
-    "int": st.integers(),
-    "float": st.floats(allow_nan=False, allow_infinity=False),
-    "bool": st.booleans(),
-    "Decimal": st.decimals(allow_nan=False, allow_infinity=False),
-    "datetime": st.datetimes(timezones=st.just(UTC)),
-    "tuple[str, ...]": st.lists(st.text(max_size=5), max_size=3).map(tuple),
-}
-
-
-def _values(annotation: str):
-    bare = annotation.removesuffix(" | None")
-    return _VALUES[bare] if bare == annotation else st.none() | _VALUES[bare]
-
-
-def _any_of(cls: type[Event]):
-    return st.builds(cls, **{f.name: _values(str(f.type)) for f in dataclasses.fields(cls)})
-
 
 @pytest.mark.parametrize("cls", KINDS, ids=lambda cls: cls.__name__)
 @settings(max_examples=10)
 @given(data=st.data())
 def test_an_event_survives_the_way_through_the_journal(cls, data):
-    event = data.draw(_any_of(cls))
+    event = data.draw(any_of(cls))
     again = from_record(json.loads(json.dumps(event.to_record())))
     assert again == event
     assert type(again) is cls
@@ -60,7 +40,7 @@ def test_every_public_class_of_the_module_is_a_known_kind():
 @pytest.mark.parametrize("cls", KINDS, ids=lambda cls: cls.__name__)
 def test_events_are_frozen_and_hold_no_live_object(cls):
     assert cls.__dataclass_params__.frozen
-    assert all(str(f.type).removesuffix(" | None") in _VALUES for f in dataclasses.fields(cls))
+    assert all(str(f.type).removesuffix(" | None") in VALUES for f in dataclasses.fields(cls))
 
 
 def test_a_record_of_a_newer_version_is_refused():
@@ -72,6 +52,18 @@ def test_a_record_of_a_newer_version_is_refused():
 def test_a_record_of_an_unknown_kind_is_refused():
     with pytest.raises(ValueError, match="unknown kind 'Nonsense'"):
         from_record({"v": 1, "kind": "Nonsense"})
+
+
+def test_a_record_that_was_written_before_a_field_was_there_takes_its_default():
+    event = events.DebitNoteReceived(
+        at=AT, note_id="n", agreement_id="a", activity_id="c", total=Decimal(1), usage=(Decimal(2),)
+    )
+    record = event.to_record()
+    del record["usage"]
+    assert from_record(record) == dataclasses.replace(event, usage=())
+    del record["total"]
+    with pytest.raises(ValueError, match="total"):
+        from_record(record)
 
 
 def _changed(**more):
@@ -108,6 +100,10 @@ def test_a_line_of_a_story_names_the_provider_once_and_lists_as_text():
         at=AT, instance_id="i-1", activity_id="a", script_id="s", commands=("deploy", "start")
     )
     assert sent.line().endswith("commands deploy | start")
+    noted = events.DebitNoteReceived(
+        at=AT, note_id="n", agreement_id="a", activity_id="c", total=Decimal(1), usage=(Decimal(2),)
+    )
+    assert noted.line().endswith("total 1, usage 2")
 
 
 def test_amounts_and_times_keep_every_digit():
@@ -124,3 +120,45 @@ def test_a_line_of_a_story_is_one_line_whatever_the_event_holds():
         at=AT, instance_id="i-1", cluster_id="c-1", attempt=1, error="Bad: first\n  second"
     )
     assert event.line().endswith("error Bad: first")
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"at": None},
+        {"at": "2026-11-22T12:30:05"},
+        {"at": "yesterday"},
+        {"at": 5},
+        {"instance_id": None},
+        {"attempt": "1"},
+        {"provider_id": 7},
+    ],
+)
+def test_a_record_whose_values_cannot_be_is_refused(more):
+    with pytest.raises(ValueError):
+        from_record(_changed().to_record() | more)
+
+
+def test_an_amount_that_is_no_number_is_refused():
+    record = events.AllocationCreated(at=AT, allocation_id="a", amount=Decimal(1)).to_record()
+    with pytest.raises(ArithmeticError):
+        from_record(record | {"amount": "x"})
+
+
+def test_a_record_that_lacks_a_field_takes_its_default_or_is_refused():
+    record = events.ComputationFinished(at=AT, run_id="r", spent=Decimal(1)).to_record()
+    assert from_record({k: v for k, v in record.items() if k != "left_over"}) == from_record(record)
+    with pytest.raises(ValueError, match="spent"):
+        from_record({k: v for k, v in record.items() if k != "spent"})
+
+
+def test_what_concerns_money_and_commitments_must_be_on_the_disk_first():
+    durable = {cls.__name__ for cls in KINDS if cls.durable}
+    assert durable == {
+        *("ComputationStarted", "ComputationFinished", "AllocationCreated", "AllocationReleased"),
+        *("AgreementCreated", "AgreementConfirmed", "AgreementRejected", "AgreementTerminated"),
+        *("ActivityCreated", "ActivityCreateFailed", "ActivityEnded", "PaymentLeftOver"),
+        *("DebitNoteAccepted", "DebitNoteRejected", "InvoiceAccepted", "InvoiceRejected"),
+        *("ComputationRecovered", "ComputationSuspended", "AllocationRequested"),
+        *("ActivityRequested", "ClusterStarted", "PaymentWrittenOff"),
+    }

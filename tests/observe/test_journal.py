@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from requestor_sdk.model.errors import NotSupported, UsageError
+from requestor_sdk.model.errors import JournalDamaged, JournalUnwritable, NotSupported, UsageError
 from requestor_sdk.model.events import CustomEvent
-from requestor_sdk.observe.journal import JsonlJournal, MemoryJournal
+from requestor_sdk.observe.journal import JsonlJournal, MemoryJournal, journal_at
+from requestor_sdk.observe.sqlite import SqliteJournal
 
 
 @pytest.fixture
@@ -19,9 +21,10 @@ def events(story):
     return story.events
 
 
-@pytest.fixture(params=["memory", "file"])
+@pytest.fixture(params=["memory", "jsonl", "sqlite"])
 def journal(request, tmp_path):
-    made = MemoryJournal() if request.param == "memory" else JsonlJournal(tmp_path / "run.jsonl")
+    path = tmp_path / "new" / "folder" / f"run.{request.param}"
+    made = MemoryJournal() if request.param == "memory" else journal_at(path)
     yield made
     made.close()
 
@@ -54,6 +57,37 @@ def test_reading_goes_on_while_the_run_does(journal, events):
     assert list(journal.read()) == events[:2]
 
 
+def test_a_closed_journal_opens_again_for_another_event(journal, events):
+    _fill(journal, events[:1]).close()
+    journal.append(events[1])
+    journal.close()
+    assert list(journal.read()) == events[:2]
+
+
+def test_ids_that_only_resemble_others_are_told_apart(journal, events):
+    names = ["i-1", "i-10", "I-1", 'i-1"', "i-1\\", "\u2603", "%", ""]
+    told = [replace(events[2], instance_id=name) for name in names]
+    _fill(journal, told)
+    for name in names[:-1]:
+        found = journal.read(ids={"instance": name})
+        assert [event.instance_id for event in found] == [name]
+
+
+def test_halves_of_characters_that_a_provider_calls_itself_are_kept(journal, events):
+    event = replace(events[1], provider_name="\ud800 \x00 \udfff")
+    _fill(journal, [event]).close()
+    assert list(journal.read()) == [event]
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [("a.sqlite", SqliteJournal), ("a.jsonl", JsonlJournal), ("a", JsonlJournal)],
+)
+def test_a_files_name_says_what_kind_of_journal_it_is(name, kind):
+    assert type(journal_at(name)) is kind
+    assert str(journal_at(name).path) == name
+
+
 def test_closing_twice_is_fine_and_what_was_written_stays_readable(journal, events):
     _fill(journal, events).close()
     journal.close()
@@ -73,11 +107,11 @@ def test_each_event_is_on_disk_when_append_returns(tmp_path, events):
     journal.close()
 
 
-def test_reading_makes_no_file(tmp_path):
-    path = tmp_path / "run.jsonl"
+@pytest.mark.parametrize("name", ["run.jsonl", "run.sqlite"])
+def test_reading_makes_no_file(tmp_path, name):
     with pytest.raises(UsageError, match="cannot be read: No such file"):
-        list(JsonlJournal(path).read())
-    assert not path.exists()
+        list(journal_at(tmp_path / name).read())
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_an_existing_file_is_continued(tmp_path, events):
@@ -86,14 +120,6 @@ def test_an_existing_file_is_continued(tmp_path, events):
     journal = _fill(JsonlJournal(path), events[3:])
     assert list(journal.read()) == events
     journal.close()
-
-
-def test_a_closed_journal_opens_again_for_another_event(tmp_path, events):
-    journal = _fill(JsonlJournal(tmp_path / "run.jsonl"), events[:1])
-    journal.close()
-    journal.append(events[1])
-    journal.close()
-    assert list(journal.read()) == events[:2]
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
@@ -143,14 +169,21 @@ def test_a_file_of_a_newer_version_is_refused_and_says_so(tmp_path, events):
 @pytest.mark.parametrize(
     "line", ["{", "[]", "7", "{}", '{"v":1}', '{"v":1,"kind":"AllocationCreated","amount":"x"}']
 )
-def test_a_line_that_is_no_record_is_named(tmp_path, events, line):
+def test_a_line_that_is_no_record_is_named_and_the_others_are_read(tmp_path, events, line):
     path = tmp_path / "run.jsonl"
-    path.write_text(json.dumps(events[0].to_record()) + "\n" + line + "\n")
-    with pytest.raises(UsageError, match=r"run.jsonl, line 2 is no record"):
-        list(JsonlJournal(path).read())
+    good = [json.dumps(event.to_record()) for event in events[:2]]
+    path.write_text(f"{good[0]}\n{line}\n{good[1]}\n")
+    before = path.read_bytes()
+    reader = JsonlJournal(path).read()
+    assert [next(reader), next(reader)] == events[:2]
+    with pytest.raises(JournalDamaged, match=r"run.jsonl, line 2 is no record") as caught:
+        next(reader)
+    assert caught.value.saved == 2
+    assert path.read_bytes() == before
 
 
-def test_a_place_that_cannot_be_written_is_an_error_that_names_it(tmp_path, events):
+@pytest.mark.parametrize("name", ["run.jsonl", "run.sqlite"])
+def test_a_place_that_cannot_be_written_is_an_error_that_names_it(tmp_path, events, name):
     (tmp_path / "file").write_text("")
-    with pytest.raises(UsageError, match=r"journal .*run.jsonl cannot be written"):
-        JsonlJournal(tmp_path / "file" / "run.jsonl").append(events[0])
+    with pytest.raises(JournalUnwritable, match=r"journal .*run\.\w+ cannot be written"):
+        journal_at(tmp_path / "file" / name).append(events[0])

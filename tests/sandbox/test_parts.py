@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from requestor_sdk.model.errors import SandboxUnavailable
 from requestor_sdk.ports.runtime import SandboxLimits, SandboxSpec
-from requestor_sdk.sandbox import BubblewrapRuntime, data_home, open_runtime, probe
+from requestor_sdk.sandbox import BubblewrapRuntime, open_runtime, probe
 from requestor_sdk.sandbox import _channel as wire
 from requestor_sdk.sandbox._cgroups import Cgroups, Counts
 from requestor_sdk.sandbox._channel import Channel
@@ -251,15 +251,6 @@ async def test_what_the_set_up_says_instead_of_a_frame_is_the_error():
     with pytest.raises(ConnectionError, match="bwrap: no permission"):
         await channel.hello
     await channel.lost
-
-
-def test_the_data_folder_follows_the_environment(monkeypatch, tmp_path):
-    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
-    monkeypatch.delenv("REQUESTOR_SDK_HOME", raising=False)
-    monkeypatch.setattr(sys, "platform", "linux")
-    assert data_home() == tmp_path / "requestor-sdk"
-    monkeypatch.setenv("REQUESTOR_SDK_HOME", str(tmp_path / "x"))
-    assert data_home() == tmp_path / "x"
 
 
 def test_folders_of_dead_processes_are_cleared_and_those_of_living_ones_kept(tmp_path):

@@ -9,7 +9,7 @@ from datetime import timedelta
 
 from provider.fake_runtime import FakeRuntime
 
-from requestor_sdk import Compute, LocalNetwork, Service
+from requestor_sdk import Compute, LocalNetwork, MemoryJournal, Service
 from requestor_sdk.model import events
 from requestor_sdk.model.props import RUNTIME_NAME, Payload, constraint
 from requestor_sdk.ports.runtime import ProcessExit
@@ -46,6 +46,7 @@ class World:
 
     def compute(self, budget=10, **options):
         options.setdefault("event_consumer", self.events.append)
+        options.setdefault("journal", MemoryJournal())
         return Compute(budget=budget, network=self.network, **options)
 
     def of(self, kind):

@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from requestor_sdk.model.errors import AgreementRefused, NotAvailable, ProviderLost
-from requestor_sdk.model.market import ActivityState, AgreementBody
+from requestor_sdk.model.market import ActivityState, AgreementBody, AgreementState
 from requestor_sdk.networks.memory._channels import Channel
 
 if TYPE_CHECKING:
@@ -21,18 +20,6 @@ if TYPE_CHECKING:
 
 BATCH_EVENTS = 64
 """Events of a batch that wait for a slow reader before they slow the provider."""
-
-
-class AgreementState(StrEnum):
-    """How far an agreement is."""
-
-    proposed = "Proposed"
-    pending = "Pending"
-    approved = "Approved"
-    rejected = "Rejected"
-    cancelled = "Cancelled"
-    expired = "Expired"
-    terminated = "Terminated"
 
 
 @dataclass(slots=True, kw_only=True)

@@ -6,18 +6,23 @@ is paid only once. No transport: methods act at once.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
+from typing import TYPE_CHECKING
 
 from requestor_sdk.model.errors import AmountError, PaymentError
-from requestor_sdk.model.market import DebitNote, Invoice
+from requestor_sdk.model.market import Allocation, DebitNote, Invoice
 from requestor_sdk.model.money import ZERO, to_amount
+
+if TYPE_CHECKING:
+    from datetime import datetime
 
 
 @dataclass(slots=True, kw_only=True)
 class _Allocation:
     amount: Decimal
+    created_at: datetime
     spent: Decimal = ZERO
 
 
@@ -27,6 +32,7 @@ class _Account:
 
     provider_id: str
     by_activity: dict[str, Decimal] = field(default_factory=dict)
+    last_notes: dict[str, str] = field(default_factory=dict)
     invoiced: Decimal = ZERO
     paid: Decimal = ZERO
 
@@ -47,6 +53,8 @@ class Bank:
     judged: dict[str, bool] = field(default_factory=dict)
     issued: dict[str, str] = field(default_factory=dict)
     """Which agreement each note and invoice is about."""
+    unsettled: dict[str, DebitNote | Invoice] = field(default_factory=dict)
+    """What was neither accepted nor rejected, by its id, oldest first."""
 
     def open_account(self, agreement_id: str, provider_id: str) -> None:
         """Begin an account for an approved agreement."""
@@ -59,12 +67,24 @@ class Bank:
                 "there is no approved agreement to bill", ids={"agreement": note.agreement_id}
             )
         self.issued[note.id] = note.agreement_id
+        if isinstance(note, DebitNote):
+            account = self.accounts[note.agreement_id]
+            self._supersede(account, (note.activity_id,))
+            account.last_notes[note.activity_id] = note.id
+        self.unsettled[note.id] = note
 
-    def allocate(self, amount: Decimal) -> str:
+    def allocate(self, amount: Decimal, now: datetime) -> str:
         """Reserve an amount; returns the allocation's id."""
         allocation_id = self.ids()
-        self.allocations[allocation_id] = _Allocation(amount=_positive(amount))
+        self.allocations[allocation_id] = _Allocation(amount=_positive(amount), created_at=now)
         return allocation_id
+
+    def listed(self) -> Sequence[Allocation]:
+        """Return the allocations that are not released, oldest first."""
+        return tuple(
+            Allocation(id=key, amount=a.amount, spent=a.spent, created_at=a.created_at)
+            for key, a in self.allocations.items()
+        )
 
     def amend(self, allocation_id: str, amount: Decimal) -> None:
         """Change what an allocation reserves."""
@@ -92,7 +112,7 @@ class Bank:
         except PaymentError:
             account.by_activity[note.activity_id] = before
             raise
-        self.judged[note.id] = True
+        self._judge(note, accepted=True)
         return True
 
     def accept_invoice(self, invoice: Invoice, allocation_id: str) -> bool:
@@ -107,7 +127,8 @@ class Bank:
         except PaymentError:
             account.invoiced = before
             raise
-        self.judged[invoice.id] = True
+        self._judge(invoice, accepted=True)
+        self._supersede(account, tuple(account.last_notes))
         return True
 
     def reject(self, note: DebitNote | Invoice) -> bool:
@@ -115,7 +136,7 @@ class Bank:
         self._account_of(note)
         if note.id in self.judged:
             return False
-        self.judged[note.id] = False
+        self._judge(note, accepted=False)
         return True
 
     def provider_of(self, note: DebitNote | Invoice) -> str:
@@ -126,6 +147,15 @@ class Bank:
         """Return what was paid for an agreement."""
         account = self.accounts.get(agreement_id)
         return account.paid if account else ZERO
+
+    def _judge(self, note: DebitNote | Invoice, *, accepted: bool) -> None:
+        self.judged[note.id] = accepted
+        self.unsettled.pop(note.id, None)
+
+    def _supersede(self, account: _Account, activity_ids: Iterable[str]) -> None:
+        """Forget unsettled debit notes whose amounts are in a later one, or in the invoice."""
+        for activity_id in activity_ids:
+            self.unsettled.pop(account.last_notes.pop(activity_id, ""), None)
 
     def _account_of(self, note: DebitNote | Invoice) -> _Account:
         agreement_id = self.issued.get(note.id)

@@ -20,12 +20,13 @@ from requestor_sdk.model.market import (
     ActivityState,
     AgreementBody,
     AgreementEnded,
+    AgreementState,
     DebitNote,
     EndReason,
     Invoice,
     Proposal,
 )
-from requestor_sdk.networks.memory._agreements import Activity, Agreement, AgreementState
+from requestor_sdk.networks.memory._agreements import Activity, Agreement
 from requestor_sdk.networks.memory._bank import Bank
 from requestor_sdk.networks.memory._book import Book, Step
 from requestor_sdk.networks.memory._channels import Inbox, Latest

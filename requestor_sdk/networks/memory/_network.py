@@ -15,12 +15,14 @@ from requestor_sdk.model.errors import (
 )
 from requestor_sdk.model.market import (
     ActivityState,
+    AgreementState,
+    AgreementStatus,
     DebitNote,
     EndReason,
     Invoice,
     ProposalState,
 )
-from requestor_sdk.networks.memory._agreements import Activity, AgreementState
+from requestor_sdk.networks.memory._agreements import Activity
 from requestor_sdk.networks.memory._channels import Closed, Latest
 from requestor_sdk.ports.network import Approval, NetworkTraits, RunSetup
 from requestor_sdk.ports.provider import (
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
     from requestor_sdk.model.market import (
         ActivityChanged,
         AgreementEnded,
+        Allocation,
         Demand,
         MatchReport,
         Proposal,
@@ -204,6 +207,14 @@ class MemoryMarketPort:
         """End an agreement, also one whose approval is awaited. Idempotent."""
         await self._market.end_by_requestor(self._market.agreement(agreement_id), reason)
 
+    async def agreement_state(self, agreement_id: str) -> AgreementStatus | None:
+        """Ask for the state of an agreement; one that nobody approved in time has expired."""
+        agreement = self._market.agreements.get(agreement_id)
+        if agreement is None:
+            return None
+        agreement.expire(self._market.clock.now())
+        return AgreementStatus(state=agreement.state, reason=agreement.reason)
+
     async def agreement_events(self) -> Sequence[AgreementEnded]:
         """Wait for agreements that the other side ended and return at least one."""
         return await _take(self._market.agreement_news)
@@ -323,7 +334,7 @@ class MemoryPayments:
 
     async def allocate(self, amount: Decimal) -> str:
         """Reserve an amount; returns the allocation's id."""
-        return self._bank.allocate(amount)
+        return self._bank.allocate(amount, self._market.clock.now())
 
     async def amend_allocation(self, allocation_id: str, amount: Decimal) -> None:
         """Change the amount that an allocation reserves."""
@@ -332,6 +343,14 @@ class MemoryPayments:
     async def release_allocation(self, allocation_id: str) -> None:
         """Free what is left of an allocation. Idempotent."""
         self._bank.release(allocation_id)
+
+    async def allocations(self) -> Sequence[Allocation]:
+        """Return the allocations that are not released, oldest first."""
+        return self._bank.listed()
+
+    async def unsettled(self) -> Sequence[DebitNote | Invoice]:
+        """Return what was neither accepted nor rejected, oldest first."""
+        return tuple(self._bank.unsettled.values())
 
     async def payment_events(self) -> Sequence[DebitNote | Invoice]:
         """Wait for debit notes and invoices and return at least one.

@@ -1,0 +1,56 @@
+"""Rows of cells as text: a table where it fits, a block a row on a narrow terminal."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import sys
+from collections.abc import Iterator, Sequence
+from textwrap import wrap
+from typing import Final
+
+import click
+
+_GAP: Final = "  "
+_GLUE: Final = "\0"
+_SHORT: Final = 20
+# Providers choose what they are called, and why they refuse.
+_STEERING: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
+
+def width() -> int | None:
+    """Return how wide the terminal is; ``None`` where the output goes elsewhere."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+
+
+def table(
+    head: Sequence[str], rows: Sequence[Sequence[str]], *, within: int | None
+) -> Iterator[str]:
+    """Return the lines of a table; of blocks, where its lines would be longer than ``within``."""
+    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+    if within is not None and sum(widths) + len(_GAP) * (len(widths) - 1) > within:
+        yield from _blocks(head, rows, within)
+        return
+    for row in (head, *rows):
+        cells = (cell.ljust(wide) for cell, wide in zip(row, widths, strict=True))
+        yield _GAP.join(cells).rstrip()
+
+
+def _blocks(head: Sequence[str], rows: Sequence[Sequence[str]], within: int) -> Iterator[str]:
+    for first, *rest in rows:
+        yield first
+        told = [_whole(name, cell) for name, cell in zip(head[1:], rest, strict=True) if cell]
+        for line in wrap(", ".join(told), within, initial_indent=_GAP, subsequent_indent=_GAP):
+            yield line.replace(_GLUE, " ")
+
+
+def _whole(name: str, cell: str) -> str:
+    """Return a name with its cell, which are not parted where they are short."""
+    return _GLUE.join((name, cell.replace(" ", _GLUE) if len(cell) <= _SHORT else cell))
+
+
+def say(line: str = "") -> None:
+    """Print a line; what could not be shown, or would steer the terminal, is escaped."""
+    line = _STEERING.sub(lambda found: f"\\x{ord(found[0]):02x}", line)
+    encoding = sys.stdout.encoding or "ascii"
+    click.echo(line.encode(encoding, "backslashreplace").decode(encoding))

@@ -1,0 +1,110 @@
+"""``requestor-sdk runs``: what was run, and how it is."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from requestor_sdk.cli._columns import say, table, width
+from requestor_sdk.observe import text
+
+if TYPE_CHECKING:
+    from requestor_sdk.observe.runs import RunStore, RunSummary
+
+_HEAD = ("run", "network", "started", "time", "state", "instances", "spent", "budget", "left over")
+
+
+@click.command()
+@click.option("--all", "everything", is_flag=True, help="List all, not the newest only.")
+@click.option("-n", "limit", metavar="N", default=20, show_default=True, help="List that many.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON array.")
+@click.option("--remove", metavar="RUN", multiple=True, help="Remove a run instead of listing.")
+@click.option("--force", is_flag=True, help="With --remove: also one that is not settled.")
+def command(
+    *, everything: bool, limit: int, as_json: bool, remove: tuple[str, ...], force: bool
+) -> None:
+    """List the runs, the newest first; or remove old ones.
+
+    They lie in the folder `runs` of the user's data folder; REQUESTOR_SDK_HOME moves it. A run that
+    is alive is never removed.
+    """
+    from requestor_sdk.observe.runs import RunStore
+
+    store = RunStore()
+    if remove:
+        _remove(store, remove, unsettled=force)
+        return
+    ids = store.ids()
+    told = [store.summary(run_id) for run_id in (ids if everything else ids[: max(0, limit)])]
+    if as_json:
+        click.echo(json.dumps([as_record(summary) for summary in told], indent=2))
+        return
+    if not told:
+        click.echo("no runs; make one by: requestor-sdk demo", err=True)
+        return
+    for line in table(_HEAD, [_row(summary) for summary in told], within=width()):
+        say(line)
+    _tell_the_rest(told, len(ids))
+
+
+def _remove(store: RunStore, names: Sequence[str], *, unsettled: bool) -> None:
+    # Each name is looked up before anything is removed: a slip of the pen removes nothing.
+    for run_id in [store.find(name) for name in names]:
+        store.remove(run_id, unsettled=unsettled)
+        click.echo(f"removed {run_id}", err=True)
+
+
+def _tell_the_rest(told: Sequence[RunSummary], number: int) -> None:
+    for summary in told:
+        if summary.problem is not None:
+            click.echo(f"{summary.run_id}: {summary.problem.message}", err=True)
+    if len(told) < number:
+        click.echo(f"{number - len(told)} older runs: requestor-sdk runs --all", err=True)
+
+
+def _row(summary: RunSummary) -> tuple[str, ...]:
+    view = summary.view
+    seconds = lasted(summary)
+    return (
+        summary.run_id,
+        view.network,
+        f"{summary.started.astimezone():%Y-%m-%d %H:%M}" if summary.started else "",
+        text.duration(seconds) if seconds is not None else "",
+        summary.state.value,
+        str(len(view.rows)),
+        text.amount(view.spent),
+        text.amount(view.budget),
+        text.amount(view.left_over) if view.left_over else "",
+    )
+
+
+def lasted(summary: RunSummary) -> float | None:
+    """Return for how many seconds a run lasted, or has lasted so far."""
+    if summary.started is None or summary.last is None:
+        return None
+    end = datetime.now(UTC) if summary.state.value == "alive" else summary.last
+    return (end - summary.started).total_seconds()
+
+
+def as_record(summary: RunSummary) -> dict[str, Any]:
+    """Return a run as JSON can hold it; amounts are strings, times ISO 8601."""
+    view = summary.view
+    return {
+        "run": summary.run_id,
+        "state": summary.state.value,
+        "network": view.network,
+        "started": summary.started.isoformat() if summary.started else None,
+        "last": summary.last.isoformat() if summary.last else None,
+        "seconds": lasted(summary),
+        "instances": len(view.rows),
+        "spent": str(view.spent),
+        "budget": str(view.budget),
+        "left_over": str(view.left_over),
+        "unsettled": summary.unsettled,
+        "journal": str(summary.path),
+        "problem": summary.problem.message if summary.problem else None,
+    }

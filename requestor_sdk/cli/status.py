@@ -1,0 +1,112 @@
+"""``requestor-sdk status``: one run, its instances, what is open, and its bill."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from textwrap import wrap
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from requestor_sdk.cli._columns import say, table, width
+from requestor_sdk.cli.runs import as_record, lasted
+from requestor_sdk.observe import text
+
+if TYPE_CHECKING:
+    from requestor_sdk.observe.runs import RunSummary
+
+_HEAD = ("instance", "state", "provider", "attempt", "cost", "why")
+
+
+@click.command()
+@click.argument("run", metavar="[RUN]", required=False)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def command(run: str | None, *, as_json: bool) -> None:
+    """Show one run: its instances, what of it is still open, its bill.
+
+    RUN is the id of a run or the beginning of it, or the path of a journal; the newest run, where
+    it is left out. The status is 1 where not all of the journal could be read.
+    """
+    from requestor_sdk.cli._chosen import chosen
+
+    summary = chosen(run).summary()
+    if as_json:
+        click.echo(json.dumps(_record(summary), indent=2))
+    else:
+        for line in _lines(summary):
+            say(line)
+    if summary.problem is not None:
+        click.secho(str(summary.problem), err=True, fg="red")
+        sys.exit(1)
+
+
+def _lines(summary: RunSummary) -> Iterator[str]:
+    view = summary.view
+    where = f" on {view.network}" if view.network else ""
+    yield f"run {summary.run_id}{where}: {summary.state}"
+    seconds = lasted(summary)
+    if summary.started is not None and seconds is not None:
+        yield f"began {summary.started.astimezone():%Y-%m-%d %H:%M:%S}, {text.duration(seconds)}"
+    if view.notice:
+        yield view.notice
+    if view.rows:
+        yield ""
+        yield from table(_HEAD, list(_instances(summary)), within=width())
+    yield ""
+    yield summary.accounts.bill().render()
+    yield ""
+    yield from _open(summary)
+
+
+def _instances(summary: RunSummary) -> Iterator[tuple[str, ...]]:
+    for row in summary.view.rows.values():
+        provider = row.provider_name or row.provider_id
+        told = (row.instance_id, row.state, provider, str(row.attempt), text.amount(row.cost))
+        yield (*(" ".join(cell.split()) for cell in told), " ".join(row.cause.split()))
+
+
+def _open(summary: RunSummary) -> Iterator[str]:
+    found = {kind: ids for kind, ids in summary.view.open_ids().items() if ids}
+    if not found and not summary.unsettled:
+        yield "nothing is left open"
+        return
+    if found:
+        yield "open:" if summary.state.value == "alive" else "still open:"
+        for kind, ids in found.items():
+            told = f"{kind} {', '.join(ids)}"
+            yield from wrap(told, width() or 100, initial_indent="  ", subsequent_indent="    ")
+    if summary.state.value in ("crashed", "ended"):
+        yield f"try: requestor-sdk recover {summary.run_id}"
+
+
+def _record(summary: RunSummary) -> dict[str, Any]:
+    bill = summary.accounts.bill()
+    return {
+        **as_record(summary),
+        "instances": [
+            {
+                "instance": row.instance_id,
+                "state": row.state,
+                "provider": row.provider_id,
+                "provider_name": row.provider_name,
+                "attempt": row.attempt,
+                "cost": str(row.cost),
+                "cause": row.cause,
+            }
+            for row in summary.view.rows.values()
+        ],
+        "open": {kind: list(ids) for kind, ids in summary.view.open_ids().items()},
+        "bill": [
+            {
+                "provider": row.provider_id,
+                "provider_name": row.provider_name,
+                "agreements": row.agreements,
+                "seconds": row.seconds,
+                "amount": str(row.amount),
+            }
+            for row in bill.rows
+        ],
+        "unspent": str(bill.unspent),
+    }

@@ -1,0 +1,534 @@
+"""Recovery: another process goes on with a run, from what its journal says and the network knows.
+
+What the journal does not tell is asked for; what neither tells is left as it is, and told. Each act
+is one that can be done twice, so that a recovery that dies itself is recovered in the same way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import TYPE_CHECKING, Final, TypeVar
+
+from requestor_sdk.engine import contracts
+from requestor_sdk.engine.aio import Backoff
+from requestor_sdk.engine.contracts import Contract, Use
+from requestor_sdk.model import events
+from requestor_sdk.model.errors import NotAvailable, RequestorError, UsageError
+from requestor_sdk.model.history import PastAgreement, PastCluster, PastInstance, PastUse
+from requestor_sdk.model.lifecycle import ServiceState
+from requestor_sdk.model.market import (
+    ActivityState,
+    AgreementState,
+    Allocation,
+    DebitNote,
+    EndReason,
+    Invoice,
+)
+from requestor_sdk.model.money import TOLERANCE_SEC, ZERO
+
+if TYPE_CHECKING:
+    from requestor_sdk.engine.core import Core
+    from requestor_sdk.model.history import RunHistory
+
+logger = logging.getLogger("requestor_sdk.engine")
+
+T = TypeVar("T")
+
+ORPHAN_WINDOW: Final = timedelta(minutes=10)
+"""For how long after it was asked for an allocation may have been made."""
+
+_DIED: Final = "the requestor's process ended"
+_RESTARTED: Final = "RequestorRestarted"
+_NEVER_SIGNED: Final = (AgreementState.rejected, AgreementState.cancelled, AgreementState.expired)
+_UNSIGNED: Final = (AgreementState.proposed, AgreementState.pending)
+
+
+class _Unknown:
+    """What the network did not say, however often it was asked."""
+
+
+_UNKNOWN: Final = _Unknown()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kept:
+    """An instance whose agreement and activity live: it can be taken up.
+
+    Attributes:
+        past: What the journal says of it.
+        cluster: Its cluster.
+        contract: Its agreement, with the times of this process.
+        until: When the agreement ends at the latest.
+        scripts: How many batches were sent to its activity.
+    """
+
+    past: PastInstance
+    cluster: PastCluster
+    contract: Contract
+    until: datetime
+    scripts: int
+
+
+class Recovery:
+    """Takes up what a run left behind.
+
+    Args:
+        core: What the engine shares; its ledger is still as new.
+        history: What the journal says.
+
+    Attributes:
+        kept: What can be taken up and was not yet, by the instance's id.
+    """
+
+    def __init__(self, core: Core, history: RunHistory) -> None:
+        self._core = core
+        self._history = history
+        self._contracts: dict[str, Contract] = {}
+        self._unknown: list[PastAgreement] = []
+        self.kept: dict[str, Kept] = {}
+
+    @property
+    def history(self) -> RunHistory:
+        """What the journal said before this process."""
+        return self._history
+
+    @property
+    def nothing_left(self) -> bool:
+        """Whether there is nothing to recover."""
+        return self._history.state == "settled"
+
+    # What the journal says -----------------------------------------------------------------------
+
+    def restore(self) -> None:
+        """Bring ledger, ids and agreements to where the last process had them."""
+        core, history = self._core, self._history
+        for kind in ("i", "cluster"):
+            core.continue_ids(kind, history.count(kind))
+        for cluster in history.clusters.values():
+            core.ledger.part(cluster.id, cluster.budget)
+        for past in history.agreements.values():
+            if past.settled or past.invoice_id is not None:
+                self._restore_spent(past)
+        open_ones = [a for a in history.open_agreements if a.invoice_id is None]
+        # What was given up holds nothing any more, and comes after what does.
+        for past in sorted(open_ones, key=lambda past: past.left_over is not None):
+            self._restore_held(past, self._contract(past))
+
+    def _restore_spent(self, past: PastAgreement) -> None:
+        ledger = self._core.ledger
+        if past.invoice_id is not None:
+            self._core.billing.was_settled(past.id, past.invoice_id, past.provider_id)
+        ledger.hold(past.id, past.accepted, past.cluster_id)
+        ledger.accept(past.id, past.accepted)
+        ledger.settle(past.id)
+
+    def _restore_held(self, past: PastAgreement, contract: Contract) -> None:
+        ledger = self._core.ledger
+        most = past.held if past.left_over is None else past.left_over + past.accepted
+        ledger.hold(past.id, min(most, ledger.room(past.cluster_id)), past.cluster_id)
+        ledger.accept(past.id, past.accepted)
+        if contract.ended is not None:
+            ledger.end(past.id, contract.most(contract.ended))
+        self._core.billing.follow(contract)
+
+    def _contract(self, past: PastAgreement) -> Contract:
+        """Return an agreement as the engine knows it, its times by this process's clock."""
+        contract = self._contracts[past.id] = Contract(
+            id=past.id,
+            provider_id=past.provider_id,
+            provider_name=past.provider_name,
+            instance_id=past.instance_id,
+            terms=past.terms,
+            until=past.until or past.created_at,
+            uses=[self._use(use) for use in past.uses],
+            ended=self._seconds_of(past.ended),
+            ended_by=past.ended_by,
+            judged=dict(past.judged),
+        )
+        if contract.use is not None and contract.use.ended is None:
+            contract.use.ended = contract.ended
+        return contract
+
+    def _use(self, past: PastUse) -> Use:
+        began = self._seconds_of(past.began)
+        assert began is not None, "it has a time"
+        use = Use(
+            began=began,
+            activity_id=past.activity_id,
+            ended=self._seconds_of(past.ended),
+            silent_since=self._seconds_of(past.silent_since),
+            silent_sec=past.silent_sec,
+            usage=past.usage,
+            noted=past.noted,
+        )
+        noted_at = self._seconds_of(past.noted_at)
+        use.noted_at = 0.0 if noted_at is None else use.elapsed(noted_at)
+        return use
+
+    def _seconds_of(self, at: datetime | None) -> float | None:
+        """Return a time of the journal in this clock's seconds; never one that is still to come."""
+        if at is None:
+            return None
+        ago = (self._core.clock.now() - at).total_seconds()
+        return self._core.clock.monotonic() - max(0.0, ago)
+
+    # The beginning -------------------------------------------------------------------------------
+
+    async def begin(self) -> None:
+        """End what cannot be taken up, and reserve what can still be asked for.
+
+        Raises:
+            RequestorError: The network cannot be asked, or will not reserve the amount. What was
+                ended meanwhile is written down; another recovery goes on from there.
+        """
+        core, payments = self._core, self._core.network.payments
+        listed = {found.id: found for found in await payments.allocations()}
+        untold = [item for item in await payments.unsettled() if self._was_accepted(item)]
+        core.emit(
+            events.ComputationRecovered,
+            run_id=core.run_id,
+            network=core.network.traits.name,
+            open_agreements=tuple(a.id for a in self._history.open_agreements),
+        )
+        known = self._take_up_allocations(listed)
+        await self._settle_agreements()
+        needed = self._needed(untold)
+        if known:
+            # The oldest is the run's own; others were made by recoveries that died over it.
+            own, *rest = known
+            core.allocation_id = own.id
+            if own.amount - own.spent < needed:
+                await payments.amend_allocation(own.id, own.spent + needed)
+            for other in rest:
+                await payments.release_allocation(other.id)
+                core.emit(events.AllocationReleased, allocation_id=other.id)
+        elif needed > 0:
+            await contracts.allocate(core, needed)
+
+    def _take_up_allocations(self, listed: Mapping[str, Allocation]) -> list[Allocation]:
+        known = [listed[name] for name in self._history.allocations if name in listed]
+        for gone in self._history.allocations:
+            if gone not in listed:
+                self._core.emit(events.AllocationReleased, allocation_id=gone)
+        if (orphan := self._orphan(listed.values())) is not None:
+            self._core.emit(events.AllocationCreated, allocation_id=orphan.id, amount=orphan.amount)
+            known.append(orphan)
+        return known
+
+    def _needed(self, untold: Iterable[DebitNote | Invoice]) -> Decimal:
+        """Return the most that may still have to be accepted."""
+        ledger = self._core.ledger
+        if self.kept:
+            # Those that are taken up may need further agreements.
+            return ledger.budget - ledger.spent
+        told_anew = {item.agreement_id for item in untold}
+        paid = (self._history.agreements[name].accepted for name in told_anew)
+        return ledger.held + ledger.payable + sum(paid, ZERO)
+
+    def _orphan(self, listed: Iterable[Allocation]) -> Allocation | None:
+        """Return the allocation that was asked for and whose id was not heard any more.
+
+        It is this run's only where it bears the run's mark, was made when it was asked for, has
+        paid nothing, and is the only one of that kind. Any doubt leaves it alone.
+        """
+        if self._history.requested is None:
+            return None
+        amount, asked_at = self._history.requested
+        early = asked_at - timedelta(seconds=float(TOLERANCE_SEC))
+        found = [
+            one
+            for one in listed
+            if one.amount == amount
+            and one.spent == 0
+            and early <= one.created_at <= asked_at + ORPHAN_WINDOW
+            and one.id not in self._history.allocations
+        ]
+        if len(found) > 1:
+            names = ", ".join(one.id for one in found)
+            logger.warning("allocations %s: any may be this run's; none was taken", names)
+        return found[0] if len(found) == 1 else None
+
+    def _was_accepted(self, item: DebitNote | Invoice) -> bool:
+        """Tell whether the journal says so: the network may not have heard of it."""
+        past = self._history.agreements.get(item.agreement_id)
+        return past is not None and past.judged.get(item.id, "") is None
+
+    # Agreements ----------------------------------------------------------------------------------
+
+    async def _settle_agreements(self) -> None:
+        """End what cannot be taken up, and withdraw what still stands in the market."""
+        async with asyncio.TaskGroup() as group:
+            for demand_id in sorted(self._history.demands):
+                group.create_task(self._withdraw(demand_id))
+            for past in self._history.agreements.values():
+                if not past.settled or self._may_stand(past):
+                    group.create_task(self._look_at(past))
+        for instance in self._history.instances.values():
+            if instance.id not in self.kept:
+                self._tell_over(instance)
+
+    def _may_stand(self, past: PastAgreement) -> bool:
+        """Tell whether the market may have it still, though nothing can be asked for it."""
+        return past.invoice_id is None and not past.written_off and not self._history.ended
+
+    async def _withdraw(self, demand_id: str) -> None:
+        work = self._core.network.market.unsubscribe(demand_id)
+        await contracts.bounded(self._core, work, f"demand {demand_id} could not be withdrawn")
+
+    async def _look_at(self, past: PastAgreement) -> None:
+        core = self._core
+        contract = self._contracts.get(past.id) or self._contract(past)
+        status = await self._ask(lambda: core.network.market.agreement_state(past.id))
+        if isinstance(status, _Unknown):
+            logger.warning("agreement %s: the network does not say how it stands", past.id)
+            self._unknown.append(past)
+            return
+        state = AgreementState.terminated if status is None else status.state
+        said = None if status is None else status.reason
+        if state in _NEVER_SIGNED and not past.confirmed:
+            await self._never_signed(past, contract, said or state.lower())
+        elif state in _UNSIGNED:
+            await self._end(contract, f"{_DIED} before it was signed", code="Cancelled")
+        elif state is not AgreementState.approved:
+            contract.ended_by = contract.ended_by if contract.ended else "provider"
+            unheard = "the market does not know it any more" if status is None else said
+            await self._gone(contract, unheard or "it was over when it was asked for")
+        elif (kept := await self._keepable(past, contract)) is not None:
+            self.kept[kept.past.id] = kept
+        else:
+            await self._approved(past, contract)
+
+    async def _never_signed(self, past: PastAgreement, contract: Contract, reason: str) -> None:
+        if not past.refused:
+            self._core.emit(
+                events.AgreementRejected,
+                instance_id=past.instance_id,
+                agreement_id=past.id,
+                provider_id=past.provider_id,
+                reason=reason,
+            )
+        contract.ended_by = "network"
+        await self._end(contract, f"not signed: {reason}", code="Cancelled")
+
+    async def _gone(self, contract: Contract, reason: str) -> None:
+        """The other side, or we, ended it: write down what is not, and await its invoice."""
+        use = contract.use
+        if use is not None and use.activity_id is not None and use.ended is None:
+            use.ended = self._core.clock.monotonic()
+            self._core.emit(
+                events.ActivityEnded,
+                activity_id=use.activity_id,
+                agreement_id=contract.id,
+                reason=reason,
+            )
+        contract.ended_by = "provider" if contract.ended_by == "requestor" else contract.ended_by
+        await self._end(contract, reason)
+
+    async def _approved(self, past: PastAgreement, contract: Contract) -> None:
+        if not past.confirmed:
+            self._core.emit(
+                events.AgreementConfirmed,
+                instance_id=past.instance_id,
+                agreement_id=past.id,
+                provider_id=past.provider_id,
+            )
+        # What the journal calls over is ended once more: the network may not have heard of it.
+        contract.ended_by = "requestor"
+        if past.use is not None and past.use.ended is None:
+            reason = EndReason(message=_DIED, code=_RESTARTED)
+            await contracts.end_activity(self._core, contract, reason)
+        await self._end(contract, _DIED)
+
+    async def _end(self, contract: Contract, reason: str, code: str = _RESTARTED) -> None:
+        await contracts.end_agreement(self._core, contract, EndReason(message=reason, code=code))
+        self._core.billing.expect_invoice(contract)
+
+    async def _keepable(self, past: PastAgreement, contract: Contract) -> Kept | None:
+        """Return the instance of an agreement where it can be taken up."""
+        instance = self._history.instances.get(past.instance_id)
+        cluster = self._history.clusters.get(past.cluster_id)
+        use = past.use
+        if instance is None or cluster is None or use is None or use.activity_id is None:
+            return None
+        until = min(past.until or cluster.expiration, cluster.expiration)
+        if (
+            not instance.ran
+            or instance.agreement_id != past.id
+            or past.ended is not None
+            or use.ended is not None
+            or until <= self._core.clock.now()
+        ):
+            return None
+        activity_id = use.activity_id
+        state = await self._ask(lambda: self._core.network.activities.state(activity_id))
+        if state is ActivityState.terminated:
+            return None
+        return Kept(
+            past=instance, cluster=cluster, contract=contract, until=until, scripts=use.scripts
+        )
+
+    def _tell_over(self, instance: PastInstance) -> None:
+        if instance.state is ServiceState.terminated:
+            return
+        agreement = self._history.agreements.get(instance.agreement_id or "")
+        suspended = instance.state is ServiceState.suspended
+        self._core.emit(
+            events.ServiceStateChanged,
+            instance_id=instance.id,
+            cluster_id=instance.cluster_id,
+            old=instance.state,
+            new=ServiceState.terminated,
+            stimulus="lost" if suspended else "cancel",
+            attempt=instance.attempt,
+            provider_id=agreement.provider_id if agreement else None,
+            provider_name=agreement.provider_name if agreement else None,
+            cause=_DIED,
+        )
+
+    # Notes and invoices --------------------------------------------------------------------------
+
+    async def settle(self) -> None:
+        """Judge what came meanwhile, and tell again what the network may not have been told."""
+        found = await self._ask(self._core.network.payments.unsettled)
+        if isinstance(found, _Unknown):
+            return
+        for past in self._history.open_agreements:
+            if past.invoice_id is not None and past.left_over is not None:
+                self._accepted_again(past, past.invoice_id)
+        for item in found:
+            await self._settle_item(item)
+
+    def _accepted_again(self, past: PastAgreement, invoice_id: str) -> None:
+        """An invoice was accepted, and the network not told by the end: now it will be."""
+        self._core.emit(
+            events.InvoiceAccepted,
+            invoice_id=invoice_id,
+            agreement_id=past.id,
+            provider_id=past.provider_id,
+            amount=past.accepted,
+        )
+
+    async def _settle_item(self, item: DebitNote | Invoice) -> None:
+        past, billing = self._history.agreements.get(item.agreement_id), self._core.billing
+        if past is None:
+            return  # another run's of the same identity
+        if item.id in past.judged:
+            await billing.tell(item, past.judged[item.id])
+        elif past.id in billing.open() or isinstance(item, Invoice):
+            await billing.judge(item)
+
+    # Taking up -----------------------------------------------------------------------------------
+
+    def take(self, name: str, cluster_id: str | None) -> list[Kept]:
+        """Take out what can be taken up of one cluster, by its id or its class's qualified name.
+
+        Raises:
+            NotAvailable: There is nothing of that kind.
+            UsageError: There are several such clusters.
+        """
+        found = [
+            kept
+            for kept in self.kept.values()
+            if cluster_id in (None, kept.cluster.id) and kept.cluster.service == name
+        ]
+        ids = {"run": self._core.run_id}
+        clusters = sorted({kept.cluster.id for kept in found})
+        if not found:
+            there = ", ".join(
+                f"{k.past.id} of {k.cluster.service} in {k.cluster.id}" for k in self.kept.values()
+            )
+            raise NotAvailable(
+                f"no instance of {name} can be taken up"
+                + (f" in {cluster_id}" if cluster_id else "")
+                + (f"; there is {there}" if there else "; nothing of this run can"),
+                ids=ids,
+                hint="compute.resumable says what can; start anew with a Compute of its own",
+            )
+        if len(clusters) > 1:
+            raise UsageError(
+                f"{name} has instances in {', '.join(clusters)}",
+                ids=ids,
+                hint=f"name one: compute.resume_service({name}, cluster_id={clusters[0]!r})",
+            )
+        for kept in found:
+            del self.kept[kept.past.id]
+        return found
+
+    def give_back(self, found: Iterable[Kept]) -> None:
+        """Keep again what was taken out and could not be taken up."""
+        self.kept.update((kept.past.id, kept) for kept in found)
+
+    async def state_of(self, kept: Kept) -> ActivityState | None:
+        """Ask whether it lives still; ``None`` where the network does not say."""
+        core, contract = self._core, kept.contract
+        status = await self._ask(lambda: core.network.market.agreement_state(contract.id))
+        if isinstance(status, _Unknown):
+            return None
+        if status is None or status.state is not AgreementState.approved:
+            contract.ended_by = "provider"
+            return ActivityState.terminated
+        state = await self._ask(lambda: core.network.activities.state(contract.activity_id or ""))
+        return None if isinstance(state, _Unknown) else state
+
+    # The end -------------------------------------------------------------------------------------
+
+    async def let_go(self) -> None:
+        """End what was not taken up; what was suspended on purpose stays for a later process."""
+        left = [k for k in self.kept.values() if k.past.state is not ServiceState.suspended]
+        unknown, self._unknown = self._unknown, []
+        async with asyncio.TaskGroup() as group:
+            for past in unknown:
+                group.create_task(self._look_at(past))
+            for kept in left:
+                del self.kept[kept.past.id]
+                group.create_task(self._let_go(kept))
+
+    async def _let_go(self, kept: Kept) -> None:
+        reason = EndReason(message="nobody took it up again", code=_RESTARTED)
+        await contracts.release(self._core, kept.contract, reason)
+        self._tell_over(kept.past)
+
+    def close_books(self) -> None:
+        """Write down that all is over: the network ended with the process that used it."""
+        core = self._core
+        name = core.network.traits.name
+        reason = f"the network {name!r} ended with its process"
+        core.emit(events.ComputationRecovered, run_id=core.run_id, network=name)
+        for instance in self._history.instances.values():
+            self._tell_over(instance)
+        for past in self._history.open_agreements:
+            self._write_off(past, reason)
+        for allocation_id in self._history.allocations:
+            core.emit(events.AllocationReleased, allocation_id=allocation_id)
+        core.emit(events.ComputationFinished, run_id=core.run_id, spent=core.ledger.spent)
+
+    def _write_off(self, past: PastAgreement, reason: str) -> None:
+        about = {"agreement_id": past.id, "provider_id": past.provider_id}
+        if past.ended is None:
+            self._core.emit(events.AgreementTerminated, **about, by="network", reason=reason)
+        rest = self._core.ledger.settle(past.id)
+        if past.uses and past.invoice_id is None:
+            self._core.emit(events.PaymentWrittenOff, **about, at_most=rest, reason=reason)
+
+    # Asking --------------------------------------------------------------------------------------
+
+    async def _ask(self, call: Callable[[], Awaitable[T]]) -> T | _Unknown:
+        """Ask the network; an error of it is waited out for a bounded time."""
+        core = self._core
+        backoff = Backoff(core.dice)
+        try:
+            async with asyncio.timeout(core.settings.release_timeout):
+                while True:
+                    try:
+                        return await call()
+                    except RequestorError as error:
+                        pause = backoff.next()
+                        core.retried("recovery")(error, pause)
+                        await asyncio.sleep(pause)
+        except TimeoutError:
+            return _UNKNOWN
