@@ -8,6 +8,7 @@ engine came to it.
 from __future__ import annotations
 
 import asyncio
+import gc
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from decimal import Decimal
@@ -290,6 +291,19 @@ def left_tasks(abandoned: Iterable[asyncio.Task[None]] = ()) -> Iterator[str]:
     for task in asyncio.all_tasks():
         if task not in allowed and _is_ours(task):
             yield f"the task {task.get_name()!r} is left: {task.get_coro()!r}"
+
+
+def unfinished_futures() -> Iterator[str]:
+    """Futures of this loop that are not done although a call back waits at them.
+
+    Slow: it looks at every object there is. One at which nothing waits can never wake anybody.
+    """
+    loop = asyncio.get_running_loop()
+    for found in gc.get_objects():
+        if not isinstance(found, asyncio.Future) or isinstance(found, asyncio.Task):
+            continue
+        if found.get_loop() is loop and not found.done() and found._callbacks:  # noqa: SLF001
+            yield f"a future is not done, and something waits for it: {found!r}"
 
 
 def _is_ours(task: asyncio.Task[object]) -> bool:
