@@ -12,6 +12,8 @@ from typing import Final
 import click
 
 _GAP: Final = "  "
+_GLUE: Final = "\0"
+_SHORT: Final = 20
 # Providers choose what they are called, and why they refuse.
 _STEERING: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
@@ -37,10 +39,14 @@ def table(
 def _blocks(head: Sequence[str], rows: Sequence[Sequence[str]], within: int) -> Iterator[str]:
     for first, *rest in rows:
         yield first
-        told = ", ".join(
-            f"{name} {cell}" for name, cell in zip(head[1:], rest, strict=True) if cell
-        )
-        yield from wrap(told, within, initial_indent=_GAP, subsequent_indent=_GAP)
+        told = [_whole(name, cell) for name, cell in zip(head[1:], rest, strict=True) if cell]
+        for line in wrap(", ".join(told), within, initial_indent=_GAP, subsequent_indent=_GAP):
+            yield line.replace(_GLUE, " ")
+
+
+def _whole(name: str, cell: str) -> str:
+    """Return a name with its cell, which are not parted where they are short."""
+    return _GLUE.join((name, cell.replace(" ", _GLUE) if len(cell) <= _SHORT else cell))
 
 
 def say(line: str = "") -> None:

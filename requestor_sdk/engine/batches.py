@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -20,6 +19,7 @@ from requestor_sdk.model.errors import (
     ProviderLost,
     RequestorError,
 )
+from requestor_sdk.model.lifecycle import Stimulus
 from requestor_sdk.model.script import (
     BatchEvent,
     Command,
@@ -34,6 +34,7 @@ from requestor_sdk.service.script import Item, Script, with_urls
 
 if TYPE_CHECKING:
     from requestor_sdk.engine.core import Core
+    from requestor_sdk.engine.instance import Instance
     from requestor_sdk.model.market import ActivityState
     from requestor_sdk.ports.network import Incoming
     from requestor_sdk.service._handles import CommandHandle
@@ -46,32 +47,33 @@ class BatchQueue:
 
     Args:
         core: What the engine shares.
-        instance_id: For events.
+        owner: The instance; says whether it takes commands, and hears of a start and of a loss.
+        attempt: The number of its attempt.
         activity_id: Where the batches go.
-        check: Raises where the instance takes no direct commands now.
-        on_deployed: Called once the runtime was started.
-        on_lost: Called where a batch shows that the activity is dead.
         scripts: How many batches were sent to it before, by an earlier process.
     """
 
+    __slots__ = (
+        "_activity_id",
+        "_attempt",
+        "_core",
+        "_current",
+        "_grace_over",
+        "_over",
+        "_owner",
+        "_queue",
+        "_scripts",
+        "_worker",
+    )
+
     def __init__(
-        self,
-        core: Core,
-        *,
-        instance_id: str,
-        activity_id: str,
-        check: Callable[[], None],
-        on_deployed: Callable[[], None],
-        on_lost: Callable[[ProviderLost], None],
-        scripts: int = 0,
+        self, core: Core, owner: Instance, *, attempt: int, activity_id: str, scripts: int = 0
     ) -> None:
         self._core = core
-        self._instance_id = instance_id
+        self._owner = owner
+        self._attempt = attempt
         self._activity_id = activity_id
-        self._check = check
-        self._on_deployed = on_deployed
-        self._on_lost = on_lost
-        self._queue: deque[Script] = deque()
+        self._queue: list[Script] = []
         self._worker: asyncio.Task[None] | None = None
         self._over: RequestorError | None = None
         self._scripts = scripts
@@ -87,7 +89,7 @@ class BatchQueue:
 
     def check_available(self) -> None:
         """Raise where the instance takes no direct commands now."""
-        self._check()
+        self._owner.check_available()
 
     def submit(self, script: Script) -> None:
         """Queue a script."""
@@ -97,7 +99,7 @@ class BatchQueue:
             return
         self._queue.append(script)
         if self._worker is None:
-            self._worker = self._core.spawn(self._work(), f"{self._instance_id} batches")
+            self._worker = self._core.spawn(self._work(), f"{self._owner.id} batches")
 
     def when_done(self, handle: CommandHandle[T], callback: Callable[[T], Awaitable[None]]) -> None:
         """Have a callback awaited with a command's value; its failure is told and logged."""
@@ -108,7 +110,7 @@ class BatchQueue:
                 await callback(await handle)
 
         def start() -> None:
-            self._core.spawn_callback(call, f"{self._instance_id} callback")
+            self._core.spawn_callback(call, f"{self._owner.id} callback")
 
         handle.on_done(start)
 
@@ -124,7 +126,7 @@ class BatchQueue:
             worker.cancel()
             await asyncio.wait({worker})
         while self._queue:
-            _fail(self._queue.popleft(), 0, error)
+            _fail(self._queue.pop(0), 0, error)
 
     async def drain(self, seconds: float) -> None:
         """Let the batch in flight end within this time; give it up then, and those behind it.
@@ -139,10 +141,10 @@ class BatchQueue:
             self._grace_over = None
         error = NotAvailable(
             "the instance was stopped, and the batch was not over within its grace",
-            ids={"instance": self._instance_id},
+            ids={"instance": self._owner.id},
         )
         while self._queue:
-            _fail(self._queue.popleft(), 0, error)
+            _fail(self._queue.pop(0), 0, error)
         if current is not None and current is self._current:
             current.give_up(error)
 
@@ -157,7 +159,7 @@ class BatchQueue:
         # Lives only while there is work: an idle instance has no task here.
         try:
             while self._queue:
-                await self._run(self._queue.popleft())
+                await self._run(self._queue.pop(0))
         finally:
             if self._over is None:
                 self._worker = None
@@ -165,7 +167,7 @@ class BatchQueue:
     async def _run(self, script: Script) -> None:
         self._scripts += 1
         run = self._current = _BatchRun(self._core, script, f"{self._activity_id}/{self._scripts}")
-        ids = {"instance_id": self._instance_id, "activity_id": self._activity_id}
+        ids = {"instance_id": self._owner.id, "activity_id": self._activity_id}
         self._core.emit(
             events.ScriptSent,
             **ids,
@@ -173,7 +175,7 @@ class BatchQueue:
             commands=tuple(describe(item.command) for item in script.items),
         )
         try:
-            await run.run(self._activity_id, ids, self._on_deployed)
+            await run.run(self._activity_id, ids, self._deployed)
         except asyncio.CancelledError:
             run.fail(self._over or NotAvailable("the engine was stopped"))
             raise
@@ -183,7 +185,10 @@ class BatchQueue:
             line = None if error is None else _first_line(error)
             self._core.emit(events.ScriptFinished, **ids, script_id=run.id, error=line)
         if isinstance(error, ProviderLost):
-            self._on_lost(error)
+            self._owner.post(Stimulus.lost, error=error, attempt=self._attempt)
+
+    def _deployed(self) -> None:
+        self._owner.deployed(self._attempt)
 
 
 class _BatchRun:

@@ -342,7 +342,7 @@ class Cluster(Generic[S]):
             if hurried:
                 self._cut(member)
             else:
-                member.post(Stimulus.stop)
+                self._stopped_member(member)
         self._close_if_over()
 
     def stays(self, member: Instance) -> bool:

@@ -26,13 +26,15 @@ class EffectQueue:
     def __init__(self, core: Core, name: str) -> None:
         self._core = core
         self._name = name
-        self._waiting: list[Effect] = []
+        self._waiting: list[Effect] | None = None
         self._worker: asyncio.Task[None] | None = None
         self._cut_off = False
 
     def queue(self, effect: Effect) -> None:
         """Do this after what was queued before; at once, where there is nothing to wait for."""
         if self._worker is not None or self._cut_off:
+            if self._waiting is None:
+                self._waiting = []
             self._waiting.append(effect)
             return
         rest = effect()

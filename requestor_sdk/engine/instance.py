@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -122,23 +122,16 @@ class Instance:
         self.failure: BaseException | None = None
         self.over: Outcome[None] = Outcome()
         self.attempt: Attempt | None = None
-        self.search = Search(
-            core,
-            cluster,
-            service,
-            instance_id,
-            on_found=self._attach,
-            on_refused=self._refused,
-        )
+        self.search = Search(core, cluster, self)
         self._pump: Pump | None = None
         self._handler: str | None = None
         self._deadline: asyncio.TimerHandle | None = None
         self._handler_timer: asyncio.TimerHandle | None = None
-        self._hold_timers: list[asyncio.TimerHandle] = []
-        self._inbox: list[tuple[Stimulus, BaseException | None]] = []
+        self._hold_timers: Sequence[asyncio.TimerHandle] = ()
+        self._inbox: list[tuple[Stimulus, BaseException | None]] | None = None
         self._stepping = False
         self._effects = EffectQueue(core, f"{instance_id} effects")
-        self._watchers: list[tuple[frozenset[ServiceState], Callable[[], None]]] = []
+        self._watchers: Sequence[tuple[frozenset[ServiceState], Callable[[], None]]] = ()
         self._loss: BaseException | None = None
         self._ending_cause: str | None = None
         self._closing: Pump | None = None
@@ -227,7 +220,7 @@ class Instance:
 
     def watch(self, states: frozenset[ServiceState], callback: Callable[[], None]) -> None:
         """Have a function called the next time that it comes to one of these states."""
-        self._watchers.append((states, callback))
+        self._watchers = (*self._watchers, (states, callback))
 
     def post(
         self,
@@ -239,11 +232,12 @@ class Instance:
         """Take an event; one from an earlier attempt is dropped."""
         if attempt is not None and attempt != self.record.attempt:
             return
-        self._inbox.append((stimulus, error))
         if self._stepping:
+            self._inbox = [*(self._inbox or ()), (stimulus, error)]
             return
         self._stepping = True
         try:
+            self._step(stimulus, error)
             while self._inbox:
                 self._step(*self._inbox.pop(0))
         finally:
@@ -277,7 +271,7 @@ class Instance:
         self._cluster.census.moved(old, new)
         if self._watchers:
             due = [callback for states, callback in self._watchers if new in states]
-            self._watchers = [watcher for watcher in self._watchers if new not in watcher[0]]
+            self._watchers = tuple(w for w in self._watchers if new not in w[0])
             for callback in due:
                 callback()
 
@@ -373,11 +367,13 @@ class Instance:
             self._handler_done(name, number, error)
             return
         self._handler = name
-        self._pump = pump = Pump(
+        self._pump = Pump(
             generator,
             attempt.batches.submit,
-            lambda error: self._pumped(pump, name, number, error),
-            name=f"{self.id} {name}",
+            self._pumped,
+            owner=self.id,
+            handler=name,
+            attempt=number,
         )
         self._time_handler(name, number)
 
@@ -386,9 +382,10 @@ class Instance:
         ran = self.record.deployed or self.record.started
         return ran and overrides(type(self.service), "shutdown")
 
-    def _pumped(self, pump: Pump, name: str, number: int, error: BaseException | None) -> None:
+    def _pumped(self, pump: Pump, error: BaseException | None) -> None:
+        number = pump.attempt
         if pump is self._pump:
-            self._handler_done(name, number, error)
+            self._handler_done(pump.handler, number, error)
         elif error is not None and not isinstance(error, asyncio.CancelledError):
             # It ended by itself in the moment before it would have been closed.
             self._closed_with(error, number)
@@ -489,28 +486,29 @@ class Instance:
         if self.record.state is ServiceState.pending:
             self.search.begin(self.record.attempt)
 
-    def _refused(self, number: int, error: BaseException) -> None:
+    def refused(self, number: int, error: BaseException) -> None:
+        """An attempt ended before it began. Called by the search."""
         self.post(Stimulus.creation_refused, error=error, attempt=number)
 
-    def _attach(self, number: int, contract: Contract) -> None:
+    def attach(self, number: int, contract: Contract) -> None:
+        """An attempt has an agreement and an activity. Called by the search."""
         self._have(number, contract)
         self.post(Stimulus.ready, attempt=number)
 
     def _have(self, number: int, contract: Contract, *, scripts: int = 0) -> None:
         batches = BatchQueue(
             self._core,
-            instance_id=self.id,
+            self,
+            attempt=number,
             activity_id=contract.activity_id or "",
-            check=self._check_available,
-            on_deployed=lambda: self._deployed(number),
-            on_lost=lambda error: self.post(Stimulus.lost, error=error, attempt=number),
             scripts=scripts,
         )
         self.attempt = Attempt(number, contract, batches)
         self._cluster.attached(self, contract)
         self._hold_timers = self._cluster.time_hold(self, number, contract.until)
 
-    def _check_available(self) -> None:
+    def check_available(self) -> None:
+        """Raise where it takes no commands now. Called by the queue of batches."""
         if not is_available(self.record.state):
             raise NotAvailable(
                 f"instance {self.id} is {self.record.state}: it takes no commands",
@@ -519,7 +517,8 @@ class Instance:
                 hint="wait for it: await cluster.wait('running', count=1)",
             )
 
-    def _deployed(self, number: int) -> None:
+    def deployed(self, number: int) -> None:
+        """The runtime of an attempt was started. Called by the queue of batches."""
         if number == self.record.attempt:
             self.record = replace(self.record, deployed=True)
 
@@ -528,7 +527,7 @@ class Instance:
         self.search.cancel()
         for timer in self._hold_timers:
             timer.cancel()
-        self._hold_timers = []
+        self._hold_timers = ()
         attempt = self.attempt
         if attempt is None:
             self._let_go_of_kept()

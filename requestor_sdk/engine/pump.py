@@ -30,24 +30,50 @@ class Pump:
     Args:
         generator: What the handler's call returned.
         submit: Queues a script that was yielded.
-        on_done: Called once with the handler's error, or ``None``; not where it was closed.
-        name: For the task and for messages, e.g. ``i-1 run``.
+        on_done: Called once with this and the handler's error, or ``None``; not where it was
+            closed.
+        owner: Whose handler it is, e.g. ``i-1``.
+        handler: Which it is, e.g. ``run``.
+        attempt: Of which attempt.
 
     Attributes:
+        name: For the task and for messages, e.g. ``i-1 run``.
         over: Whether the handler ended by itself: nothing of it is left to be closed.
         close_error: What it raised while it was being closed.
     """
+
+    __slots__ = (
+        "__weakref__",
+        "_closing",
+        "_ending",
+        "_generator",
+        "_generators",
+        "_inject",
+        "_on_done",
+        "_submit",
+        "_waiting_for",
+        "attempt",
+        "close_error",
+        "handler",
+        "name",
+        "over",
+        "task",
+    )
 
     def __init__(
         self,
         generator: Generator,
         submit: Submit,
-        on_done: Callable[[BaseException | None], None],
+        on_done: Callable[[Pump, BaseException | None], None],
         *,
-        name: str,
+        owner: str,
+        handler: str,
+        attempt: int = 1,
     ) -> None:
-        self.name = name
-        self._generators: list[AsyncGenerator[Any, Any]] = []
+        self.name = f"{owner} {handler}"
+        self.handler = handler
+        self.attempt = attempt
+        self._generators: list[AsyncGenerator[Any, Any]] | None = None
         self._generator = generator
         self._submit = submit
         self._on_done = on_done
@@ -58,7 +84,7 @@ class Pump:
         self.close_error: BaseException | None = None
         self.over = False
         self.task: asyncio.Task[None] = asyncio.get_running_loop().create_task(
-            self._main(), name=name
+            self._main(), name=self.name
         )
 
     # The task ------------------------------------------------------------------------------------
@@ -79,7 +105,7 @@ class Pump:
             self.close_error = self.close_error or _real(error)
         else:
             self.over = True
-            self._on_done(error or self.close_error)
+            self._on_done(self, error or self.close_error)
         if isinstance(error, KeyboardInterrupt | SystemExit):
             raise error  # meant for the whole program
 
@@ -129,7 +155,7 @@ class Pump:
 
     async def _close_generators(self) -> None:
         """Close what is still open of the handler and of what it iterated, innermost first."""
-        for generator in [*reversed(self._generators), self._generator]:
+        for generator in [*reversed(self._generators or ()), self._generator]:
             if generator.ag_running:
                 continue
             try:
@@ -143,15 +169,17 @@ class Pump:
                         f"{self.name} yielded a script while it was being closed ({error})"
                     )
                     await _finish(generator)
-        self._generators.clear()
+        self._generators = None
 
     def track(self, generator: AsyncGenerator[Any, Any]) -> None:
         """Remember a generator that the handler began to iterate."""
         if generator is self._generator:
             return
-        if len(self._generators) >= 8:
-            self._generators = [g for g in self._generators if getattr(g, "ag_frame", None)]
-        self._generators.append(generator)
+        known = self._generators or []
+        if len(known) >= 8:
+            known = [g for g in known if getattr(g, "ag_frame", None)]
+        known.append(generator)
+        self._generators = known
 
     # The end -------------------------------------------------------------------------------------
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from requestor_sdk.engine import contracts
@@ -16,7 +15,7 @@ from requestor_sdk.model.market import EndReason
 if TYPE_CHECKING:
     from requestor_sdk.engine.cluster import Cluster
     from requestor_sdk.engine.core import Core
-    from requestor_sdk.service.service import Service
+    from requestor_sdk.engine.instance import Instance
 
 
 class Search:
@@ -25,40 +24,36 @@ class Search:
     Args:
         core: What the engine shares.
         cluster: Whose offers are searched.
-        service: The user's object; its ``reset()`` is awaited before each further attempt.
-        instance_id: For events.
-        on_found: Called with the number of the attempt and its contract, activity included.
-        on_refused: Called with the number of the attempt and why it ended before it began.
+        owner: The instance; told what was found, and what ended an attempt before it began.
 
     Attributes:
         attempts_at: When each attempt began, in the clock's seconds.
     """
 
-    def __init__(
-        self,
-        core: Core,
-        cluster: Cluster[Any],
-        service: Service,
-        instance_id: str,
-        *,
-        on_found: Callable[[int, Contract], None],
-        on_refused: Callable[[int, BaseException], None],
-    ) -> None:
+    __slots__ = (
+        "_cluster",
+        "_core",
+        "_failed_providers",
+        "_failures_in_row",
+        "_kept",
+        "_owner",
+        "_task",
+        "attempts_at",
+    )
+
+    def __init__(self, core: Core, cluster: Cluster[Any], owner: Instance) -> None:
         self._core = core
         self._cluster = cluster
-        self._service = service
-        self._id = instance_id
-        self._on_found = on_found
-        self._on_refused = on_refused
+        self._owner = owner
         self._task: asyncio.Task[None] | None = None
-        self._failed_providers: set[str] = set()
+        self._failed_providers: frozenset[str] = frozenset()
         self._failures_in_row = 0
         self._kept: Contract | None = None
         self.attempts_at: list[float] = []
 
     def begin(self, number: int) -> None:
         """Search for the provider of an attempt."""
-        self._task = self._core.try_spawn(self._search(number), f"{self._id} search")
+        self._task = self._core.try_spawn(self._search(number), f"{self._owner.id} search")
 
     def cancel(self) -> None:
         """Search no more; an agreement that is signed all the same is ended at once."""
@@ -78,7 +73,7 @@ class Search:
     def attempt_over(self, provider_id: str, *, started: bool, failed: bool) -> None:
         """Remember how an attempt went, for the next one's provider and pause."""
         if failed:
-            self._failed_providers.add(provider_id)
+            self._failed_providers |= {provider_id}
         lasted = self._core.clock.monotonic() - self.attempts_at[-1]
         # One that started and then lasted breaks the row of failures, whatever ended it.
         well = started and (not failed or lasted > self._cluster.policy.backoff_max.total_seconds())
@@ -98,26 +93,28 @@ class Search:
             self._refuse(number, error)
         else:
             self._task = None
-            self._on_found(number, contract)
+            self._owner.attach(number, contract)
 
     async def _create_activity(self, contract: Contract) -> None:
         try:
             await contracts.create_activity(self._core, contract)
         except RequestorError:
-            self._failed_providers.add(contract.provider_id)
+            self._failed_providers |= {contract.provider_id}
             raise
 
     def _refuse(self, number: int, error: BaseException) -> None:
         self._failures_in_row += 1
         self._task = None
-        self._on_refused(number, error)
+        self._owner.refused(number, error)
 
     async def _prepare_again(self, number: int) -> None:
         pause = self._cluster.policy.pause(max(self._failures_in_row, 1))
-        self._core.emit(ServiceRestarting, instance_id=self._id, attempt=number, after_sec=pause)
+        self._core.emit(
+            ServiceRestarting, instance_id=self._owner.id, attempt=number, after_sec=pause
+        )
         try:
             async with asyncio.timeout(self._core.settings.reset_timeout):
-                await own_code(self._service.reset(), "reset()")
+                await own_code(self._owner.service.reset(), "reset()")
         except Exception as error:  # noqa: BLE001 - the user's own: it ends the attempt
             raise _ResetFailedError(error) from None
         await asyncio.sleep(pause)
@@ -131,16 +128,17 @@ class Search:
                 return kept
             done = EndReason(message="no further activity fits in")
             self._core.try_spawn(
-                contracts.end_agreement(self._core, kept, done), f"{self._id} withdraw"
+                contracts.end_agreement(self._core, kept, done), f"{self._owner.id} withdraw"
             )
         while True:
-            avoid = self._failed_providers if self._cluster.policy.avoid_failed_provider else ()
-            draft = await self._cluster.negotiator.acquire(frozenset(avoid))
+            avoids = self._cluster.policy.avoid_failed_provider
+            avoid = self._failed_providers if avoids else frozenset[str]()
+            draft = await self._cluster.negotiator.acquire(avoid)
             try:
                 return await contracts.sign(
                     self._core,
                     draft,
-                    instance_id=self._id,
+                    instance_id=self._owner.id,
                     cluster_id=self._cluster.id,
                     until=self._cluster.hold_until(),
                 )
@@ -148,7 +146,7 @@ class Search:
                 self._cluster.negotiator.give_back(draft)
                 await self._core.room.wait(self._cluster.id, full.terms, self._seconds_held)
             except (AgreementRefused, SignatureInvalid):
-                self._failed_providers.add(draft.provider_id)
+                self._failed_providers |= {draft.provider_id}
                 refused += 1
                 await asyncio.sleep(self._cluster.policy.pause(refused))
 

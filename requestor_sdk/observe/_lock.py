@@ -41,7 +41,10 @@ class RunLock:
             raise _unwritable(path, error) from error
         try:
             connection.execute("PRAGMA journal_mode=MEMORY").close()
-            connection.execute("BEGIN EXCLUSIVE")
+            connection.execute("BEGIN EXCLUSIVE").close()
+            # A file that may only be read gives no exclusive lock, and does not say so. What is
+            # written here stays in memory, and ends with the transaction.
+            connection.execute("PRAGMA user_version=1").close()
         except sqlite3.Error as error:
             connection.close()
             if _is_busy(error):

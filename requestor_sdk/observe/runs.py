@@ -237,7 +237,7 @@ class RunStore:
         journal = self.journal(run_id)
         # Asked for first: a run that ends meanwhile has written that it did.
         alive = self.is_alive(run_id)
-        kinds = [kind.__name__ for kind in _TOLD]
+        kinds = sorted(Event.kinds.keys() - _UNTOLD)
         return summarised(run_id, journal.path, lambda: journal.read(kinds=kinds), alive=alive)
 
     def remove(self, run_id: str, *, unsettled: bool = False) -> None:

@@ -139,6 +139,8 @@ class SqliteJournal:
             connection = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
             connection.execute(f"PRAGMA page_size={PAGE}").close()
             connection.execute("PRAGMA journal_mode=WAL").close()
+            connection.execute("BEGIN IMMEDIATE").close()  # refused where it may only be read
+            connection.execute("ROLLBACK").close()
             if not has_tables(connection):
                 self._make_tables(connection)
         except sqlite3.Error as error:

@@ -349,6 +349,25 @@ def test_following_ends_with_the_run_and_misses_nothing(store, record):
     assert min(pauses) < max(pauses) <= 1.0
 
 
+def test_what_a_run_writes_last_is_followed_though_it_ends_right_then(store, record):
+    journal, told = record("r", crash, close=False)
+    last = Story().tell(ev.CustomEvent, name="last")
+
+    class EndsAfterOneReading:
+        @property
+        def alive(self):
+            return store.is_alive("r")
+
+        def numbered(self, after):
+            yield from chosen("r").numbered(after)
+            if self.alive:
+                journal.append(last)
+                journal.close()
+
+    found = list(events_command.followed(EndsAfterOneReading(), 0, lambda _: None))
+    assert found == [*told, last]
+
+
 def test_following_rests_longer_the_longer_it_is_quiet(store, record):
     journal, _ = record("r", crash, close=False)
     pauses = []
@@ -385,8 +404,20 @@ def test_a_run_in_another_process_is_followed_to_its_end(tmp_path):
 # Columns ------------------------------------------------------------------------------------------
 
 
+def test_a_block_is_broken_between_cells_and_within_long_ones_only():
+    head, rows = ("run", "time", "state", "why"), [("a", "6.1 s", "ended", "so it " * 9)]
+    assert list(_columns.table(head, rows, within=24)) == [
+        "a",
+        "  time 6.1 s,",
+        "  state ended, why so it",
+        "  so it so it so it so",
+        "  it so it so it so it",
+        "  so it",
+    ]
+
+
 def test_a_table_that_fits_is_a_table_and_one_that_does_not_is_blocks():
     head, rows = ("run", "state"), [("a", "ended"), ("bb", "")]
     assert list(_columns.table(head, rows, within=10)) == ["run  state", "a    ended", "bb"]
-    assert list(_columns.table(head, rows, within=9)) == ["a", "  state", "  ended", "bb"]
+    assert list(_columns.table(head, rows, within=9)) == ["a", "  state e", "  nded", "bb"]
     assert next(_columns.table(head, rows, within=None)) == "run  state"

@@ -30,13 +30,20 @@ def provider():
     return Provider()
 
 
+class Seen(Pump):
+    """A pump whose outcomes are kept."""
+
+    def done(self, error):
+        self.outcomes.append(error)
+
+
 @pytest.fixture
 async def pump(provider):
     outcomes = []
     pumps = []
 
     def make(generator):
-        made = Pump(generator, provider.submit, outcomes.append, name="i-1 run")
+        made = Seen(generator, provider.submit, Seen.done, owner="i-1", handler="run")
         made.outcomes = outcomes
         pumps.append(made)
         return made
@@ -334,6 +341,6 @@ async def test_generators_that_ended_are_forgotten(pump, provider):
         yield script()
 
     made = pump(handler())
-    provider.answer = lambda s: s.results.succeed(len(made._generators))
+    provider.answer = lambda s: s.results.succeed(len(made._generators or ()))
     await made.task
     assert provider.scripts[0].results._value < 20

@@ -21,6 +21,8 @@ from requestor_sdk.testing import (
 class Busy(Service):
     """Uploads, runs and downloads, and pauses by chance."""
 
+    __module__ = "repeated_run"  # also where this file is the program
+
     @staticmethod
     async def get_payload():
         return VmPayload(image_tag="busy")

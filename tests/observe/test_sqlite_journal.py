@@ -15,7 +15,13 @@ from hypothesis import given, settings
 from observe import journal_writer
 from support.any_events import any_events
 
-from requestor_sdk.model.errors import JournalDamaged, NotSupported, RunLocked, UsageError
+from requestor_sdk.model.errors import (
+    JournalDamaged,
+    JournalUnwritable,
+    NotSupported,
+    RunLocked,
+    UsageError,
+)
 from requestor_sdk.model.events import VERSION, AgreementCreated, CustomEvent
 from requestor_sdk.observe._lock import RunLock, is_held
 from requestor_sdk.observe.sqlite import SqliteJournal
@@ -181,6 +187,27 @@ def test_a_lock_that_the_caller_has_is_used_and_kept(path, events):
     assert not is_held(lock.path)
 
 
+def test_what_may_only_be_read_is_neither_locked_nor_written(path, events, monkeypatch):
+    written(path, events)
+    before, connect = files(path), sqlite3.connect
+
+    def only_read(name, **options):
+        # As SQLite opens a file of somebody else's: without a word.
+        if str(name).startswith("file:"):
+            return connect(name, **options)
+        return connect(f"{Path(name).as_uri()}?mode=ro", **options, uri=True)
+
+    with closing(SqliteJournal(path, lock=RunLock(path.with_suffix(".lock")))) as journal:
+        monkeypatch.setattr(sqlite3, "connect", only_read)
+        with pytest.raises(JournalUnwritable, match="readonly"):
+            journal.open()
+        journal._given_lock.release()
+    with pytest.raises(JournalUnwritable, match=r"r-1.lock cannot be taken: .*readonly"):
+        SqliteJournal(path).append(events[0])
+    assert list(SqliteJournal(path).read()) == events
+    assert files(path) == before
+
+
 def test_asking_for_a_lock_makes_no_file(tmp_path):
     assert not is_held(tmp_path / "r.lock")
     assert list(tmp_path.iterdir()) == []
@@ -268,6 +295,23 @@ def test_a_reader_that_stays_keeps_nobody_from_closing(path):
     journal.close()
     assert [journal_writer.event(1), *reader] == numbers(1_200)
     assert list(journal.read()) == numbers(1_200)
+
+
+def test_a_full_disk_is_told_and_what_was_written_before_is_kept(path):
+    journal = filled(path, numbers(5))
+    # As a full disk answers, without filling one.
+    journal._connection.execute("PRAGMA max_page_count=10").fetchall()
+    written = 5
+    with pytest.raises(JournalUnwritable, match=r"r-1.sqlite cannot be written: .*full"):
+        for event in numbers(1_000)[5:]:
+            journal.append(event)
+            written += 1
+    assert 5 < written < 1_000
+    assert list(journal.read()) == numbers(written)
+    journal.close()
+    journal.append(journal_writer.event(written + 1))
+    journal.close()
+    assert list(journal.read()) == numbers(written + 1)
 
 
 # Newer versions -----------------------------------------------------------------------------------

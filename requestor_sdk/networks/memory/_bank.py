@@ -6,7 +6,7 @@ is paid only once. No transport: methods act at once.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import TYPE_CHECKING
@@ -32,6 +32,7 @@ class _Account:
 
     provider_id: str
     by_activity: dict[str, Decimal] = field(default_factory=dict)
+    last_notes: dict[str, str] = field(default_factory=dict)
     invoiced: Decimal = ZERO
     paid: Decimal = ZERO
 
@@ -67,7 +68,9 @@ class Bank:
             )
         self.issued[note.id] = note.agreement_id
         if isinstance(note, DebitNote):
-            self._supersede(note.agreement_id, note.activity_id)
+            account = self.accounts[note.agreement_id]
+            self._supersede(account, (note.activity_id,))
+            account.last_notes[note.activity_id] = note.id
         self.unsettled[note.id] = note
 
     def allocate(self, amount: Decimal, now: datetime) -> str:
@@ -125,7 +128,7 @@ class Bank:
             account.invoiced = before
             raise
         self._judge(invoice, accepted=True)
-        self._supersede(invoice.agreement_id)
+        self._supersede(account, tuple(account.last_notes))
         return True
 
     def reject(self, note: DebitNote | Invoice) -> bool:
@@ -149,15 +152,10 @@ class Bank:
         self.judged[note.id] = accepted
         self.unsettled.pop(note.id, None)
 
-    def _supersede(self, agreement_id: str, activity_id: str | None = None) -> None:
+    def _supersede(self, account: _Account, activity_ids: Iterable[str]) -> None:
         """Forget unsettled debit notes whose amounts are in a later one, or in the invoice."""
-        self.unsettled = {
-            key: note
-            for key, note in self.unsettled.items()
-            if not isinstance(note, DebitNote)
-            or note.agreement_id != agreement_id
-            or activity_id not in (None, note.activity_id)
-        }
+        for activity_id in activity_ids:
+            self.unsettled.pop(account.last_notes.pop(activity_id, ""), None)
 
     def _account_of(self, note: DebitNote | Invoice) -> _Account:
         agreement_id = self.issued.get(note.id)
