@@ -18,6 +18,7 @@ from requestor_sdk.model.errors import (
     RunNotFound,
     UsageError,
 )
+from requestor_sdk.model.events import Event
 from requestor_sdk.model.history import RunHistory
 from requestor_sdk.observe.bill import Accounts
 from requestor_sdk.observe.view import RunView
@@ -29,29 +30,21 @@ if TYPE_CHECKING:
 
 _SUFFIX: Final = ".sqlite"
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
-# All that a summary needs; the rest is many times as much.
-_TOLD: Final = (
-    ev.ComputationStarted,
-    ev.ComputationRecovered,
-    ev.ComputationSuspended,
-    ev.ComputationFinished,
-    ev.AgreementCreated,
-    ev.AgreementConfirmed,
-    ev.AgreementRejected,
-    ev.AgreementTerminated,
-    ev.ActivityRequested,
-    ev.ActivityCreated,
-    ev.ActivityCreateFailed,
-    ev.ActivityEnded,
-    ev.AllocationRequested,
-    ev.AllocationCreated,
-    ev.AllocationReleased,
-    ev.DebitNoteAccepted,
-    ev.InvoiceAccepted,
-    ev.PaymentLeftOver,
-    ev.PaymentWrittenOff,
-    ev.ServiceStateChanged,
-    ev.ServiceFailed,
+# Most of a journal is these, and a summary tells nothing of them.
+_UNTOLD: Final = frozenset(
+    kind.__name__
+    for kind in (
+        ev.ProposalReceived,
+        ev.ProposalScored,
+        ev.ProposalRejected,
+        ev.ProposalConfirmed,
+        ev.ScriptSent,
+        ev.ScriptFinished,
+        ev.CommandExecuted,
+        ev.TransferProgress,
+        ev.StimulusIgnored,
+        ev.CustomEvent,
+    )
 )
 
 
