@@ -124,7 +124,7 @@ class Recovery:
     def _restore_spent(self, past: PastAgreement) -> None:
         ledger = self._core.ledger
         if past.invoice_id is not None:
-            self._core.billing.was_settled(past.id, past.invoice_id, past.provider_id)
+            self._core.billing.was_settled(past.id, past.provider_id, past.judged)
         ledger.hold(past.id, past.accepted, past.cluster_id)
         ledger.accept(past.id, past.accepted)
         ledger.settle(past.id)

@@ -49,7 +49,6 @@ class RequestorEnd:
 
     Attributes:
         dead: Whether the requestor has crashed.
-        crashed: Set when it has.
     """
 
     def __init__(
@@ -72,7 +71,6 @@ class RequestorEnd:
         self._held: dict[tuple[Any, ...], Sequence[Any]] = {}
         self._overtaken: dict[str, list[asyncio.Future[None]]] = {}
         self.dead = False
-        self.crashed = asyncio.Event()
         self._gate(gated=injector.wraps)
 
     def _gate(self, *, gated: bool) -> None:
@@ -109,7 +107,6 @@ class RequestorEnd:
             self._gate(gated=True)
             self._network.cut()
             self._on_cut()
-            self.crashed.set()
 
     def let_go(self) -> None:
         """Cancel the calls that hang, and each one that still comes: the dead one is buried."""
@@ -224,6 +221,10 @@ class RequestorEnd:
             match action.kind:
                 case "drop":
                     del self._held[key]
+                    lost = self._injector.dice.randrange(len(found))
+                    rest = tuple(item for place, item in enumerate(found) if place != lost)
+                    if rest:
+                        return rest
                 case "duplicate":
                     return found
                 case "reorder":

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class SimulatedJournal:
-    """Keeps every event of one run; a crash of the requestor cuts it there."""
+    """Keeps every event of one run; a crash of the requestor cuts it for that one."""
 
     def __init__(self) -> None:
         self._events: list[Event] = []
@@ -35,6 +35,10 @@ class SimulatedJournal:
     def cut(self) -> None:
         """Let nothing more be written: whoever wrote is dead."""
         self._cut = True
+
+    def pass_on(self) -> None:
+        """Let it be written on by whoever takes up the run of the dead one."""
+        self._cut = False
 
     def close(self) -> None:
         """Do nothing: the events stay readable."""

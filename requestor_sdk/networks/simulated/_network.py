@@ -57,6 +57,12 @@ class SimulatedNetwork:
         AmountError: Less than one provider, or a latency that is none.
         UsageError: A seed that is no whole number, two providers of one name, or a fault plan that
             cannot be read.
+
+    Attributes:
+        seed: Of all chance.
+        traits: What it is like.
+        crashed: Set while the requestor that has it open is dead, by a plan or by
+            ``crash_requestor``.
     """
 
     def __init__(
@@ -94,6 +100,7 @@ class SimulatedNetwork:
         )
         self._end: RequestorEnd | None = None
         self._disturbed = False
+        self.crashed = asyncio.Event()
         self.traits = NetworkTraits(
             name=NAME,
             outlives_process=True,
@@ -148,7 +155,7 @@ class SimulatedNetwork:
             self._injector,
             now=self._clock.now,
             crash_provider=self._crash_concerned,
-            on_cut=self._cut_journals,
+            on_cut=self._cut,
         )
 
     async def resolve(self, payload: Payload) -> Payload:
@@ -160,6 +167,10 @@ class SimulatedNetwork:
 
     async def close(self) -> None:
         """End the requestor's end; what it left standing stays. Idempotent."""
+        if self._end is not None and self._end.dead:
+            self.crashed.clear()
+            for journal in self._journals.values():
+                journal.pass_on()
         self._end = None
 
     # The simulation ------------------------------------------------------------------------------
@@ -194,11 +205,6 @@ class SimulatedNetwork:
         """The faults that struck so far."""
         return tuple(self._injector.struck)
 
-    @property
-    def crashed(self) -> asyncio.Event:
-        """Set once the requestor that has it open is dead, by a plan or by ``crash_requestor``."""
-        return self._opened().crashed
-
     def crash_requestor(self) -> None:
         """Cut the requestor that has it open: its calls hang, and nothing it does has an effect.
 
@@ -207,8 +213,9 @@ class SimulatedNetwork:
         """
         self._opened().cut()
 
-    def _cut_journals(self) -> None:
+    def _cut(self) -> None:
         self._disturbed = True
+        self.crashed.set()
         for journal in self._journals.values():
             if journal.begun:
                 journal.cut()

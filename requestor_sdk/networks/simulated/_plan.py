@@ -101,7 +101,7 @@ def delay(seconds: Span, *, after: bool = False) -> Action:
 
 
 def drop(seconds: Span | None = 30.0) -> Action:
-    """The call reaches nobody and times out after these seconds, or never; the news is lost."""
+    """The call reaches nobody and times out after these seconds, or never; one news is lost."""
     return Action(kind="drop", seconds=None if seconds is None else _span(seconds))
 
 
