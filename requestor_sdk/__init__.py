@@ -20,12 +20,14 @@ if TYPE_CHECKING:
     from requestor_sdk.client.compute import Budget, Compute, Resumable
     from requestor_sdk.client.compute import Compute as Golem
     from requestor_sdk.engine.cluster import Cluster
+    from requestor_sdk.engine.tasks.results import TaskResults
     from requestor_sdk.model.errors import RequestorError
     from requestor_sdk.model.lifecycle import ServiceState
     from requestor_sdk.model.money import LinearPricing
     from requestor_sdk.model.props import Payload, constraint, prop
     from requestor_sdk.model.restart import RenewalPolicy, RestartPolicy
     from requestor_sdk.model.script import Capture, CaptureMode, CommandResult
+    from requestor_sdk.model.tasks import TaskAttempt, TaskStatus
     from requestor_sdk.observe import JsonlJournal, MemoryJournal
     from requestor_sdk.observe.runs import RunState, RunStore, RunSummary
     from requestor_sdk.observe.sqlite import SqliteJournal
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
     from requestor_sdk.service.context import WorkContext
     from requestor_sdk.service.script import Script
     from requestor_sdk.service.service import Service
+    from requestor_sdk.service.tasks import Task
     from requestor_sdk.settings import Settings
 
 _HOMES = {
@@ -61,6 +64,10 @@ _HOMES = {
     "ServiceState": "requestor_sdk.model.lifecycle",
     "Settings": "requestor_sdk.settings",
     "SqliteJournal": "requestor_sdk.observe.sqlite",
+    "Task": "requestor_sdk.service.tasks",
+    "TaskAttempt": "requestor_sdk.model.tasks",
+    "TaskResults": "requestor_sdk.engine.tasks.results",
+    "TaskStatus": "requestor_sdk.model.tasks",
     "WorkContext": "requestor_sdk.service.context",
     "constraint": "requestor_sdk.model.props",
     "prop": "requestor_sdk.model.props",
@@ -102,6 +109,10 @@ __all__ = [
     "ServiceState",
     "Settings",
     "SqliteJournal",
+    "Task",
+    "TaskAttempt",
+    "TaskResults",
+    "TaskStatus",
     "WorkContext",
     "__version__",
     "constraint",

@@ -169,6 +169,34 @@ NOTES: dict[str, Note] = {
         "`send_message_nowait` in a loop, and no handler that listens.",
         "Await `send_message`, which waits for room, or raise `Settings(mailbox_size=...)`.",
     ),
+    "RSK-406": Note(
+        "A worker that always fails on this task, whatever the provider; or a `task_timeout` that is "
+        "too short for it.",
+        "The story has each attempt with its failure, `task.attempts` the errors themselves. Other "
+        "tasks are not held up by it.",
+    ),
+    "RSK-407": Note(
+        "The worker called `task.reject_result(reason)`.",
+        "Without `retry=False` the task is tried again, on another provider where there is one, as "
+        "often as `max_retries=` says.",
+    ),
+    "RSK-408": Note(
+        "A command that hangs, or a `task_timeout=` that is too short. A worker that settled its task "
+        "and does not ask for the next, or that never asks for its first, is ended likewise.",
+        "The task is tried again on another worker. Give commands that may hang a time-out of their "
+        "own: `ctx.new_script(timeout=...)`.",
+    ),
+    "RSK-409": Note(
+        "There is too much to do for the time and the workers; a task that hangs without a "
+        "`task_timeout=`; no offers, or no room in the budget for a worker.",
+        "What was done has been handed out; `error.unfinished` names the rest. A longer `timeout=`, "
+        "more `max_workers=`, or a `task_timeout=`.",
+    ),
+    "RSK-410": Note(
+        "What comes before the first task always fails: the deploy of the image, an upload at the "
+        "beginning of the worker; or the worker ends without iterating its tasks.",
+        "The chained error is the last failure. Nothing more is rented for a job that cannot begin.",
+    ),
     "RSK-501": Note(
         "A provider asked for more than usage times price, more than the time can have cost, or "
         "less than before.",

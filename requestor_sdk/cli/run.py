@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import ast
 import asyncio
-import importlib.util
 import runpy
 import sys
 from collections.abc import Awaitable, Callable, Sequence
@@ -13,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import click
+
+from requestor_sdk.cli._program import as_program, has_main, load, uses_main
 
 _LATE = {"ignore_unknown_options": True, "help_option_names": []}
 
@@ -61,7 +61,7 @@ def command(ctx: click.Context, /, file: str, args: tuple[str, ...], **options: 
 
     path = Path(file).resolve()
     given = {name: value for name, value in options.items() if value is not None}
-    takes_compute = _has_main(path)
+    takes_compute = has_main(path)
     if takes_compute:
         late, args = _late_options(ctx, args)
         given |= late
@@ -95,29 +95,6 @@ def _late_options(
     return {name: value for name, value in found.items() if value is not None}, rest
 
 
-def _has_main(path: Path) -> bool:
-    """Tell whether the file has ``async def main(compute)`` at its top level."""
-    try:
-        tree = ast.parse(path.read_bytes(), filename=str(path))
-    except SyntaxError:
-        return False  # Python's own message, when it runs
-    return any(
-        isinstance(node, ast.AsyncFunctionDef)
-        and node.name == "main"
-        and [argument.arg for argument in (*node.args.posonlyargs, *node.args.args)][:1]
-        == ["compute"]
-        for node in tree.body
-    )
-
-
-def _uses_main(path: Path) -> bool:
-    """Tell whether the file names its ``main`` anywhere but in its definition."""
-    return any(
-        isinstance(node, ast.Name) and node.id == "main"
-        for node in ast.walk(ast.parse(path.read_bytes()))
-    )
-
-
 def _guarded(path: Path, run: Callable[[], None]) -> int:
     """Run, tell of what went wrong, and return the exit status."""
     from requestor_sdk.cli._interrupts import STATUS
@@ -141,8 +118,8 @@ def _guarded(path: Path, run: Callable[[], None]) -> int:
 def _run_main(path: Path, args: Sequence[str], options: dict[str, Any]) -> None:
     from requestor_sdk import Compute
 
-    with _as_program(path, args):
-        main: Callable[[Any], Awaitable[object]] = _load(path).main
+    with as_program(path, args):
+        main: Callable[[Any], Awaitable[object]] = load(path).main
         compute = Compute(**_compute_options(options))
 
         async def enter() -> None:
@@ -157,18 +134,6 @@ def _compute_options(given: dict[str, Any]) -> dict[str, Any]:
     return {"budget": "1"} | {names.get(name, name): value for name, value in given.items()}
 
 
-def _load(path: Path) -> Any:
-    """Import the file under a name of its own, so that its ``__main__`` part does not run."""
-    name = f"_requestor_sdk_run_{path.stem}"
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
-        raise click.UsageError(f"{path} is no Python file")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
 def _run_script(path: Path, args: Sequence[str], journal: str | None) -> None:
     with ExitStack() as stack:
         if journal is not None:
@@ -179,23 +144,11 @@ def _run_script(path: Path, args: Sequence[str], journal: str | None) -> None:
             stack.callback(kept.close)
             ambient.consumers.append(kept.append)
             stack.callback(ambient.consumers.remove, kept.append)
-        stack.enter_context(_as_program(path, args))
+        stack.enter_context(as_program(path, args))
         names = runpy.run_path(str(path), run_name="__main__")
-        if "main" in names and not _uses_main(path):
+        if "main" in names and not uses_main(path):
             click.echo(
                 f"{path.name} was run, but nothing called its main(); for a Compute that is made "
                 "for it, write `async def main(compute)`",
                 err=True,
             )
-
-
-def _as_program(path: Path, args: Sequence[str]) -> ExitStack:
-    """Give the program its arguments, and its folder to import from; taken back on leaving."""
-    stack = ExitStack()
-    before = sys.argv
-    sys.argv = [str(path), *args]
-    stack.callback(setattr, sys, "argv", before)
-    folder = str(path.parent)
-    sys.path.insert(0, folder)
-    stack.callback(sys.path.remove, folder)
-    return stack

@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from requestor_sdk.client import ambient
+from requestor_sdk.client._batches import Batches
 from requestor_sdk.client.networks import make_network
 from requestor_sdk.model.errors import (
     AmountError,
@@ -90,7 +91,7 @@ class Resumable:
     until: datetime
 
 
-class Compute:
+class Compute(Batches):
     """Rents computers on one network, with one budget.
 
     Used as ``async with Compute(budget=1) as compute:``, or by ``start()`` and ``stop()``. Leaving

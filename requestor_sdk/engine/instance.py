@@ -243,6 +243,10 @@ class Instance:
         finally:
             self._stepping = False
 
+    def give_up(self, error: BaseException) -> None:
+        """End this attempt as failed, as if its ``run()`` had raised this."""
+        self.post(Stimulus.run_failed, error=error, attempt=self.record.attempt)
+
     def _step(self, stimulus: Stimulus, error: BaseException | None) -> None:
         before = self.record
         if error is not None and rule_for(before, stimulus) is not None:

@@ -35,7 +35,12 @@
     │   ├── ShutdownTimeout        RSK-402  shutdown() took longer than shutdown_timeout
     │   ├── HandlerStuck           RSK-403  a handler that could not be closed was abandoned
     │   ├── RestartsExhausted      RSK-404  the restart policy's limits are spent
-    │   └── MailboxFull            RSK-405  a message queue is full
+    │   ├── MailboxFull            RSK-405  a message queue is full
+    │   ├── TaskFailed             RSK-406  a task was tried as often as its job allows
+    │   ├── ResultRejected         RSK-407  a task's result was rejected
+    │   ├── TaskTimeout            RSK-408  an attempt at a task took longer than task_timeout
+    │   ├── JobTimeout             RSK-409  a job took longer than its timeout
+    │   └── WorkersExhausted       RSK-410  workers failed again and again before their first task
     ├── PaymentError               RSK-5xx  notes, invoices, allocations
     │   └── NoteRejected           RSK-501  a debit note or invoice that is not right
     ├── SandboxError               RSK-6xx  running a payload here
@@ -355,6 +360,58 @@ class MailboxFull(InstanceError):
     """A message queue of an instance holds as many messages as it may."""
 
     code = "RSK-405"
+
+
+class TaskFailed(InstanceError):
+    """A task was tried as often as its job allows; the last failure is chained.
+
+    The story has one line an attempt: where it ran, and why it failed.
+    """
+
+    code = "RSK-406"
+
+
+class ResultRejected(InstanceError):
+    """A worker rejected the result of a task; the message holds the reason that it gave."""
+
+    code = "RSK-407"
+
+
+class TaskTimeout(InstanceError, TimeoutError):
+    """An attempt at a task took longer than ``task_timeout``: its worker is ended."""
+
+    code = "RSK-408"
+
+
+class JobTimeout(InstanceError, TimeoutError):
+    """A job took longer than its ``timeout``; its workers were stopped in good order.
+
+    Attributes:
+        done: How many tasks ended before.
+        unfinished: The ids of the tasks that had begun or waited.
+    """
+
+    code = "RSK-409"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        done: int = 0,
+        unfinished: Iterable[str] = (),
+        ids: Mapping[str, str] | None = None,
+        story: Iterable[str] = (),
+        hint: str = "",
+    ) -> None:
+        super().__init__(message, ids=ids, story=story, hint=hint)
+        self.done = done
+        self.unfinished = tuple(unfinished)
+
+
+class WorkersExhausted(InstanceError):
+    """The workers of a job failed again and again before they came to ask for a task."""
+
+    code = "RSK-410"
 
 
 class PaymentError(RequestorError):

@@ -78,6 +78,8 @@ def quantized(amount: Decimal) -> Decimal:
 _UNIT: Final = Decimal("1e-18")
 _WIDE: Final = Context(prec=120)
 """Room for products of amounts, e.g. of a provider's price and a usage that make no sense."""
+_ROUNDING: Final = Decimal("1e-12")
+"""What the two sides' sums may differ by."""
 _ABSURD: Final = Decimal("1e30")
 
 
@@ -201,8 +203,11 @@ class Terms:
         return quantized(self.pricing.fixed + self.rate * bounded)
 
     def per_hour(self) -> Decimal:
-        """Return the most that an hour can cost with all threads at work; no start fee."""
-        return quantized((self.rate or ZERO) * HOUR_SEC)
+        """Return the most that an hour can cost with all threads at work; no start fee.
+
+        Rounded to 12 places: prices are floats in an offer, and 2 an hour is 2.
+        """
+        return ((self.rate or ZERO) * HOUR_SEC).quantize(_ROUNDING, context=_WIDE)
 
 
 @lru_cache(maxsize=1024)
@@ -319,9 +324,6 @@ def check_debit_note(
     if total > most + _ROUNDING:
         return f"{total} is above {most}, the most that {elapsed_sec:.0f} s can have cost"
     return None
-
-
-_ROUNDING: Final = Decimal("1e-12")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

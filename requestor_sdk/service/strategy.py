@@ -106,7 +106,7 @@ class LeastExpensiveLinearPayuMS(MarketStrategy):
         if not 0 < self.expected_time_secs < math.inf:
             raise AmountError("expected_time_secs must be positive")
         fee = Decimal(str(self.max_fixed_price))
-        if not fee >= 0:
+        if fee.is_nan() or fee < 0:
             raise AmountError(f"max_fixed_price must be at least 0, not {self.max_fixed_price!r}")
         for name, price in self.max_price_for.items():
             to_amount(price, name=f"max_price_for[{name}]")

@@ -12,6 +12,7 @@ import pytest
 from docs.reading import DOCS, PAGES, ROOT, blocks
 
 import requestor_sdk
+import requestor_sdk.testing
 
 QUICKSTART = DOCS / "quickstart.md"
 
@@ -116,7 +117,7 @@ def test_links_to_errors_name_codes_that_exist(page):
 
 def test_the_api_page_has_every_public_name():
     page = (DOCS / "api.md").read_text()
-    names = set(requestor_sdk.__all__) - {"__version__"}
+    names = {*requestor_sdk.__all__, *requestor_sdk.testing.__all__} - {"__version__"}
     assert [name for name in sorted(names) if not re.search(rf"\b{name}\b", page)] == []
 
 

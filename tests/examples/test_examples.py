@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import re
+import struct
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 
 import pytest
@@ -100,6 +102,68 @@ def test_a_custom_payload_is_met_by_the_highest_stations_only(run):
     out = run("05_custom_payload")
     assert set(re.findall(r"^(\w+): a reading of", out, re.MULTILINE)) == {"summit", "hilltop"}
     assert "(example.station.height-m>=2000) rules out 4" in out
+
+
+def pixels_of(png):
+    """Decode a PNG of the kind that the example writes: 8 bits, red, green, blue, no filter."""
+    assert png[:8] == b"\x89PNG\r\n\x1a\n"
+    chunks, at = {}, 8
+    while at < len(png):
+        size, kind = struct.unpack(">I4s", png[at : at + 8])
+        chunks[kind] = png[at + 8 : at + 8 + size]
+        (check,) = struct.unpack(">I", png[at + 8 + size : at + 12 + size])
+        assert check == zlib.crc32(kind + chunks[kind])
+        at += 12 + size
+    width, height, *rest = struct.unpack(">IIBBBBB", chunks[b"IHDR"])
+    assert rest == [8, 2, 0, 0, 0]
+    data = zlib.decompress(chunks[b"IDAT"])
+    assert len(data) == height * (1 + 3 * width)
+    lines = [data[n * (1 + 3 * width) :][: 1 + 3 * width] for n in range(height)]
+    assert {line[0] for line in lines} == {0}
+    return [[tuple(line[1 + 3 * x :][:3]) for x in range(width)] for line in lines]
+
+
+def test_tasks_put_the_mandelbrot_set_together_tile_by_tile(run, tmp_path):
+    out = tmp_path / "set.png"
+    said = run("06_tasks", "--size", "150", "--num-workers", "3", "--out", out)
+    assert re.findall(r"^tile (\d+) of 6: ", said, re.MULTILINE) == list("123456")
+    rows = pixels_of(out.read_bytes())
+    assert (len(rows[0]), len(rows)) == (150, 100)
+    colours = [pixel for row in rows for pixel in row]
+    inside = colours.count((0, 0, 0)) / len(colours)
+    assert 0.12 < inside < 0.25
+    assert len(set(colours)) > 100
+    assert rows[50][85] == (0, 0, 0)
+    assert rows[2][2] != (0, 0, 0)
+    assert [row[70] for row in rows[1:]] == [row[70] for row in reversed(rows[1:])]
+
+
+def test_a_strategy_of_ones_own_takes_the_nearest_that_is_cheap_and_did_not_fail(run):
+    out = run("07_own_strategy")
+    assert "first on near" in out
+    assert "declined: an hour can cost 2, above 1" in out
+    assert re.search(r"^declined: the provider failed too often: 1.0", out, re.MULTILINE)
+    where = re.search(r"^now on (.+)$", out, re.MULTILINE)
+    assert where is not None
+    assert set(where[1].split(", ")) <= {"far", "further"}
+    assert "raised to 1.5" in out
+    assert re.search(r"^the cluster: <Spending 1: spent 0", out, re.MULTILINE)
+
+
+def test_the_tested_service_runs_for_real_and_its_tests_pass_by_plain_pytest(run):
+    out = run("08_testing", "--seconds", "1.3")
+    readings = re.findall(r"^i-\d on \w+: (\d+) readings$", out, re.MULTILINE)
+    assert len(readings) == 2
+    assert all(int(count) >= 2 for count in readings)
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-m", "pytest", EXAMPLES / "08_testing", "-q"],
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+    assert "5 passed" in done.stdout
 
 
 @pytest.mark.parametrize("folder", sorted(EXAMPLES.glob("[0-9]*")), ids=lambda f: f.name)

@@ -146,13 +146,26 @@ async def proposals(faults, providers=2):
     return network, await network.market.subscribe(Demand(properties={}))
 
 
-async def test_dropped_news_is_lost_and_the_next_comes():
-    network, demand = await proposals("market.collect@1=drop")
+async def test_of_dropped_news_a_piece_is_lost():
+    plain, demand = await proposals("none")
+    network, again = await proposals("market.collect@1=drop")
+    sent = [p.id for p in await plain.market.collect(demand)]
+    came = [p.id for p in await network.market.collect(again)]
+    assert len(came) == len(sent) - 1
+    assert set(came) < set(sent)
+
+
+async def test_the_only_news_can_be_lost_and_then_the_next_comes():
+    network, demand = await proposals("market.collect@2=drop")
+    await network.market.collect(demand)
     waiting = asyncio.create_task(network.market.collect(demand))
+    agent = network.providers[0]
+    offer = agent.config.offer(agent.identity, "simulated")
+    await asyncio.sleep(1)
+    agent.end.publish(offer)
     await asyncio.sleep(1)
     assert not waiting.done()
-    agent = network.providers[0]
-    agent.end.publish(agent.config.offer(agent.identity, "simulated"))
+    agent.end.publish(offer)
     assert len(await waiting) == 1
 
 

@@ -57,4 +57,4 @@ class Simulation:
         )
         async with self.compute as compute:
             yield await compute.run_service(service, num_instances=num, **options)
-        invariants.check(self.compute)
+        invariants.check_invariants(self.compute)

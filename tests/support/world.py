@@ -75,7 +75,7 @@ class World:
 
     def check(self, compute):
         """The invariants of lifecycle.md, rule 17, and that nothing of this world is left over."""
-        invariants.check(compute, found=self.events)
+        invariants.check_invariants(compute, found=self.events)
         assert all(s.closed for s in self.runtime.made)
         others = asyncio.all_tasks() - {asyncio.current_task()}
         assert not [t for t in others if "abandoned" not in t.get_name() and not _fixture(t)]

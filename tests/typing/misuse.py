@@ -14,11 +14,15 @@ from datetime import timedelta
 from requestor_sdk import (
     Cluster,
     Compute,
+    Payload,
     ProviderConfig,
     RestartPolicy,
     Script,
     Service,
     Settings,
+    Task,
+    TaskResults,
+    WorkContext,
     vm,
 )
 from requestor_sdk import constraint as _constraint
@@ -85,6 +89,35 @@ async def clusters(compute: Compute, cluster: Cluster[Good], other: Other) -> No
     await cluster.wait(7)  # type: ignore[arg-type]
     await cluster.wait()  # type: ignore[call-arg]
     cluster.instances = []  # type: ignore[misc]
+    del wrong
+
+
+async def one_task(ctx: WorkContext, task: Task[int, str]) -> str:
+    return str(task.data)
+
+
+def no_coroutine(ctx: WorkContext, task: Task[int, str]) -> str:
+    return str(task.data)
+
+
+async def no_script(ctx: WorkContext, tasks: AsyncIterator[Task[int, str]]) -> AsyncIterator[str]:
+    async for task in tasks:
+        task.accept_result(1)  # type: ignore[arg-type]
+        task.accept_result()  # type: ignore[call-arg]
+        yield "true"
+
+
+async def tasks(compute: Compute, payload: Payload) -> None:
+    compute.execute_tasks(one_task, [1])  # type: ignore[call-overload]
+    compute.execute_tasks(one_task, 1, payload)  # type: ignore[call-overload]
+    compute.execute_tasks(one_task, ["a"], payload)  # type: ignore[arg-type]
+    compute.execute_tasks(no_coroutine, [1], payload)  # type: ignore[arg-type]
+    compute.execute_tasks(no_script, [1], payload)  # type: ignore[arg-type,list-item]
+    compute.execute_tasks(one_task, [1], payload, max_workers="3")  # type: ignore[call-overload]
+    compute.execute_tasks(one_task, [1], payload, workers=3)  # type: ignore[call-overload]
+    await compute.execute_tasks(one_task, [1], payload)  # type: ignore[misc]
+    wrong: TaskResults[int, int] = compute.execute_tasks(one_task, [1], payload)  # type: ignore[arg-type,list-item]
+    Task(1, 2)  # type: ignore[call-arg]
     del wrong
 
 

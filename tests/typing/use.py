@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -27,6 +27,10 @@ from requestor_sdk import (
     Service,
     ServiceState,
     Settings,
+    Task,
+    TaskAttempt,
+    TaskResults,
+    TaskStatus,
     WorkContext,
     constraint,
     errors,
@@ -103,6 +107,69 @@ async def the_class_reaches_the_caller() -> None:
         assert_type(compute.budget, Budget)
         assert_type(compute.budget.spent, Decimal)
         assert_type(compute.now(), datetime)
+
+
+async def one_task(ctx: WorkContext, task: Task[int, str]) -> str:
+    assert_type(task.data, int)
+    return (await ctx.run("echo", str(task.data))).stdout
+
+
+async def many_tasks(
+    ctx: WorkContext, tasks: AsyncIterator[Task[int, str]]
+) -> AsyncIterator[Script]:
+    async for task in tasks:
+        script = ctx.new_script()
+        result = script.run("echo", str(task.data))
+        yield script
+        task.accept_result((await result).stdout)
+        task.reject_result("wrong", retry=False)
+
+
+async def without_result(
+    ctx: WorkContext, tasks: AsyncIterator[Task[int, None]]
+) -> AsyncIterator[Script]:
+    async for task in tasks:
+        yield ctx.new_script()
+        task.accept_result()
+
+
+async def numbers() -> AsyncIterator[int]:
+    yield 1
+
+
+def made() -> Iterator[Task[int, str]]:
+    yield Task(data=1)
+
+
+async def the_types_of_tasks_reach_the_caller(compute: Compute, payload: Payload) -> None:
+    tasks: list[Task[int, str]] = [Task(data=1)]
+    assert_type(compute.execute_tasks(one_task, tasks, payload), TaskResults[int, str])
+    assert_type(compute.execute_tasks(many_tasks, tasks, payload), TaskResults[int, str])
+    assert_type(compute.execute_tasks(many_tasks, made(), payload, 5), TaskResults[int, str])
+    assert_type(compute.execute_tasks(one_task, range(3), payload), TaskResults[int, str])
+    assert_type(compute.execute_tasks(many_tasks, numbers(), payload), TaskResults[int, str])
+    assert_type(compute.execute_tasks(without_result, [1], payload), TaskResults[int, None])
+    results = compute.execute_tasks(
+        one_task,
+        tasks,
+        payload,
+        max_workers=3,
+        timeout=timedelta(minutes=15),
+        job_id="mine",
+        implicit_init=True,
+        task_timeout=60,
+        max_retries=None,
+        ordered=True,
+        raise_on_failure=True,
+    )
+    async with results as same:
+        async for task in same:
+            assert_type(task, Task[int, str])
+            assert_type(task.result, str)
+            assert_type(task.error, BaseException | None)
+            assert_type(task.status, TaskStatus)
+            assert_type(task.attempts, tuple[TaskAttempt, ...])
+    await results.aclose()
 
 
 async def all_arguments() -> None:

@@ -1,0 +1,230 @@
+"""``requestor-sdk simulate``: a program of the user's on the simulated network, many times."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import redirect_stdout
+from dataclasses import dataclass
+from datetime import timedelta
+from decimal import Decimal
+from io import StringIO
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from requestor_sdk.cli._program import as_program, has_main, load
+
+if TYPE_CHECKING:
+    from requestor_sdk.testing.simulate import RunReport
+
+N = TypeVar("N", int, float, Decimal)
+
+_INTERRUPTED = 130
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Asked:
+    """What was asked for, as far as a command that repeats a run has to say it."""
+
+    file: str
+    args: tuple[str, ...]
+    providers: int
+    faults: str
+    budget: str
+
+    def again(self, seed: int) -> str:
+        words = [
+            "requestor-sdk",
+            "simulate",
+            *("--providers", str(self.providers)),
+            *("--faults", self.faults),
+            *("--budget", self.budget),
+            *("--seed", str(seed)),
+            *("--runs", "1"),
+            self.file,
+            *self.args,
+        ]
+        return shlex.join(words)
+
+
+@click.command()
+@click.option("--providers", metavar="N", type=click.IntRange(1), default=8, show_default=True)
+@click.option(
+    "--faults",
+    metavar="PLAN",
+    default="none",
+    show_default=True,
+    help="none, calm, rough, storm, or rules such as 'market.confirm@3=error:500'.",
+)
+@click.option("--seed", metavar="N", default="0", show_default=True, help="Of the first run.")
+@click.option("--runs", metavar="N", type=click.IntRange(1), default=10, show_default=True)
+@click.option("--budget", metavar="AMOUNT", default="10", show_default=True, help="Of each run.")
+@click.option(
+    "--hours",
+    type=click.FloatRange(0, min_open=True),
+    default=720.0,
+    show_default=True,
+    help="Virtual time after which a run is ended.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.argument("file", metavar="FILE.py", type=click.Path(exists=True, dir_okay=False))
+@click.argument("args", nargs=-1, type=click.UNPROCESSED)
+@click.pass_context
+def command(ctx: click.Context, /, file: str, args: tuple[str, ...], **options: Any) -> None:
+    """Run FILE.py's `async def main(compute)` on a simulated network, seed after seed.
+
+    Nothing real runs: providers are scripted, time jumps, any image will do. Ends with 0 only
+    where no invariant broke in any run and the program failed by no error of its own.
+    """
+    from requestor_sdk.model.errors import AmountError
+    from requestor_sdk.model.money import to_amount
+    from requestor_sdk.networks.simulated import FaultPlan, seed_of
+    from requestor_sdk.testing.simulate import Setting, run_all
+
+    path = Path(file).resolve()
+    if not has_main(path):
+        raise click.UsageError(f"{file} has no `async def main(compute)` to run", ctx)
+    first, runs = seed_of(options["seed"]), options["runs"]
+    budget = to_amount(options["budget"], name="budget")
+    if budget <= 0:
+        raise AmountError(f"budget must be above zero, not {options['budget']!r}")
+    setting = Setting(
+        providers=options["providers"],
+        faults=FaultPlan.parse(options["faults"]),
+        budget=budget,
+        limit=timedelta(hours=options["hours"]),
+    )
+    asked = _Asked(
+        file=file,
+        args=args,
+        providers=options["providers"],
+        faults=options["faults"],
+        budget=options["budget"],
+    )
+    progress = _Progress(runs)
+    # Of many runs the program's own output would say nothing; of one it may say what went wrong.
+    output = sys.stdout if runs == 1 and not options["as_json"] else StringIO()
+    with as_program(path, args), redirect_stdout(output):
+        reports = run_all(
+            lambda: load(path).main, setting, range(first, first + runs), progress.done
+        )
+    progress.clear()
+    click.echo(_as_json(reports, asked) if options["as_json"] else _as_text(reports, asked, runs))
+    if len(reports) < runs:
+        sys.exit(_INTERRUPTED)
+    sys.exit(1 if any(report.broken or report.own for report in reports) else 0)
+
+
+class _Progress:
+    """Counts the runs on a terminal; says nothing elsewhere."""
+
+    def __init__(self, runs: int) -> None:
+        self._runs = runs
+        self._done = 0
+        self._shows = sys.stderr is not None and sys.stderr.isatty() and runs > 1
+
+    def done(self, _report: RunReport) -> None:
+        self._done += 1
+        if self._shows:
+            click.echo(f"\rrun {self._done} of {self._runs}", err=True, nl=False)
+
+    def clear(self) -> None:
+        if self._shows:
+            click.echo("\r\033[K", err=True, nl=False)
+
+
+# The report as text -------------------------------------------------------------------------------
+
+
+def _as_text(reports: Sequence[RunReport], asked: _Asked, runs: int) -> str:
+    done = f"{len(reports)} of {runs} runs" if len(reports) < runs else f"{runs} runs"
+    if not reports:
+        return f"{asked.file}: interrupted before the first run ended"
+    seeds = f"{reports[0].seed} to {reports[-1].seed}" if len(reports) > 1 else reports[0].seed
+    lines = [
+        f"{asked.file}: {done}, seeds {seeds}",
+        f"{asked.providers} providers, faults {asked.faults}",
+        "",
+    ]
+    label = "outcomes"
+    for outcome, count in Counter(report.outcome for report in reports).most_common():
+        lines.append(f"{label:<13}{count:>5}  {_short(outcome)}")
+        label = ""
+    lines.append(_spread("restarts", [report.restarts for report in reports]))
+    lines.append(_spread("faults", [report.struck for report in reports]))
+    lines.append(_spread("cost", [report.cost.normalize() for report in reports]))
+    lines.append(_spread("hours", [round(report.seconds / 3600, 2) for report in reports]))
+    broken = [report for report in reports if report.broken]
+    own = [report for report in reports if report.own]
+    lines.append(f"{'broken':<13}{len(broken):>5}  runs in which an invariant broke")
+    for report in broken:
+        lines += _told(report, report.broken, asked)
+    if own:
+        lines.append(f"{'failed':<13}{len(own):>5}  runs in which the program itself failed")
+    for report in own:
+        lines += _told(report, [report.outcome, *report.error.splitlines()[:6]], asked)
+    return "\n".join(lines)
+
+
+def _told(report: RunReport, texts: Sequence[str], asked: _Asked) -> list[str]:
+    return [
+        "",
+        f"seed {report.seed}",
+        *(f"  {text}" for text in dict.fromkeys(texts)),
+        "  repeat it:",
+        f"    {asked.again(report.seed)}",
+    ]
+
+
+def _spread(label: str, found: Sequence[N]) -> str:
+    middle = median(found)
+    least, most = min(found), max(found)
+    return f"{label:<13}  min {_number(least)}, median {_number(middle)}, max {_number(most)}"
+
+
+def _number(value: Decimal | float) -> str:
+    return f"{value:f}" if isinstance(value, Decimal) else f"{value:g}"
+
+
+def _short(text: str, most: int = 40) -> str:
+    line = text.splitlines()[0]
+    return line if len(line) <= most else line[: most - 1] + "…"
+
+
+# The report as JSON -------------------------------------------------------------------------------
+
+
+def _as_json(reports: Sequence[RunReport], asked: _Asked) -> str:
+    rows = [
+        {
+            "seed": report.seed,
+            "outcome": report.outcome,
+            "error": report.error,
+            "broken": list(report.broken),
+            "failed": report.own,
+            "restarts": report.restarts,
+            "faults": report.struck,
+            "cost": str(report.cost),
+            "seconds": report.seconds,
+            "story": list(report.story),
+            "again": asked.again(report.seed),
+        }
+        for report in reports
+    ]
+    return json.dumps(
+        {
+            "file": asked.file,
+            "providers": asked.providers,
+            "faults": asked.faults,
+            "outcomes": dict(Counter(report.outcome for report in reports)),
+            "broken": sum(1 for report in reports if report.broken),
+            "runs": rows,
+        },
+        indent=2,
+    )

@@ -1,0 +1,160 @@
+"""``requestor-sdk simulate``: what it runs, what it reports, and how it ends."""
+
+import json
+
+import pytest
+from click.testing import CliRunner
+
+from requestor_sdk.cli import main as cli
+
+PROGRAM = """
+import asyncio
+import random
+import sys
+from datetime import timedelta
+from requestor_sdk import RestartPolicy, Service, vm
+
+count = 0
+
+class Idle(Service):
+    @staticmethod
+    async def get_payload():
+        return await vm.repo(image_tag="any-image-will-do")
+
+async def main(compute):
+    global count
+    count += 1
+    print("said by the program", *sys.argv[1:], count, random.random())
+    cluster = await compute.run_service(
+        Idle, num_instances=4, restart=RestartPolicy(when="always"), expiration=timedelta(hours=1)
+    )
+    await cluster.wait("running", count=4)
+    await asyncio.sleep(600)
+"""
+
+
+@pytest.fixture
+def simulate(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    def run(text, *arguments):
+        (tmp_path / "program.py").write_text(text)
+        return CliRunner().invoke(cli, ["simulate", *arguments], catch_exceptions=False)
+
+    return run
+
+
+def test_a_program_runs_seed_after_seed_and_all_is_reported(simulate):
+    done = simulate(PROGRAM, "--runs", "5", "--seed", "7", "program.py")
+    assert done.exit_code == 0, done.output
+    assert "program.py: 5 runs, seeds 7 to 11" in done.output
+    assert "    5  ended well" in done.output
+    assert "restarts       min 0, median 0, max 0" in done.output
+    assert "    0  runs in which an invariant broke" in done.output
+    assert "said by the program" not in done.output
+    assert max(map(len, done.output.splitlines())) <= 60
+
+
+def test_a_single_run_shows_what_the_program_says_with_its_arguments(simulate):
+    done = simulate(PROGRAM, "--runs", "1", "program.py", "one", "two")
+    assert "said by the program one two 1 0." in done.output
+
+
+def test_each_run_loads_the_program_anew_and_repeats_its_seed(simulate):
+    text = PROGRAM + "    if count > 1:\n        raise SystemError(count)\n"
+    first = simulate(text, "--runs", "2", "--faults", "rough", "--json", "program.py")
+    again = simulate(text, "--runs", "2", "--faults", "rough", "--json", "program.py")
+    assert first.exit_code == 0, first.output
+    assert first.output == again.output
+    runs = json.loads(first.output)["runs"]
+    assert [run["seed"] for run in runs] == [0, 1]
+
+
+def test_errors_under_faults_are_outcomes_and_no_broken_invariants(simulate):
+    done = simulate(
+        PROGRAM, "--runs", "3", "--faults", "payments.allocate~1=error:401", "program.py"
+    )
+    assert done.exit_code == 0, done.output
+    assert "    3  NetworkError (RSK-800)" in done.output
+
+
+def test_an_error_of_the_programs_own_is_told_with_the_command_that_repeats_it(simulate):
+    text = PROGRAM + "    raise KeyError('mine')\n"
+    done = simulate(text, "--runs", "2", "--faults", "calm", "--seed", "3", "program.py", "a b")
+    assert done.exit_code == 1
+    assert "    2  runs in which the program itself failed" in done.output
+    assert "seed 4\n  KeyError: 'mine'" in done.output
+    assert (
+        "requestor-sdk simulate --providers 8 --faults calm --budget 10 --seed 4 --runs 1 "
+        "program.py 'a b'" in done.output
+    )
+
+
+def test_a_program_that_waits_for_ever_is_told_what_it_waits_for(simulate):
+    text = "import asyncio\nasync def main(compute):\n    await asyncio.Event().wait()\n"
+    done = simulate(text, "--runs", "1", "--hours", "2", "program.py")
+    assert done.exit_code == 1
+    assert "did not end in time" in done.output
+
+
+def test_a_broken_invariant_is_told_with_its_seed_and_ends_the_command_with_1(simulate):
+    text = PROGRAM + (
+        "    await cluster.stop()\n"
+        "    await asyncio.sleep(1)\n"
+        "    if compute.network.seed == 2:\n"
+        "        account, *_ = compute.network.books.bank.accounts.values()\n"
+        "        account.paid += 1\n"
+    )
+    done = simulate(text, "--runs", "4", "program.py")
+    assert done.exit_code == 1
+    assert "    1  runs in which an invariant broke" in done.output
+    assert "seed 2\n  1.0" in done.output
+    assert "was paid for agreement" in done.output
+    assert "--seed 2 --runs 1 program.py" in done.output
+
+
+def test_as_json_the_report_has_every_run_and_the_story_of_a_broken_one(simulate):
+    text = PROGRAM + "    compute.budget\n    raise ValueError('mine')\n"
+    done = simulate(text, "--runs", "2", "--json", "program.py")
+    report = json.loads(done.output)
+    assert done.exit_code == 1
+    assert report["outcomes"] == {"ValueError: mine": 2}
+    assert report["broken"] == 0
+    first = report["runs"][0]
+    assert first["failed"] is True
+    assert float(first["cost"]) > 0
+    assert first["seconds"] == pytest.approx(600, abs=5)
+    assert any("ComputationFinished" in line for line in first["story"])
+
+
+@pytest.mark.parametrize(
+    "call", ["market.confirm@3", "activities.execute@2", "payments.allocate@1"]
+)
+def test_a_plan_may_crash_the_requestor(simulate, call):
+    done = simulate(PROGRAM, "--runs", "2", "--faults", f"{call}=crash_requestor", "program.py")
+    assert done.exit_code == 0, done.output
+    assert "    2  crashed" in done.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("--faults", "tempest"), "there is no plan of that name; there is none, calm, rough"),
+        (("--seed", "seven"), "a seed is a whole number, zero or more, not 'seven'"),
+        (("--runs", "0"), "--runs"),
+        (("--providers", "0"), "--providers"),
+        (("--budget", "much"), "budget must be a number"),
+        (("--budget", "0"), "budget must be above zero"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_before_anything_runs(simulate, arguments, told):
+    done = simulate(PROGRAM, *arguments, "program.py")
+    assert done.exit_code in (1, 2)
+    assert told in done.output
+    assert "runs, seeds" not in done.output
+
+
+def test_a_file_without_main_is_refused(simulate):
+    done = simulate("x = 1\n", "program.py")
+    assert done.exit_code == 2
+    assert "has no `async def main(compute)`" in done.output

@@ -1,0 +1,191 @@
+"""Each invariant, found broken in a journal or in a market's books that break it."""
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+
+import pytest
+from support.simulation import Simple, Simulation
+
+from requestor_sdk import Compute
+from requestor_sdk.model import events
+from requestor_sdk.testing import InvariantBroken, SimulatedNetwork, check_invariants, story_of
+from requestor_sdk.testing.invariants import (
+    accepted_of,
+    broken_run,
+    check_network,
+    left_tasks,
+)
+
+AT = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def moves(*steps, attempt=1, instance="i-1"):
+    """State changes, each as (old, new, stimulus) or with its own attempt behind."""
+    return [
+        events.ServiceStateChanged(
+            at=AT,
+            instance_id=instance,
+            cluster_id="c",
+            old=old,
+            new=new,
+            stimulus=stimulus,
+            attempt=own[0] if own else attempt,
+        )
+        for old, new, stimulus, *own in steps
+    ]
+
+
+def created(agreement="a", instance="i-1"):
+    return events.AgreementCreated(
+        at=AT,
+        instance_id=instance,
+        agreement_id=agreement,
+        provider_id="p",
+        provider_name="amber",
+        held=Decimal(1),
+    )
+
+
+def paid(agreement="a", amount=1, invoice="n"):
+    return events.InvoiceAccepted(
+        at=AT, invoice_id=invoice, agreement_id=agreement, provider_id="p", amount=Decimal(amount)
+    )
+
+
+def confirmed(agreement="a", instance="i-1"):
+    return events.AgreementConfirmed(
+        at=AT, instance_id=instance, agreement_id=agreement, provider_id="p"
+    )
+
+
+UP = [
+    ("pending", "starting", "ready"),
+    ("starting", "running", "start done"),
+]
+DOWN = [("running", "stopping", "stop"), ("stopping", "terminated", "shutdown over")]
+FINISHED = events.ComputationFinished(at=AT, run_id="r", spent=Decimal(0))
+
+
+@pytest.mark.parametrize(
+    ("found", "told"),
+    [
+        (moves(UP[0], ("running", "stopping", "stop")), "was starting and then came from running"),
+        (moves(("pending", "running", "start done")), "which the table does not allow"),
+        (moves(*UP, ("running", "pending", "stop")), "which the table does not allow"),
+        (moves(("starting", "running", "ready")), "without a start that succeeded"),
+        (
+            moves(*UP, DOWN[0], ("stopping", "pending", "shutdown over")),
+            "went to pending after a stop",
+        ),
+        (
+            moves(*UP, ("running", "stopping", "run done"), ("running", "stopping", "stop")),
+            "shutdown() would run twice",
+        ),
+        ([*moves(*UP, *DOWN), created()], "agreement a was signed for i-1 after its stop"),
+        ([confirmed()], "agreement a was confirmed and never created"),
+        ([paid(), paid(invoice="m")], "two invoices of agreement a were accepted"),
+    ],
+)
+def test_what_breaks_a_run_at_any_moment_is_told(found, told):
+    assert any(told in text for text in broken_run(found, finished=False))
+
+
+@pytest.mark.parametrize(
+    ("found", "told"),
+    [
+        ([created(), confirmed(), FINISHED], "agreement a was confirmed and never ended"),
+        ([*moves(*UP), FINISHED], "i-1 ended as running"),
+        ([created()], "the journal has no end"),
+        (
+            [
+                events.ActivityCreated(
+                    at=AT, instance_id="i-1", activity_id="x", agreement_id="a", provider_id="p"
+                ),
+                FINISHED,
+            ],
+            "neither paid nor recorded as left over",
+        ),
+    ],
+)
+def test_what_is_missing_at_the_end_of_a_run_is_told(found, told):
+    assert any(told in text for text in broken_run(found, finished=True))
+    assert list(broken_run(found, finished=False)) == []
+
+
+def test_a_good_life_breaks_nothing():
+    assert list(broken_run(moves(*UP, *DOWN), finished=False)) == []
+    back = [("running", "unresponsive", "silent"), ("unresponsive", "running", "answers")]
+    assert list(broken_run(moves(*UP, *back, *DOWN), finished=False)) == []
+    again = [("running", "pending", "lost"), (*UP[0], 2), (*UP[1], 2)]
+    assert list(broken_run(moves(*UP, *again), finished=False)) == []
+
+
+def test_what_was_accepted_counts_each_activity_once_and_the_invoice_over_all():
+    def noted(note, activity, total):
+        about = {"at": AT, "note_id": note, "agreement_id": "a", "total": Decimal(total)}
+        return [
+            events.DebitNoteReceived(**about, activity_id=activity),
+            events.DebitNoteAccepted(**about),
+        ]
+
+    found = [*noted("1", "x", 2), *noted("2", "x", 3), *noted("3", "y", 4)]
+    assert accepted_of(found) == {"a": 7}
+    assert accepted_of([*found, paid(amount=6)]) == {"a": 7}
+    assert accepted_of([*found, paid(amount=8)]) == {"a": 8}
+
+
+async def ended_run():
+    sim = Simulation(2)
+    async with sim.running(Simple) as cluster:
+        await cluster.wait("running")
+        await asyncio.sleep(60)
+    return sim
+
+
+@pytest.mark.parametrize("change", [Decimal("0.1"), Decimal("-0.00001")])
+async def test_a_bank_that_paid_something_else_than_was_accepted_is_found_out(change):
+    sim = await ended_run()
+    (account,) = sim.network.books.bank.accounts.values()
+    account.paid += change
+    with pytest.raises(InvariantBroken, match=r"\(seed 0\)") as raised:
+        check_invariants(sim.compute)
+    assert "was paid" in raised.value.broken[0]
+    assert raised.value.story == tuple(story_of(sim.network))
+
+
+async def test_an_agreement_that_stands_after_its_end_or_without_a_journal_is_found_out():
+    sim = await ended_run()
+    (agreement,) = sim.network.books.agreements.values()
+    agreement.state = type(agreement.state)("Approved")
+    with pytest.raises(InvariantBroken, match="is approved after its end"):
+        check_invariants(sim.compute)
+    sim.network.journals[sim.compute.run_id]._events.clear()
+    with pytest.raises(InvariantBroken, match="no journal knows of it"):
+        check_network(sim.network)
+
+
+async def test_a_ledger_above_its_budget_is_found_out():
+    sim = await ended_run()
+    sim.compute._engine.core.ledger._whole.held += 1000
+    with pytest.raises(InvariantBroken, match="above the budget"):
+        check_invariants(sim.compute)
+
+
+async def test_a_task_of_the_package_that_nobody_owns_is_found_out():
+    compute = Compute(budget=1, network=SimulatedNetwork(1))
+    await compute.start()
+    names = {text.split("'")[1] for text in left_tasks()}
+    assert {"payments", "health"} <= names
+    with pytest.raises(InvariantBroken, match="is left"):
+        check_invariants(compute)
+    await compute.stop()
+    check_invariants(compute)
+
+
+async def test_a_run_that_goes_on_is_checked_for_what_holds_at_every_moment():
+    sim = Simulation(2)
+    async with sim.running(Simple, expiration=timedelta(hours=1)) as cluster:
+        await cluster.wait("running")
+        check_invariants(sim.compute, finished=False)
+        check_network(sim.network)
