@@ -17,7 +17,7 @@ from requestor_sdk._version import __version__
 if TYPE_CHECKING:
     from requestor_sdk import errors, events, payload, props, services, strategy
     from requestor_sdk.client._local import LocalNetwork
-    from requestor_sdk.client.compute import Budget, Compute
+    from requestor_sdk.client.compute import Budget, Compute, Resumable
     from requestor_sdk.client.compute import Compute as Golem
     from requestor_sdk.engine.cluster import Cluster
     from requestor_sdk.engine.tasks.results import TaskResults
@@ -54,6 +54,7 @@ _HOMES = {
     "ProviderConfig": "requestor_sdk.provider",
     "RenewalPolicy": "requestor_sdk.model.restart",
     "RequestorError": "requestor_sdk.model.errors",
+    "Resumable": "requestor_sdk.client.compute",
     "RestartPolicy": "requestor_sdk.model.restart",
     "RunState": "requestor_sdk.observe.runs",
     "RunStore": "requestor_sdk.observe.runs",
@@ -99,6 +100,7 @@ __all__ = [
     "RenewalPolicy",
     "RequestorError",
     "RestartPolicy",
+    "Resumable",
     "RunState",
     "RunStore",
     "RunSummary",

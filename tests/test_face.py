@@ -40,6 +40,7 @@ EXPORTED = [
     "RenewalPolicy",
     "RequestorError",
     "RestartPolicy",
+    "Resumable",
     "RunState",
     "RunStore",
     "RunSummary",

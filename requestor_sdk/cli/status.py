@@ -77,7 +77,7 @@ def _open(summary: RunSummary) -> Iterator[str]:
         for kind, ids in found.items():
             told = f"{kind} {', '.join(ids)}"
             yield from wrap(told, width() or 100, initial_indent="  ", subsequent_indent="    ")
-    if summary.state.value in ("crashed", "ended"):
+    if summary.state.value in ("crashed", "ended", "suspended"):
         yield f"try: requestor-sdk recover {summary.run_id}"
 
 

@@ -158,7 +158,7 @@ class Compute(Batches):
         self._loop: asyncio.AbstractEventLoop | None = None
         self._entered: asyncio.Task[Any] | None = None
         self._interrupts = 0
-        self._recovers = False
+        self._recovers = self._end_suspended = False
         self._setup = self._network.new_run()
         self.run_id = self._setup.run_id or os.urandom(4).hex()
 
@@ -175,6 +175,7 @@ class Compute(Batches):
         strategy: MarketStrategy | None = None,
         event_consumer: Callable[[Event], None] | None = None,
         settings: Settings | None = None,
+        end_suspended: bool = False,
     ) -> Self:
         """Go on with a run whose process died, was left with suspended instances, or left debts.
 
@@ -195,6 +196,7 @@ class Compute(Batches):
             strategy: As in ``Compute``, for agreements that follow.
             event_consumer: Called with each event from now on.
             settings: Delays and limits.
+            end_suspended: Whether leaving ends suspended instances, too, that were not taken up.
 
         Raises:
             RunNotFound: The store, or the journal, has no such run.
@@ -225,7 +227,7 @@ class Compute(Batches):
                 ids={"run": run_id},
                 hint=f"network={history.network!r}, or leave network= out",
             )
-        compute.run_id, compute._recovers = run_id, True
+        compute.run_id, compute._recovers, compute._end_suspended = run_id, True, end_suspended
         return compute
 
     def __repr__(self) -> str:
@@ -279,6 +281,8 @@ class Compute(Batches):
             clock=clock,
             history=history,
         )
+        if self._engine.recovery is not None:
+            self._engine.recovery.end_suspended = self._end_suspended
         self._engine.core.sinks += [*self._consumers, *ambient.consumers]
         await self._engine.start()
         ambient.active.add(self)

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Container, Sequence
+from collections.abc import Container, Mapping, Sequence
 from decimal import Decimal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from requestor_sdk.engine.aio import Backoff, read_for_ever
 from requestor_sdk.model import events
@@ -25,6 +25,13 @@ if TYPE_CHECKING:
 logger = logging.getLogger("requestor_sdk.engine")
 
 
+class _Settled(NamedTuple):
+    """An agreement whose invoice was accepted, and what was said to its notes."""
+
+    provider_id: str
+    judged: Mapping[str, str | None]
+
+
 class Billing:
     """Judges what providers ask for.
 
@@ -37,7 +44,7 @@ class Billing:
         self._contracts: dict[str, Contract] = {}
         self._deadlines: dict[str, float] = {}
         self._timer: asyncio.TimerHandle | None = None
-        self._settled: dict[str, tuple[str, str]] = {}
+        self._settled: dict[str, _Settled] = {}
         self._untold: dict[str, asyncio.Task[None] | None] = {}
         self._all_settled: asyncio.Event = asyncio.Event()
 
@@ -71,9 +78,11 @@ class Billing:
                 return
             self.leave_over(agreement_id)
 
-    def was_settled(self, agreement_id: str, invoice_id: str, provider_id: str) -> None:
+    def was_settled(
+        self, agreement_id: str, provider_id: str, judged: Mapping[str, str | None]
+    ) -> None:
         """An earlier process accepted the invoice of this agreement."""
-        self._settled[agreement_id] = invoice_id, provider_id
+        self._settled[agreement_id] = _Settled(provider_id, judged)
 
     def contract(self, agreement_id: str) -> Contract | None:
         """Return an agreement whose invoice has not been settled."""
@@ -133,7 +142,7 @@ class Billing:
             self._core.emit(
                 events.PaymentLeftOver,
                 agreement_id=agreement_id,
-                provider_id=self._settled[agreement_id][1],
+                provider_id=self._settled[agreement_id].provider_id,
                 at_most=ZERO,
             )
         self._untold.clear()
@@ -154,10 +163,11 @@ class Billing:
     async def judge(self, item: DebitNote | Invoice) -> None:
         """Accept or reject; one that was judged before is told the same again, and no more."""
         contract = self._contracts.get(item.agreement_id)
+        settled = self._settled.get(item.agreement_id)
         if contract is not None and item.id in contract.judged:
             await self.tell(item, contract.judged[item.id])
-        elif self._settled.get(item.agreement_id, ("", ""))[0] == item.id:
-            await self.tell(item, None)
+        elif settled is not None and item.id in settled.judged:
+            await self.tell(item, settled.judged[item.id])
         elif isinstance(item, DebitNote):
             await self._debit_note(item)
         else:
@@ -272,7 +282,8 @@ class Billing:
             amount=invoice.amount,
         )
         core.ledger.settle(contract.id)
-        self._settled[contract.id] = invoice.id, contract.provider_id
+        contract.judged[invoice.id] = None
+        self._settled[contract.id] = _Settled(contract.provider_id, contract.judged)
         self._forget(contract.id)
         core.room.made()
         await self.tell(invoice, None)

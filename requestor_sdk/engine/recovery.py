@@ -82,6 +82,7 @@ class Recovery:
         history: What the journal says.
 
     Attributes:
+        end_suspended: Whether what was suspended on purpose is ended too, where nobody takes it up.
         kept: What can be taken up and was not yet, by the instance's id.
     """
 
@@ -90,6 +91,7 @@ class Recovery:
         self._history = history
         self._contracts: dict[str, Contract] = {}
         self._unknown: list[PastAgreement] = []
+        self.end_suspended = False
         self.kept: dict[str, Kept] = {}
 
     @property
@@ -122,7 +124,7 @@ class Recovery:
     def _restore_spent(self, past: PastAgreement) -> None:
         ledger = self._core.ledger
         if past.invoice_id is not None:
-            self._core.billing.was_settled(past.id, past.invoice_id, past.provider_id)
+            self._core.billing.was_settled(past.id, past.provider_id, past.judged)
         ledger.hold(past.id, past.accepted, past.cluster_id)
         ledger.accept(past.id, past.accepted)
         ledger.settle(past.id)
@@ -193,6 +195,7 @@ class Recovery:
             events.ComputationRecovered,
             run_id=core.run_id,
             network=core.network.traits.name,
+            budget=core.ledger.budget,
             open_agreements=tuple(a.id for a in self._history.open_agreements),
         )
         known = self._take_up_allocations(listed)
@@ -478,8 +481,12 @@ class Recovery:
     # The end -------------------------------------------------------------------------------------
 
     async def let_go(self) -> None:
-        """End what was not taken up; what was suspended on purpose stays for a later process."""
-        left = [k for k in self.kept.values() if k.past.state is not ServiceState.suspended]
+        """End what was not taken up; what was suspended on purpose may stay for a later process."""
+        left = [
+            kept
+            for kept in self.kept.values()
+            if self.end_suspended or kept.past.state is not ServiceState.suspended
+        ]
         unknown, self._unknown = self._unknown, []
         async with asyncio.TaskGroup() as group:
             for past in unknown:
@@ -498,7 +505,13 @@ class Recovery:
         core = self._core
         name = core.network.traits.name
         reason = f"the network {name!r} ended with its process"
-        core.emit(events.ComputationRecovered, run_id=core.run_id, network=name)
+        core.emit(
+            events.ComputationRecovered,
+            run_id=core.run_id,
+            network=name,
+            budget=core.ledger.budget,
+            open_agreements=tuple(a.id for a in self._history.open_agreements),
+        )
         for instance in self._history.instances.values():
             self._tell_over(instance)
         for past in self._history.open_agreements:

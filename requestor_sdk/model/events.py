@@ -120,6 +120,7 @@ class ComputationRecovered(Event):
 
     run_id: str
     network: str
+    budget: Decimal = Decimal(0)
     open_agreements: tuple[str, ...] = ()
 
 

@@ -120,21 +120,27 @@ class Accounts:
 
     _accounts: dict[str, _Account] = field(default_factory=dict)
     _budget: Decimal = _ZERO
-    _left_over: Decimal = _ZERO
+    _run_id: str = ""
+    _left_over: dict[str, Decimal] = field(default_factory=dict)
     _last: datetime | None = None
 
     def apply(self, event: ev.Event) -> None:
         """Take one event."""
         self._last = event.at
         match event:
-            case ev.ComputationStarted():
-                self._budget += event.budget
+            case ev.ComputationStarted() | ev.ComputationRecovered():
+                # A recovery goes on with the same budget.
+                if event.run_id != self._run_id:
+                    self._budget += event.budget
+                self._run_id = event.run_id
             case ev.PaymentLeftOver():
-                self._left_over += event.at_most
+                self._left_over[event.agreement_id] = event.at_most
             case ev.AgreementCreated():
                 account = _Account(event.provider_id, event.provider_name)
                 self._accounts[event.agreement_id] = account
             case _:
+                if isinstance(event, ev.InvoiceAccepted | ev.PaymentWrittenOff):
+                    self._left_over.pop(event.agreement_id, None)
                 found = self._accounts.get(event.ids().get("agreement", ""))
                 if found is not None:
                     _charge(found, event)
@@ -142,7 +148,8 @@ class Accounts:
     def bill(self) -> Bill:
         """Return the bill; what still runs is counted up to the last event."""
         rows = _by_provider(self._accounts.values(), self._last)
-        return Bill(rows=rows, budget=self._budget, left_over=self._left_over)
+        left_over = sum(self._left_over.values(), _ZERO)
+        return Bill(rows=rows, budget=self._budget, left_over=left_over)
 
 
 def bill(events: Iterable[ev.Event]) -> Bill:

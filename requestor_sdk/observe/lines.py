@@ -66,6 +66,28 @@ class PlainLines:
         return f"run {event.run_id} is over{why}; spent {text.amount(event.spent)}{rest}"
 
     @_line.register
+    def _(self, event: ev.ComputationSuspended) -> str:
+        stays = ", ".join(event.instances)
+        return (
+            f"run {event.run_id} is left with {stays} suspended; spent {text.amount(event.spent)}"
+        )
+
+    @_line.register
+    def _(self, event: ev.ComputationRecovered) -> str:
+        return (
+            f"going on with run {event.run_id} on network {event.network}, "
+            f"{len(event.open_agreements)} agreements unsettled"
+        )
+
+    @_line.register
+    def _(self, event: ev.ServiceTakenUp) -> str:
+        return f"{event.instance_id} is taken up on agreement {event.agreement_id}"
+
+    @_line.register
+    def _(self, event: ev.PaymentWrittenOff) -> str:
+        return f"nothing more is owed for {event.agreement_id}: {event.reason}"
+
+    @_line.register
     def _(self, event: ev.ShutdownStarted) -> str:
         waiting = f", waiting for {', '.join(event.waiting_for)}" if event.waiting_for else ""
         return f"shutting down{waiting}"

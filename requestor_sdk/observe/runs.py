@@ -19,6 +19,7 @@ from requestor_sdk.model.errors import (
     UsageError,
 )
 from requestor_sdk.model.events import Event
+from requestor_sdk.model.history import RunHistory
 from requestor_sdk.observe.bill import Accounts
 from requestor_sdk.observe.view import RunView
 from requestor_sdk.settings import data_home
@@ -54,6 +55,8 @@ class RunState(StrEnum):
     """Its process lives."""
     ended = "ended"
     """It was ended in order."""
+    suspended = "suspended"
+    """It was left in order, with suspended instances for a later process."""
     crashed = "crashed"
     """Its process died before it was ended."""
     damaged = "damaged"
@@ -74,6 +77,7 @@ class RunSummary:
         last: When it was last heard of.
         view: Instances, money, and what is still open.
         accounts: Its bill.
+        history: What a recovery of it would begin with.
         problem: Why not all of its journal can be read, if so.
     """
 
@@ -84,6 +88,7 @@ class RunSummary:
     last: datetime | None = None
     view: RunView = field(default_factory=RunView)
     accounts: Accounts = field(default_factory=Accounts)
+    history: RunHistory = field(default_factory=RunHistory)
     problem: UsageError | None = None
 
     @property
@@ -91,6 +96,7 @@ class RunSummary:
         """Whether something of it may still be open or may still have to be paid."""
         return (
             self.state is not RunState.ended
+            or self.history.state != "settled"
             or self.view.left_over > 0
             or any(self.view.open_ids().values())
         )
@@ -100,6 +106,7 @@ class RunSummary:
         self.started = self.started or event.at
         self.last = event.at
         self.view.apply(event)
+        self.history.apply(event)
         self.accounts.apply(event)
 
 
@@ -285,7 +292,8 @@ def summarised(
         told.problem, told.state = error, RunState.damaged
     else:
         if told.view.finished:
-            told.state = RunState.ended
+            suspended = told.history.state == "suspended"
+            told.state = RunState.suspended if suspended else RunState.ended
         elif alive:
             told.state = RunState.alive
     return told

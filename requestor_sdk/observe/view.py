@@ -87,19 +87,17 @@ class RunView:
         network: What network it runs on.
         budget: The whole budget, of all runs.
         spent: What was accepted.
-        left_over: What can still be asked for after the end.
         offers: The way of the offers.
         rows: The instances, in the order they were first heard of.
         waiting_for: Once leaving began, the instances that it waits for.
         notice: Why nothing moves, where that is known; empty while all goes well.
-        finished: Whether the run is over.
+        finished: Whether the run is over, or left to a later process.
     """
 
     run_id: str = ""
     network: str = ""
     budget: Decimal = Decimal(0)
     spent: Decimal = Decimal(0)
-    left_over: Decimal = Decimal(0)
     offers: Funnel = field(default_factory=Funnel)
     rows: dict[str, Row] = field(default_factory=dict)
     waiting_for: tuple[str, ...] = ()
@@ -109,12 +107,18 @@ class RunView:
     _scripts: dict[str, tuple[str, ...]] = field(default_factory=dict)
     _activities: dict[str, str] = field(default_factory=dict)
     _allocations: dict[str, Decimal] = field(default_factory=dict)
+    _left_over: dict[str, Decimal] = field(default_factory=dict)
 
     @property
     def held(self) -> Decimal:
         """What the living agreements can still cost."""
         living = (a.held - a.accepted for a in self._agreements.values() if not a.ended)
         return sum((rest for rest in living if rest > 0), Decimal(0))
+
+    @property
+    def left_over(self) -> Decimal:
+        """What can still be asked for after the end."""
+        return sum(self._left_over.values(), Decimal(0))
 
     def open_ids(self) -> dict[str, tuple[str, ...]]:
         """Return what is still open: instances, activities, agreements, allocations."""
@@ -142,7 +146,15 @@ class RunView:
         self.finished = False
 
     @_take.register
-    def _(self, event: ev.ComputationFinished) -> None:
+    def _(self, event: ev.ComputationRecovered) -> None:
+        if event.run_id != self.run_id:
+            self.budget += event.budget
+        self.run_id, self.network = event.run_id, event.network
+        self.finished, self.notice = False, ""
+
+    @_take.register(ev.ComputationFinished)
+    @_take.register(ev.ComputationSuspended)
+    def _(self, event: ev.ComputationFinished | ev.ComputationSuspended) -> None:
         self.finished, self.waiting_for, self.notice = True, (), event.error or ""
 
     @_take.register
@@ -271,10 +283,15 @@ class RunView:
     @_take.register
     def _(self, event: ev.InvoiceAccepted) -> None:
         self._accept(event.agreement_id, event.amount)
+        self._left_over.pop(event.agreement_id, None)
 
     @_take.register
     def _(self, event: ev.PaymentLeftOver) -> None:
-        self.left_over += event.at_most
+        self._left_over[event.agreement_id] = event.at_most
+
+    @_take.register
+    def _(self, event: ev.PaymentWrittenOff) -> None:
+        self._left_over.pop(event.agreement_id, None)
 
     def _accept(self, agreement_id: str, total: Decimal) -> None:
         agreement = self._agreements.get(agreement_id)

@@ -59,6 +59,7 @@ def end(story):
     story.lose_and_restart()
     story.move("running", "terminated", attempt=2)
     story.end("a-2")
+    story.invoice("a-1", "0.1")
     story.invoice("a-2", "0.15")
     story.tell(ev.ComputationFinished, run_id="r-1", spent=Decimal("0.25"))
 

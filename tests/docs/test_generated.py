@@ -104,7 +104,7 @@ def test_every_setting_is_told_with_its_default():
 
 def test_every_command_tells_its_options():
     page = generated.command_help()
-    for command in ("demo", "run", "image build", "image rm", "doctor"):
+    for command in ("demo", "run", "recover", "image build", "image rm", "doctor"):
         assert f"$ requestor-sdk {command} --help" in page
 
 

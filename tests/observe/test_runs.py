@@ -38,7 +38,9 @@ def record(store, new_story):
             story.move("running", "terminated", attempt=2)
             story.end("a-2")
             story.invoice("a-1", "0.1")
-            if left_over:
+            if not left_over:
+                story.invoice("a-2", "0")
+            else:
                 story.tell(
                     ev.PaymentLeftOver,
                     agreement_id="a-2",
