@@ -23,11 +23,11 @@ def of_program(program):
             yield f"the program found {task.exception()!r}"
 
 
-def of_run(compute, *, finished):
+def of_run(compute, *, finished, recovered=False):
     """Rule 17 and the trace properties, over what happened in this process and before it."""
     found = list(compute.journal.read()) if compute._engine is not None else []
     yield from invariants.broken_of(compute, found, finished=finished)
-    yield from broken_tasks(found, finished=finished)
+    yield from broken_tasks(found, finished=finished and not recovered)
 
 
 def broken_tasks(found, *, finished):

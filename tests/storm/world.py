@@ -138,7 +138,8 @@ def plan(dice):
     faults = FaultPlan()
     kind = dice.choice(("none", "steps", "steps", "mixture", "mixture", "storm"))
     if kind == "storm":
-        faults = PLANS["storm"]
+        # The providers of this world have behaviours of their own already.
+        faults = FaultPlan(*(f for f in PLANS["storm"].faults if f.call != "provider"))
     elif kind == "steps":
         made = (
             Fault(call=call(dice), at=dice.choice((1, 2, 3, 5, 9, 20)), action=action(dice))
