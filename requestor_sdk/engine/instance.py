@@ -528,7 +528,9 @@ class Instance:
 
     def _begin_release(self, before: Record) -> None:
         """End the search for a provider at once; queue the release of what there is."""
-        self.search.cancel()
+        if (searching := self.search.cancel()) is not None:
+            # It sees to the withdrawal of what it has signed, for which the engine must be there.
+            self._effects.queue(lambda: _end_of(searching))
         for timer in self._hold_timers:
             timer.cancel()
         self._hold_timers = ()
@@ -576,6 +578,10 @@ class Instance:
         self.mailbox.close(f"instance {self.id} is over: nobody speaks or listens there any more")
         self.over.succeed(None)
         self._cluster.member_over()
+
+
+async def _end_of(task: asyncio.Task[None]) -> None:
+    await asyncio.wait({task})
 
 
 def _is_loss(error: BaseException | None) -> bool:

@@ -55,11 +55,16 @@ class Search:
         """Search for the provider of an attempt."""
         self._task = self._core.try_spawn(self._search(number), f"{self._owner.id} search")
 
-    def cancel(self) -> None:
-        """Search no more; an agreement that is signed all the same is ended at once."""
+    def cancel(self) -> asyncio.Task[None] | None:
+        """Search no more; an agreement that is signed all the same is ended at once.
+
+        Returns what is still to end, if there is something: until then it may hold an agreement.
+        """
         task, self._task = self._task, None
-        if task is not None and task is not asyncio.current_task():
-            task.cancel()
+        if task is None or task.done() or task is asyncio.current_task():
+            return None
+        task.cancel()
+        return task
 
     def keep(self, contract: Contract) -> None:
         """Have the next attempt's activity in this agreement."""
