@@ -84,8 +84,10 @@ class SimulatedAgent:
         self._offer = config.offer(signer.identity, subnet)
         self._latency = latency if config.latency is None else config.latency
         self._offers: dict[str, None] = {}
-        self._line: deque[ProviderEvent] = deque()
+        self._instant = self._latency == 0 and not self.conduct.slow
+        self._line: deque[tuple[float, ProviderEvent]] = deque()
         self._last_due = 0.0
+        self._serving: asyncio.Handle | None = None
         self._there = False
         self._armed = False
         self._held: list[Callable[[], object]] = []
@@ -150,14 +152,15 @@ class SimulatedAgent:
         """Take what is asked of it; it acts in the order in which it was asked."""
         if not self._there:
             return
-        loop = asyncio.get_running_loop()
-        seconds = self.draw(self._latency) + sum(map(self.draw, self.conduct.slow))
-        if seconds <= 0 and not self._line:
-            loop.call_soon(self._next)
-        elif not self.paused:
-            self._last_due = max(self._last_due, loop.time() + seconds)
-            loop.call_at(self._last_due, self._next)
-        self._line.append(item)
+        seconds = 0.0 if self._instant else self._seconds()
+        now = asyncio.get_running_loop().time()
+        self._last_due = max(self._last_due, now + seconds)
+        self._line.append((self._last_due, item))
+        self._serve_at(now)
+
+    def _seconds(self) -> float:
+        """Draw how long something takes until it is acted on."""
+        return self.draw(self._latency) + sum(map(self.draw, self.conduct.slow))
 
     def close(self, reason: str = "", *, drop: bool = False) -> None:
         """The market let it go, or it left: everything of it ends at once."""
@@ -165,10 +168,24 @@ class SimulatedAgent:
         self._offers.clear()
         self._forget()
 
-    def _next(self) -> None:
-        if self._line and not self.paused:
-            event = self._line.popleft()
+    def _serve_at(self, now: float) -> None:
+        """See to it that the first in the line is acted on when it is due: one call for all."""
+        if self._serving is not None or self.paused or not self._line:
+            return
+        loop, due = asyncio.get_running_loop(), self._line[0][0]
+        if due <= now:
+            self._serving = loop.call_soon(self._serve, due)
+        else:
+            self._serving = loop.call_at(due, self._serve, due)
+
+    def _serve(self, due: float) -> None:
+        self._serving = None
+        # A timer may go off a little too early: what it was set for is due all the same.
+        now = max(due, asyncio.get_running_loop().time())
+        while self._line and self._line[0][0] <= now and not self.paused:
+            _, event = self._line.popleft()
             self._try(self._acts[type(event)], event)
+        self._serve_at(now)
 
     def say(self, act: Callable[..., object], *args: object) -> None:
         """Do one of its own acts in the market, or once it can be reached again."""
@@ -202,6 +219,9 @@ class SimulatedAgent:
     def _forget(self) -> None:
         self._there = self.paused = False
         self._line.clear()
+        if self._serving is not None:
+            self._serving.cancel()
+            self._serving = None
         self._held.clear()
         for deal in self.deals.values():
             deal.vanish()
@@ -241,8 +261,7 @@ class SimulatedAgent:
         held, self._held = self._held, []
         for act in held:
             self.say(act)
-        for _ in self._line:
-            asyncio.get_running_loop().call_soon(self._next)
+        self._serve_at(asyncio.get_running_loop().time())
 
     def _fall_silent(self) -> None:
         """The market sees that nothing comes from its activities any more."""
