@@ -180,10 +180,11 @@ class MemoryMarketPort:
         left = (agreement.body.valid_to - self._market.clock.now()).total_seconds()
         try:
             async with asyncio.timeout(max(0.0, min(timeout, left))):
-                await agreement.decided.wait()
+                while not agreement.decided:
+                    await agreement.change()
         except TimeoutError:
             agreement.expire(self._market.clock.now())
-            if not agreement.decided.is_set():
+            if not agreement.decided:
                 return Approval(approved=False, reason=f"no answer within {timeout:g} s")
         if agreement.state is not AgreementState.approved:
             return Approval(approved=False, reason=agreement.reason)
@@ -242,8 +243,9 @@ class MemoryActivities:
         )
         if not known:
             activity.refuse("the provider left the market")
-        await activity.answered.wait()
-        if activity.ended.is_set():
+        while not activity.answered:
+            await activity.change()
+        if activity.ended:
             raise ActivityRefused(
                 activity.refused or activity.reason or "no reason given", ids=activity.ids
             )
@@ -292,7 +294,7 @@ class MemoryActivities:
     async def destroy(self, activity_id: str) -> None:
         """End an activity and wait, for a bounded time, until it has ended. Idempotent."""
         activity = self._market.activity(activity_id)
-        if activity.ended.is_set():
+        if activity.ended:
             return
         provider_id = activity.agreement.body.provider_id
         try:
@@ -305,7 +307,8 @@ class MemoryActivities:
                             activity_id=activity_id, agreement_id=activity.agreement.id
                         ),
                     )
-                await activity.ended.wait()
+                while not activity.ended:
+                    await activity.change()
         except TimeoutError:
             _log.warning("provider %s does not end activity %s", provider_id, activity_id)
 

@@ -100,7 +100,7 @@ class CommandsOfActivity:
 
     def __init__(self, around: Surroundings) -> None:
         self._around = around
-        self._queue: deque[Execute] = deque()
+        self._queue: deque[Execute] | None = None
         self._batch: Execute | None = None
         self._index = 0
         self._busy = False
@@ -112,20 +112,25 @@ class CommandsOfActivity:
         self.files: dict[str, bytes] = {}
 
     def submit(self, batch: Execute) -> None:
-        """Queue a batch."""
+        """Perform a batch, or queue it behind others."""
+        if self._batch is None and not self._queue and not self._busy:
+            self._batch, self._index = batch, 0
+            self._advance()
+            return
+        if self._queue is None:
+            self._queue = deque()
         self._queue.append(batch)
-        self._advance()
 
     def give_up(self, batch_id: str) -> None:
         """Drop a batch; what is behind it has its turn."""
-        self._queue = deque(batch for batch in self._queue if batch.batch_id != batch_id)
+        self._queue = deque(b for b in self._queue or () if b.batch_id != batch_id)
         if self._batch is not None and self._batch.batch_id == batch_id:
             self._cut()
             self._advance()
 
     def close(self) -> None:
         """End what runs; nothing is told of it."""
-        self._queue.clear()
+        self._queue = None
         self._cut()
         self._busy = True
 
