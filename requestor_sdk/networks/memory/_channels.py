@@ -49,24 +49,33 @@ class Changing:
         default=None, init=False, repr=False, compare=False
     )
 
-    async def change(self) -> None:
-        """Wait for the next change, whatever it is."""
-        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    async def change(self, within: float | None = None) -> None:
+        """Wait for the next change, whatever it is, or until so many seconds have passed."""
+        loop = asyncio.get_running_loop()
+        waiter: asyncio.Future[None] = loop.create_future()
+        timer = None if within is None else loop.call_later(within, _wake, waiter)
         if self._waiters is None:
             self._waiters = []
         self._waiters.append(waiter)
         try:
             await waiter
         finally:
+            if timer is not None:
+                timer.cancel()
             if self._waiters is not None and waiter in self._waiters:
                 self._waiters.remove(waiter)
 
     def changed(self) -> None:
         """Wake all who wait."""
-        waiters, self._waiters = self._waiters, None
-        for waiter in waiters or ():
-            if not waiter.done():
-                waiter.set_result(None)
+        if self._waiters is not None:
+            waiters, self._waiters = self._waiters, None
+            for waiter in waiters:
+                _wake(waiter)
+
+
+def _wake(waiter: asyncio.Future[None]) -> None:
+    if not waiter.done():
+        waiter.set_result(None)
 
 
 class Channel(Changing, Generic[T]):

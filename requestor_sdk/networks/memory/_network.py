@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     )
     from requestor_sdk.model.props import Payload
     from requestor_sdk.model.script import BatchEvent, Command
+    from requestor_sdk.networks.memory._agreements import Agreement
     from requestor_sdk.networks.memory._files import MemoryFiles
     from requestor_sdk.networks.memory._market import MemoryMarket
     from requestor_sdk.ports.basics import Signer
@@ -177,15 +178,9 @@ class MemoryMarketPort:
             SignatureInvalid: The provider's signature is not its own; the agreement is ended.
         """
         agreement = self._market.agreement(agreement_id)
-        left = (agreement.body.valid_to - self._market.clock.now()).total_seconds()
-        try:
-            async with asyncio.timeout(max(0.0, min(timeout, left))):
-                while not agreement.decided:
-                    await agreement.change()
-        except TimeoutError:
-            agreement.expire(self._market.clock.now())
-            if not agreement.decided:
-                return Approval(approved=False, reason=f"no answer within {timeout:g} s")
+        await self._decision(agreement, timeout)
+        if not agreement.decided:
+            return Approval(approved=False, reason=f"no answer within {timeout:g} s")
         if agreement.state is not AgreementState.approved:
             return Approval(approved=False, reason=agreement.reason)
         body = agreement.body
@@ -200,6 +195,18 @@ class MemoryMarketPort:
                 ids={"agreement": agreement_id, "provider": body.provider_id},
             )
         return Approval(approved=True)
+
+    async def _decision(self, agreement: Agreement, timeout: float) -> None:
+        """Wait until an agreement is decided, ``timeout`` seconds at most; it may expire sooner."""
+        loop = asyncio.get_running_loop()
+        valid = (agreement.body.valid_to - self._market.clock.now()).total_seconds()
+        until = loop.time() + min(timeout, valid)
+        while not agreement.decided:
+            left = until - loop.time()
+            if left <= 0:
+                agreement.expire(self._market.clock.now())
+                return
+            await agreement.change(left)
 
     async def terminate(self, agreement_id: str, reason: EndReason) -> None:
         """End an agreement, also one whose approval is awaited. Idempotent."""
