@@ -283,8 +283,6 @@ def room_for(terms: Terms, *, seconds: Decimal | float, available: Decimal) -> R
     if missing <= 0 or terms.most(0) > available:
         return Room(needed=needed, available=available)
     rate = terms.per_hour() / HOUR_SEC
-    if rate <= 0:
-        return Room(needed=needed, available=available)
     return Room(needed=needed, available=available, after_sec=float(missing / rate))
 
 
