@@ -236,7 +236,7 @@ def _unfinished(found: Sequence[events.Event]) -> Iterator[str]:
     for active in _of(found, events.ActivityCreated):
         if active.agreement_id not in settled and active.instance_id not in suspended:
             yield f"agreement {active.agreement_id} was neither paid nor recorded as left over"
-    begun = any(_of(found, events.ComputationStarted))
+    begun = any(_of(found, events.AllocationCreated))
     if begun and not any(_of(found, events.ComputationFinished)):
         yield "the journal has no end"
 
@@ -281,6 +281,19 @@ def unowned_agreements(network: SimulatedNetwork, found: Iterable[events.Event])
     for agreement in network.books.agreements.values():
         if agreement.state in _STANDING and agreement.id not in known:
             yield f"agreement {agreement.id} stands in the market, and no journal knows of it"
+
+
+def standing(network: SimulatedNetwork) -> Iterator[str]:
+    """Agreements, activities and allocations that stand in the market, whoever made them."""
+    books: MemoryMarket = network.books
+    for agreement in books.agreements.values():
+        if agreement.state in _STANDING:
+            yield f"agreement {agreement.id} is {agreement.state.lower()} and nobody has it"
+        for activity in agreement.activities:
+            if agreement.state in _STANDING and not activity.ended.is_set():
+                yield f"activity {activity.id} lives and nobody has it"
+    for allocation_id in books.bank.allocations:
+        yield f"allocation {allocation_id} stands and nobody has it"
 
 
 # Over the loop ----------------------------------------------------------------------------------
