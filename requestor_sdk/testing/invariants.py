@@ -38,8 +38,8 @@ class InvariantBroken(AssertionError):
     """
 
     def __init__(self, broken: Sequence[str], story: Sequence[str], where: str = "") -> None:
-        self.broken = tuple(broken)
-        self.story = tuple(story)
+        self.broken: tuple[str, ...] = tuple(broken)
+        self.story: tuple[str, ...] = tuple(story)
         lines = [f"broken{where}:", *(f"  {text}" for text in broken)]
         super().__init__("\n".join([*lines, "the last events:", *(f"  {x}" for x in story)]))
 
