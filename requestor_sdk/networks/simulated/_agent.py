@@ -72,14 +72,14 @@ class SimulatedAgent:
         subnet: str,
         latency: Span,
     ) -> None:
-        self.config = config
-        self.subnet = config.subnet or subnet
-        self.dice = random.Random(f"{seed}/{config.name}")  # noqa: S311 - a simulation's chance
+        self.config: SimulatedProvider = config
+        self.subnet: str = config.subnet or subnet
+        self.dice: random.Random = random.Random(f"{seed}/{config.name}")  # noqa: S311 - a simulation's chance
         self.deals: dict[str, Deal] = {}
         self.rejected: dict[str, str] = {}
-        self.conduct = Conduct(config.behaviours)
-        self.paused = False
-        self.end = ProviderEnd(market, signer, self)
+        self.conduct: Conduct = Conduct(config.behaviours)
+        self.paused: bool = False
+        self.end: ProviderEnd = ProviderEnd(market, signer, self)
         self._market = market
         self._offer = config.offer(signer.identity, subnet)
         self._latency = latency if config.latency is None else config.latency
