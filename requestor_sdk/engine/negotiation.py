@@ -383,9 +383,8 @@ class Negotiator:
         try:
             answer_id = await self._core.network.market.counter(proposal, self._demand)
         except RequestorError as error:
-            self._replies.not_sent(proposal)
             self._refusals.tell(proposal, f"it could not be answered: {error.message}")
-            self._kick()
+            self._replies.not_sent(proposal)
         else:
             self._replies.sent(proposal, answer_id)
 
