@@ -148,9 +148,11 @@ class Batches:
             NotAvailable: The run is not started, or over.
         """
         engine = self._running()
+        from requestor_sdk.engine.tasks.opening import results_of
         from requestor_sdk.engine.tasks.options import options_of
 
-        return engine.execute_tasks(
+        return results_of(
+            engine,
             options_of(
                 worker,
                 data,
@@ -164,5 +166,5 @@ class Batches:
                 implicit_init=implicit_init,
                 strategy=strategy,
                 job_id=job_id,
-            )
+            ),
         )

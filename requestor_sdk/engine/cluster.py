@@ -80,6 +80,8 @@ class Cluster(Generic[S]):
         self._own_condition = overrides(service_class, "restart_condition")
         self._members: list[Instance] = []
         self.census = Census(core, self.id, self._members)
+        self.shunned: Callable[[], frozenset[str]] = frozenset
+        """Set by the engine: providers that no member takes while another has an offer."""
         self._over = 0
         self._stopped = False
         self._timers: list[asyncio.TimerHandle] = []

@@ -22,10 +22,6 @@ from requestor_sdk.engine.health import Health
 from requestor_sdk.engine.learning import Learning
 from requestor_sdk.engine.news import News
 from requestor_sdk.engine.recovery import Recovery
-from requestor_sdk.engine.tasks.job import Job
-from requestor_sdk.engine.tasks.options import Options
-from requestor_sdk.engine.tasks.results import TaskResults
-from requestor_sdk.engine.tasks.worker import TaskWorker
 from requestor_sdk.model import events
 from requestor_sdk.model.errors import (
     LeaveTimeout,
@@ -42,7 +38,7 @@ from requestor_sdk.service.service import Service, check_service_class
 
 if TYPE_CHECKING:
     from requestor_sdk.engine.instance import Instance
-    from requestor_sdk.engine.tasks.crew import Crew
+    from requestor_sdk.engine.tasks.job import Job
     from requestor_sdk.model.history import RunHistory
     from requestor_sdk.ports.basics import Clock, Journal
     from requestor_sdk.ports.network import Network
@@ -98,7 +94,7 @@ class Engine:
         self.core.sinks.append(self._learning)
         self.core.on_fatal = self.leave
         self._clusters: list[Cluster[Any]] = []
-        self._jobs: list[Job] = []
+        self.jobs: list[Job] = []
         self.core.health = self._health = Health(self.core, self.members)
         self._asked_to_leave = asyncio.Event()
         self._hurried = asyncio.Event()
@@ -259,7 +255,7 @@ class Engine:
             await self._abort()
         finally:
             core.adopt(None)
-            for job in list(self._jobs):
+            for job in list(self.jobs):
                 job.finish(core.fatal or NotAvailable("the engine was ended"))
 
     async def _abort(self) -> None:
@@ -307,7 +303,7 @@ class Engine:
         core.leaving = True
         waiting = tuple(m.id for m in self.members() if m.state is not ServiceState.terminated)
         core.emit(events.ShutdownStarted, run_id=core.run_id, waiting_for=waiting)
-        for job in self._jobs:
+        for job in self.jobs:
             job.end(core.fatal or NotAvailable(f"the run ends, and {job.id} with it"))
         for cluster in self._clusters:
             cluster.leave()
@@ -508,33 +504,6 @@ class Engine:
         self._learning.add(buying.strategy, cluster.negotiator)
         self._clusters.append(cluster)
         return cluster
-
-    def execute_tasks(self, options: Options) -> TaskResults[Any, Any]:
-        """Make a job, which begins with the first reading; see ``Compute.execute_tasks``."""
-        self.core.check_running()
-        return TaskResults(
-            lambda: Job(self.core, options, open_cluster=self._open_workers, jobs=self._jobs)
-        )
-
-    async def _open_workers(self, options: Options, crew: Crew, count: int) -> Cluster[TaskWorker]:
-        settings = self.core.settings
-        # Past the job's own end, so that it is the job that ends first, in good order.
-        margin = settings.shutdown_timeout + 2 * settings.stop_grace + settings.release_timeout
-        return await self.run_service(
-            TaskWorker,
-            payload=options.payload,
-            num_instances=None,
-            instance_params=[{"crew": crew}] * count,
-            expiration=timedelta(seconds=options.timeout + margin),
-            respawn_unstarted=None,
-            restart=RestartPolicy(when="on-failure", backoff_max=timedelta(seconds=10)),
-            hold_for=None,
-            renewal=None,
-            strategy=options.strategy,
-            budget=None,
-            max_price_per_hour=None,
-            collect_offers=None,
-        )
 
 
 def _consume(task: asyncio.Task[None]) -> None:

@@ -410,9 +410,8 @@ class Negotiator:
             self._core.retried("market")(error, pause)
             asyncio.get_running_loop().call_later(pause, self._offer_again, offer)
         except RequestorError as error:
-            self._replies.not_sent(proposal)
             self._refusals.tell(proposal, f"it could not be answered: {error.message}")
-            self._kick()
+            self._replies.not_sent(proposal)
         else:
             self._unheard.reset()
             self._replies.sent(proposal, answer_id)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from requestor_sdk.engine import contracts
@@ -29,7 +28,6 @@ class Search:
 
     Attributes:
         attempts_at: When each attempt began, in the clock's seconds.
-        avoid_also: Returns further providers that are taken only where no other has an offer.
     """
 
     __slots__ = (
@@ -41,7 +39,6 @@ class Search:
         "_owner",
         "_task",
         "attempts_at",
-        "avoid_also",
     )
 
     def __init__(self, core: Core, cluster: Cluster[Any], owner: Instance) -> None:
@@ -53,7 +50,6 @@ class Search:
         self._failures_in_row = 0
         self._kept: Contract | None = None
         self.attempts_at: list[float] = []
-        self.avoid_also: Callable[[], frozenset[str]] = frozenset
 
     def begin(self, number: int) -> None:
         """Search for the provider of an attempt."""
@@ -137,7 +133,7 @@ class Search:
         while True:
             avoids = self._cluster.policy.avoid_failed_provider
             own = self._failed_providers if avoids else frozenset[str]()
-            draft = await self._cluster.negotiator.acquire(self.avoid_also() | own)
+            draft = await self._cluster.negotiator.acquire(own | self._cluster.shunned())
             try:
                 return await contracts.sign(
                     self._core,

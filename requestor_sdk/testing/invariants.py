@@ -8,6 +8,7 @@ engine came to it.
 from __future__ import annotations
 
 import asyncio
+import gc
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from decimal import Decimal
@@ -37,8 +38,8 @@ class InvariantBroken(AssertionError):
     """
 
     def __init__(self, broken: Sequence[str], story: Sequence[str], where: str = "") -> None:
-        self.broken = tuple(broken)
-        self.story = tuple(story)
+        self.broken: tuple[str, ...] = tuple(broken)
+        self.story: tuple[str, ...] = tuple(story)
         lines = [f"broken{where}:", *(f"  {text}" for text in broken)]
         super().__init__("\n".join([*lines, "the last events:", *(f"  {x}" for x in story)]))
 
@@ -235,7 +236,8 @@ def _unfinished(found: Sequence[events.Event]) -> Iterator[str]:
     for active in _of(found, events.ActivityCreated):
         if active.agreement_id not in settled and active.instance_id not in suspended:
             yield f"agreement {active.agreement_id} was neither paid nor recorded as left over"
-    if found and not any(_of(found, events.ComputationFinished)):
+    begun = any(_of(found, events.AllocationCreated))
+    if begun and not any(_of(found, events.ComputationFinished)):
         yield "the journal has no end"
 
 
@@ -281,6 +283,19 @@ def unowned_agreements(network: SimulatedNetwork, found: Iterable[events.Event])
             yield f"agreement {agreement.id} stands in the market, and no journal knows of it"
 
 
+def standing(network: SimulatedNetwork) -> Iterator[str]:
+    """Agreements, activities and allocations that stand in the market, whoever made them."""
+    books: MemoryMarket = network.books
+    for agreement in books.agreements.values():
+        if agreement.state in _STANDING:
+            yield f"agreement {agreement.id} is {agreement.state.lower()} and nobody has it"
+        for activity in agreement.activities:
+            if agreement.state in _STANDING and not activity.ended.is_set():
+                yield f"activity {activity.id} lives and nobody has it"
+    for allocation_id in books.bank.allocations:
+        yield f"allocation {allocation_id} stands and nobody has it"
+
+
 # Over the loop ----------------------------------------------------------------------------------
 
 
@@ -290,6 +305,19 @@ def left_tasks(abandoned: Iterable[asyncio.Task[None]] = ()) -> Iterator[str]:
     for task in asyncio.all_tasks():
         if task not in allowed and _is_ours(task):
             yield f"the task {task.get_name()!r} is left: {task.get_coro()!r}"
+
+
+def unfinished_futures() -> Iterator[str]:
+    """Futures of this loop that are not done although a call back waits at them.
+
+    Slow: it looks at every object there is. One at which nothing waits can never wake anybody.
+    """
+    loop = asyncio.get_running_loop()
+    for found in gc.get_objects():
+        if not isinstance(found, asyncio.Future) or isinstance(found, asyncio.Task):
+            continue
+        if found.get_loop() is loop and not found.done() and found._callbacks:  # noqa: SLF001
+            yield f"a future is not done, and something waits for it: {found!r}"
 
 
 def _is_ours(task: asyncio.Task[object]) -> bool:

@@ -392,7 +392,7 @@ async def test_a_break_stops_the_workers_in_good_order(world):
         assert living(compute)
         await asyncio.sleep(30)
         assert not living(compute)
-        assert not compute._engine._jobs
+        assert not compute._engine.jobs
     changes = world.of(events.ServiceStateChanged)
     assert {c.stimulus for c in changes if c.new == "terminated"} <= {"shutdown over", "stop"}
 

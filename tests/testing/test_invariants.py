@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 import pytest
+from networks.repeated_run import scenario
 from support.simulation import Simple, Simulation
 
 from requestor_sdk import Compute
@@ -15,6 +16,7 @@ from requestor_sdk.testing.invariants import (
     broken_run,
     check_network,
     left_tasks,
+    unfinished_futures,
 )
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
@@ -64,6 +66,7 @@ UP = [
     ("starting", "running", "start done"),
 ]
 DOWN = [("running", "stopping", "stop"), ("stopping", "terminated", "shutdown over")]
+ALLOCATED = events.AllocationCreated(at=AT, allocation_id="n", amount=Decimal(1))
 FINISHED = events.ComputationFinished(at=AT, run_id="r", spent=Decimal(0))
 
 
@@ -96,7 +99,7 @@ def test_what_breaks_a_run_at_any_moment_is_told(found, told):
     [
         ([created(), confirmed(), FINISHED], "agreement a was confirmed and never ended"),
         ([*moves(*UP), FINISHED], "i-1 ended as running"),
-        ([created()], "the journal has no end"),
+        ([ALLOCATED, created()], "the journal has no end"),
         (
             [
                 events.ActivityCreated(
@@ -189,3 +192,20 @@ async def test_a_run_that_goes_on_is_checked_for_what_holds_at_every_moment():
         await cluster.wait("running")
         check_invariants(sim.compute, finished=False)
         check_network(sim.network)
+
+
+async def test_a_future_that_something_waits_for_is_found_out():
+    future = asyncio.get_running_loop().create_future()
+    assert list(unfinished_futures()) == []
+    waiting = asyncio.create_task(asyncio.wait_for(future, 60))
+    await asyncio.sleep(0)
+    assert any("something waits for it" in text for text in unfinished_futures())
+    future.set_result(None)
+    await waiting
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_a_run_under_storm_leaves_no_future_that_something_waits_for(seed):
+    await scenario(seed, "storm", run=200)
+    assert list(unfinished_futures()) == []
+    assert list(left_tasks()) == []

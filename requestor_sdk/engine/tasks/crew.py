@@ -79,6 +79,7 @@ class Crew:
     def adopt(self, cluster: Cluster[TaskWorker]) -> None:
         """The cluster is there, with its first workers."""
         self._cluster = cluster
+        cluster.shunned = self._book.shunned
         self._expect(cluster.members())
 
     def adjust(self) -> None:
@@ -99,7 +100,6 @@ class Crew:
     def _expect(self, members: tuple[Instance, ...]) -> None:
         for member in members:
             self._members[member.id] = member
-            member.search.avoid_also = self._book.shunned
             self._book.worker_expected(member.id)
             member.over.on_done(partial(self._gone, member))
 

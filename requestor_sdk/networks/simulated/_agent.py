@@ -72,17 +72,18 @@ class SimulatedAgent:
         subnet: str,
         latency: Span,
     ) -> None:
-        self.config = config
-        self.subnet = config.subnet or subnet
-        self.dice = random.Random(f"{seed}/{config.name}")  # noqa: S311 - a simulation's chance
+        self.config: SimulatedProvider = config
+        self.subnet: str = config.subnet or subnet
+        self.dice: random.Random = random.Random(f"{seed}/{config.name}")  # noqa: S311 - a simulation's chance
         self.deals: dict[str, Deal] = {}
         self.rejected: dict[str, str] = {}
-        self.conduct = Conduct(config.behaviours)
-        self.paused = False
-        self.end = ProviderEnd(market, signer, self)
+        self.conduct: Conduct = Conduct(config.behaviours)
+        self.paused: bool = False
+        self.end: ProviderEnd = ProviderEnd(market, signer, self)
         self._market = market
         self._offer = config.offer(signer.identity, subnet)
         self._latency = latency if config.latency is None else config.latency
+        self._instant = not self._latency and not self.conduct.slow
         self._offers: dict[str, None] = {}
         self._line: deque[ProviderEvent] = deque()
         self._last_due = 0.0
@@ -150,14 +151,16 @@ class SimulatedAgent:
         """Take what is asked of it; it acts in the order in which it was asked."""
         if not self._there:
             return
-        loop = asyncio.get_running_loop()
-        seconds = self.draw(self._latency) + sum(map(self.draw, self.conduct.slow))
-        if seconds <= 0 and not self._line:
-            loop.call_soon(self._next)
-        elif not self.paused:
-            self._last_due = max(self._last_due, loop.time() + seconds)
-            loop.call_at(self._last_due, self._next)
         self._line.append(item)
+        loop = asyncio.get_running_loop()
+        if self.paused:
+            return  # whoever ends the pause sees to what waits
+        if self._instant:
+            loop.call_soon(self._next)
+            return
+        seconds = self.draw(self._latency) + sum(map(self.draw, self.conduct.slow))
+        self._last_due = max(self._last_due, loop.time() + seconds)
+        loop.call_at(self._last_due, self._next)
 
     def close(self, reason: str = "", *, drop: bool = False) -> None:
         """The market let it go, or it left: everything of it ends at once."""

@@ -92,7 +92,7 @@ class SimulatedProvider:
         default_factory=lambda: LinearPricing(coeffs=(Decimal("0.000002"), Decimal("0.00001")))
     )
     latency: Span | None = None
-    capacity: int = 64
+    capacity: int = 256
     open_offers: int = 16
     memory_gib: float = 8.0
     storage_gib: float = 40.0

@@ -1,0 +1,52 @@
+"""Begins a job on an engine: its cluster is one like any other."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from requestor_sdk.engine.tasks.job import Job
+from requestor_sdk.engine.tasks.results import TaskResults
+from requestor_sdk.engine.tasks.worker import TaskWorker
+from requestor_sdk.model.restart import RestartPolicy
+
+if TYPE_CHECKING:
+    from requestor_sdk.engine.cluster import Cluster
+    from requestor_sdk.engine.engine import Engine
+    from requestor_sdk.engine.tasks.crew import Crew
+    from requestor_sdk.engine.tasks.options import Options
+
+
+def results_of(engine: Engine, options: Options) -> TaskResults[Any, Any]:
+    """Return the results of a job, which begins with their first reading.
+
+    Raises:
+        NotAvailable: The engine is not running.
+    """
+    engine.core.check_running()
+    opening = partial(_open_cluster, engine)
+    return TaskResults(lambda: Job(engine.core, options, open_cluster=opening, jobs=engine.jobs))
+
+
+async def _open_cluster(
+    engine: Engine, options: Options, crew: Crew, count: int
+) -> Cluster[TaskWorker]:
+    settings = engine.core.settings
+    # Past the job's own end, so that it is the job that ends first, in good order.
+    margin = settings.shutdown_timeout + 2 * settings.stop_grace + settings.release_timeout
+    return await engine.run_service(
+        TaskWorker,
+        payload=options.payload,
+        num_instances=None,
+        instance_params=[{"crew": crew}] * count,
+        expiration=timedelta(seconds=options.timeout + margin),
+        respawn_unstarted=None,
+        restart=RestartPolicy(when="on-failure", backoff_max=timedelta(seconds=10)),
+        hold_for=None,
+        renewal=None,
+        strategy=options.strategy,
+        budget=None,
+        max_price_per_hour=None,
+        collect_offers=None,
+    )
