@@ -290,7 +290,7 @@ def standing(network: SimulatedNetwork) -> Iterator[str]:
         if agreement.state in _STANDING:
             yield f"agreement {agreement.id} is {agreement.state.lower()} and nobody has it"
         for activity in agreement.activities:
-            if agreement.state in _STANDING and not activity.ended.is_set():
+            if agreement.state in _STANDING and not activity.ended:
                 yield f"activity {activity.id} lives and nobody has it"
     for allocation_id in books.bank.allocations:
         yield f"allocation {allocation_id} stands and nobody has it"
