@@ -363,6 +363,8 @@ class Instance:
         if name == "shutdown" and not self._has_shutdown():
             self.post(Stimulus.shutdown_over, attempt=number)
             return
+        if name == "run" and not overrides(type(self.service), "run"):
+            return  # the default waits for ever: that takes no task
         attempt = self.attempt
         assert attempt is not None
         try:

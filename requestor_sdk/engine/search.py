@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from requestor_sdk.engine import contracts
 from requestor_sdk.engine.aio import own_code
@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from requestor_sdk.engine.cluster import Cluster
     from requestor_sdk.engine.core import Core
     from requestor_sdk.engine.instance import Instance
+
+
+_NOBODY: Final[frozenset[str]] = frozenset()
 
 
 class Search:
@@ -46,7 +49,7 @@ class Search:
         self._cluster = cluster
         self._owner = owner
         self._task: asyncio.Task[None] | None = None
-        self._failed_providers: frozenset[str] = frozenset()
+        self._failed_providers = _NOBODY
         self._failures_in_row = 0
         self._kept: Contract | None = None
         self.attempts_at: list[float] = []
@@ -132,8 +135,9 @@ class Search:
             )
         while True:
             avoids = self._cluster.policy.avoid_failed_provider
-            own = self._failed_providers if avoids else frozenset[str]()
-            draft = await self._cluster.negotiator.acquire(own | self._cluster.shunned())
+            own = self._failed_providers if avoids else _NOBODY
+            shunned = self._cluster.shunned()
+            draft = await self._cluster.negotiator.acquire(own | shunned if shunned else own)
             try:
                 return await contracts.sign(
                     self._core,
