@@ -315,20 +315,20 @@ class MemoryActivities:
         if activity.ended:
             return
         provider_id = activity.agreement.body.provider_id
-        try:
-            async with asyncio.timeout(self._destroy_timeout):
-                if not activity.end_asked:
-                    activity.end_asked = True
-                    await self._market.tell(
-                        provider_id,
-                        DestroyActivity(
-                            activity_id=activity_id, agreement_id=activity.agreement.id
-                        ),
-                    )
-                while not activity.ended:
-                    await activity.change()
-        except TimeoutError:
-            _log.warning("provider %s does not end activity %s", provider_id, activity_id)
+        if not activity.end_asked:
+            activity.end_asked = True
+            self._market.tell_now(
+                provider_id,
+                DestroyActivity(activity_id=activity_id, agreement_id=activity.agreement.id),
+            )
+        loop = asyncio.get_running_loop()
+        until = loop.time() + self._destroy_timeout
+        while not activity.ended:
+            left = until - loop.time()
+            if left <= 0:
+                _log.warning("provider %s does not end activity %s", provider_id, activity_id)
+                return
+            await activity.change(left)
 
     async def activity_events(self) -> Sequence[ActivityChanged]:
         """Wait for changes that providers report and return at least one."""

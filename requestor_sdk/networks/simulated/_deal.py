@@ -28,7 +28,7 @@ class Deal:
     """One agreement, from its approval to its invoice. It has one living activity at most.
 
     It is what its activity is surrounded by, see ``Surroundings``. Of its three deadlines only the
-    first has a timer: most are put off or dropped long before they are due.
+    first is set with its agent.
 
     Args:
         agent: Whose it is.
@@ -54,7 +54,7 @@ class Deal:
         "_notes",
         "_over",
         "_pricing",
-        "_timer",
+        "_rings_at",
         "activity_id",
         "config",
         "id",
@@ -81,7 +81,7 @@ class Deal:
         self._created = 0.0
         self._notes = 0
         self._expires_at = self._idle_until = self._note_at = NEVER
-        self._timer: asyncio.TimerHandle | None = None
+        self._rings_at = NEVER
         self._early: asyncio.TimerHandle | None = None
         self._misbehaving: tuple[asyncio.TimerHandle, ...] = ()
 
@@ -101,17 +101,17 @@ class Deal:
         self._arm()
 
     def _arm(self) -> None:
-        """See to it that the first deadline is kept; a timer that comes too early is set anew."""
+        """See to it that the first deadline is kept; a ring that comes too early does nothing."""
         due = min(self._expires_at, self._idle_until, self._note_at)
-        if self._timer is not None:
-            if self._timer.when() <= due:
-                return
-            self._timer.cancel()
-        self._timer = asyncio.get_running_loop().call_at(due, self._ring, due)
+        if due < self._rings_at:
+            self._rings_at = due
+            self._agent.deadlines.set(due, self.id)
 
-    def _ring(self, due: float) -> None:
-        self._timer = None
-        now = max(due, asyncio.get_running_loop().time())
+    def ring(self, now: float) -> None:
+        """A deadline was set for now: do what is due."""
+        if now < self._rings_at:
+            return
+        self._rings_at = NEVER
         if self._expires_at <= now:
             self.end(EndReason(message="the agreement expired", code="Expired"))
         elif self._idle_until <= now:
@@ -317,7 +317,7 @@ class Deal:
         if self._over:
             return
         self._over = True
-        self._stop_timers()
+        self._stop_early()
         if not told:
             self._agent.say(self._agent.end.terminate, self.id, reason)
         self.end_activity(self.activity_id, reason.message)
@@ -327,16 +327,15 @@ class Deal:
     def vanish(self) -> None:
         """Everything of it is gone at once; nothing is told of it and nothing more is charged."""
         self._over = True
-        self._stop_timers()
+        self._stop_early()
         if self._commands is not None:
             self._commands.close()
         self._forget_activity()
 
-    def _stop_timers(self) -> None:
-        for timer in (self._timer, self._early):
-            if timer is not None:
-                timer.cancel()
-        self._timer = self._early = None
+    def _stop_early(self) -> None:
+        if self._early is not None:
+            self._early.cancel()
+            self._early = None
 
 
 _LIES = {"terminated": ActivityState.terminated, "unresponsive": ActivityState.unresponsive}
