@@ -188,7 +188,7 @@ class Instance:
             state=past.state, behind=past.behind, started=True, deployed=True, attempt=past.attempt
         )
         self._cluster.census.moved(ServiceState.pending, past.state)
-        self.search.attempts_at.append(self._core.clock.monotonic())
+        self.search.note_attempt()
         self._have(past.attempt, contract, scripts=kept.scripts)
         self._core.emit(
             events.ServiceTakenUp,

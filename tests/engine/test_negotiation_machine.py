@@ -6,7 +6,7 @@ import dataclasses
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
-from support.market import FakeCore, FakeMarket, negotiator
+from support.market import FakeCore, FakeMarket, drafted, negotiator
 
 from requestor_sdk import Settings
 from requestor_sdk.model.market import ProposalState
@@ -190,7 +190,7 @@ class NegotiationMachine(RuleBasedStateMachine):
     @rule(avoids=st.lists(AVOIDS, min_size=1, max_size=4))
     def wait(self, avoids):
         for avoid in avoids:
-            self.waiting[self.loop.create_task(self.negotiator.acquire(avoid))] = avoid
+            self.waiting[self.loop.create_task(drafted(self.negotiator, avoid))] = avoid
         self.run_(self.settle())
 
     @precondition(lambda self: self.waiting)
@@ -298,7 +298,7 @@ class NegotiationMachine(RuleBasedStateMachine):
         del self.negotiator._replies.sending  # those who wait now are not in the list
         self.market.hasty.clear()
         self.market.tell(self.market.offer("birch", score=1))
-        waiters = [asyncio.ensure_future(self.negotiator.acquire()) for _ in range(3)]
+        waiters = [asyncio.ensure_future(drafted(self.negotiator)) for _ in range(3)]
         await self.settle()
         for task in (self.running, *waiters):
             task.cancel()
