@@ -211,9 +211,8 @@ class _BatchRun:
         self._on_deployed = on_deployed
         limit = self._limit
         try:
-            async with limit, AsyncExitStack() as stack:
-                commands = [await self._prepared(i, stack) for i in range(len(script.items))]
-                await self._core.network.activities.execute(activity_id, commands, self._take)
+            async with limit:
+                await self._execute(activity_id)
         except _ConsumerError as error:
             self.fail(error.found)
         except RequestorError as error:
@@ -229,6 +228,15 @@ class _BatchRun:
                 self.fail(ActivityError(failed, ids=_named(ids)))
         else:
             self._finish()
+
+    async def _execute(self, activity_id: str) -> None:
+        execute, items = self._core.network.activities.execute, self.script.items
+        if not any(isinstance(item.command, Transfer) for item in items):
+            await execute(activity_id, [item.command for item in items], self._take)
+            return
+        async with AsyncExitStack() as stack:
+            commands = [await self._prepared(i, stack) for i in range(len(items))]
+            await execute(activity_id, commands, self._take)
 
     def give_up(self, error: RequestorError) -> None:
         """End it now, with this error for what has no outcome yet."""
