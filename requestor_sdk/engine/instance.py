@@ -532,7 +532,8 @@ class Instance:
         """End the search for a provider at once; queue the release of what there is."""
         if (searching := self.search.cancel()) is not None:
             # It sees to the withdrawal of what it has signed, for which the engine must be there.
-            self._effects.queue(lambda: _end_of(searching))
+            seconds = self._core.settings.release_timeout
+            self._effects.queue(lambda: _end_of(searching, seconds))
         for timer in self._hold_timers:
             timer.cancel()
         self._hold_timers = ()
@@ -582,8 +583,8 @@ class Instance:
         self._cluster.member_over()
 
 
-async def _end_of(task: asyncio.Task[None]) -> None:
-    await asyncio.wait({task})
+async def _end_of(task: asyncio.Task[None], seconds: float) -> None:
+    await asyncio.wait({task}, timeout=seconds)
 
 
 def _is_loss(error: BaseException | None) -> bool:

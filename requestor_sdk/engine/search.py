@@ -122,11 +122,18 @@ class Search:
             async with asyncio.timeout(self._core.settings.reset_timeout):
                 await own_code(owner.service.reset(), "reset()")
         except Exception as error:  # noqa: BLE001 - the user's own: it ends the attempt
-            self.note_attempt()
-            self._refuse(error)
+            if self._goes_on:
+                self.note_attempt()
+                self._refuse(error)
             return
-        await asyncio.sleep(pause)
-        self._look()
+        if self._goes_on:
+            await asyncio.sleep(pause)
+            self._look()
+
+    @property
+    def _goes_on(self) -> bool:
+        """Whether it was not cancelled; a user's code may have swallowed that."""
+        return self._task is asyncio.current_task()
 
     def note_attempt(self) -> None:
         """An attempt begins now. As many are remembered as the restart policy counts."""
