@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from requestor_sdk.engine.aio import Backoff
 from requestor_sdk.model import events
-from requestor_sdk.model.errors import AgreementRefused, NotAvailable, PaymentError, RequestorError
+from requestor_sdk.model.errors import AgreementRefused, PaymentError, RequestorError
 from requestor_sdk.model.history import marked
 from requestor_sdk.model.market import EndReason, Proposal
 from requestor_sdk.model.money import ZERO, Charged, Terms, room_for, to_amount
@@ -392,14 +392,11 @@ async def bounded(core: Core, act: Callable[[], Awaitable[None]], told: str) -> 
 
 
 async def until_heard(core: Core, act: Callable[[], Awaitable[None]], told: str) -> None:
-    """Perform an idempotent act, again after each error, until it is done or needs no doing."""
+    """Perform an idempotent act, again after each error, until it is done."""
     backoff = Backoff(core.dice)
     while True:
         try:
             return await act()
-        except NotAvailable as gone:
-            logger.debug("%s: %s", told, gone.message)
-            return None
         except RequestorError as error:
             pause = backoff.next()
             logger.warning("%s: %s; again in %.1f s", told, error.message, pause)

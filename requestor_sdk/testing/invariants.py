@@ -193,12 +193,20 @@ def broken_signing(found: Sequence[events.Event]) -> Iterator[str]:
 
 
 def broken_money(found: Sequence[events.Event]) -> Iterator[str]:
-    """No two invoices of an agreement are accepted."""
-    invoiced: set[str] = set()
-    for invoice in _of(found, events.InvoiceAccepted):
-        if invoice.agreement_id in invoiced:
-            yield f"two invoices of agreement {invoice.agreement_id} were accepted"
-        invoiced.add(invoice.agreement_id)
+    """No two invoices of an agreement are accepted, and none twice.
+
+    A recovery writes down once more that one was accepted which the network had not heard of.
+    """
+    invoiced: dict[str, str] = {}
+    told: set[str] = set()
+    for event in found:
+        match event:
+            case events.ComputationRecovered():
+                told.clear()
+            case events.InvoiceAccepted(agreement_id=agreement, invoice_id=invoice):
+                if invoiced.setdefault(agreement, invoice) != invoice or agreement in told:
+                    yield f"two invoices of agreement {agreement} were accepted"
+                told.add(agreement)
 
 
 def accepted_of(found: Sequence[events.Event]) -> dict[str, Decimal]:
