@@ -240,6 +240,9 @@ def _unfinished(found: Sequence[events.Event]) -> Iterator[str]:
     settled = {e.agreement_id for e in _of(found, events.InvoiceAccepted)}
     settled |= {e.agreement_id for e in _of(found, events.PaymentLeftOver)}
     staying = set(_suspended(found))
+    if any(_of(found, events.ComputationRecovered)):
+        # A recovery that is not told how an agreement stands records it; the next one asks again.
+        ended |= {e.agreement_id for e in _of(found, events.PaymentLeftOver)}
     for signed in _of(found, events.AgreementConfirmed):
         if signed.agreement_id not in ended | staying:
             yield f"agreement {signed.agreement_id} was confirmed and never ended"
