@@ -83,6 +83,7 @@ class Negotiator:
         self.over = False
         self._seen = 0
         self._dropped = 0
+        self._unwilling: set[str] = set()
         self._stale = False
         self._changes = 0
         self._rescoring: asyncio.Task[None] | None = None
@@ -193,6 +194,10 @@ class Negotiator:
         self._waiters.discard(waiter)
         self._time_silence()
 
+    def said_no(self, provider_id: str) -> None:
+        """A provider would not sign, or run an activity: others' offers are kept before its own."""
+        self._unwilling.add(provider_id)
+
     def give_back(self, proposal: Proposal) -> None:
         """Put a draft back that could not be signed now, for whoever can sign it later."""
         lent = self._lent.pop(proposal.id, None)
@@ -253,7 +258,7 @@ class Negotiator:
     def _keep(self, offer: Candidate) -> None:
         self._offers.add(offer)
         if len(self._offers) > max(self._core.settings.proposals_kept, len(self._waiters)):
-            self._offers.pop_worst(self._waiters.unwanted())
+            self._offers.pop_worst(self._unwilling)
             self._dropped += 1
 
     async def _confirmed(self, proposal: Proposal) -> None:
