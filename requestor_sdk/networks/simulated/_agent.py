@@ -89,7 +89,6 @@ class SimulatedAgent:
         self._offers: dict[str, None] = {}
         self._instant = self._latency == 0 and not self.conduct.slow
         self._line: deque[tuple[float, ProviderEvent]] = deque()
-        self._last_due = 0.0
         self._serving: asyncio.Handle | None = None
         self._there = False
         self._armed = False
@@ -157,8 +156,7 @@ class SimulatedAgent:
             return
         seconds = 0.0 if self._instant else self._seconds()
         now = asyncio.get_running_loop().time()
-        self._last_due = max(self._last_due, now + seconds)
-        self._line.append((self._last_due, item))
+        self._line.append((now + seconds, item))
         self._serve_at(now)
 
     def _seconds(self) -> float:
