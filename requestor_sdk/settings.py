@@ -29,6 +29,9 @@ class Settings:
         invoice_timeout: How long the engine waits for invoices at the end.
         invoice_deadline: How long an ended agreement's amount is held for its invoice while the
             engine runs.
+        create_timeout: How long a provider may take to create an activity.
+        demand_refresh: After how long without any news of the market, while instances wait, the
+            demand is published anew: the market may have lost it.
         no_offers_after: After how long without an offer that is told.
         collect_offers: For how long offers are collected before the first is taken; ``None`` for
             the network's own default.
@@ -51,6 +54,8 @@ class Settings:
     release_timeout: float = 15.0
     invoice_timeout: float = 10.0
     invoice_deadline: float = 300.0
+    create_timeout: float = 60.0
+    demand_refresh: float = 300.0
     no_offers_after: float = 20.0
     collect_offers: float | None = None
     draft_lifetime: float = 300.0

@@ -554,11 +554,7 @@ class Instance:
 
     async def _release(self, attempt: Attempt, failure: BaseException | None, keep: bool) -> None:
         contract = attempt.contract
-        over = ProviderLost(
-            f"the attempt on {contract.provider_name} is over",
-            ids={"instance": self.id, "activity": contract.activity_id or ""},
-        )
-        await attempt.batches.close(over)
+        await attempt.batches.close()
         reason = (
             EndReason(message="the requestor no longer needs it")
             if failure is None
