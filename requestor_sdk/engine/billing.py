@@ -54,10 +54,12 @@ class Billing:
 
     def expect_invoice(self, contract: Contract) -> None:
         """The agreement is over: wait for its invoice until a deadline, then let it go."""
-        if contract.id not in self._contracts or contract.id in self._deadlines:
+        if contract.id not in self._contracts:
             return
         if not contract.uses:
             self._forget(contract.id)
+            return
+        if contract.id in self._deadlines:
             return
         due = self._core.clock.monotonic() + self._core.settings.invoice_deadline
         self._deadlines[contract.id] = due

@@ -285,7 +285,8 @@ async def create_activity(core: Core, contract: Contract) -> str:
             provider_id=contract.provider_id,
             reason=error.message,
         )
-        contract.uses.remove(use)
+        if use.activity_id is None:
+            contract.uses.remove(use)  # otherwise a note has come of it: it is there, and is paid
         await end_agreement(core, contract, EndReason(message=error.message, code="NoActivity"))
         raise
     use.activity_id = activity_id
@@ -364,10 +365,11 @@ async def end_agreement(core: Core, contract: Contract, reason: EndReason) -> No
             reason=reason.message,
             code=reason.code,
         )
-        if not contract.uses:
-            core.ledger.settle(contract.id)
-        core.billing.expect_invoice(contract)
-        core.room.made()
+    if not contract.uses:
+        # Also where it was over before its first activity turned out not to be.
+        core.ledger.settle(contract.id)
+    core.billing.expect_invoice(contract)
+    core.room.made()
     if contract.ended_by != "requestor":
         return
     await bounded(
