@@ -83,6 +83,7 @@ class Negotiator:
         self.over = False
         self._seen = 0
         self._dropped = 0
+        self._more = False
         self._stale = False
         self._changes = 0
         self._rescoring: asyncio.Task[None] | None = None
@@ -385,7 +386,10 @@ class Negotiator:
             return
         loop = asyncio.get_running_loop()
         if self._window is None and self._missing() > 0 and self._has_wanted(self._offers):
-            self._window = loop.call_later(self._collect, self._answer_best)
+            if self._may_answer():
+                # What is left of those that were collected is not collected once more.
+                collect, self._more = 0.0 if self._more else self._collect, False
+                self._window = loop.call_later(collect, self._answer_best)
         elif self._renewal is None and self._starved():
             # Not at once: drafts that were handed out are signed under this subscription.
             self._renewal = loop.call_later(_SIGNING_SEC, self._subscribe_anew)
@@ -396,6 +400,10 @@ class Negotiator:
 
     def _missing(self) -> int:
         return len(self._waiters) - self._waiters.wanted(self._replies.providers)
+
+    def _may_answer(self) -> bool:
+        """Tell whether fewer answers are under way than there may be."""
+        return len(self._replies) < self._core.settings.answers_at_once
 
     def _match(self) -> None:
         too_old = asyncio.get_running_loop().time() - self._core.settings.draft_lifetime
@@ -422,7 +430,7 @@ class Negotiator:
         if self._rescoring is not None:
             return
         unwanted = []
-        while self._missing() > 0 and self._has_wanted(self._offers):
+        while self._missing() > 0 and self._has_wanted(self._offers) and self._may_answer():
             offer = self._offers.pop_best()
             if self._waiters.wants(offer.proposal.provider_id):
                 # Counted on before the market knows, so that it is not answered twice.
@@ -432,6 +440,7 @@ class Negotiator:
                 unwanted.append(offer)
         for offer in unwanted:
             self._offers.add(offer)
+        self._more = not self._may_answer()
         self._kick()
 
     async def _answer(self, offer: Candidate) -> None:

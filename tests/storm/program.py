@@ -164,7 +164,11 @@ class Program:
         except RequestorError:
             return  # e.g. no offer within the caps, a budget that carries none, a daemon that fails
         self.clusters.append(made)
-        if cap is None and budget is None and (strategy is None or type(strategy) is LeastExpensive):
+        if (
+            cap is None
+            and budget is None
+            and (strategy is None or type(strategy) is LeastExpensive)
+        ):
             self.unpicky.append(made)
 
     def job(self):
@@ -309,9 +313,11 @@ class Program:
         self.mood.calm, self.mood.unwell = True, False
         seen = set()
         self.compute.add_event_consumer(
-            lambda event: seen.add(event.instance_id)
-            if isinstance(event, events.ServiceStateChanged) and event.new != "pending"
-            else None
+            lambda event: (
+                seen.add(event.instance_id)
+                if isinstance(event, events.ServiceStateChanged) and event.new != "pending"
+                else None
+            )
         )
         loop = asyncio.get_running_loop()
         try:
