@@ -61,6 +61,15 @@ class Display:
         """Print the bill, if anything ran."""
         if self.view.run_id:
             click.echo(f"\n{self.accounts.bill().render()}", file=file, err=file is None)
+        if self.view.staying:
+            run_id = self.view.run_id
+            click.echo(
+                f"\n{', '.join(self.view.staying)} of run {run_id} stay suspended, and cost: take "
+                f"them up by Compute.recover({run_id!r}) and resume_service(), or end them by "
+                f"`requestor-sdk recover --end-suspended {run_id}`",
+                file=file,
+                err=file is None,
+            )
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from requestor_sdk.engine.aio import own_code
+from requestor_sdk.engine.aio import Backoff, own_code
 from requestor_sdk.engine.tracebacks import told
 from requestor_sdk.model import events
 from requestor_sdk.model.errors import (
@@ -15,6 +15,7 @@ from requestor_sdk.model.errors import (
     BatchTimeout,
     CommandFailed,
     CommandSkipped,
+    NetworkUnreachable,
     NotAvailable,
     ProviderLost,
     RequestorError,
@@ -202,6 +203,7 @@ class _BatchRun:
         self._given_up: RequestorError | None = None
         self._results: list[CommandResult] = []
         self._incoming: dict[int, Incoming] = {}
+        self._heard = False
 
     async def run(
         self, activity_id: str, ids: dict[str, str], on_deployed: Callable[[], None]
@@ -211,9 +213,8 @@ class _BatchRun:
         self._on_deployed = on_deployed
         limit = self._limit
         try:
-            async with limit, AsyncExitStack() as stack:
-                commands = [await self._prepared(i, stack) for i in range(len(script.items))]
-                await self._core.network.activities.execute(activity_id, commands, self._take)
+            async with limit:
+                await self._executed(activity_id)
         except _ConsumerError as error:
             self.fail(error.found)
         except RequestorError as error:
@@ -229,6 +230,30 @@ class _BatchRun:
                 self.fail(ActivityError(failed, ids=_named(ids)))
         else:
             self._finish()
+
+    async def _executed(self, activity_id: str) -> None:
+        """Send it, again and again while no daemon listens: then nothing of it was begun."""
+        backoff = Backoff(self._core.dice)
+        while True:
+            try:
+                await self._execute(activity_id)
+            except NetworkUnreachable as error:
+                if self._heard:
+                    raise
+                pause = backoff.next()
+                self._core.retried(f"batches of {activity_id}")(error, pause)
+                await asyncio.sleep(pause)
+            else:
+                return
+
+    async def _execute(self, activity_id: str) -> None:
+        execute, items = self._core.network.activities.execute, self.script.items
+        if not any(isinstance(item.command, Transfer) for item in items):
+            await execute(activity_id, [item.command for item in items], self._take)
+            return
+        async with AsyncExitStack() as stack:
+            commands = [await self._prepared(i, stack) for i in range(len(items))]
+            await execute(activity_id, commands, self._take)
 
     def give_up(self, error: RequestorError) -> None:
         """End it now, with this error for what has no outcome yet."""
@@ -255,6 +280,7 @@ class _BatchRun:
         return item.command
 
     async def _take(self, event: BatchEvent) -> None:
+        self._heard = True
         if not 0 <= event.index < len(self.script.items):
             return
         item = self.script.items[event.index]

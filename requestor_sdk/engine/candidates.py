@@ -6,10 +6,9 @@ others there are, so nothing is searched that can be counted.
 
 from __future__ import annotations
 
-import asyncio
 from bisect import bisect_left, insort
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from requestor_sdk.model.market import Proposal
@@ -143,12 +142,12 @@ class Waiter:
     """Somebody who waits for a draft.
 
     Attributes:
-        future: Gets the draft.
+        take: Called with the draft, once.
         avoid: Providers that it does not want while others may come.
         number: Its place in the line.
     """
 
-    future: asyncio.Future[Proposal]
+    take: Callable[[Proposal], None]
     avoid: frozenset[str] = field(default=frozenset())
     number: int = 0
 
@@ -216,12 +215,11 @@ class Waiters:
 
     def take_for(self, provider_id: str) -> Waiter | None:
         """Take out the first who wants a draft of this provider, if anybody does."""
-        while self.wants(provider_id):
-            waiter = self._first_for(provider_id)
-            self.discard(waiter)
-            if not waiter.future.done():
-                return waiter
-        return None
+        if not self.wants(provider_id):
+            return None
+        waiter = self._first_for(provider_id)
+        self.discard(waiter)
+        return waiter
 
     def _first_for(self, provider_id: str) -> Waiter:
         avoiding = self._avoiding.get(provider_id)

@@ -11,7 +11,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Final
 
 from requestor_sdk.model import events
-from requestor_sdk.model.errors import AgreementRefused, RequestorError
+from requestor_sdk.model.errors import AgreementRefused, PaymentError, RequestorError
 from requestor_sdk.model.history import marked
 from requestor_sdk.model.market import EndReason, Proposal
 from requestor_sdk.model.money import ZERO, Charged, Terms, room_for, to_amount
@@ -364,7 +364,12 @@ async def allocate(core: Core, amount: Decimal) -> None:
     """
     asked = marked(amount, core.run_id)
     core.emit(events.AllocationRequested, amount=asked)
-    core.allocation_id = await core.network.payments.allocate(asked)
+    try:
+        core.allocation_id = await core.network.payments.allocate(asked)
+    except PaymentError as error:
+        # Now it is known that nothing was reserved; after any other error it is not.
+        core.emit(events.AllocationNotMade, amount=asked, reason=error.message)
+        raise
     core.emit(events.AllocationCreated, allocation_id=core.allocation_id, amount=asked)
 
 

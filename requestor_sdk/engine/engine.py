@@ -26,7 +26,6 @@ from requestor_sdk.model import events
 from requestor_sdk.model.errors import (
     LeaveTimeout,
     NotAvailable,
-    PaymentError,
     RequestorError,
 )
 from requestor_sdk.model.ledger import Ledger
@@ -206,13 +205,12 @@ class Engine:
         )
         try:
             await allocate(core, core.ledger.budget)
-        except PaymentError as error:
-            # It is known that nothing was reserved; after any other error it is not.
+        except BaseException as error:
             core.emit(
                 events.ComputationFinished,
                 run_id=core.run_id,
                 spent=core.ledger.spent,
-                error=error.message,
+                error=error.message if isinstance(error, RequestorError) else "it was cancelled",
             )
             raise
 

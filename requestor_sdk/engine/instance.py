@@ -188,7 +188,7 @@ class Instance:
             state=past.state, behind=past.behind, started=True, deployed=True, attempt=past.attempt
         )
         self._cluster.census.moved(ServiceState.pending, past.state)
-        self.search.attempts_at.append(self._core.clock.monotonic())
+        self.search.note_attempt()
         self._have(past.attempt, contract, scripts=kept.scripts)
         self._core.emit(
             events.ServiceTakenUp,
@@ -371,6 +371,8 @@ class Instance:
         if name == "shutdown" and not self._has_shutdown():
             self.post(Stimulus.shutdown_over, attempt=number)
             return
+        if name == "run" and not overrides(type(self.service), "run"):
+            return  # the default waits for ever: that takes no task
         attempt = self.attempt
         assert attempt is not None
         try:

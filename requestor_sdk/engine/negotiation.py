@@ -172,26 +172,26 @@ class Negotiator:
             if timer is not None:
                 timer.cancel()
 
-    async def acquire(self, avoid: frozenset[str] = frozenset()) -> Proposal:
-        """Wait for a draft and take it.
+    def want(self, take: Callable[[Proposal], None], avoid: frozenset[str] = frozenset()) -> Waiter:
+        """Stand in line for a draft: no task waits, however many do.
 
         Args:
+            take: Called once, with the draft.
             avoid: Providers that are taken only where no other has an offer.
+
+        Returns:
+            The place in the line, for ``forget``.
         """
-        waiter = Waiter(asyncio.get_running_loop().create_future(), avoid)
+        waiter = Waiter(take, avoid)
         self._waiters.add(waiter)
         self._time_silence()
         self._kick()
-        try:
-            return await waiter.future
-        except asyncio.CancelledError:
-            if waiter.future.done() and not waiter.future.cancelled():
-                # Cancelled in the moment after the draft was handed over: others may want it.
-                self.give_back(waiter.future.result())
-            raise
-        finally:
-            self._waiters.discard(waiter)
-            self._time_silence()
+        return waiter
+
+    def forget(self, waiter: Waiter) -> None:
+        """Leave the line. Idempotent."""
+        self._waiters.discard(waiter)
+        self._time_silence()
 
     def give_back(self, proposal: Proposal) -> None:
         """Put a draft back that could not be signed now, for whoever can sign it later."""
@@ -373,7 +373,7 @@ class Negotiator:
                 unwanted.append(draft)
             else:
                 self._lend(draft)
-                waiter.future.set_result(draft.proposal)
+                waiter.take(draft.proposal)
         for draft in unwanted:
             self._drafts.add(draft)
 
@@ -410,9 +410,8 @@ class Negotiator:
             self._core.retried("market")(error, pause)
             asyncio.get_running_loop().call_later(pause, self._offer_again, offer)
         except RequestorError as error:
-            self._replies.not_sent(proposal)
             self._refusals.tell(proposal, f"it could not be answered: {error.message}")
-            self._kick()
+            self._replies.not_sent(proposal)
         else:
             self._unheard.reset()
             self._replies.sent(proposal, answer_id)

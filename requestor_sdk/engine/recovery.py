@@ -218,9 +218,8 @@ class Recovery:
         for gone in self._history.allocations:
             if gone not in listed:
                 self._core.emit(events.AllocationReleased, allocation_id=gone)
-        if (orphan := self._orphan(listed.values())) is not None:
-            self._core.emit(events.AllocationCreated, allocation_id=orphan.id, amount=orphan.amount)
-            known.append(orphan)
+        if self._history.requested is not None:
+            known += self._orphans(listed.values(), *self._history.requested)
         return known
 
     def _needed(self, untold: Iterable[DebitNote | Invoice]) -> Decimal:
@@ -233,15 +232,14 @@ class Recovery:
         paid = (self._history.agreements[name].accepted for name in told_anew)
         return ledger.held + ledger.payable + sum(paid, ZERO)
 
-    def _orphan(self, listed: Iterable[Allocation]) -> Allocation | None:
-        """Return the allocation that was asked for and whose id was not heard any more.
+    def _orphans(
+        self, listed: Iterable[Allocation], amount: Decimal, asked_at: datetime
+    ) -> list[Allocation]:
+        """Return the allocation that was asked for and whose id was not heard any more, if any.
 
         It is this run's only where it bears the run's mark, was made when it was asked for, has
         paid nothing, and is the only one of that kind. Any doubt leaves it alone.
         """
-        if self._history.requested is None:
-            return None
-        amount, asked_at = self._history.requested
         early = asked_at - timedelta(seconds=float(TOLERANCE_SEC))
         found = [
             one
@@ -251,10 +249,13 @@ class Recovery:
             and early <= one.created_at <= asked_at + ORPHAN_WINDOW
             and one.id not in self._history.allocations
         ]
-        if len(found) > 1:
-            names = ", ".join(one.id for one in found)
-            logger.warning("allocations %s: any may be this run's; none was taken", names)
-        return found[0] if len(found) == 1 else None
+        if len(found) == 1:
+            self._core.emit(events.AllocationCreated, allocation_id=found[0].id, amount=amount)
+            return found
+        names = ", ".join(one.id for one in found)
+        reason = f"any of {names} may be it: none was taken" if found else "the network has none"
+        self._core.emit(events.AllocationNotMade, amount=amount, reason=reason)
+        return []
 
     def _was_accepted(self, item: DebitNote | Invoice) -> bool:
         """Tell whether the journal says so: the network may not have heard of it."""

@@ -30,12 +30,12 @@ class Replies:
 
     Args:
         core: What the engine shares.
-        on_late: Called when a reply is no longer counted on.
+        on_fewer: Called when a reply is counted on no more that was until now.
     """
 
-    def __init__(self, core: Core, on_late: Callable[[], None]) -> None:
+    def __init__(self, core: Core, on_fewer: Callable[[], None]) -> None:
         self._core = core
-        self._on_late = on_late
+        self._on_fewer = on_fewer
         self._awaited: OrderedDict[str, tuple[float, str]] = OrderedDict()
         self._sending = 0
         self._early: OrderedDict[str, None] = OrderedDict()
@@ -50,16 +50,20 @@ class Replies:
     def sent(self, proposal: Proposal, answer_id: str) -> None:
         """The market has the answer; the reply can have been faster."""
         self._drop(proposal.id)
-        if answer_id in self._early:
+        early = answer_id in self._early
+        if early:
             del self._early[answer_id]
         else:
             self._expect(answer_id, proposal.provider_id)
         self._one_less()
+        if early:
+            self._on_fewer()
 
     def not_sent(self, proposal: Proposal) -> None:
         """The market would not take the answer."""
         self._drop(proposal.id)
         self._one_less()
+        self._on_fewer()
 
     def came(self, reply: Proposal) -> None:
         """The provider replied."""
@@ -107,7 +111,7 @@ class Replies:
         while self._awaited and next(iter(self._awaited.values()))[0] <= now:
             self._drop(next(iter(self._awaited)))
         self._time()
-        self._on_late()
+        self._on_fewer()
 
 
 class Refusals:

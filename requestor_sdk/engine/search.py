@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from collections.abc import Coroutine
+from typing import TYPE_CHECKING, Any, Final
 
 from requestor_sdk.engine import contracts
 from requestor_sdk.engine.aio import own_code
@@ -13,9 +14,14 @@ from requestor_sdk.model.events import ServiceRestarting
 from requestor_sdk.model.market import EndReason
 
 if TYPE_CHECKING:
+    from requestor_sdk.engine.candidates import Waiter
     from requestor_sdk.engine.cluster import Cluster
     from requestor_sdk.engine.core import Core
     from requestor_sdk.engine.instance import Instance
+    from requestor_sdk.model.market import Proposal
+
+
+_NOBODY: Final[frozenset[str]] = frozenset()
 
 
 class Search:
@@ -27,17 +33,21 @@ class Search:
         owner: The instance; told what was found, and what ended an attempt before it began.
 
     Attributes:
-        attempts_at: When each attempt began, in the clock's seconds.
+        attempts_at: When the last attempts began, in the clock's seconds.
     """
 
     __slots__ = (
         "_cluster",
         "_core",
+        "_draft",
         "_failed_providers",
         "_failures_in_row",
         "_kept",
+        "_number",
         "_owner",
+        "_refused",
         "_task",
+        "_waiter",
         "attempts_at",
     )
 
@@ -45,21 +55,39 @@ class Search:
         self._core = core
         self._cluster = cluster
         self._owner = owner
+        self._number = 0
+        self._refused = 0
+        self._waiter: Waiter | None = None
+        self._draft: Proposal | None = None
         self._task: asyncio.Task[None] | None = None
-        self._failed_providers: frozenset[str] = frozenset()
+        self._failed_providers = _NOBODY
         self._failures_in_row = 0
         self._kept: Contract | None = None
-        self.attempts_at: list[float] = []
+        self.attempts_at: tuple[float, ...] = ()
 
     def begin(self, number: int) -> None:
         """Search for the provider of an attempt."""
-        self._task = self._core.try_spawn(self._search(number), f"{self._owner.id} search")
+        self._number, self._refused = number, 0
+        if number > 1:
+            self._spawn(self._prepare_again())
+        else:
+            self._look()
 
     def cancel(self) -> None:
         """Search no more; an agreement that is signed all the same is ended at once."""
+        waiter, self._waiter = self._waiter, None
+        if waiter is not None:
+            self._cluster.negotiator.forget(waiter)
+        draft, self._draft = self._draft, None
+        if draft is not None:
+            # Cancelled in the moment after it was handed over: others may want it.
+            self._cluster.negotiator.give_back(draft)
         task, self._task = self._task, None
         if task is not None and task is not asyncio.current_task():
             task.cancel()
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        self._task = self._core.try_spawn(work, f"{self._owner.id} search")
 
     def keep(self, contract: Contract) -> None:
         """Have the next attempt's activity in this agreement."""
@@ -79,84 +107,94 @@ class Search:
         well = started and (not failed or lasted > self._cluster.policy.backoff_max.total_seconds())
         self._failures_in_row = 0 if well else self._failures_in_row + 1
 
-    async def _search(self, number: int) -> None:
-        try:
-            if number > 1:
-                await self._prepare_again(number)
-            self.attempts_at.append(self._core.clock.monotonic())
-            contract = await self._signed()
-            await self._create_activity(contract)
-        except _ResetFailedError as failed:
-            self.attempts_at.append(self._core.clock.monotonic())
-            self._refuse(number, failed.error)
-        except RequestorError as error:
-            self._refuse(number, error)
-        else:
-            self._task = None
-            self._owner.attach(number, contract)
+    # One attempt ---------------------------------------------------------------------------------
 
-    async def _create_activity(self, contract: Contract) -> None:
-        try:
-            await contracts.create_activity(self._core, contract)
-        except RequestorError:
-            self._failed_providers |= {contract.provider_id}
-            raise
-
-    def _refuse(self, number: int, error: BaseException) -> None:
-        self._failures_in_row += 1
-        self._task = None
-        self._owner.refused(number, error)
-
-    async def _prepare_again(self, number: int) -> None:
+    async def _prepare_again(self) -> None:
         pause = self._cluster.policy.pause(max(self._failures_in_row, 1))
-        self._core.emit(
-            ServiceRestarting, instance_id=self._owner.id, attempt=number, after_sec=pause
-        )
+        owner, number = self._owner, self._number
+        self._core.emit(ServiceRestarting, instance_id=owner.id, attempt=number, after_sec=pause)
         try:
             async with asyncio.timeout(self._core.settings.reset_timeout):
-                await own_code(self._owner.service.reset(), "reset()")
+                await own_code(owner.service.reset(), "reset()")
         except Exception as error:  # noqa: BLE001 - the user's own: it ends the attempt
-            raise _ResetFailedError(error) from None
+            self.note_attempt()
+            self._refuse(error)
+            return
         await asyncio.sleep(pause)
+        self._look()
 
-    async def _signed(self) -> Contract:
-        """Sign an agreement; refusals are followed by the next offer, after a pause."""
-        refused = 0
+    def note_attempt(self) -> None:
+        """An attempt begins now. As many are remembered as the restart policy counts."""
+        most = self._cluster.policy.max_attempts or 1
+        self.attempts_at = (*self.attempts_at, self._core.clock.monotonic())[-most:]
+
+    def _look(self) -> None:
+        self.note_attempt()
         kept = self.let_go()
-        if kept is not None:
-            if contracts.can_be_reused(self._core, kept):
-                return kept
+        if kept is None:
+            self._want()
+        elif contracts.can_be_reused(self._core, kept):
+            self._spawn(self._have_activity(kept))
+        else:
             done = EndReason(message="no further activity fits in")
             self._core.try_spawn(
                 contracts.end_agreement(self._core, kept, done), f"{self._owner.id} withdraw"
             )
-        while True:
-            avoids = self._cluster.policy.avoid_failed_provider
-            own = self._failed_providers if avoids else frozenset[str]()
-            draft = await self._cluster.negotiator.acquire(own | self._cluster.shunned())
-            try:
-                return await contracts.sign(
-                    self._core,
-                    draft,
-                    instance_id=self._owner.id,
-                    cluster_id=self._cluster.id,
-                    until=self._cluster.hold_until(),
-                )
-            except contracts.NoRoom as full:
-                self._cluster.negotiator.give_back(draft)
-                await self._core.room.wait(self._cluster.id, full.terms, self._seconds_held)
-            except (AgreementRefused, SignatureInvalid):
-                self._failed_providers |= {draft.provider_id}
-                refused += 1
-                await asyncio.sleep(self._cluster.policy.pause(refused))
+            self._want()
+
+    def _want(self) -> None:
+        """Stand in line for a draft: until there is one, this costs no task."""
+        self._task = None
+        avoids = self._cluster.policy.avoid_failed_provider
+        own = self._failed_providers if avoids else _NOBODY
+        shunned = self._cluster.shunned()
+        avoid = own | shunned if shunned else own
+        self._waiter = self._cluster.negotiator.want(self._offered, avoid)
+
+    def _offered(self, draft: Proposal) -> None:
+        self._waiter, self._draft = None, draft
+        self._spawn(self._sign(draft))
+
+    async def _sign(self, draft: Proposal) -> None:
+        """Sign an agreement; a refusal is followed by the next draft, after a pause."""
+        self._draft = None
+        cluster = self._cluster
+        try:
+            contract = await contracts.sign(
+                self._core,
+                draft,
+                instance_id=self._owner.id,
+                cluster_id=cluster.id,
+                until=cluster.hold_until(),
+            )
+        except contracts.NoRoom as full:
+            cluster.negotiator.give_back(draft)
+            await self._core.room.wait(cluster.id, full.terms, self._seconds_held)
+            self._want()
+        except (AgreementRefused, SignatureInvalid):
+            self._failed_providers |= {draft.provider_id}
+            self._refused += 1
+            await asyncio.sleep(cluster.policy.pause(self._refused))
+            self._want()
+        except RequestorError as error:
+            self._refuse(error)
+        else:
+            await self._have_activity(contract)
+
+    async def _have_activity(self, contract: Contract) -> None:
+        try:
+            await contracts.create_activity(self._core, contract)
+        except RequestorError as error:
+            self._failed_providers |= {contract.provider_id}
+            self._refuse(error)
+        else:
+            self._task = None
+            self._owner.attach(self._number, contract)
+
+    def _refuse(self, error: BaseException) -> None:
+        self._failures_in_row += 1
+        self._task = None
+        self._owner.refused(self._number, error)
 
     def _seconds_held(self) -> float:
         return (self._cluster.hold_until() - self._core.clock.now()).total_seconds()
-
-
-class _ResetFailedError(Exception):
-    """The user's ``reset()`` raised; carries what it raised."""
-
-    def __init__(self, error: BaseException) -> None:
-        super().__init__()
-        self.error = error

@@ -16,7 +16,7 @@ class OutputBuffer:
         self._limit = max(0, capture.limit)
         self._pieces: deque[bytes] = deque()
         self._size = 0
-        self.truncated = False
+        self.truncated: bool = False
 
     @property
     def streams(self) -> bool:

@@ -13,6 +13,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
+from functools import lru_cache
 from typing import Final
 
 from requestor_sdk.model.errors import PayloadError
@@ -48,6 +49,7 @@ Filter = Clause | Group
 _CLAUSE: Final = re.compile(r"\s*([^()<>=!&|\s]+)\s*(>=|<=|!=|=|>|<)([^()]*)")
 
 
+@lru_cache(maxsize=1024)
 def parse(text: str) -> Filter:
     """Read a filter.
 

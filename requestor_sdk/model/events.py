@@ -26,6 +26,7 @@ __all__ = [
     "AllocationAmendFailed",
     "AllocationAmended",
     "AllocationCreated",
+    "AllocationNotMade",
     "AllocationReleased",
     "AllocationRequested",
     "BudgetExhausted",
@@ -573,6 +574,16 @@ class AllocationCreated(Event):
 
     allocation_id: str
     amount: Decimal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AllocationNotMade(Event):
+    """An amount that was asked for was not reserved, or what was made of it cannot be told."""
+
+    durable: ClassVar[bool] = True
+
+    amount: Decimal
+    reason: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -258,7 +258,7 @@ class RunHistory:
             return "crashed"
         if self.ended == "suspended" and self.suspended:
             return "suspended"
-        open_ones = self.open_agreements or self.allocations
+        open_ones = self.open_agreements or self.allocations or self.requested
         return "left over" if open_ones else "settled"
 
     def count(self, kind: str) -> int:
@@ -295,7 +295,7 @@ class RunHistory:
         self._over("suspended", event.error)
 
     def _over(self, how: str, error: str | None) -> None:
-        self.ended, self.error, self.requested = how, error or "", None
+        self.ended, self.error = how, error or ""
         self.demands.clear()
 
     @_take.register
@@ -419,6 +419,10 @@ class RunHistory:
     def _(self, event: ev.AllocationCreated) -> None:
         self.requested = None
         self.allocations[event.allocation_id] = event.amount
+
+    @_take.register
+    def _(self, _: ev.AllocationNotMade) -> None:
+        self.requested = None
 
     @_take.register
     def _(self, event: ev.AllocationReleased) -> None:

@@ -112,8 +112,10 @@ class LinearPricing:
 
     def cost(self, usage: Sequence[Decimal]) -> Decimal:
         """Return what this usage vector costs, start fee included."""
-        priced = (coeff * amount for coeff, amount in zip(self.coeffs, usage, strict=True))
-        return quantized(self.fixed + sum(priced, ZERO))
+        total = self.fixed
+        for coeff, amount in zip(self.coeffs, usage, strict=True):
+            total += coeff * amount
+        return quantized(total)
 
     def worst_case(self, seconds: Decimal, threads: Decimal) -> Decimal | None:
         """Return the most that an activity of this duration can cost.
@@ -139,9 +141,8 @@ class LinearPricing:
             return None
         if len(coeffs) != len(counters) + 1:
             return None
-        names = tuple(str(name) for name in counters)
         try:
-            return _linear(names, *coeffs)
+            return _linear(tuple(counters), *coeffs)
         except (AmountError, TypeError):
             return None
 
@@ -156,10 +157,11 @@ class LinearPricing:
 
 
 @lru_cache(maxsize=1024, typed=True)
-def _linear(counters: tuple[str, ...], *coeffs: object) -> LinearPricing:
+def _linear(counters: tuple[object, ...], *coeffs: object) -> LinearPricing:
     """Return a price model; offers of one provider have the same, however many there are."""
     amounts = [to_amount(value, name="price") for value in coeffs]  # type: ignore[arg-type]
-    return LinearPricing(counters=counters, coeffs=tuple(amounts[:-1]), fixed=amounts[-1])
+    names = tuple(str(name) for name in counters)
+    return LinearPricing(counters=names, coeffs=tuple(amounts[:-1]), fixed=amounts[-1])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -199,7 +201,7 @@ class Terms:
         if self.rate is None:
             return ZERO
         exact = seconds if isinstance(seconds, Decimal) else _seconds(seconds)
-        bounded = max(exact, ZERO) + TOLERANCE_SEC
+        bounded = exact + TOLERANCE_SEC if exact > ZERO else TOLERANCE_SEC
         return quantized(self.pricing.fixed + self.rate * bounded)
 
     def per_hour(self) -> Decimal:
@@ -216,9 +218,12 @@ def _terms(pricing: LinearPricing, threads: str) -> Terms:
     return Terms(pricing=pricing, threads=max(counted, Decimal(1)))
 
 
+_MICROSECOND: Final = Decimal("0.000001")
+
+
 def _seconds(seconds: float) -> Decimal:
     """Convert to the microsecond, which is as exact as clocks are."""
-    return Decimal(round(seconds * 1_000_000)).scaleb(-6)
+    return round(seconds * 1_000_000) * _MICROSECOND
 
 
 def check_offer(
@@ -279,9 +284,10 @@ def room_for(terms: Terms, *, seconds: Decimal | float, available: Decimal) -> R
         available: What can be held.
     """
     needed = terms.most(seconds)
-    missing, rate = needed - available, terms.per_hour() / HOUR_SEC
-    if missing <= 0 or rate <= 0 or terms.most(0) > available:
+    missing = needed - available
+    if missing <= 0 or terms.most(0) > available:
         return Room(needed=needed, available=available)
+    rate = terms.per_hour() / HOUR_SEC
     return Room(needed=needed, available=available, after_sec=float(missing / rate))
 
 
@@ -311,9 +317,11 @@ def check_debit_note(
         )
     if _odd((total, *usage)) or total != quantized(total):
         return "an amount is no finite number of the token's smallest units"
-    if any(amount < 0 for amount in usage):
+    if min(usage, default=ZERO) < 0:
         return "a usage counter is negative"
-    if any(now < before for now, before in zip(usage, previous_usage, strict=False)):
+    if previous_usage and any(
+        now < before for now, before in zip(usage, previous_usage, strict=False)
+    ):
         return "a usage counter fell"
     due = terms.pricing.cost(usage)
     if total > due + _ROUNDING:
@@ -359,9 +367,9 @@ def check_invoice(
         return "the amount is no finite number of the token's smallest units"
     if amount < 0:
         return "the amount is negative"
-    elapsed = sum((each.elapsed_sec for each in activities), ZERO)
     most = sum((terms.most(each.elapsed_sec) for each in activities), ZERO)
     if amount > most + _ROUNDING:
+        elapsed = sum((each.elapsed_sec for each in activities), ZERO)
         return f"{amount} is above {most}, the most that {elapsed:.0f} s can have cost"
     most = sum((_most_after_note(terms, each) for each in activities), ZERO)
     if amount > most + _ROUNDING:

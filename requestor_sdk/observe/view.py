@@ -92,6 +92,7 @@ class RunView:
         waiting_for: Once leaving began, the instances that it waits for.
         notice: Why nothing moves, where that is known; empty while all goes well.
         finished: Whether the run is over, or left to a later process.
+        staying: The instances that it was left with, suspended.
     """
 
     run_id: str = ""
@@ -103,6 +104,7 @@ class RunView:
     waiting_for: tuple[str, ...] = ()
     notice: str = ""
     finished: bool = False
+    staying: tuple[str, ...] = ()
     _agreements: dict[str, _Agreement] = field(default_factory=dict)
     _scripts: dict[str, tuple[str, ...]] = field(default_factory=dict)
     _activities: dict[str, str] = field(default_factory=dict)
@@ -150,12 +152,13 @@ class RunView:
         if event.run_id != self.run_id:
             self.budget += event.budget
         self.run_id, self.network = event.run_id, event.network
-        self.finished, self.notice = False, ""
+        self.finished, self.notice, self.staying = False, "", ()
 
     @_take.register(ev.ComputationFinished)
     @_take.register(ev.ComputationSuspended)
     def _(self, event: ev.ComputationFinished | ev.ComputationSuspended) -> None:
         self.finished, self.waiting_for, self.notice = True, (), event.error or ""
+        self.staying = event.instances if isinstance(event, ev.ComputationSuspended) else ()
 
     @_take.register
     def _(self, event: ev.ShutdownStarted) -> None:

@@ -10,15 +10,15 @@ from requestor_sdk.model.errors import MailboxFull, NotAvailable
 
 
 class _Queue:
-    """One direction; small while nothing was said."""
+    """One direction."""
 
     __slots__ = ("_changed", "_closed", "_messages", "_size")
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, closed: str | None) -> None:
         self._size = size
         self._messages: deque[Any] = deque()
         self._changed: list[asyncio.Future[None]] = []
-        self._closed: str | None = None
+        self._closed = closed
 
     async def put(self, message: Any) -> None:
         """Add a message; waits while the queue is full.
@@ -89,20 +89,33 @@ class _Queue:
 
 
 class Mailbox:
-    """The queues of one instance.
+    """The queues of one instance, each made when it is first asked for: most never are."""
 
-    Attributes:
-        incoming: From the program to the handler.
-        outgoing: From the handler to the program.
-    """
-
-    __slots__ = ("incoming", "outgoing")
+    __slots__ = ("_closed", "_incoming", "_outgoing", "_size")
 
     def __init__(self, size: int) -> None:
-        self.incoming = _Queue(size)
-        self.outgoing = _Queue(size)
+        self._size = size
+        self._closed: str | None = None
+        self._incoming: _Queue | None = None
+        self._outgoing: _Queue | None = None
+
+    @property
+    def incoming(self) -> _Queue:
+        """From the program to the handler."""
+        if self._incoming is None:
+            self._incoming = _Queue(self._size, self._closed)
+        return self._incoming
+
+    @property
+    def outgoing(self) -> _Queue:
+        """From the handler to the program."""
+        if self._outgoing is None:
+            self._outgoing = _Queue(self._size, self._closed)
+        return self._outgoing
 
     def close(self, why: str) -> None:
         """The instance is over: wake all who wait for a message, or for room for one."""
-        self.incoming.close(why)
-        self.outgoing.close(why)
+        self._closed = why
+        for queue in (self._incoming, self._outgoing):
+            if queue is not None:
+                queue.close(why)

@@ -17,7 +17,7 @@ from typing import Final
 from requestor_sdk.model.errors import AmountError, UsageError
 from requestor_sdk.model.events import Event
 from requestor_sdk.model.market import Proposal
-from requestor_sdk.model.money import CPU, DURATION, LinearPricing, to_amount
+from requestor_sdk.model.money import CPU, DURATION, ZERO, LinearPricing, to_amount
 
 SCORE_REJECTED: Final = -1.0
 """The score of an offer that is not to be taken."""
@@ -86,6 +86,10 @@ class DummyMS(MarketStrategy):
     """Takes any offer, by its old name."""
 
 
+_HUNDRED: Final = Decimal(100)
+_ADDED: Final = Decimal("1.01")
+
+
 @dataclass
 class LeastExpensiveLinearPayuMS(MarketStrategy):
     """Prefers the offer that costs least for an expected time.
@@ -122,5 +126,5 @@ class LeastExpensiveLinearPayuMS(MarketStrategy):
             if pricing.price(counter) > to_amount(limit):
                 return Rejection(f"{counter} at {pricing.price(counter)} is above {limit}")
         secs = Decimal(self.expected_time_secs)
-        usage = [secs if name in (DURATION, CPU) else Decimal(0) for name in pricing.counters]
-        return float(Decimal(100) / (pricing.cost(usage) + Decimal("1.01")))
+        usage = [secs if name in (DURATION, CPU) else ZERO for name in pricing.counters]
+        return float(_HUNDRED / (pricing.cost(usage) + _ADDED))

@@ -74,8 +74,8 @@ class HandlerLog:
         noted: dict[str, Any] = {
             name: self._noted(name, getattr(service_class, name))
             for name in HANDLERS
-            # The default shutdown() is never called: noting it would make it one of the user's.
-            if name != "shutdown" or overrides(service_class, name)
+            # The engine does without the other defaults: noted they would be the user's own.
+            if name == "start" or overrides(service_class, name)
         }
         for name in ("__module__", "__qualname__", "__doc__"):
             noted[name] = getattr(service_class, name)

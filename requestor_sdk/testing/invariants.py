@@ -39,8 +39,8 @@ class InvariantBroken(AssertionError):
     """
 
     def __init__(self, broken: Sequence[str], story: Sequence[str], where: str = "") -> None:
-        self.broken = tuple(broken)
-        self.story = tuple(story)
+        self.broken: tuple[str, ...] = tuple(broken)
+        self.story: tuple[str, ...] = tuple(story)
         lines = [f"broken{where}:", *(f"  {text}" for text in broken)]
         super().__init__("\n".join([*lines, "the last events:", *(f"  {x}" for x in story)]))
 
@@ -250,7 +250,8 @@ def _unfinished(found: Sequence[events.Event]) -> Iterator[str]:
     for active in _of(found, events.ActivityCreated):
         if active.agreement_id not in settled and active.instance_id not in suspended:
             yield f"agreement {active.agreement_id} was neither paid nor recorded as left over"
-    if found and not any(_of(found, events.ComputationFinished)):
+    begun = any(_of(found, events.AllocationCreated))
+    if begun and not any(_of(found, events.ComputationFinished)):
         yield "the journal has no end"
 
 
@@ -294,6 +295,19 @@ def unowned_agreements(network: SimulatedNetwork, found: Iterable[events.Event])
     for agreement in network.books.agreements.values():
         if agreement.state in _STANDING and agreement.id not in known:
             yield f"agreement {agreement.id} stands in the market, and no journal knows of it"
+
+
+def standing(network: SimulatedNetwork) -> Iterator[str]:
+    """Agreements, activities and allocations that stand in the market, whoever made them."""
+    books: MemoryMarket = network.books
+    for agreement in books.agreements.values():
+        if agreement.state in _STANDING:
+            yield f"agreement {agreement.id} is {agreement.state.lower()} and nobody has it"
+        for activity in agreement.activities:
+            if agreement.state in _STANDING and not activity.ended:
+                yield f"activity {activity.id} lives and nobody has it"
+    for allocation_id in books.bank.allocations:
+        yield f"allocation {allocation_id} stands and nobody has it"
 
 
 # Over the loop ----------------------------------------------------------------------------------

@@ -173,15 +173,12 @@ async def _recover(
     await crash(compute)
     running.cancel()
     await asyncio.wait({running})
-    recover = getattr(Compute, "recover", None)
-    if recover is None:
-        return
     journal = network.journals[compute.run_id]
     if not journal.begun:
         return  # it died before it wrote or did anything
     report.outcome = RECOVERED
     try:
-        async with recover(compute.run_id, journal=journal, network=network):
+        async with Compute.recover(compute.run_id, journal=journal, network=network):
             pass
     except RequestorError as error:
         report.outcome = f"{type(error).__name__} ({error.code}) while it was recovered"
@@ -196,12 +193,15 @@ def _count(found: Sequence[Event], report: RunReport) -> None:
 def _broken(
     compute: Compute, network: SimulatedNetwork, found: Sequence[Event], report: RunReport
 ) -> list[str]:
-    crashed = network.disturbed and report.outcome.startswith(CRASHED)
+    crashed = report.outcome.startswith(CRASHED)
     broken = list(invariants.broken_of(compute, found, finished=not crashed))
     try:
         invariants.check_network(network)
     except invariants.InvariantBroken as also:
         broken += also.broken
+    only_crashes = all(s.fault.action.kind == "crash_requestor" for s in network.struck)
+    if report.outcome in (WELL, RECOVERED) and only_crashes:
+        broken += invariants.standing(network)
     return broken
 
 

@@ -101,6 +101,16 @@ def test_the_bill_is_printed_where_something_ran(capsys):
     assert "of a budget of 1; 1 unspent" in capsys.readouterr().err
 
 
+def test_what_stays_suspended_is_told_with_the_way_to_go_on(capsys):
+    with shown(lines=False) as display:
+        _tell(ev.ComputationSuspended, run_id="r-1", spent=Decimal(0), instances=("i-1", "i-2"))
+    display.print_bill()
+    told = capsys.readouterr().err
+    assert "i-1, i-2 of run" in told
+    assert "stay suspended" in told
+    assert "requestor-sdk recover --end-suspended" in told
+
+
 def test_something_can_be_said_at_any_time(capsys):
     with shown() as display:
         display.say("stopping")

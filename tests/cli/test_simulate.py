@@ -127,13 +127,26 @@ def test_as_json_the_report_has_every_run_and_the_story_of_a_broken_one(simulate
     assert any("ComputationFinished" in line for line in first["story"])
 
 
-@pytest.mark.parametrize(
-    "call", ["market.confirm@3", "activities.execute@2", "payments.allocate@1"]
-)
-def test_a_plan_may_crash_the_requestor(simulate, call):
-    done = simulate(PROGRAM, "--runs", "2", "--faults", f"{call}=crash_requestor", "program.py")
+CRASHES = [
+    "market.subscribe@1=crash_requestor",
+    "market.create_agreement@2=crash_requestor:after",
+    "market.confirm@3=crash_requestor",
+    "market.confirm@3=crash_requestor:after",
+    "market.wait_approval@2=crash_requestor:after",
+    "activities.create@2=crash_requestor:after",
+    "activities.execute@2=crash_requestor",
+    "activities.destroy@1=crash_requestor",
+    "market.terminate@1=crash_requestor:after",
+    "payments.accept_debit_note@1=crash_requestor:after",
+    "payments.accept_invoice@3=crash_requestor",
+]
+
+
+@pytest.mark.parametrize("plan", CRASHES)
+def test_a_run_whose_requestor_a_plan_crashes_is_recovered_and_leaves_nothing(simulate, plan):
+    done = simulate(PROGRAM, "--runs", "2", "--faults", plan, "program.py")
     assert done.exit_code == 0, done.output
-    assert "    2  crashed" in done.output
+    assert "    2  crashed and was recovered" in done.output
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import asyncio
 import dataclasses
 
 import pytest
-from support.market import FakeCore, FakeMarket, negotiator
+from support.market import FakeCore, FakeMarket, drafted, negotiator
 
 from requestor_sdk import Settings
 from requestor_sdk.model import events
@@ -44,7 +44,7 @@ class Stage:
         return "negotiation" in repr(timer) or "replies" in repr(timer)
 
     def waiter(self, *avoid):
-        return asyncio.create_task(self.own.acquire(frozenset(avoid)))
+        return asyncio.create_task(drafted(self.own, frozenset(avoid)))
 
     def offer(self, *providers, **properties):
         offers = [self.market.offer(provider, **properties) for provider in providers]

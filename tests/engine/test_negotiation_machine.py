@@ -6,7 +6,7 @@ import dataclasses
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
-from support.market import FakeCore, FakeMarket, negotiator
+from support.market import FakeCore, FakeMarket, drafted, negotiator
 
 from requestor_sdk import Settings
 from requestor_sdk.model.market import ProposalState
@@ -19,6 +19,8 @@ AVOIDS = st.one_of(st.just(frozenset()), st.frozensets(PROVIDERS, max_size=3))
 KEPT = 4
 LIFETIME = 60.0
 REPLY_WITHIN = 15.0
+RETURNS_AFTER = 0.005
+"""How long a counter takes to return where the provider was faster."""
 
 
 class Banning(MarketStrategy):
@@ -49,6 +51,7 @@ class Market(FakeMarket):
         answer_id = await super().counter(proposal, demand)
         if proposal.provider_id in self.hasty:
             self.tell(self.reply(proposal, answer_id))
+            await asyncio.sleep(RETURNS_AFTER)
         else:
             self.open[answer_id] = proposal
         return answer_id
@@ -187,7 +190,7 @@ class NegotiationMachine(RuleBasedStateMachine):
     @rule(avoids=st.lists(AVOIDS, min_size=1, max_size=4))
     def wait(self, avoids):
         for avoid in avoids:
-            self.waiting[self.loop.create_task(self.negotiator.acquire(avoid))] = avoid
+            self.waiting[self.loop.create_task(drafted(self.negotiator, avoid))] = avoid
         self.run_(self.settle())
 
     @precondition(lambda self: self.waiting)
@@ -240,6 +243,12 @@ class NegotiationMachine(RuleBasedStateMachine):
                 assert draft.proposal.provider_id in avoid, "a usable draft is left"
 
     @invariant()
+    def nobody_waits_while_there_is_somebody_to_ask(self):
+        own = self.negotiator
+        if self.waiting and not any(self.waiting.values()):
+            assert len(own._replies._awaited) >= len(self.waiting) or not len(own._offers)
+
+    @invariant()
     def nothing_is_countered_twice(self):
         asked = [proposal.id for proposal, _ in self.market.countered]
         assert len(asked) == len(set(asked))
@@ -250,7 +259,7 @@ class NegotiationMachine(RuleBasedStateMachine):
         assert len(own._offers) <= max(KEPT, self.most_waiting)
         assert len(own._lent) <= KEPT
         assert len(own._waiters) == len(self.waiting)
-        assert len(own._replies._early) == 0
+        assert len(own._replies._early) <= own._replies._sending + 64
         assert own._replies.providers.total == len(own._replies._awaited)
         assert all(until > self.loop.time() for until, _ in own._replies._awaited.values())
         assert not own._refusals._untold
@@ -289,7 +298,7 @@ class NegotiationMachine(RuleBasedStateMachine):
         del self.negotiator._replies.sending  # those who wait now are not in the list
         self.market.hasty.clear()
         self.market.tell(self.market.offer("birch", score=1))
-        waiters = [asyncio.ensure_future(self.negotiator.acquire()) for _ in range(3)]
+        waiters = [asyncio.ensure_future(drafted(self.negotiator)) for _ in range(3)]
         await self.settle()
         for task in (self.running, *waiters):
             task.cancel()

@@ -20,7 +20,7 @@ from requestor_sdk.model.errors import (
 )
 from requestor_sdk.model.events import ComputationStarted
 from requestor_sdk.model.history import RunHistory
-from requestor_sdk.model.market import ActivityState, EndReason
+from requestor_sdk.model.market import ActivityState, DebitNote, EndReason
 
 
 @pytest.fixture
@@ -199,9 +199,10 @@ async def test_a_note_that_falls_is_seen_across_processes(market):
     (activity_id,) = await crashed(market, num=1)
     async with recovering(market) as compute:
         (agent,) = [a for a in market.simulated.providers if a.deals]
-        agent.end.send_debit_note(
+        forged = agent.end.send_debit_note(
             activity_id=activity_id, total=Decimal("0.00001"), usage=(Decimal(5), Decimal(0))
         )
+        market.forged.add(forged.id)
         await asyncio.sleep(1)
         (rejected,) = market.paper.of(events.DebitNoteRejected)
         assert "fell" in rejected.reason
@@ -277,6 +278,51 @@ async def test_an_agreement_that_another_run_of_the_identity_made_is_left_alone(
         assert mine <= market.living()
         await recovery.stop()
         assert mine <= market.living()
+
+
+async def test_a_note_of_an_activity_whose_id_was_never_heard_is_judged_as_its_own(market):
+    created = next(
+        number
+        for number, event in enumerate(await story_of_one(), 1)
+        if isinstance(event, events.ActivityCreated)
+    )
+    process = Process(market, dies_at=created, unwritten=True)
+    await process.live(one(process.compute()))
+    await asyncio.sleep(120)
+    assert market.paper.history.open_agreements[0].use.activity_id is None
+    await settle_by_recovery(market)
+    assert market.paper.of(events.DebitNoteAccepted)
+    check(market)
+
+
+async def one(compute):
+    async with compute:
+        cluster = await compute.run_service(Simple, expiration=HOUR)
+        await cluster.wait("running")
+
+
+async def story_of_one():
+    market = Market()
+    process = Process(market)
+    await process.live(one(process.compute()))
+    return market.paper.events
+
+
+async def test_a_note_of_another_run_of_the_identity_is_not_judged(market):
+    await crashed(market, num=1)
+    note = DebitNote(
+        id="foreign",
+        agreement_id="of another run",
+        activity_id="x",
+        total=Decimal(1),
+        usage=(Decimal(1), Decimal(1)),
+        issued_at=market.simulated.clock.now(),
+    )
+    market.bank.open_account(note.agreement_id, "0xprovider")
+    market.bank.issue(note)
+    await settle_by_recovery(market)
+    assert list(market.bank.unsettled) == ["foreign"]
+    assert not [e for e in market.paper.events if e.ids().get("note") == "foreign"]
 
 
 # Taking up ----------------------------------------------------------------------------------------

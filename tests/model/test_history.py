@@ -144,15 +144,19 @@ def test_of_a_journal_of_several_runs_one_can_be_folded(story):
     assert RunHistory.of(both, "t").run_id == ""
 
 
-def test_an_allocation_that_was_asked_for_is_known_until_its_id_is_or_the_run_ends():
+def test_an_allocation_that_was_asked_for_is_open_until_its_id_or_its_refusal_is_known():
     story = Story()
     at = story.tell(ev.AllocationRequested, amount=Decimal(5))
     assert story.history.requested == (Decimal(5), at)
     story.tell(ev.AllocationCreated, allocation_id="al", amount=Decimal(5))
     assert story.history.requested is None
     story.tell(ev.AllocationRequested, amount=Decimal(6))
-    story.finished(error="no funds")
-    assert (story.history.requested, story.history.error) == (None, "no funds")
+    story.tell(ev.AllocationReleased, allocation_id="al")
+    story.finished(error="the network is not there")
+    assert (story.history.state, story.history.error) == ("left over", "the network is not there")
+    story.tell(ev.AllocationNotMade, amount=Decimal(6), reason="no funds")
+    assert story.history.requested is None
+    assert story.history.state == "settled"
 
 
 def test_an_agreement_keeps_the_terms_by_which_its_notes_are_judged(story):
@@ -344,6 +348,13 @@ def test_silence_counts_until_the_provider_answers(story):
     assert agreement.use.silent_since == silent
     story.moved("unresponsive", "running", "answers")
     assert (agreement.use.silent_since, agreement.use.silent_sec) == (None, 1.0)
+
+
+def test_one_that_was_not_silent_has_no_silence_when_it_is_resumed(story):
+    agreement = story.running()
+    story.moved("running", "suspended", "suspend")
+    story.moved("suspended", "running", "resume")
+    assert (agreement.use.silent_since, agreement.use.silent_sec) == (None, 0.0)
 
 
 def test_silence_goes_on_in_one_that_is_suspended_until_it_is_resumed(story):

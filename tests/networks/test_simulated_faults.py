@@ -286,7 +286,7 @@ async def test_a_crash_of_the_requestor_leaves_the_market_and_the_journal_as_the
     assert list(sim.network.journals[compute.run_id].read()) == written
     assert sim.events == written
     assert {a.state for a in books.agreements.values()} == {"Approved"}
-    assert not any(a.ended.is_set() for a in books.activities.values())
+    assert not any(a.ended for a in books.activities.values())
     assert len(books.bank.allocations) == 1
     assert list(invariants.broken_of(compute, written, finished=False)) == []
     assert list(invariants.left_tasks()) == []

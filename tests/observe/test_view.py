@@ -57,7 +57,7 @@ def test_a_refused_agreement_holds_nothing(story):
         ev.AgreementRejected,
         instance_id="i-1",
         agreement_id="a-1",
-        provider_id=ALPHA,
+        provider_id="0xa",
         reason="no",
     )
     assert _view(story).held == 0
@@ -159,7 +159,7 @@ def test_leaving_waits_for_fewer_and_fewer(story):
 
 def test_what_is_left_over_and_the_end_are_told(story):
     story.begin()
-    story.tell(ev.PaymentLeftOver, agreement_id="a", provider_id=ALPHA, at_most=D("0.3"))
+    story.tell(ev.PaymentLeftOver, agreement_id="a", provider_id="0xa", at_most=D("0.3"))
     assert not _view(story).finished
     story.tell(ev.ComputationFinished, run_id="r-1", spent=D(0), error="it broke")
     view = _view(story)
@@ -192,3 +192,35 @@ def test_no_order_of_events_breaks_the_fold(new_story, order):
             view.apply(story.events[index])
     assert view.held >= 0
     assert 0 <= view.rows["i-1"].cost <= view.spent
+
+
+def test_a_run_that_is_left_with_suspended_instances_goes_on_in_another_process(story):
+    view = RunView()
+    story.lose_and_restart()
+    story.move("running", "suspended", attempt=2, stimulus="suspend")
+    story.tell(ev.PaymentLeftOver, agreement_id="a-1", provider_id="0xa", at_most=Decimal("0.3"))
+    story.tell(ev.ComputationSuspended, run_id="r-1", spent=Decimal("0.1"), instances=("i-1",))
+    for event in story.events:
+        view.apply(event)
+    assert (view.finished, view.staying, view.left_over) == (True, ("i-1",), Decimal("0.3"))
+    story.events.clear()
+    story.tell(ev.ComputationRecovered, run_id="r-1", network="far", budget=view.budget)
+    story.tell(
+        ev.PaymentWrittenOff,
+        agreement_id="a-1",
+        provider_id="0xa",
+        at_most=Decimal("0.3"),
+        reason="gone",
+    )
+    before = view.budget
+    for event in story.events:
+        view.apply(event)
+    assert (view.finished, view.staying, view.left_over) == (False, (), 0)
+    assert view.budget == before, "a recovery goes on with the same budget"
+
+
+def test_a_recovery_that_is_shown_by_itself_has_the_budget_of_its_run(story):
+    view = RunView()
+    story.tell(ev.ComputationRecovered, run_id="r-1", network="far", budget=Decimal(5))
+    view.apply(story.events[0])
+    assert (view.run_id, view.network, view.budget) == ("r-1", "far", Decimal(5))

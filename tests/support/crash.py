@@ -70,6 +70,7 @@ class Market:
         self.paper = Paper()
         self.processes = 0
         self.invoiced = {}
+        self.forged = set()
         self._watch_invoices()
 
     def _watch_invoices(self):
@@ -301,6 +302,9 @@ def check(market):
         assert not [n for n in market.bank.unsettled.values() if n.agreement_id not in kept]
     else:
         assert list(market.bank.allocations) == list(history.allocations)
+    # One whose id was never written down stands until it expires, and binds nobody.
+    written = {e.demand_id for e in market.paper.of(events.SubscriptionCreated)}
+    assert not written & set(market.books.book.demands)
     check_paper(market)
 
 
@@ -308,6 +312,10 @@ def check_paper(market):
     """Each invoice accepted once, each agreement ended once, instances on a legal path."""
     invoices = [e.agreement_id for e in market.paper.of(events.InvoiceAccepted)]
     assert len(invoices) == len(set(invoices))
+    # All providers are honest here; one that was never used says so by an invoice of nothing.
+    assert not any(e.amount for e in market.paper.of(events.InvoiceRejected))
+    rejected = {e.note_id: e.reason for e in market.paper.of(events.DebitNoteRejected)}
+    assert set(rejected) <= market.forged, rejected
     ended = [e.agreement_id for e in market.paper.of(events.AgreementTerminated)]
     assert len(ended) == len(set(ended))
     states = {}

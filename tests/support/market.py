@@ -91,6 +91,27 @@ class FakeMarket:
         self.rejected.append((proposal, reason.message))
 
 
+async def drafted(negotiator, avoid=frozenset()):
+    """Wait in line for a draft, as an instance does, in a task that may be cancelled."""
+    future = asyncio.get_running_loop().create_future()
+
+    def take(draft):
+        if future.cancelled():
+            negotiator.give_back(draft)
+        else:
+            future.set_result(draft)
+
+    waiter = negotiator.want(take, avoid)
+    try:
+        return await future
+    except asyncio.CancelledError:
+        if future.done() and not future.cancelled():
+            negotiator.give_back(future.result())
+        raise
+    finally:
+        negotiator.forget(waiter)
+
+
 class FakeCore:
     """What a negotiation uses of the engine's core."""
 

@@ -66,6 +66,7 @@ UP = [
     ("starting", "running", "start done"),
 ]
 DOWN = [("running", "stopping", "stop"), ("stopping", "terminated", "shutdown over")]
+ALLOCATED = events.AllocationCreated(at=AT, allocation_id="n", amount=Decimal(1))
 FINISHED = events.ComputationFinished(at=AT, run_id="r", spent=Decimal(0))
 
 
@@ -98,7 +99,7 @@ def test_what_breaks_a_run_at_any_moment_is_told(found, told):
     [
         ([created(), confirmed(), FINISHED], "agreement a was confirmed and never ended"),
         ([*moves(*UP), FINISHED], "i-1 ended as running"),
-        ([created()], "the journal has no end"),
+        ([ALLOCATED, created()], "the journal has no end"),
         (
             [
                 events.ActivityCreated(

@@ -5,13 +5,12 @@ No transport here: methods act at once on values, and refuse what the state does
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from requestor_sdk.model.errors import AgreementRefused, NotAvailable, ProviderLost
 from requestor_sdk.model.market import ActivityState, AgreementBody, AgreementState
-from requestor_sdk.networks.memory._channels import Channel
+from requestor_sdk.networks.memory._channels import Changing, Channel
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -22,9 +21,12 @@ BATCH_EVENTS = 64
 """Events of a batch that wait for a slow reader before they slow the provider."""
 
 
+_OPEN: Final = frozenset({AgreementState.proposed, AgreementState.pending})
+
+
 @dataclass(slots=True, kw_only=True)
-class Agreement:
-    """One agreement; ``decided`` is set once it is no longer proposed or pending."""
+class Agreement(Changing):
+    """One agreement, which changes when it is decided."""
 
     body: AgreementBody
     offer_id: str
@@ -32,7 +34,6 @@ class Agreement:
     requestor_signature: bytes = b""
     provider_signature: bytes = b""
     reason: str | None = None
-    decided: asyncio.Event = field(default_factory=asyncio.Event)
     activities: list[Activity] = field(default_factory=list)
 
     @property
@@ -41,13 +42,14 @@ class Agreement:
         return self.body.id
 
     @property
+    def decided(self) -> bool:
+        """Whether it is no longer proposed or pending."""
+        return self.state not in _OPEN
+
+    @property
     def over(self) -> bool:
         """Whether nothing can follow any more."""
-        return self.state not in (
-            AgreementState.proposed,
-            AgreementState.pending,
-            AgreementState.approved,
-        )
+        return self.decided and self.state is not AgreementState.approved
 
     def confirm(self, signature: bytes, now: datetime) -> None:
         """Take the requestor's signature; the provider is to answer."""
@@ -83,17 +85,15 @@ class Agreement:
 
     def expire(self, now: datetime) -> None:
         """Let it expire where it was not approved in time."""
-        if self.state in (AgreementState.proposed, AgreementState.pending) and (
-            now >= self.body.valid_to
-        ):
+        if not self.decided and now >= self.body.valid_to:
             self._decide(AgreementState.expired, "the agreement was not approved in time")
 
     def _decide(self, state: AgreementState, reason: str | None) -> None:
         self.state = state
         self.reason = reason
-        self.decided.set()
+        self.changed()
         for activity in self.activities:
-            if not activity.answered.is_set():
+            if not activity.answered:
                 activity.refuse(reason or "the agreement has ended")
 
     def _refusal(self, verb: str) -> AgreementRefused:
@@ -105,8 +105,8 @@ class Agreement:
 
 
 @dataclass(slots=True, kw_only=True)
-class Activity:
-    """One activity; ``answered`` is set once the provider has it or refuses it."""
+class Activity(Changing):
+    """One activity, which changes with its state."""
 
     id: str
     agreement: Agreement
@@ -114,19 +114,26 @@ class Activity:
     reason: str | None = None
     refused: str | None = None
     end_asked: bool = False
-    answered: asyncio.Event = field(default_factory=asyncio.Event)
-    ended: asyncio.Event = field(default_factory=asyncio.Event)
     batches: dict[str, Channel[BatchEvent]] = field(default_factory=dict)
+
+    @property
+    def answered(self) -> bool:
+        """Whether the provider has it, or refused it."""
+        return self.state is not ActivityState.new
+
+    @property
+    def ended(self) -> bool:
+        """Whether it is over, or never began."""
+        return self.state is ActivityState.terminated
 
     def move(self, state: ActivityState, reason: str | None) -> bool:
         """Take the state that the provider reports; ``False`` where it changes nothing."""
-        if self.ended.is_set() or state is self.state:
+        if self.ended or state is self.state:
             return False
         self.state = state
         self.reason = reason
-        self.answered.set()
+        self.changed()
         if state is ActivityState.terminated:
-            self.ended.set()
             for batch in self.batches.values():
                 batch.close(reason or "the activity has ended")
         return True
@@ -142,9 +149,9 @@ class Activity:
         Raises:
             ProviderLost: The activity is dead.
         """
-        if self.ended.is_set():
+        if self.ended:
             raise self.lost(self.reason)
-        if not self.answered.is_set():
+        if not self.answered:
             raise NotAvailable("the provider does not have this activity yet", ids=self.ids)
         channel: Channel[BatchEvent] = Channel(BATCH_EVENTS)
         self.batches[batch_id] = channel

@@ -48,6 +48,20 @@ class StandingDemand:
     id: str
     demand: Demand
     condition: Filter
+    met_by: dict[str, tuple[Offer, bool]] = field(default_factory=dict)
+    """Of each provider its last offer, and whether it and the demand meet: a provider publishes
+    the same one again and again."""
+
+    def meets(self, standing: StandingOffer) -> bool:
+        """Tell whether an offer and this demand meet each other's constraints."""
+        known = self.met_by.get(standing.provider_id)
+        if known is not None and known[0] is standing.offer:
+            return known[1]
+        found = matches(self.condition, standing.offer.properties) and matches(
+            standing.condition, self.demand.properties
+        )
+        self.met_by[standing.provider_id] = (standing.offer, found)
+        return found
 
 
 @dataclass(slots=True, kw_only=True)
@@ -103,6 +117,8 @@ class Book:
     def drop_provider(self, provider_id: str) -> tuple[Step, ...]:
         """Forget a provider that left the market."""
         self.latest.pop(provider_id, None)
+        for demand in self.demands.values():
+            demand.met_by.pop(provider_id, None)
         mine = [offer.id for offer in self.offers.values() if offer.provider_id == provider_id]
         return tuple(step for offer_id in mine for step in self.drop_offer(offer_id))
 
@@ -197,9 +213,7 @@ class Book:
         )
 
     def _match(self, demand: StandingDemand, offer: StandingOffer) -> Proposal | None:
-        if not matches(demand.condition, offer.offer.properties):
-            return None
-        if not matches(offer.condition, demand.demand.properties):
+        if not demand.meets(offer):
             return None
         proposal = Proposal(
             id=self.ids(),

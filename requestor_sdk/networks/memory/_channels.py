@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 if TYPE_CHECKING:
@@ -40,14 +41,52 @@ class Inbox(Protocol[T_contra]):
         ...
 
 
-class Channel(Generic[T]):
+@dataclass(slots=True, kw_only=True)
+class Changing:
+    """Something whose next change can be waited for; light while nobody waits."""
+
+    _waiters: list[asyncio.Future[None]] | None = field(
+        default=None, init=False, repr=False, compare=False
+    )
+
+    async def change(self, within: float | None = None) -> None:
+        """Wait for the next change, whatever it is, or until so many seconds have passed."""
+        loop = asyncio.get_running_loop()
+        waiter: asyncio.Future[None] = loop.create_future()
+        timer = None if within is None else loop.call_later(within, _wake, waiter)
+        if self._waiters is None:
+            self._waiters = []
+        self._waiters.append(waiter)
+        try:
+            await waiter
+        finally:
+            if timer is not None:
+                timer.cancel()
+            if self._waiters is not None and waiter in self._waiters:
+                self._waiters.remove(waiter)
+
+    def changed(self) -> None:
+        """Wake all who wait."""
+        if self._waiters is not None:
+            waiters, self._waiters = self._waiters, None
+            for waiter in waiters:
+                _wake(waiter)
+
+
+def _wake(waiter: asyncio.Future[None]) -> None:
+    if not waiter.done():
+        waiter.set_result(None)
+
+
+class Channel(Changing, Generic[T]):
     """A bounded line from many writers to one reader; a slow reader slows its writers."""
 
+    __slots__ = ("_closed", "_items", "_limit")
+
     def __init__(self, limit: int) -> None:
+        super().__init__()
         self._limit = limit
         self._items: deque[T] = deque()
-        self._readable = asyncio.Event()
-        self._writable = asyncio.Event()
         self._closed: str | None = None
 
     def __len__(self) -> int:
@@ -56,19 +95,18 @@ class Channel(Generic[T]):
     async def put(self, item: T) -> bool:
         """Add an item once there is room; ``False`` where nobody will read it."""
         while self._closed is None and len(self._items) >= self._limit:
-            self._writable.clear()
-            await self._writable.wait()
+            await self.change()
         if self._closed is not None:
             return False
         self._items.append(item)
-        self._readable.set()
+        self.changed()
         return True
 
     def put_now(self, item: T) -> None:
         """Add an item past the limit; for news of which there cannot be many."""
         if self._closed is None:
             self._items.append(item)
-            self._readable.set()
+            self.changed()
 
     async def get(self) -> T:
         """Wait for the next item.
@@ -79,10 +117,9 @@ class Channel(Generic[T]):
         while not self._items:
             if self._closed is not None:
                 raise Closed(self._closed)
-            self._readable.clear()
-            await self._readable.wait()
+            await self.change()
         item = self._items.popleft()
-        self._writable.set()
+        self.changed()
         return item
 
     def close(self, reason: str = "", *, drop: bool = False) -> None:
@@ -91,26 +128,27 @@ class Channel(Generic[T]):
             self._closed = reason
         if drop:
             self._items.clear()
-        self._readable.set()
-        self._writable.set()
+        self.changed()
 
 
-class Latest(Generic[T]):
+class Latest(Changing, Generic[T]):
     """Holds the newest unread item of each subject, in the order in which they came.
 
     It is bounded by its subjects: an unread item is replaced by a newer one on the same subject.
     """
 
+    __slots__ = ("_closed", "_items")
+
     def __init__(self) -> None:
+        super().__init__()
         self._items: dict[Hashable, T] = {}
-        self._readable = asyncio.Event()
         self._closed: str | None = None
 
     def put(self, subject: Hashable, item: T) -> None:
         """Add the newest item of a subject."""
         if self._closed is None:
             self._items[subject] = item
-            self._readable.set()
+            self.changed()
 
     def drop(self, subject: Hashable) -> bool:
         """Forget the unread item of a subject; ``False`` where there is none."""
@@ -125,8 +163,7 @@ class Latest(Generic[T]):
         while not self._items:
             if self._closed is not None:
                 raise Closed(self._closed)
-            self._readable.clear()
-            await self._readable.wait()
+            await self.change()
         found = tuple(self._items.values())
         self._items.clear()
         return found
@@ -135,10 +172,9 @@ class Latest(Generic[T]):
         """Return a box with what is unread; who waits at this one never hears of anything."""
         heir: Latest[T] = Latest()
         heir._items, self._items = self._items, {}
-        heir._readable.set()
         return heir
 
     def close(self, reason: str = "") -> None:
         """Let nothing follow."""
         self._closed = reason
-        self._readable.set()
+        self.changed()

@@ -140,16 +140,18 @@ class ProviderEnd:
         Raises:
             NotAvailable: There is none of that id, or it is another provider's.
         """
-        agreement = self.market.agreement(agreement_id)
-        if agreement.body.provider_id != self.identity:
-            raise NotAvailable(
-                "the agreement is not this provider's",
-                ids={"agreement": agreement_id, "provider": self.identity},
-            )
-        return agreement
+        return self._mine(self.market.agreement(agreement_id))
 
     def activity(self, activity_id: str) -> Activity:
         """Return an activity of this provider. Raises as ``agreement``."""
         activity = self.market.activity(activity_id)
-        self.agreement(activity.agreement.id)
+        self._mine(activity.agreement)
         return activity
+
+    def _mine(self, agreement: Agreement) -> Agreement:
+        if agreement.body.provider_id != self.identity:
+            raise NotAvailable(
+                "the agreement is not this provider's",
+                ids={"agreement": agreement.id, "provider": self.identity},
+            )
+        return agreement

@@ -113,7 +113,7 @@ class MemoryMarket:
         return inbox is not None and await inbox.put(event)
 
     def tell_now(self, provider_id: str, event: ProviderEvent) -> None:
-        """Pass an event to a provider without waiting; for one event a batch at the most."""
+        """Pass an event to a provider without waiting; for one event a batch or activity."""
         inbox = self._providers.get(provider_id)
         if inbox is not None:
             inbox.put_now(event)

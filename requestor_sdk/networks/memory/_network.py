@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     )
     from requestor_sdk.model.props import Payload
     from requestor_sdk.model.script import BatchEvent, Command
+    from requestor_sdk.networks.memory._agreements import Agreement
     from requestor_sdk.networks.memory._files import MemoryFiles
     from requestor_sdk.networks.memory._market import MemoryMarket
     from requestor_sdk.ports.basics import Signer
@@ -181,14 +182,9 @@ class MemoryMarketPort:
             SignatureInvalid: The provider's signature is not its own; the agreement is ended.
         """
         agreement = self._market.agreement(agreement_id)
-        left = (agreement.body.valid_to - self._market.clock.now()).total_seconds()
-        try:
-            async with asyncio.timeout(max(0.0, min(timeout, left))):
-                await agreement.decided.wait()
-        except TimeoutError:
-            agreement.expire(self._market.clock.now())
-            if not agreement.decided.is_set():
-                return Approval(approved=False, reason=f"no answer within {timeout:g} s")
+        await self._decision(agreement, timeout)
+        if not agreement.decided:
+            return Approval(approved=False, reason=f"no answer within {timeout:g} s")
         if agreement.state is not AgreementState.approved:
             return Approval(approved=False, reason=agreement.reason)
         body = agreement.body
@@ -203,6 +199,18 @@ class MemoryMarketPort:
                 ids={"agreement": agreement_id, "provider": body.provider_id},
             )
         return Approval(approved=True)
+
+    async def _decision(self, agreement: Agreement, timeout: float) -> None:
+        """Wait until an agreement is decided, ``timeout`` seconds at most; it may expire sooner."""
+        loop = asyncio.get_running_loop()
+        valid = (agreement.body.valid_to - self._market.clock.now()).total_seconds()
+        until = loop.time() + min(timeout, valid)
+        while not agreement.decided:
+            left = until - loop.time()
+            if left <= 0:
+                agreement.expire(self._market.clock.now())
+                return
+            await agreement.change(left)
 
     async def terminate(self, agreement_id: str, reason: EndReason) -> None:
         """End an agreement, also one whose approval is awaited. Idempotent."""
@@ -257,8 +265,9 @@ class MemoryActivities:
         )
         if not known:
             activity.refuse("the provider left the market")
-        await activity.answered.wait()
-        if activity.ended.is_set():
+        while not activity.answered:
+            await activity.change()
+        if activity.ended:
             raise ActivityRefused(
                 activity.refused or activity.reason or "no reason given", ids=activity.ids
             )
@@ -309,22 +318,23 @@ class MemoryActivities:
         """End an activity and wait, for a bounded time, until it has ended. Idempotent."""
         activity = self._market.activity(activity_id)
         self._market.acted("destroy", activity.agreement.id, activity_id)
-        if activity.ended.is_set():
+        if activity.ended:
             return
         provider_id = activity.agreement.body.provider_id
-        try:
-            async with asyncio.timeout(self._destroy_timeout):
-                if not activity.end_asked:
-                    activity.end_asked = True
-                    await self._market.tell(
-                        provider_id,
-                        DestroyActivity(
-                            activity_id=activity_id, agreement_id=activity.agreement.id
-                        ),
-                    )
-                await activity.ended.wait()
-        except TimeoutError:
-            _log.warning("provider %s does not end activity %s", provider_id, activity_id)
+        if not activity.end_asked:
+            activity.end_asked = True
+            self._market.tell_now(
+                provider_id,
+                DestroyActivity(activity_id=activity_id, agreement_id=activity.agreement.id),
+            )
+        loop = asyncio.get_running_loop()
+        until = loop.time() + self._destroy_timeout
+        while not activity.ended:
+            left = until - loop.time()
+            if left <= 0:
+                _log.warning("provider %s does not end activity %s", provider_id, activity_id)
+                return
+            await activity.change(left)
 
     async def activity_events(self) -> Sequence[ActivityChanged]:
         """Wait for changes that providers report and return at least one."""

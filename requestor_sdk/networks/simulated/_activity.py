@@ -11,9 +11,8 @@ import inspect
 import traceback
 from collections import deque
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from requestor_sdk.model.capture import OutputBuffer
 from requestor_sdk.model.errors import RequestorError
@@ -44,29 +43,42 @@ if TYPE_CHECKING:
     from requestor_sdk.ports.provider import Execute
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Surroundings:
-    """What an activity is given by its provider.
+class Surroundings(Protocol):
+    """What an activity is given by its provider."""
 
-    Attributes:
-        config: How fast it is, and what its programs do.
-        files: Where transfers come from and go to.
-        draw: Draws the seconds of a span.
-        emit: Passes on an event of a batch.
-        over: Tells that a batch is over.
-        state: Reports a state.
-        ended: Called once a script has ended the activity.
-        spawn: Runs what has to await.
-    """
+    @property
+    def config(self) -> SimulatedProvider:
+        """How fast it is, and what its programs do."""
+        ...
 
-    config: SimulatedProvider
-    files: MemoryFiles
-    draw: Callable[[Span], float]
-    emit: Callable[[Execute, BatchEvent], None]
-    over: Callable[[Execute], None]
-    state: Callable[[ActivityState], None]
-    ended: Callable[[str], None]
-    spawn: Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]
+    @property
+    def files(self) -> MemoryFiles:
+        """Where transfers come from and go to."""
+        ...
+
+    def draw(self, span: Span) -> float:
+        """Draw the seconds of a span."""
+        ...
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Run what the activity has to await."""
+        ...
+
+    def emit(self, batch: Execute, event: BatchEvent) -> None:
+        """Pass on an event of a batch."""
+        ...
+
+    def batch_over(self, batch: Execute) -> None:
+        """Tell that a batch is over."""
+        ...
+
+    def report(self, state: ActivityState) -> None:
+        """Report the state of the activity."""
+        ...
+
+    def terminated(self) -> None:
+        """A script has ended the activity."""
+        ...
 
 
 class CommandsOfActivity:
@@ -88,7 +100,7 @@ class CommandsOfActivity:
 
     def __init__(self, around: Surroundings) -> None:
         self._around = around
-        self._queue: deque[Execute] = deque()
+        self._queue: deque[Execute] | None = None
         self._batch: Execute | None = None
         self._index = 0
         self._busy = False
@@ -100,20 +112,25 @@ class CommandsOfActivity:
         self.files: dict[str, bytes] = {}
 
     def submit(self, batch: Execute) -> None:
-        """Queue a batch."""
+        """Perform a batch, or queue it behind others."""
+        if self._batch is None and not self._queue and not self._busy:
+            self._batch, self._index = batch, 0
+            self._advance()
+            return
+        if self._queue is None:
+            self._queue = deque()
         self._queue.append(batch)
-        self._advance()
 
     def give_up(self, batch_id: str) -> None:
         """Drop a batch; what is behind it has its turn."""
-        self._queue = deque(batch for batch in self._queue if batch.batch_id != batch_id)
+        self._queue = deque(b for b in self._queue or () if b.batch_id != batch_id)
         if self._batch is not None and self._batch.batch_id == batch_id:
             self._cut()
             self._advance()
 
     def close(self) -> None:
         """End what runs; nothing is told of it."""
-        self._queue.clear()
+        self._queue = None
         self._cut()
         self._busy = True
 
@@ -139,7 +156,7 @@ class CommandsOfActivity:
             batch = self._batch
             if self._index == len(batch.commands):
                 self._batch = None
-                self._around.over(batch)
+                self._around.batch_over(batch)
                 continue
             self._busy = True
             command = batch.commands[self._index]
@@ -180,7 +197,7 @@ class CommandsOfActivity:
         self._index += 1
         if not result.success:
             self._batch = None
-            self._around.over(batch)
+            self._around.batch_over(batch)
 
     def _fail(self, message: str) -> None:
         self._done(CommandResult(index=self._index, success=False, message=message))
@@ -195,7 +212,7 @@ class CommandsOfActivity:
             self._fail("deploy: this provider has no virtual networks")
             return
         self._deployed = True
-        self._around.state(ActivityState.deployed)
+        self._around.report(ActivityState.deployed)
         self._done(CommandResult(index=self._index))
 
     def _start(self) -> None:
@@ -204,15 +221,15 @@ class CommandsOfActivity:
             self._fail(f"start: this activity is {state}")
             return
         self._started = True
-        self._around.state(ActivityState.ready)
+        self._around.report(ActivityState.ready)
         self._done(CommandResult(index=self._index))
 
     def _terminate(self) -> None:
         batch = self._batch
         assert batch is not None
         self._done(CommandResult(index=self._index))
-        self._around.over(batch)
-        self._around.ended("a script terminated the activity")
+        self._around.batch_over(batch)
+        self._around.terminated()
 
     def _run(self, command: Run) -> None:
         if not self._started:

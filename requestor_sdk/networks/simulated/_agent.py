@@ -26,6 +26,7 @@ from requestor_sdk.networks.simulated._behaviour import (
     Unreachable,
     Vanishing,
 )
+from requestor_sdk.networks.simulated._deadlines import Deadlines
 from requestor_sdk.networks.simulated._deal import Deal
 from requestor_sdk.ports.provider import (
     AgreementProposed,
@@ -58,6 +59,7 @@ class SimulatedAgent:
         end: Its acts in the market.
         conduct: What its behaviours come to.
         deals: The agreements that it keeps, by their id.
+        deadlines: When these are to be rung.
         paused: Whether it cannot be reached just now.
         rejected: The reasons of notes and invoices that were rejected, by their id.
     """
@@ -72,14 +74,15 @@ class SimulatedAgent:
         subnet: str,
         latency: Span,
     ) -> None:
-        self.config = config
-        self.subnet = config.subnet or subnet
-        self.dice = random.Random(f"{seed}/{config.name}")  # noqa: S311 - a simulation's chance
+        self.config: SimulatedProvider = config
+        self.subnet: str = config.subnet or subnet
+        self.dice: random.Random = random.Random(f"{seed}/{config.name}")  # noqa: S311 - a simulation's chance
         self.deals: dict[str, Deal] = {}
+        self.deadlines = Deadlines(self._ring)
         self.rejected: dict[str, str] = {}
-        self.conduct = Conduct(config.behaviours)
-        self.paused = False
-        self.end = ProviderEnd(market, signer, self)
+        self.conduct: Conduct = Conduct(config.behaviours)
+        self.paused: bool = False
+        self.end: ProviderEnd = ProviderEnd(market, signer, self)
         self._market = market
         self._offer = config.offer(signer.identity, subnet)
         self._latency = latency if config.latency is None else config.latency
@@ -209,6 +212,7 @@ class SimulatedAgent:
         for deal in self.deals.values():
             deal.vanish()
         self.deals.clear()
+        self.deadlines.clear()
 
     def come_back(self) -> None:
         """Be there again after it had vanished, without its past. Idempotent."""
@@ -344,6 +348,11 @@ class SimulatedAgent:
         self.deals[deal.id] = deal
         deal.begin(expiration_of(event.demand), self._market.clock.now())
         self._arm()
+
+    def _ring(self, agreement_id: str, now: float) -> None:
+        deal = self.deals.get(agreement_id)
+        if deal is not None:
+            deal.ring(now)
 
     def over(self, deal: Deal) -> None:
         """An agreement has ended: there is room for another."""

@@ -3,23 +3,32 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Coroutine
 from datetime import datetime
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from requestor_sdk.model.market import ActivityState, EndReason
 from requestor_sdk.model.money import CPU, DURATION, ZERO, LinearPricing, quantized
 from requestor_sdk.model.script import BatchEvent, CommandResult
-from requestor_sdk.networks.simulated._activity import CommandsOfActivity, Surroundings
+from requestor_sdk.networks.simulated._activity import CommandsOfActivity
 
 if TYPE_CHECKING:
+    from requestor_sdk.networks.memory import MemoryFiles
     from requestor_sdk.networks.simulated._agent import SimulatedAgent
+    from requestor_sdk.networks.simulated._provider import SimulatedProvider
+    from requestor_sdk.networks.simulated._span import Span
     from requestor_sdk.ports.provider import Execute, GiveUpBatch
+
+NEVER: Final = math.inf
 
 
 class Deal:
     """One agreement, from its approval to its invoice. It has one living activity at most.
+
+    It is what its activity is surrounded by, see ``Surroundings``. Of its three deadlines only the
+    first is set with its agent.
 
     Args:
         agent: Whose it is.
@@ -36,14 +45,18 @@ class Deal:
         "_agent",
         "_commands",
         "_created",
-        "_idle",
+        "_early",
+        "_expires_at",
+        "_idle_until",
         "_interval",
+        "_misbehaving",
+        "_note_at",
         "_notes",
-        "_of_activity",
-        "_of_agreement",
         "_over",
         "_pricing",
+        "_rings_at",
         "activity_id",
+        "config",
         "id",
         "totals",
     )
@@ -57,6 +70,7 @@ class Deal:
         interval_sec: float,
     ) -> None:
         self.id = agreement_id
+        self.config: SimulatedProvider = agent.config
         self.totals: dict[str, Decimal] = {}
         self.activity_id = ""
         self._agent = agent
@@ -66,27 +80,48 @@ class Deal:
         self._commands: CommandsOfActivity | None = None
         self._created = 0.0
         self._notes = 0
-        self._idle: asyncio.TimerHandle | None = None
-        self._of_agreement: list[asyncio.TimerHandle] = []
-        self._of_activity: dict[str, asyncio.TimerHandle] = {}
+        self._expires_at = self._idle_until = self._note_at = NEVER
+        self._rings_at = NEVER
+        self._early: asyncio.TimerHandle | None = None
+        self._misbehaving: tuple[asyncio.TimerHandle, ...] = ()
 
     def begin(self, expires: datetime | None, now: datetime) -> None:
         """The agreement is approved: its deadlines run."""
-        later = asyncio.get_running_loop().call_later
+        loop = asyncio.get_running_loop()
         if expires is not None:
-            seconds = max(0.0, (expires - now).total_seconds())
-            reason = EndReason(message="the agreement expired", code="Expired")
-            self._of_agreement.append(later(seconds, self.end, reason))
+            self._expires_at = loop.time() + max(0.0, (expires - now).total_seconds())
         early = self._agent.conduct.early.get("agreement")
         if early is not None:
             reason = EndReason(message="the provider needs it for itself", code="Early")
-            self._of_agreement.append(later(self._agent.draw(early.after), self.end, reason))
+            self._early = loop.call_later(self._agent.draw(early.after), self.end, reason)
         self._idle_from_now()
 
     def _idle_from_now(self) -> None:
-        seconds = self._agent.config.idle_sec
-        reason = EndReason(message=f"no activity for {seconds:g} s", code="NoActivity")
-        self._idle = asyncio.get_running_loop().call_later(seconds, self.end, reason)
+        self._idle_until = asyncio.get_running_loop().time() + self.config.idle_sec
+        self._arm()
+
+    def _arm(self) -> None:
+        """See to it that the first deadline is kept; a ring that comes too early does nothing."""
+        due = min(self._expires_at, self._idle_until, self._note_at)
+        if due < self._rings_at:
+            self._rings_at = due
+            self._agent.deadlines.set(due, self.id)
+
+    def ring(self, now: float) -> None:
+        """A deadline was set for now: do what is due."""
+        if now < self._rings_at:
+            return
+        self._rings_at = NEVER
+        if self._expires_at <= now:
+            self.end(EndReason(message="the agreement expired", code="Expired"))
+        elif self._idle_until <= now:
+            seconds = self.config.idle_sec
+            self.end(EndReason(message=f"no activity for {seconds:g} s", code="NoActivity"))
+        else:
+            if self._note_at <= now and self._commands is not None:
+                self._note_at = now + self._interval
+                self._send_note(self._commands)
+            self._arm()
 
     # Its activity --------------------------------------------------------------------------------
 
@@ -99,25 +134,14 @@ class Deal:
         """Take the wish for an activity; returns the reason where it is refused."""
         if self._commands is not None:
             return "the agreement has a living activity; its resources are let once"
-        if self.totals and not self._agent.config.multi_activity:
+        if self.totals and not self.config.multi_activity:
             return "this provider lets one activity an agreement"
-        self._stop_idle()
-        loop = asyncio.get_running_loop()
-        self.activity_id, self._created, self._notes = activity_id, loop.time(), 0
+        now = asyncio.get_running_loop().time()
+        self.activity_id, self._created, self._notes = activity_id, now, 0
         self.totals[activity_id] = ZERO
-        self._commands = CommandsOfActivity(
-            Surroundings(
-                config=self._agent.config,
-                files=self._agent.end.market.files,
-                draw=self._agent.draw,
-                emit=self._emit,
-                over=self._batch_over,
-                state=lambda state: self._tell_state(activity_id, state),
-                ended=lambda reason: self.end_activity(activity_id, reason),
-                spawn=self._agent.spawn,
-            )
-        )
-        self._of_activity["note"] = loop.call_later(self._interval, self._meter)
+        self._commands = CommandsOfActivity(self)
+        self._idle_until, self._note_at = NEVER, now + self._interval
+        self._arm()
         lies = self._agent.conduct.lies
         first = ActivityState.ready if "ready" in lies else ActivityState.initialized
         self._tell_state(activity_id, first)
@@ -130,16 +154,16 @@ class Deal:
         early = conduct.early.get("activity")
         if early is not None:
             reason = "the provider needs it for itself"
-            self._later("early", early.after, self.end_activity, activity_id, reason)
+            self._later(early.after, self.end_activity, activity_id, reason)
         for how, state in _LIES.items():
             lie = conduct.lies.get(how)
             if lie is not None:
-                self._later(how, lie.after, self._tell_state, activity_id, state, "so it says")
+                self._later(lie.after, self._tell_state, activity_id, state, "so it says")
 
-    def _later(self, name: str, span: Any, act: Callable[..., object], *args: object) -> None:
+    def _later(self, span: Span, act: Callable[..., object], *args: object) -> None:
         seconds = self._agent.draw(span)
         timer = asyncio.get_running_loop().call_later(seconds, act, *args)
-        self._of_activity[name] = timer
+        self._misbehaving += (timer,)
 
     def execute(self, batch: Execute) -> None:
         """Perform a batch, once those before it are over."""
@@ -151,7 +175,23 @@ class Deal:
         if self._commands is not None and event.activity_id == self.activity_id:
             self._commands.give_up(event.batch_id)
 
-    def _emit(self, batch: Execute, event: BatchEvent) -> None:
+    # What its activity is surrounded by ----------------------------------------------------------
+
+    @property
+    def files(self) -> MemoryFiles:
+        """Where transfers come from and go to."""
+        return self._agent.end.market.files
+
+    def draw(self, span: Span) -> float:
+        """Draw the seconds of a span."""
+        return self._agent.draw(span)
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Run what the activity has to await."""
+        return self._agent.spawn(work)
+
+    def emit(self, batch: Execute, event: BatchEvent) -> None:
+        """Pass on an event of a batch."""
         self._agent.say(self._put, batch, event)
         if isinstance(event, CommandResult) and "result" in self._agent.conduct.twice:
             self._agent.say(self._put, batch, event)
@@ -161,13 +201,24 @@ class Deal:
         if channel is not None:
             channel.put_now(event)
 
-    def _batch_over(self, batch: Execute) -> None:
+    def batch_over(self, batch: Execute) -> None:
+        """Tell that a batch is over."""
         self._agent.say(self._close, batch)
 
     def _close(self, batch: Execute) -> None:
         channel = self._agent.end.batch(batch.activity_id, batch.batch_id)
         if channel is not None:
             channel.close()
+
+    def report(self, state: ActivityState) -> None:
+        """Report the state of the activity."""
+        self._tell_state(self.activity_id, state)
+
+    def terminated(self) -> None:
+        """A script has ended the activity."""
+        self.end_activity(self.activity_id, "a script terminated the activity")
+
+    # The end of its activity ---------------------------------------------------------------------
 
     def _tell_state(
         self, activity_id: str, state: ActivityState, reason: str | None = None
@@ -188,23 +239,18 @@ class Deal:
             self._idle_from_now()
 
     def _forget_activity(self) -> None:
-        for timer in self._of_activity.values():
+        for timer in self._misbehaving:
             timer.cancel()
-        self._of_activity.clear()
+        self._misbehaving = ()
+        self._note_at = NEVER
         self._commands = None
 
     # Money ---------------------------------------------------------------------------------------
 
-    def _meter(self) -> None:
-        assert self._commands is not None
-        loop = asyncio.get_running_loop()
-        self._of_activity["note"] = loop.call_later(self._interval, self._meter)
-        self._send_note(self._commands)
-
     def _usage(self, commands: CommandsOfActivity) -> tuple[Decimal, ...]:
         """Return what was used, in the order of the agreement's counters."""
         elapsed = asyncio.get_running_loop().time() - self._created
-        most = elapsed * self._agent.config.cpu_threads
+        most = elapsed * self.config.cpu_threads
         known = {DURATION: elapsed, CPU: min(commands.cpu_sec, most)}
         return tuple(Decimal(f"{known.get(name, 0.0):.6f}") for name in self._pricing.counters)
 
@@ -271,7 +317,7 @@ class Deal:
         if self._over:
             return
         self._over = True
-        self._stop_timers()
+        self._stop_early()
         if not told:
             self._agent.say(self._agent.end.terminate, self.id, reason)
         self.end_activity(self.activity_id, reason.message)
@@ -281,21 +327,15 @@ class Deal:
     def vanish(self) -> None:
         """Everything of it is gone at once; nothing is told of it and nothing more is charged."""
         self._over = True
-        self._stop_timers()
+        self._stop_early()
         if self._commands is not None:
             self._commands.close()
         self._forget_activity()
 
-    def _stop_timers(self) -> None:
-        self._stop_idle()
-        for timer in self._of_agreement:
-            timer.cancel()
-        self._of_agreement.clear()
-
-    def _stop_idle(self) -> None:
-        if self._idle is not None:
-            self._idle.cancel()
-            self._idle = None
+    def _stop_early(self) -> None:
+        if self._early is not None:
+            self._early.cancel()
+            self._early = None
 
 
 _LIES = {"terminated": ActivityState.terminated, "unresponsive": ActivityState.unresponsive}

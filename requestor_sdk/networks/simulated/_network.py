@@ -77,7 +77,7 @@ class SimulatedNetwork:
         subnet: str = NAME,
     ) -> None:
         check_span(latency, "latency")
-        self.seed = seed_of(seed)
+        self.seed: int = seed_of(seed)
         self._injector = Injector(plan_of(faults), self.seed)
         configs = [
             _misbehaving(config, self._injector.behaviours(number))
@@ -103,8 +103,8 @@ class SimulatedNetwork:
         )
         self._end: RequestorEnd | None = None
         self._disturbed = False
-        self.crashed = asyncio.Event()
-        self.traits = NetworkTraits(
+        self.crashed: asyncio.Event = asyncio.Event()
+        self.traits: NetworkTraits = NetworkTraits(
             name=NAME,
             outlives_process=True,
             pushes_loss=True,
