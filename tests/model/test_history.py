@@ -452,3 +452,12 @@ def test_a_mark_is_less_than_a_millionth_of_a_millionth_and_never_nothing(amount
 
 def test_two_runs_have_two_marks():
     assert marked(Decimal(1), "a") != marked(Decimal(1), "b")
+
+
+def test_of_two_activities_that_could_not_be_made_only_the_last_is_taken_back(story):
+    agreement = story.running()
+    story.tell(ev.ActivityEnded, activity_id="act-a", agreement_id="a")
+    ids = {"instance_id": "i-1", "agreement_id": "a", "provider_id": "0x1"}
+    story.tell(ev.ActivityRequested, **ids)
+    story.tell(ev.ActivityCreateFailed, **ids, reason="no")
+    assert [use.activity_id for use in agreement.uses] == ["act-a"]
