@@ -186,6 +186,8 @@ class Billing:
         if isinstance(item, DebitNote):
             self._core.spawn_teller(self._tell_while_it_counts(item), f"note {item.id}")
             return
+        if item.agreement_id in self._untold:
+            return  # it came twice, and is being told already
         self._untold[item.agreement_id] = self._core.try_spawn(
             self._tell_until_heard(item), f"invoice {item.id}"
         )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 
 from requestor_sdk.model.market import Proposal
@@ -78,8 +78,11 @@ class Pool:
         """Take the best one out."""
         return self._take(-1)
 
-    def pop_worst(self) -> Candidate:
-        """Take the worst one out."""
+    def pop_worst(self, unwanted: Collection[str] = ()) -> Candidate:
+        """Take the worst one out; of providers that nobody wants, as long as there is any."""
+        if any(provider in self.providers for provider in unwanted):
+            found = (c.proposal.provider_id in unwanted for _, _, c in self._sorted)
+            return self._take(next(place for place, hit in enumerate(found) if hit))
         return self._take(0)
 
     def clear(self) -> None:
@@ -206,12 +209,18 @@ class Waiters:
         """Tell whether anybody would take this provider."""
         return len(self._avoiding.get(provider_id, ())) < len(self)
 
+    def unwanted(self) -> frozenset[str]:
+        """Return the providers that all who wait avoid."""
+        if self._plain or not self._choosy:
+            return frozenset()
+        first = next(iter(self._choosy.values()))  # what nobody wants is avoided by this one too
+        return frozenset(p for p in first.avoid if not self.wants(p))
+
     def wanted(self, providers: Count) -> int:
         """Return how many of these somebody would take."""
         if self._plain or not self._choosy:
             return providers.total if self._plain else 0
-        first = next(iter(self._choosy.values()))  # what nobody wants is avoided by this one too
-        return providers.total - sum(providers.get(p, 0) for p in first.avoid if not self.wants(p))
+        return providers.total - sum(providers.get(p, 0) for p in self.unwanted())
 
     def take_for(self, provider_id: str) -> Waiter | None:
         """Take out the first who wants a draft of this provider, if anybody does."""

@@ -289,7 +289,7 @@ class Negotiator:
     def _keep(self, offer: Candidate) -> None:
         self._offers.add(offer)
         if len(self._offers) > max(self._core.settings.proposals_kept, len(self._waiters)):
-            self._offers.pop_worst()
+            self._offers.pop_worst(self._waiters.unwanted())
             self._dropped += 1
 
     async def _confirmed(self, proposal: Proposal) -> None:

@@ -129,7 +129,7 @@ class Refusals:
         self._core = core
         self._cluster_id = cluster_id
         self._untold: deque[tuple[Proposal, str]] = deque()
-        self._teller: asyncio.Task[None] | None = None
+        self._telling = False
 
     def tell(self, proposal: Proposal, reason: str) -> None:
         """Emit why nothing comes of a proposal."""
@@ -148,8 +148,9 @@ class Refusals:
             logger.info("proposal %s is declined unheard: too many are", proposal.id)
             return
         self._untold.append((proposal, reason))
-        if self._teller is None:
-            self._teller = self._core.try_spawn(self._tell_all(), f"{self._cluster_id} reject")
+        if not self._telling:
+            self._telling = True
+            self._core.spawn_teller(self._tell_all(), f"{self._cluster_id} reject")
 
     async def _tell_all(self) -> None:
         try:
@@ -162,4 +163,4 @@ class Refusals:
                 except RequestorError as error:
                     logger.info("proposal %s was declined unheard: %s", proposal.id, error.message)
         finally:
-            self._teller = None
+            self._telling = False

@@ -461,3 +461,13 @@ def test_of_two_activities_that_could_not_be_made_only_the_last_is_taken_back(st
     story.tell(ev.ActivityRequested, **ids)
     story.tell(ev.ActivityCreateFailed, **ids, reason="no")
     assert [use.activity_id for use in agreement.uses] == ["act-a"]
+
+
+def test_an_instance_that_was_to_be_stopped_is_not_taken_up(story):
+    story.running()
+    instance = story.history.instances["i-1"]
+    assert instance.ran
+    about = {"instance_id": "i-1", "cluster_id": "c", "state": "running", "stimulus": "stop"}
+    story.tell(ev.ServiceStopAsked, **about)
+    assert instance.stop_asked
+    assert not instance.ran
