@@ -57,6 +57,7 @@ class BatchQueue:
     __slots__ = (
         "_activity_id",
         "_attempt",
+        "_closed",
         "_core",
         "_current",
         "_grace_over",
@@ -76,6 +77,7 @@ class BatchQueue:
         self._activity_id = activity_id
         self._queue: list[Script] = []
         self._worker: asyncio.Task[None] | None = None
+        self._closed = False
         self._over: RequestorError | None = None
         self._scripts = scripts
         self._current: _BatchRun | None = None
@@ -95,8 +97,8 @@ class BatchQueue:
     def submit(self, script: Script) -> None:
         """Queue a script."""
         script.mark_sent()
-        if self._over is not None:
-            _fail(script, 0, self._over)
+        if self._closed:
+            _fail(script, 0, self._why_over())
             return
         self._queue.append(script)
         if self._worker is None:
@@ -119,15 +121,22 @@ class BatchQueue:
         """Ask the network for the activity's state."""
         return await self._core.network.activities.state(self._activity_id)
 
-    async def close(self, error: RequestorError) -> None:
+    async def close(self, error: RequestorError | None = None) -> None:
         """The activity is over: fail what waits, and end the batch in flight."""
-        self._over = error
+        self._closed, self._over = True, error
         worker, self._worker = self._worker, None
         if worker is not None:
             worker.cancel()
             await asyncio.wait({worker})
         while self._queue:
-            _fail(self._queue.pop(0), 0, error)
+            _fail(self._queue.pop(0), 0, self._why_over())
+
+    def _why_over(self) -> RequestorError:
+        # Made only for those who ask: most activities end with nobody waiting.
+        if self._over is None:
+            ids = {"instance": self._owner.id, "activity": self._activity_id}
+            self._over = ProviderLost("this attempt of the instance is over", ids=ids)
+        return self._over
 
     async def drain(self, seconds: float) -> None:
         """Let the batch in flight end within this time; give it up then, and those behind it.
@@ -162,7 +171,7 @@ class BatchQueue:
             while self._queue:
                 await self._run(self._queue.pop(0))
         finally:
-            if self._over is None:
+            if not self._closed:
                 self._worker = None
 
     async def _run(self, script: Script) -> None:
@@ -178,7 +187,7 @@ class BatchQueue:
         try:
             await run.run(self._activity_id, ids, self._deployed)
         except asyncio.CancelledError:
-            run.fail(self._over or NotAvailable("the engine was stopped"))
+            run.fail(self._why_over() if self._closed else NotAvailable("the engine was stopped"))
             raise
         finally:
             self._current = None

@@ -54,10 +54,12 @@ class Billing:
 
     def expect_invoice(self, contract: Contract) -> None:
         """The agreement is over: wait for its invoice until a deadline, then let it go."""
-        if contract.id not in self._contracts or contract.id in self._deadlines:
+        if contract.id not in self._contracts:
             return
         if not contract.uses:
             self._forget(contract.id)
+            return
+        if contract.id in self._deadlines:
             return
         due = self._core.clock.monotonic() + self._core.settings.invoice_deadline
         self._deadlines[contract.id] = due
@@ -176,10 +178,13 @@ class Billing:
     async def tell(self, item: DebitNote | Invoice, reason: str | None) -> None:
         """Tell the network of a judgement: accepted, or why not.
 
-        That an invoice is accepted is told until it is heard. The rest need not be: an invoice
-        counts what its debit notes do, and what nobody accepted is not paid.
+        What is accepted is told until it is heard, a debit note until a later one counts what it
+        does. A rejection need not be: what nobody accepted is not paid.
         """
-        if await self._told(item, reason) or reason is not None or isinstance(item, DebitNote):
+        if await self._told(item, reason) or reason is not None:
+            return
+        if isinstance(item, DebitNote):
+            self._core.spawn_teller(self._tell_while_it_counts(item), f"note {item.id}")
             return
         self._untold[item.agreement_id] = self._core.try_spawn(
             self._tell_until_heard(item), f"invoice {item.id}"
@@ -193,6 +198,15 @@ class Billing:
                 break
         del self._untold[invoice.agreement_id]
         self._all_settled.set()
+
+    async def _tell_while_it_counts(self, note: DebitNote) -> None:
+        backoff = Backoff(self._core.dice)
+        while True:
+            await asyncio.sleep(backoff.next())
+            contract = self._contracts.get(note.agreement_id)
+            use = None if contract is None else contract.use_of(note.activity_id)
+            if use is None or use.noted != note.total or await self._told(note, None):
+                return
 
     async def _told(self, item: DebitNote | Invoice, reason: str | None) -> bool:
         payments, allocation_id = self._core.network.payments, self._core.allocation_id
@@ -251,6 +265,7 @@ class Billing:
             elapsed_sec=to_amount(use.elapsed(self._core.clock.monotonic())),
             accepted=use.noted or ZERO,
             previous_usage=use.usage,
+            lasted_sec=to_amount(use.lasted(self._core.clock.monotonic())),
         )
         if reason is not None:
             return reason

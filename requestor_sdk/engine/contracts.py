@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
+from requestor_sdk.engine.aio import Backoff
 from requestor_sdk.model import events
-from requestor_sdk.model.errors import AgreementRefused, PaymentError, RequestorError
+from requestor_sdk.model.errors import (
+    ActivityRefused,
+    AgreementRefused,
+    NotAvailable,
+    PaymentError,
+    RequestorError,
+)
 from requestor_sdk.model.history import marked
 from requestor_sdk.model.market import EndReason, Proposal
 from requestor_sdk.model.money import ZERO, Charged, Terms, room_for, to_amount
@@ -58,6 +66,10 @@ class Use:
         if self.silent_since is not None:
             end = min(end, self.silent_since)
         return max(0.0, end - self.began - self.silent_sec)
+
+    def lasted(self, now: float) -> float:
+        """Return the seconds that it has existed, silence included."""
+        return max(0.0, (now if self.ended is None else min(now, self.ended)) - self.began)
 
     def charged(self, now: float) -> Charged:
         """Return it as an invoice is judged by it."""
@@ -261,7 +273,7 @@ async def create_activity(core: Core, contract: Contract) -> str:
     use = Use(began=core.clock.monotonic())
     contract.uses.append(use)
     try:
-        activity_id = await core.network.activities.create(contract.id)
+        activity_id = await _created(core, contract)
     except asyncio.CancelledError:
         core.try_spawn(
             end_agreement(core, contract, EndReason(message="the instance was stopped")),
@@ -276,7 +288,8 @@ async def create_activity(core: Core, contract: Contract) -> str:
             provider_id=contract.provider_id,
             reason=error.message,
         )
-        contract.uses.remove(use)
+        if use.activity_id is None:
+            contract.uses.remove(use)  # otherwise a note has come of it: it is there, and is paid
         await end_agreement(core, contract, EndReason(message=error.message, code="NoActivity"))
         raise
     use.activity_id = activity_id
@@ -288,6 +301,18 @@ async def create_activity(core: Core, contract: Contract) -> str:
         provider_id=contract.provider_id,
     )
     return activity_id
+
+
+async def _created(core: Core, contract: Contract) -> str:
+    seconds = core.settings.create_timeout
+    try:
+        async with asyncio.timeout(seconds):
+            return await core.network.activities.create(contract.id)
+    except TimeoutError:
+        raise ActivityRefused(
+            f"{contract.provider_name} did not create an activity within {seconds:g} s",
+            ids=core.ids(agreement=contract.id, provider=contract.provider_id),
+        ) from None
 
 
 async def release(core: Core, contract: Contract, reason: EndReason) -> None:
@@ -303,7 +328,7 @@ async def end_activity(core: Core, contract: Contract, reason: EndReason) -> Non
         return
     await bounded(
         core,
-        core.network.activities.destroy(use.activity_id),
+        partial(core.network.activities.destroy, use.activity_id),
         f"activity {use.activity_id} could not be destroyed",
     )
     if use.ended is None:
@@ -343,15 +368,16 @@ async def end_agreement(core: Core, contract: Contract, reason: EndReason) -> No
             reason=reason.message,
             code=reason.code,
         )
-        if not contract.uses:
-            core.ledger.settle(contract.id)
-        core.billing.expect_invoice(contract)
-        core.room.made()
+    if not contract.uses:
+        # Also where it was over before its first activity turned out not to be.
+        core.ledger.settle(contract.id)
+    core.billing.expect_invoice(contract)
+    core.room.made()
     if contract.ended_by != "requestor":
         return
     await bounded(
         core,
-        core.network.market.terminate(contract.id, reason),
+        partial(core.network.market.terminate, contract.id, reason),
         f"agreement {contract.id} could not be terminated",
     )
 
@@ -373,10 +399,30 @@ async def allocate(core: Core, amount: Decimal) -> None:
     core.emit(events.AllocationCreated, allocation_id=core.allocation_id, amount=asked)
 
 
-async def bounded(core: Core, work: Awaitable[None], told: str) -> None:
-    """Await an act at the end of something, for a bounded time; a failure is logged."""
+async def bounded(core: Core, act: Callable[[], Awaitable[None]], told: str) -> None:
+    """Perform an idempotent act at the end of something, in spite of errors, for a bounded time.
+
+    What the network has not heard by then it is told for as long as the engine runs: nobody is to
+    work, and to be owed, for what is over.
+    """
     try:
-        async with asyncio.timeout(core.settings.release_timeout):
-            await work
-    except (RequestorError, TimeoutError) as error:
-        logger.warning("%s: %s", told, error)
+        async with asyncio.timeout(core.release_seconds()):
+            await until_heard(core, act, told)
+    except TimeoutError:
+        logger.warning("%s in time; it is tried on", told)
+        core.spawn_teller(until_heard(core, act, told), told)
+
+
+async def until_heard(core: Core, act: Callable[[], Awaitable[None]], told: str) -> None:
+    """Perform an idempotent act, again after each error, until it is done or needs no doing."""
+    backoff = Backoff(core.dice)
+    while True:
+        try:
+            return await act()
+        except NotAvailable as gone:
+            logger.debug("%s: %s", told, gone.message)
+            return None
+        except RequestorError as error:
+            pause = backoff.next()
+            logger.warning("%s: %s; again in %.1f s", told, error.message, pause)
+            await asyncio.sleep(pause)

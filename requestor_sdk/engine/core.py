@@ -46,6 +46,8 @@ class Core:
     Attributes:
         attached: Which instance has an agreement or activity, by the id of either.
         callbacks: The tasks of users' callbacks, in the order they began.
+        tellers: Tasks that tell the network what it has not heard yet; the end cancels them.
+        leave_by: Until when, in the clock's seconds, what is released on leaving has to be.
     """
 
     def __init__(
@@ -75,6 +77,8 @@ class Core:
         self.fatal: EngineFailed | None = None
         self.abandoned: list[asyncio.Task[None]] = []
         self.callbacks: dict[asyncio.Task[None], None] = {}
+        self.tellers: dict[asyncio.Task[None], None] = {}
+        self.leave_by: float | None = None
         self.attached: dict[str, Instance] = {}
         self._group: asyncio.TaskGroup | None = None
         self._recent: deque[Event] = deque(maxlen=1000)
@@ -165,6 +169,20 @@ class Core:
         if task is not None:
             self.callbacks[task] = None
             task.add_done_callback(lambda done: self.callbacks.pop(done, None))
+
+    def spawn_teller(self, work: Coroutine[Any, Any, None], what: str) -> None:
+        """Go on telling the network something; the end of the engine cancels it."""
+        task = self.try_spawn(work, what)
+        if task is not None:
+            self.tellers[task] = None
+            task.add_done_callback(lambda done: self.tellers.pop(done, None))
+
+    def release_seconds(self) -> float:
+        """Return how long a release may take now; on leaving, half of what is left of the time."""
+        seconds = self.settings.release_timeout
+        if self.leave_by is not None:
+            seconds = min(seconds, max(0.0, self.leave_by - self.clock.monotonic()) / 2)
+        return seconds
 
     async def _call_user(self, call: Callable[[], Awaitable[Any]], what: str) -> None:
         try:

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from decimal import Decimal
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from requestor_sdk.clock import LoopClock
@@ -15,7 +16,7 @@ from requestor_sdk.engine.aio import read_for_ever, running_loop
 from requestor_sdk.engine.billing import Billing
 from requestor_sdk.engine.buying import Buying, check_report, judge_for, make_buying
 from requestor_sdk.engine.cluster import Cluster
-from requestor_sdk.engine.contracts import allocate, release
+from requestor_sdk.engine.contracts import allocate, release, until_heard
 from requestor_sdk.engine.core import Core
 from requestor_sdk.engine.funds import Funds
 from requestor_sdk.engine.health import Health
@@ -246,7 +247,7 @@ class Engine:
                 await self._asked_to_leave.wait()
                 await self._leave_in_stages()
                 core.adopt(None)
-                for task in [*loops, *core.callbacks]:
+                for task in [*loops, *core.callbacks, *core.tellers]:
                     task.cancel()
         except BaseExceptionGroup as failed:
             core.adopt(None)
@@ -310,6 +311,7 @@ class Engine:
         recovery = self.recovery
         letting_go = None if recovery is None else core.spawn(recovery.let_go(), "letting go")
         last = min(settings.leave_timeout / 2, settings.release_timeout + settings.invoice_timeout)
+        core.leave_by = core.clock.monotonic() + settings.leave_timeout - self._last_seconds()
         if not await self._all_over(settings.leave_timeout - last):
             for cluster in self._clusters:
                 cluster.leave(hurried=True)
@@ -323,6 +325,11 @@ class Engine:
         core.billing.wait_no_longer()
         for cluster in self._clusters:
             cluster.close()
+
+    def _last_seconds(self) -> float:
+        """Return what is kept of the time to leave for the release of the allocation."""
+        settings = self.core.settings
+        return min(settings.leave_timeout / 8, settings.release_timeout)
 
     async def _let_stay(self) -> None:
         """Let go of what a later process can take up."""
@@ -365,12 +372,15 @@ class Engine:
 
     async def _release_allocation(self) -> None:
         core = self.core
+        act = partial(core.network.payments.release_allocation, core.allocation_id)
+        told = f"allocation {core.allocation_id} could not be released"
         try:
-            async with asyncio.timeout(core.settings.release_timeout):
-                await core.network.payments.release_allocation(core.allocation_id)
+            async with asyncio.timeout(max(core.release_seconds(), self._last_seconds())):
+                await until_heard(core, act, told)
+        except TimeoutError:
+            logger.warning("%s in time; a recovery releases it", told)
+        else:
             core.emit(events.AllocationReleased, allocation_id=core.allocation_id)
-        except (RequestorError, TimeoutError) as error:
-            logger.warning("allocation %s could not be released: %s", core.allocation_id, error)
 
     # What is asked of it -------------------------------------------------------------------------
 

@@ -538,7 +538,10 @@ class Instance:
 
     def _begin_release(self, before: Record) -> None:
         """End the search for a provider at once; queue the release of what there is."""
-        self.search.cancel()
+        if (searching := self.search.cancel()) is not None:
+            # It sees to the withdrawal of what it has signed, for which the engine must be there.
+            seconds = self._core.settings.release_timeout
+            self._effects.queue(lambda: _end_of(searching, seconds))
         for timer in self._hold_timers:
             timer.cancel()
         self._hold_timers = ()
@@ -562,11 +565,7 @@ class Instance:
 
     async def _release(self, attempt: Attempt, failure: BaseException | None, keep: bool) -> None:
         contract = attempt.contract
-        over = ProviderLost(
-            f"the attempt on {contract.provider_name} is over",
-            ids={"instance": self.id, "activity": contract.activity_id or ""},
-        )
-        await attempt.batches.close(over)
+        await attempt.batches.close()
         reason = (
             EndReason(message="the requestor no longer needs it")
             if failure is None
@@ -586,6 +585,10 @@ class Instance:
         self.mailbox.close(f"instance {self.id} is over: nobody speaks or listens there any more")
         self.over.succeed(None)
         self._cluster.member_over()
+
+
+async def _end_of(task: asyncio.Task[None], seconds: float) -> None:
+    await asyncio.wait({task}, timeout=seconds)
 
 
 def _is_loss(error: BaseException | None) -> bool:

@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
+from functools import partial
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from requestor_sdk.engine import contracts
@@ -281,8 +282,8 @@ class Recovery:
         return past.invoice_id is None and not past.written_off and not self._history.ended
 
     async def _withdraw(self, demand_id: str) -> None:
-        work = self._core.network.market.unsubscribe(demand_id)
-        await contracts.bounded(self._core, work, f"demand {demand_id} could not be withdrawn")
+        withdraw = partial(self._core.network.market.unsubscribe, demand_id)
+        await contracts.bounded(self._core, withdraw, f"demand {demand_id} could not be withdrawn")
 
     async def _look_at(self, past: PastAgreement) -> None:
         core = self._core

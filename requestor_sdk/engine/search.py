@@ -73,8 +73,11 @@ class Search:
         else:
             self._look()
 
-    def cancel(self) -> None:
-        """Search no more; an agreement that is signed all the same is ended at once."""
+    def cancel(self) -> asyncio.Task[None] | None:
+        """Search no more; an agreement that is signed all the same is ended at once.
+
+        Returns what is still to end, if there is something: until then it may hold an agreement.
+        """
         waiter, self._waiter = self._waiter, None
         if waiter is not None:
             self._cluster.negotiator.forget(waiter)
@@ -83,8 +86,10 @@ class Search:
             # Cancelled in the moment after it was handed over: others may want it.
             self._cluster.negotiator.give_back(draft)
         task, self._task = self._task, None
-        if task is not None and task is not asyncio.current_task():
-            task.cancel()
+        if task is None or task.done() or task is asyncio.current_task():
+            return None
+        task.cancel()
+        return task
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         self._task = self._core.try_spawn(work, f"{self._owner.id} search")
@@ -117,11 +122,18 @@ class Search:
             async with asyncio.timeout(self._core.settings.reset_timeout):
                 await own_code(owner.service.reset(), "reset()")
         except Exception as error:  # noqa: BLE001 - the user's own: it ends the attempt
-            self.note_attempt()
-            self._refuse(error)
+            if self._goes_on:
+                self.note_attempt()
+                self._refuse(error)
             return
-        await asyncio.sleep(pause)
-        self._look()
+        if self._goes_on:
+            await asyncio.sleep(pause)
+            self._look()
+
+    @property
+    def _goes_on(self) -> bool:
+        """Whether it was not cancelled; a user's code may have swallowed that."""
+        return self._task is asyncio.current_task()
 
     def note_attempt(self) -> None:
         """An attempt begins now. As many are remembered as the restart policy counts."""

@@ -361,8 +361,11 @@ class RunHistory:
     @_take.register
     def _(self, event: ev.ActivityCreateFailed) -> None:
         agreement = self.agreements.get(event.agreement_id)
-        if agreement is not None and agreement.uses:
-            agreement.uses.pop()
+        if agreement is None or not agreement.uses or agreement.uses[-1].activity_id is not None:
+            return  # a note of it came meanwhile: it is there all the same
+        agreement.uses.pop()
+        if not agreement.uses:
+            agreement.left_over = None
 
     @_take.register
     def _(self, event: ev.ActivityEnded) -> None:

@@ -94,7 +94,9 @@ def broken_of(
     if (spent := sum(accepted_of(found).values(), Decimal(0))) > core.ledger.budget:
         yield f"{spent} was accepted of a budget of {core.ledger.budget}"
     if finished:
-        if opened := core.ledger.open_agreements():
+        # What is left to a later process is held for it.
+        staying = set(_suspended(found))
+        if opened := [name for name in core.ledger.open_agreements() if name not in staying]:
             yield f"the ledger still holds money for {', '.join(opened)}"
         yield from left_tasks(core.abandoned)
 
@@ -243,16 +245,32 @@ def _unfinished(found: Sequence[events.Event]) -> Iterator[str]:
     ended = {e.agreement_id for e in _of(found, events.AgreementTerminated)}
     settled = {e.agreement_id for e in _of(found, events.InvoiceAccepted)}
     settled |= {e.agreement_id for e in _of(found, events.PaymentLeftOver)}
-    suspended = {name for name, state in last.items() if state == ServiceState.suspended}
+    staying = set(_suspended(found))
     for signed in _of(found, events.AgreementConfirmed):
-        if signed.agreement_id not in ended and signed.instance_id not in suspended:
+        if signed.agreement_id not in ended | staying:
             yield f"agreement {signed.agreement_id} was confirmed and never ended"
     for active in _of(found, events.ActivityCreated):
-        if active.agreement_id not in settled and active.instance_id not in suspended:
+        if active.agreement_id not in settled | staying:
             yield f"agreement {active.agreement_id} was neither paid nor recorded as left over"
     begun = any(_of(found, events.AllocationCreated))
-    if begun and not any(_of(found, events.ComputationFinished)):
+    ends = events.ComputationFinished | events.ComputationSuspended
+    if begun and not isinstance(found[-1], ends):
         yield "the journal has no end"
+
+
+def _suspended(found: Sequence[events.Event]) -> Iterator[str]:
+    """The agreements that instances have which were let go of on purpose."""
+    agreement_of: dict[str, str] = {}
+    state: dict[str, str] = {}
+    for event in found:
+        match event:
+            case events.ActivityRequested(instance_id=who, agreement_id=agreement):
+                agreement_of[who] = agreement
+            case events.ServiceStateChanged(instance_id=who):
+                state[who] = event.new
+    for who, agreement in agreement_of.items():
+        if state.get(who) == ServiceState.suspended:
+            yield agreement
 
 
 # Over the market and the bank ---------------------------------------------------------------------

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    AsyncIterator,
+    Callable,
+    Generator,
+    Iterable,
+    Iterator,
+)
 from typing import TYPE_CHECKING, Any, Final
 
 from requestor_sdk.engine.aio import own_code
@@ -108,13 +116,15 @@ class Feed:
             self._task.cancel()
 
     async def _close_iterator(self, limit: float) -> None:
-        close = getattr(self._iterator, "aclose", None) or getattr(self._iterator, "close", None)
-        if close is None or not hasattr(self._iterator, "throw"):
-            return  # no generator: a file, say, is its owner's to close
+        iterator = self._iterator
+        if not isinstance(iterator, Generator | AsyncGenerator):
+            return  # a file, say, is its owner's to close
 
         async def closed() -> None:
-            if (closing := close()) is not None:
-                await closing
+            if isinstance(iterator, AsyncGenerator):
+                await iterator.aclose()
+            else:
+                iterator.close()
 
         try:
             async with asyncio.timeout(limit):

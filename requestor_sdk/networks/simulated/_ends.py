@@ -100,6 +100,12 @@ class RequestorEnd:
         if not self.down and not self.dead:
             self._gate(gated=self._injector.wraps)
 
+    def calm(self) -> None:
+        """The daemon is up, and whatever is to be overtaken goes on."""
+        self._down_until = 0.0
+        for name in list(self._overtaken):
+            self._let_pass(name)
+
     def cut(self) -> None:
         """The requestor is dead: from now on every call hangs and none has an effect."""
         if not self.dead:

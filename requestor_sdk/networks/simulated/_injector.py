@@ -53,13 +53,14 @@ class Injector:
         self.plan = plan
         self.dice = random.Random(f"{seed}/faults")  # noqa: S311 - a simulation's chance
         self.struck: list[Strike] = []
+        self.calm = False
         self._seen = [0] * len(plan.faults)
         self._of: dict[str, tuple[int, ...]] = {}
 
     @property
     def wraps(self) -> bool:
         """Whether any call can be struck."""
-        return any(fault.call != PROVIDER for fault in self.plan.faults)
+        return not self.calm and any(fault.call != PROVIDER for fault in self.plan.faults)
 
     def behaviours(self, number: int) -> tuple[Behaviour, ...]:
         """Draw the behaviours of the provider of this number, from 1."""
@@ -73,6 +74,8 @@ class Injector:
 
     def strike(self, call: str, now: datetime) -> Action | None:
         """Count a call, and return what goes wrong at it."""
+        if self.calm:
+            return None
         places = self._of.get(call)
         if places is None:
             faults: Sequence[Fault] = self.plan.faults

@@ -244,6 +244,17 @@ class SimulatedNetwork:
         self._disturbed = True
         self._opened().crash_daemon(seconds)
 
+    def calm(self) -> None:
+        """End the faults: the plan strikes no more, daemon and providers are there again.
+
+        What a call waits for already goes on as it was drawn, and providers keep their behaviours.
+        """
+        self._injector.calm = True
+        if self._end is not None:
+            self._end.calm()
+        for agent in self._agents:
+            agent.come_back()
+
     def crash_provider(
         self, name: str, back_after: float | None = None, *, seen_as: SeenAs = "lost"
     ) -> None:

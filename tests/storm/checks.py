@@ -1,0 +1,101 @@
+"""What must hold after a storm, beside the invariants that requestor_sdk.testing ships."""
+
+from __future__ import annotations
+
+import asyncio
+from decimal import Decimal
+
+from requestor_sdk.model import events
+from requestor_sdk.model.history import RunHistory
+from requestor_sdk.testing import invariants
+
+
+def of_program(program):
+    """Nothing that the program waits for is pending for ever; what it saw on the way was right."""
+    yield from program.broken
+    for outcome in program.outcomes:
+        if not outcome.done():
+            yield f"what an act returned is not decided: {outcome!r}"
+    for task in program.tasks:
+        if not task.done():
+            yield f"the program still waits: {task.get_coro()!r}"
+        elif not task.cancelled() and isinstance(task.exception(), AssertionError):
+            yield f"the program found {task.exception()!r}"
+
+
+def of_run(compute, *, finished, recovered=False):
+    """Rule 17 and the trace properties, over what happened in this process and before it."""
+    found = list(compute.journal.read()) if compute._engine is not None else []
+    yield from invariants.broken_of(compute, found, finished=finished)
+    yield from broken_tasks(found, finished=finished and not recovered)
+
+
+def broken_tasks(found, *, finished):
+    """Each task that was started ended once, and was never with two workers at once."""
+    holders, ended, began, over = {}, set(), 0, 0
+    for event in found:
+        match event:
+            case events.TaskStarted(task_id=task, instance_id=worker):
+                if holders.setdefault(task, worker) != worker:
+                    yield f"{task} was with {holders[task]} and {worker} at once"
+                if task in ended:
+                    yield f"{task} was started after its end"
+            case events.TaskAccepted() | events.TaskRejected() | events.TaskAttemptFailed():
+                if holders.pop(event.task_id, None) != event.instance_id:
+                    yield f"{event.task_id} was settled by {event.instance_id}, which had it not"
+            case events.TaskFinished(task_id=task):
+                holders.pop(task, None)
+                if task in ended:
+                    yield f"{task} ended twice"
+                ended.add(task)
+            case events.JobStarted():
+                began += 1
+            case events.JobFinished():
+                over += 1
+    if finished and (holders or began != over):
+        yield f"jobs are unfinished: {began} began, {over} are over; {holders}"
+
+
+def of_network(network):
+    """After the last recovery: what every run was due is paid, and nothing is left standing."""
+    try:
+        invariants.check_network(network)
+    except invariants.InvariantBroken as also:
+        yield from also.broken
+    books = network.books
+    for run_id, journal in network.journals.items():
+        if not journal.begun:
+            continue
+        history = RunHistory.of(journal.read(), run_id)
+        yield from _of_history(history, books)
+    # Asking twice for an allocation makes two, and only one answer comes: nobody can know the other.
+    made_twice = sum(
+        strike.call == "payments.allocate" and strike.fault.action.kind == "duplicate"
+        for strike in network.struck
+    )
+    if len(books.bank.allocations) > made_twice:
+        yield f"allocations stay reserved: {', '.join(books.bank.allocations)}"
+    spent = sum((a.paid for a in books.bank.accounts.values()), Decimal(0))
+    if spent != sum(books.bank.balances.values(), Decimal(0)):
+        yield "the balances of the providers are not what was paid"
+
+
+def _of_history(history, books):
+    if history.state not in ("settled", "left over"):
+        yield f"the run is {history.state} after its last recovery"
+    for agreement in history.agreements.values():
+        paid = books.bank.paid(agreement.id)
+        # What is left over can still be asked for, and a later recovery would tell it again.
+        if paid > agreement.accepted or (agreement.settled and paid != agreement.accepted):
+            yield f"{agreement.id}: {agreement.accepted} was accepted, {paid} was paid"
+
+
+def of_loop(*, killed):
+    """Nothing runs, waits or is half done on the loop any more.
+
+    A process that was killed closes no generators: those of its user are excepted.
+    """
+    yield from invariants.left_tasks()
+    yield from invariants.unfinished_futures()
+    if not killed:
+        yield from asyncio.get_running_loop().open_generators()
