@@ -225,7 +225,7 @@ async def test_a_stop_that_was_asked_for_in_silence_holds_for_a_later_process_to
     ("how", "kind", "reason"),
     [
         ("total", events.DebitNoteRejected, "above usage x agreed price"),
-        ("usage", events.DebitNoteRejected, "s can have cost"),
+        ("usage", events.DebitNoteRejected, "s can have passed"),
         ("falling", events.DebitNoteRejected, "fell"),
         ("invoice", events.InvoiceRejected, "s can have cost"),
         ("second", events.InvoiceRejected, "accepted before"),
