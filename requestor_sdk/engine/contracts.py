@@ -68,8 +68,8 @@ class Use:
         return max(0.0, end - self.began - self.silent_sec)
 
     def lasted(self, now: float) -> float:
-        """Return the seconds that it has existed, silence included."""
-        return max(0.0, (now if self.ended is None else min(now, self.ended)) - self.began)
+        """Return the seconds since its beginning, charged or not: none can have used more."""
+        return max(0.0, now - self.began)
 
     def charged(self, now: float) -> Charged:
         """Return it as an invoice is judged by it."""
