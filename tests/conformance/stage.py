@@ -45,7 +45,7 @@ async def sleep_program(argv, files):
     await asyncio.sleep(float(argv[1]))
 
 
-async def echo_program(argv, files):
+def echo_program(argv, files):
     return " ".join(argv[1:])
 
 
@@ -129,7 +129,7 @@ class Stage:
 
     # Runs ----------------------------------------------------------------------------------------
 
-    def compute(self, budget=100, **options):
+    def compute(self, budget=10_000, **options):
         compute = Compute(budget=budget, network=self.network, **options)
         for consumer in (self.events.append, self.log, lambda _: self._weigh(compute)):
             compute.add_event_consumer(consumer)
@@ -142,7 +142,7 @@ class Stage:
             self._unsound.append(repr(budget))
 
     @contextlib.asynccontextmanager
-    async def started(self, budget=100, **options):
+    async def started(self, budget=10_000, **options):
         """A ``Compute`` that is started; all invariants are checked after it was left."""
         compute = self.handed = self.compute(budget, **options)
         try:
@@ -152,7 +152,7 @@ class Stage:
             self.check(compute)
 
     @contextlib.asynccontextmanager
-    async def cluster(self, service=Simple, num=1, *, budget=100, settings=None, **options):
+    async def cluster(self, service=Simple, num=1, *, budget=10_000, settings=None, **options):
         """A cluster as ``run_service`` returns it."""
         options.setdefault("expiration", HOUR)
         async with self.started(budget, settings=settings) as compute:
