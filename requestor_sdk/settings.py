@@ -29,11 +29,16 @@ class Settings:
         invoice_timeout: How long the engine waits for invoices at the end.
         invoice_deadline: How long an ended agreement's amount is held for its invoice while the
             engine runs.
+        create_timeout: How long a provider may take to create an activity.
+        demand_refresh: After how long without any news of the market, while instances wait, the
+            demand is published anew: the market may have lost it.
         no_offers_after: After how long without an offer that is told.
         collect_offers: For how long offers are collected before the first is taken; ``None`` for
             the network's own default.
         draft_lifetime: How long a provider's answer can be signed that nobody took yet; after that
             it is asked for once more.
+        answers_at_once: Offers of a cluster whose providers' replies are awaited at one time, at
+            most; the next are answered as replies come.
         mailbox_size: Messages that an instance's queue holds in each direction.
         proposals_kept: Proposals that are kept for later, a cluster; more while more instances
             wait.
@@ -51,9 +56,12 @@ class Settings:
     release_timeout: float = 15.0
     invoice_timeout: float = 10.0
     invoice_deadline: float = 300.0
+    create_timeout: float = 60.0
+    demand_refresh: float = 300.0
     no_offers_after: float = 20.0
     collect_offers: float | None = None
     draft_lifetime: float = 300.0
+    answers_at_once: int = 128
     mailbox_size: int = 1024
     proposals_kept: int = 1000
 
@@ -65,8 +73,8 @@ class Settings:
                 continue
             if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
                 raise AmountError(f"{field.name} must be a number, zero or more, not {value!r}")
-        if self.mailbox_size < 1 or self.proposals_kept < 1:
-            raise AmountError("mailbox_size and proposals_kept must be at least 1")
+        if min(self.mailbox_size, self.proposals_kept, self.answers_at_once) < 1:
+            raise AmountError("mailbox_size, proposals_kept and answers_at_once must be at least 1")
 
 
 def data_home() -> Path:

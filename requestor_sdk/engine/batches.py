@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from requestor_sdk.engine.aio import own_code
+from requestor_sdk.engine.aio import Backoff, own_code
 from requestor_sdk.engine.tracebacks import told
 from requestor_sdk.model import events
 from requestor_sdk.model.errors import (
@@ -15,6 +15,7 @@ from requestor_sdk.model.errors import (
     BatchTimeout,
     CommandFailed,
     CommandSkipped,
+    NetworkUnreachable,
     NotAvailable,
     ProviderLost,
     RequestorError,
@@ -56,6 +57,7 @@ class BatchQueue:
     __slots__ = (
         "_activity_id",
         "_attempt",
+        "_closed",
         "_core",
         "_current",
         "_grace_over",
@@ -75,6 +77,7 @@ class BatchQueue:
         self._activity_id = activity_id
         self._queue: list[Script] = []
         self._worker: asyncio.Task[None] | None = None
+        self._closed = False
         self._over: RequestorError | None = None
         self._scripts = scripts
         self._current: _BatchRun | None = None
@@ -94,8 +97,8 @@ class BatchQueue:
     def submit(self, script: Script) -> None:
         """Queue a script."""
         script.mark_sent()
-        if self._over is not None:
-            _fail(script, 0, self._over)
+        if self._closed:
+            _fail(script, 0, self._why_over())
             return
         self._queue.append(script)
         if self._worker is None:
@@ -118,15 +121,22 @@ class BatchQueue:
         """Ask the network for the activity's state."""
         return await self._core.network.activities.state(self._activity_id)
 
-    async def close(self, error: RequestorError) -> None:
+    async def close(self, error: RequestorError | None = None) -> None:
         """The activity is over: fail what waits, and end the batch in flight."""
-        self._over = error
+        self._closed, self._over = True, error
         worker, self._worker = self._worker, None
         if worker is not None:
             worker.cancel()
             await asyncio.wait({worker})
         while self._queue:
-            _fail(self._queue.pop(0), 0, error)
+            _fail(self._queue.pop(0), 0, self._why_over())
+
+    def _why_over(self) -> RequestorError:
+        # Made only for those who ask: most activities end with nobody waiting.
+        if self._over is None:
+            ids = {"instance": self._owner.id, "activity": self._activity_id}
+            self._over = ProviderLost("this attempt of the instance is over", ids=ids)
+        return self._over
 
     async def drain(self, seconds: float) -> None:
         """Let the batch in flight end within this time; give it up then, and those behind it.
@@ -161,7 +171,7 @@ class BatchQueue:
             while self._queue:
                 await self._run(self._queue.pop(0))
         finally:
-            if self._over is None:
+            if not self._closed:
                 self._worker = None
 
     async def _run(self, script: Script) -> None:
@@ -177,7 +187,7 @@ class BatchQueue:
         try:
             await run.run(self._activity_id, ids, self._deployed)
         except asyncio.CancelledError:
-            run.fail(self._over or NotAvailable("the engine was stopped"))
+            run.fail(self._why_over() if self._closed else NotAvailable("the engine was stopped"))
             raise
         finally:
             self._current = None
@@ -202,6 +212,7 @@ class _BatchRun:
         self._given_up: RequestorError | None = None
         self._results: list[CommandResult] = []
         self._incoming: dict[int, Incoming] = {}
+        self._heard = False
 
     async def run(
         self, activity_id: str, ids: dict[str, str], on_deployed: Callable[[], None]
@@ -212,7 +223,7 @@ class _BatchRun:
         limit = self._limit
         try:
             async with limit:
-                await self._execute(activity_id)
+                await self._executed(activity_id)
         except _ConsumerError as error:
             self.fail(error.found)
         except RequestorError as error:
@@ -228,6 +239,21 @@ class _BatchRun:
                 self.fail(ActivityError(failed, ids=_named(ids)))
         else:
             self._finish()
+
+    async def _executed(self, activity_id: str) -> None:
+        """Send it, again and again while no daemon listens: then nothing of it was begun."""
+        backoff = Backoff(self._core.dice)
+        while True:
+            try:
+                await self._execute(activity_id)
+            except NetworkUnreachable as error:
+                if self._heard:
+                    raise
+                pause = backoff.next()
+                self._core.retried(f"batches of {activity_id}")(error, pause)
+                await asyncio.sleep(pause)
+            else:
+                return
 
     async def _execute(self, activity_id: str) -> None:
         execute, items = self._core.network.activities.execute, self.script.items
@@ -263,6 +289,7 @@ class _BatchRun:
         return item.command
 
     async def _take(self, event: BatchEvent) -> None:
+        self._heard = True
         if not 0 <= event.index < len(self.script.items):
             return
         item = self.script.items[event.index]

@@ -267,6 +267,7 @@ class Billing:
             elapsed_sec=to_amount(use.elapsed(self._core.clock.monotonic())),
             accepted=use.noted or ZERO,
             previous_usage=use.usage,
+            lasted_sec=to_amount(use.lasted(self._core.clock.monotonic())),
         )
         if reason is not None:
             return reason

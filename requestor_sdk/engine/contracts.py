@@ -13,7 +13,12 @@ from typing import TYPE_CHECKING, Final
 
 from requestor_sdk.engine.aio import Backoff
 from requestor_sdk.model import events
-from requestor_sdk.model.errors import AgreementRefused, PaymentError, RequestorError
+from requestor_sdk.model.errors import (
+    ActivityRefused,
+    AgreementRefused,
+    PaymentError,
+    RequestorError,
+)
 from requestor_sdk.model.history import marked
 from requestor_sdk.model.market import EndReason, Proposal
 from requestor_sdk.model.money import ZERO, Charged, Terms, room_for, to_amount
@@ -60,6 +65,10 @@ class Use:
         if self.silent_since is not None:
             end = min(end, self.silent_since)
         return max(0.0, end - self.began - self.silent_sec)
+
+    def lasted(self, now: float) -> float:
+        """Return the seconds since its beginning, charged or not: none can have used more."""
+        return max(0.0, now - self.began)
 
     def charged(self, now: float) -> Charged:
         """Return it as an invoice is judged by it."""
@@ -263,7 +272,7 @@ async def create_activity(core: Core, contract: Contract) -> str:
     use = Use(began=core.clock.monotonic())
     contract.uses.append(use)
     try:
-        activity_id = await core.network.activities.create(contract.id)
+        activity_id = await _created(core, contract)
     except asyncio.CancelledError:
         core.try_spawn(
             end_agreement(core, contract, EndReason(message="the instance was stopped")),
@@ -291,6 +300,18 @@ async def create_activity(core: Core, contract: Contract) -> str:
         provider_id=contract.provider_id,
     )
     return activity_id
+
+
+async def _created(core: Core, contract: Contract) -> str:
+    seconds = core.settings.create_timeout
+    try:
+        async with asyncio.timeout(seconds):
+            return await core.network.activities.create(contract.id)
+    except TimeoutError:
+        raise ActivityRefused(
+            f"{contract.provider_name} did not create an activity within {seconds:g} s",
+            ids=core.ids(agreement=contract.id, provider=contract.provider_id),
+        ) from None
 
 
 async def release(core: Core, contract: Contract, reason: EndReason) -> None:

@@ -178,11 +178,14 @@ class Engine:
             if recovery.nothing_left or not core.network.traits.outlives_process:
                 await self._close_books(recovery)
                 return
+        opened = False
         try:
             await core.network.open()
+            opened = True
             await (self._begin() if recovery is None else recovery.begin())
         except BaseException as error:
-            await self._close_unopened(error)
+            # Not available before it was opened: it is open already, for another run.
+            await self._close_unopened(error, own=opened or not isinstance(error, NotAvailable))
             if isinstance(error, asyncio.CancelledError):
                 self._started.fail(RequestorError("the engine was cancelled while it started"))
                 raise
@@ -225,11 +228,12 @@ class Engine:
         finally:
             self.core.journal.close()
 
-    async def _close_unopened(self, error: BaseException) -> None:
+    async def _close_unopened(self, error: BaseException, *, own: bool) -> None:
         """The start failed: leave nothing behind; what fails here too is a note on its error."""
         self.core.billing.wait_no_longer()
         try:
-            await self.core.network.close()
+            if own:
+                await self.core.network.close()
         except Exception as also:
             logger.exception("the network could not be closed")
             error.add_note(f"while closing the network, also: {also}")
@@ -375,7 +379,8 @@ class Engine:
         act = partial(core.network.payments.release_allocation, core.allocation_id)
         told = f"allocation {core.allocation_id} could not be released"
         try:
-            async with asyncio.timeout(max(core.release_seconds(), self._last_seconds())):
+            # Half of the last seconds is for closing the network, and for the end of the journal.
+            async with asyncio.timeout(max(core.release_seconds(), self._last_seconds() / 2)):
                 await until_heard(core, act, told)
         except TimeoutError:
             logger.warning("%s in time; a recovery releases it", told)

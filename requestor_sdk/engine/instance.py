@@ -266,6 +266,14 @@ class Instance:
         self._loss = error if stimulus in (Stimulus.lost, Stimulus.deadline) else self._loss
         if done.record.state is not before.state:
             self._tell_change(before, stimulus, cause)
+        elif done.record.stop_asked and not before.stop_asked:
+            self._core.emit(
+                events.ServiceStopAsked,
+                instance_id=self.id,
+                cluster_id=self._cluster.id,
+                state=before.state,
+                stimulus=stimulus,
+            )
         for effect in done.effects:
             self._perform(effect, before)
         if done.record.state is not before.state:
@@ -557,11 +565,7 @@ class Instance:
 
     async def _release(self, attempt: Attempt, failure: BaseException | None, keep: bool) -> None:
         contract = attempt.contract
-        over = ProviderLost(
-            f"the attempt on {contract.provider_name} is over",
-            ids={"instance": self.id, "activity": contract.activity_id or ""},
-        )
-        await attempt.batches.close(over)
+        await attempt.batches.close()
         reason = (
             EndReason(message="the requestor no longer needs it")
             if failure is None

@@ -19,7 +19,7 @@ from requestor_sdk.engine.aio import Backoff, own_code, read_for_ever
 from requestor_sdk.engine.candidates import Candidate, Pool, Recent, Waiter, Waiters
 from requestor_sdk.engine.replies import Refusals, Replies
 from requestor_sdk.model import events
-from requestor_sdk.model.errors import NetworkError, PayloadError, RequestorError
+from requestor_sdk.model.errors import NetworkError, NotAvailable, PayloadError, RequestorError
 from requestor_sdk.model.market import Demand, Proposal, ProposalState
 from requestor_sdk.service.strategy import MarketStrategy, Rejection
 
@@ -84,6 +84,7 @@ class Negotiator:
         self._seen = 0
         self._dropped = 0
         self._unwilling: set[str] = set()
+        self._more = False
         self._stale = False
         self._changes = 0
         self._rescoring: asyncio.Task[None] | None = None
@@ -91,6 +92,8 @@ class Negotiator:
         self._patience: asyncio.TimerHandle | None = None
         self._silence: asyncio.TimerHandle | None = None
         self._renewal: asyncio.TimerHandle | None = None
+        self._refresh: asyncio.TimerHandle | None = None
+        self._heard_at = 0.0
         collect = core.settings.collect_offers if collect_offers is None else collect_offers
         self._collect = core.network.traits.collect_offers_sec if collect is None else collect
 
@@ -115,7 +118,7 @@ class Negotiator:
         try:
             async with subscription:
                 await read_for_ever(
-                    lambda: market.collect(demand_id),
+                    lambda: self._collected(demand_id),
                     self._take,
                     self._core.retried("market"),
                     self._core.dice,
@@ -130,6 +133,14 @@ class Negotiator:
                     await market.unsubscribe(demand_id)
             except (RequestorError, TimeoutError) as error:
                 logger.warning("the demand %s could not be withdrawn: %s", demand_id, error)
+
+    async def _collected(self, demand_id: str) -> Sequence[Proposal]:
+        try:
+            return await self._core.network.market.collect(demand_id)
+        except NotAvailable:
+            # The market knows the demand no more, e.g. after a restart of the daemon.
+            self._forget_subscription()
+            raise
 
     async def _subscribed(self) -> str:
         """Publish the demand; an error of the network is waited out, as where proposals are read.
@@ -160,16 +171,39 @@ class Negotiator:
     def _subscribe_anew(self) -> None:
         """Have the market tell all its offers again, those that were dropped among them."""
         self._renewal = None
-        if self._subscription is not None and self._starved():
-            for pool in (self._offers, self._drafts):
-                pool.clear()  # of the old subscription; they come again
-            self._lent.clear()
-            self._subscription.reschedule(asyncio.get_running_loop().time())
+        if self._starved():
+            self._forget_subscription()
+
+    def _forget_subscription(self) -> None:
+        """Publish the demand anew, as soon as what is being done is done."""
+        if self._subscription is None:
+            return
+        for pool in (self._offers, self._drafts):
+            pool.clear()  # of the old subscription; they come again
+        self._lent.clear()
+        self._subscription.reschedule(asyncio.get_running_loop().time())
+
+    def _look_after_subscription(self) -> None:
+        """Publish the demand anew where instances wait and the market has long been silent."""
+        self._refresh = None
+        if self.over or not self._waiters:
+            return
+        silent = asyncio.get_running_loop().time() - self._heard_at
+        if silent >= self._core.settings.demand_refresh:
+            self._forget_subscription()
+        self._time_refresh()
+
+    def _time_refresh(self) -> None:
+        if self._refresh is None:
+            self._refresh = asyncio.get_running_loop().call_later(
+                self._core.settings.demand_refresh, self._look_after_subscription
+            )
 
     def _forget_timers(self) -> None:
         self.over = True
         self._replies.close()
-        for timer in (self._window, self._patience, self._silence, self._renewal):
+        timers = (self._window, self._patience, self._silence, self._renewal, self._refresh)
+        for timer in timers:
             if timer is not None:
                 timer.cancel()
 
@@ -186,6 +220,7 @@ class Negotiator:
         waiter = Waiter(take, avoid)
         self._waiters.add(waiter)
         self._time_silence()
+        self._time_refresh()
         self._kick()
         return waiter
 
@@ -227,6 +262,7 @@ class Negotiator:
     # What the market says ------------------------------------------------------------------------
 
     async def _take(self, proposals: Sequence[Proposal]) -> None:
+        self._heard_at = asyncio.get_running_loop().time()
         for proposal in proposals:
             if self._known.seen(proposal.id):
                 continue
@@ -355,7 +391,10 @@ class Negotiator:
             return
         loop = asyncio.get_running_loop()
         if self._window is None and self._missing() > 0 and self._has_wanted(self._offers):
-            self._window = loop.call_later(self._collect, self._answer_best)
+            if self._may_answer():
+                # What is left of those that were collected is not collected once more.
+                collect, self._more = 0.0 if self._more else self._collect, False
+                self._window = loop.call_later(collect, self._answer_best)
         elif self._renewal is None and self._starved():
             # Not at once: drafts that were handed out are signed under this subscription.
             self._renewal = loop.call_later(_SIGNING_SEC, self._subscribe_anew)
@@ -366,6 +405,10 @@ class Negotiator:
 
     def _missing(self) -> int:
         return len(self._waiters) - self._waiters.wanted(self._replies.providers)
+
+    def _may_answer(self) -> bool:
+        """Tell whether fewer answers are under way than there may be."""
+        return len(self._replies) < self._core.settings.answers_at_once
 
     def _match(self) -> None:
         too_old = asyncio.get_running_loop().time() - self._core.settings.draft_lifetime
@@ -392,7 +435,7 @@ class Negotiator:
         if self._rescoring is not None:
             return
         unwanted = []
-        while self._missing() > 0 and self._has_wanted(self._offers):
+        while self._missing() > 0 and self._has_wanted(self._offers) and self._may_answer():
             offer = self._offers.pop_best()
             if self._waiters.wants(offer.proposal.provider_id):
                 # Counted on before the market knows, so that it is not answered twice.
@@ -402,6 +445,7 @@ class Negotiator:
                 unwanted.append(offer)
         for offer in unwanted:
             self._offers.add(offer)
+        self._more = not self._may_answer()
         self._kick()
 
     async def _answer(self, offer: Candidate) -> None:

@@ -42,6 +42,9 @@ class Replies:
         self._timer: asyncio.TimerHandle | None = None
         self.providers = Count()
 
+    def __len__(self) -> int:
+        return len(self._awaited)
+
     def sending(self, proposal: Proposal) -> None:
         """An answer is on its way to the market; its id is not known yet."""
         self._sending += 1

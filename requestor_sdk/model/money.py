@@ -299,6 +299,7 @@ def check_debit_note(
     elapsed_sec: Decimal,
     accepted: Decimal,
     previous_usage: Sequence[Decimal] = (),
+    lasted_sec: Decimal | None = None,
 ) -> str | None:
     """Judge a debit note; return the reason to reject it, or ``None`` where it is right.
 
@@ -309,6 +310,8 @@ def check_debit_note(
         elapsed_sec: Seconds since the activity was created, less the time of silence.
         accepted: What was accepted for this activity before.
         previous_usage: The usage vector of the note before, if there was one.
+        lasted_sec: Seconds since the activity was created, silence included: no counter of time
+            can be above them. The same as ``elapsed_sec`` where it is left out.
     """
     if len(usage) != len(terms.pricing.counters):
         return (
@@ -323,6 +326,9 @@ def check_debit_note(
         now < before for now, before in zip(usage, previous_usage, strict=False)
     ):
         return "a usage counter fell"
+    lasted = elapsed_sec if lasted_sec is None else lasted_sec
+    if (impossible := _impossible(terms, usage, lasted)) is not None:
+        return impossible
     due = terms.pricing.cost(usage)
     if total > due + _ROUNDING:
         return f"{total} is above usage x agreed price, {due}"
@@ -331,6 +337,16 @@ def check_debit_note(
     most = terms.most(elapsed_sec)
     if total > most + _ROUNDING:
         return f"{total} is above {most}, the most that {elapsed_sec:.0f} s can have cost"
+    return None
+
+
+def _impossible(terms: Terms, usage: Sequence[Decimal], lasted_sec: Decimal) -> str | None:
+    """Tell which counter of time is above what can have passed."""
+    most = {DURATION: lasted_sec + TOLERANCE_SEC}
+    most[CPU] = most[DURATION] * terms.threads
+    for name, used in zip(terms.pricing.counters, usage, strict=True):
+        if name in most and used > most[name]:
+            return f"{name} says {used:.0f} s, and at most {most[name]:.0f} s can have passed"
     return None
 
 

@@ -119,7 +119,7 @@ async def test_a_debit_note_above_what_the_time_allows_is_rejected_with_the_reas
             issued_at=compute.now(),
         )
         judged = compute._engine.core.billing._judge_note(note)
-        assert "the most that 60 s can have cost" in judged
+        assert "at most 130 s can have passed" in judged
         spent = compute.budget.spent
         assert compute.budget.spent == spent
     world.check(compute)

@@ -339,6 +339,38 @@ async def test_nothing_is_subscribed_anew_while_there_is_enough():
         assert stage.market.subscriptions == 1
 
 
+async def test_a_demand_that_the_market_has_lost_is_published_anew_while_somebody_waits():
+    async with Stage(answering=True, settings=Settings(demand_refresh=60)) as stage:
+        waiter = stage.waiter()
+        await asyncio.sleep(59)
+        assert stage.market.subscriptions == 1
+        stage.market.standing[1] = stage.market.offer("amber")
+        assert await settled(waiter, within=10) == ["amber"]
+        assert stage.market.subscriptions == 2
+
+
+async def test_a_demand_is_left_as_it_is_while_the_market_speaks_or_nobody_waits():
+    async with Stage(settings=Settings(demand_refresh=60)) as stage:
+        waiter = stage.waiter("amber")
+        for _ in range(10):
+            await asyncio.sleep(30)
+            stage.offer("amber")
+        waiter.cancel()
+        await asyncio.sleep(1000)
+        assert stage.market.subscriptions == 1
+
+
+async def test_a_demand_that_the_market_does_not_know_any_more_is_published_anew():
+    async with Stage(answering=True) as stage:
+        waiter = stage.waiter()
+        await asyncio.sleep(1)
+        stage.market.standing[1] = stage.market.offer("amber")
+        stage.market.forgotten = True
+        stage.market.there.set()
+        assert await settled(waiter, within=10) == ["amber"]
+        assert stage.market.subscriptions == 2
+
+
 async def test_that_there_are_no_offers_is_told_once_however_many_wait():
     async with Stage(settings=Settings(no_offers_after=20)) as stage:
         waiters = [stage.waiter() for _ in range(50)]

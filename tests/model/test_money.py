@@ -160,7 +160,9 @@ def test_an_honest_note_is_right(elapsed, load, discount):
         ({"previous_usage": (D(101), D(0))}, "a usage counter fell"),
         ({"total": D(9)}, "above usage x agreed price"),
         ({"total": D("0.1"), "accepted": D("0.2")}, "the total fell from 0.2 to 0.1"),
-        ({"elapsed_sec": D(10)}, "the most that 10 s can have cost"),
+        ({"elapsed_sec": D(10)}, "duration_sec says 100 s, and at most 15 s can have passed"),
+        ({"usage": (D(100), D(300))}, "cpu_sec says 300 s, and at most 210 s can have passed"),
+        ({"elapsed_sec": D(10), "lasted_sec": D(100)}, "the most that 10 s can have cost"),
     ],
 )
 def test_a_wrong_note_is_rejected_with_the_reason(changed, says):
@@ -290,3 +292,7 @@ def test_a_limit_is_above_zero(value):
 def test_a_limit_can_be_left_out():
     assert to_limit(None, name="budget") is None
     assert to_limit("0.5", name="budget") == D("0.5")
+
+
+def test_an_offer_without_a_linear_price_says_nothing_about_money():
+    assert Terms.from_properties({}) is None

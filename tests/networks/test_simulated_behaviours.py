@@ -1,10 +1,11 @@
 """Each behaviour of a simulated provider, as the engine meets it."""
 
 import asyncio
+import dataclasses
 from decimal import Decimal
 
 import pytest
-from support.simulation import Simple, Simulation
+from support.simulation import QUICK, Simple, Simulation
 
 from requestor_sdk import LinearPricing, RestartPolicy
 from requestor_sdk.model import events
@@ -151,6 +152,17 @@ async def test_one_that_never_answers_is_left_for_another(what):
         assert instance.provider_name == "honest"
 
 
+async def test_an_activity_that_is_not_created_in_time_is_told_and_its_agreement_ended():
+    sim = market(NeverAnswering(what="activity"))
+    settings = dataclasses.replace(QUICK, create_timeout=30)
+    async with sim.running(settings=settings) as cluster:
+        await cluster.wait("running")
+    (failed,) = sim.of(events.ActivityCreateFailed)
+    assert "did not create an activity within 30 s" in failed.reason
+    (requested, *_) = sim.of(events.ActivityRequested)
+    assert 30 <= (failed.at - requested.at).total_seconds() < 31
+
+
 async def test_a_batch_that_is_never_answered_ends_with_the_stop_of_its_instance():
     sim = market(NeverAnswering(what="batch"))
     async with sim.running() as cluster:
@@ -168,7 +180,7 @@ async def test_an_end_that_is_never_told_holds_nobody_up_for_long():
 
 REASONS = {
     "total": "above usage x agreed price",
-    "usage": "can have cost",
+    "usage": "can have passed",
     "falling": "a usage counter fell",
 }
 

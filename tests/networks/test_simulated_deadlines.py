@@ -129,6 +129,13 @@ async def test_what_is_asked_is_acted_on_in_order_whatever_the_latency(latency):
         assert seen == list(range(20))
 
 
+async def test_each_thing_that_is_asked_takes_the_latency():
+    async with Market(latency=0.5) as market:
+        began = seconds()
+        await market.network.activities.create(await market.agreement())
+        assert seconds() - began == pytest.approx(1.5)  # the demand, the agreement, the activity
+
+
 async def test_deadlines_are_called_in_the_order_in_which_they_are_due():
     calls, began = [], seconds()
     deadlines = Deadlines(lambda name, now: calls.append((name, now - began)))

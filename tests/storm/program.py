@@ -310,9 +310,11 @@ class Program:
         self.mood.calm, self.mood.unwell = True, False
         seen = set()
         self.compute.add_event_consumer(
-            lambda event: seen.add(event.instance_id)
-            if isinstance(event, events.ServiceStateChanged) and event.new != "pending"
-            else None
+            lambda event: (
+                seen.add(event.instance_id)
+                if isinstance(event, events.ServiceStateChanged) and event.new != "pending"
+                else None
+            )
         )
         loop = asyncio.get_running_loop()
         try:

@@ -84,7 +84,9 @@ class Storm:
         self.settings = draw_settings(self.dice)
         self.program = Program(self.network, Moody.mood, self.dice)
         behaving = {a.name: a.config.behaviours for a in self.network.providers}
-        self.report.world = f"faults: {self.network.faults}\nproviders: {behaving}\nleaves by: {self.program.way}"
+        self.report.world = (
+            f"faults: {self.network.faults}\nproviders: {behaving}\nleaves by: {self.program.way}"
+        )
 
     async def blow(self) -> None:
         compute = Compute(

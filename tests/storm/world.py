@@ -68,9 +68,7 @@ def behaviour(dice):
                 times=times,
             ),
             lambda: Overcharging(
-                how=dice.choice(
-                    ("total", "usage", "falling", "invoice", "late", "none", "second")
-                ),
+                how=dice.choice(("total", "usage", "falling", "invoice", "late", "none", "second")),
                 factor=dice.choice((1.5, 3.0, 100.0)),
                 after=(0.0, 400.0),
             ),

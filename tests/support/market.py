@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 from requestor_sdk import Settings
 from requestor_sdk.engine.negotiation import Negotiator
-from requestor_sdk.model.errors import AgreementRefused
+from requestor_sdk.model.errors import AgreementRefused, NotAvailable
 from requestor_sdk.model.market import Demand, Proposal, ProposalState
 from requestor_sdk.service.strategy import MarketStrategy
 
@@ -30,6 +30,7 @@ class FakeMarket:
         self.ids = itertools.count(1)
         self.standing = {}
         self.subscriptions = 0
+        self.forgotten = False
 
     def stand(self, *providers):
         """Offers that each new subscription is told of."""
@@ -64,6 +65,7 @@ class FakeMarket:
 
     async def subscribe(self, demand):
         self.subscriptions += 1
+        self.forgotten = False
         self.news = []
         self.tell(*(replace(o, id=f"offer-{next(self.ids)}") for o in self.standing.values()))
         return "demand"
@@ -75,6 +77,8 @@ class FakeMarket:
         while not self.news:
             self.there.clear()
             await self.there.wait()
+            if self.forgotten:
+                raise NotAvailable("no such demand stands")
         found, self.news = self.news, []
         return found
 
