@@ -83,6 +83,7 @@ class Negotiator:
         self.over = False
         self._seen = 0
         self._dropped = 0
+        self._looked_again = False
         self._unwilling: set[str] = set()
         self._more = False
         self._stale = False
@@ -172,6 +173,7 @@ class Negotiator:
         """Have the market tell all its offers again, those that were dropped among them."""
         self._renewal = None
         if self._starved():
+            self._looked_again = True
             self._forget_subscription()
 
     def _forget_subscription(self) -> None:
@@ -484,6 +486,9 @@ class Negotiator:
 
     def _give_in(self) -> None:
         self._patience = None
+        if self._starved() and not self._looked_again:
+            return  # first the offers that were dropped are asked for once more
+        self._looked_again = False
         for waiter in self._hopeless():
             self._waiters.give_in(waiter)
         self._kick()
