@@ -73,7 +73,7 @@ class Negotiator:
         self._drafts = Pool()
         self._waiters = Waiters()
         self._known = Recent(_REMEMBERED)
-        self._replies = Replies(core, self._kick)
+        self._replies = Replies(core, self._kick, self.said_no)
         self._refusals = Refusals(core, cluster_id)
         self._unheard = Backoff(core.dice)
         self.over = False
@@ -232,7 +232,7 @@ class Negotiator:
         self._time_silence()
 
     def said_no(self, provider_id: str) -> None:
-        """A provider would not sign, or run an activity: others' offers are kept before its own."""
+        """A provider would not go on with us: offers of others are kept before its own."""
         self._unwilling.add(provider_id)
 
     def give_back(self, proposal: Proposal) -> None:
