@@ -47,6 +47,7 @@ class Core:
         attached: Which instance has an agreement or activity, by the id of either.
         callbacks: The tasks of users' callbacks, in the order they began.
         tellers: Tasks that tell the network what it has not heard yet; the end cancels them.
+        over: Whether the run's last event is written: what is asked of it later happens to nobody.
         leave_by: Until when, in the clock's seconds, what is released on leaving has to be.
     """
 
@@ -74,6 +75,7 @@ class Core:
         self.billing: Billing
         self.health: Health
         self.leaving = False
+        self.over = False
         self.fatal: EngineFailed | None = None
         self.abandoned: list[asyncio.Task[None]] = []
         self.callbacks: dict[asyncio.Task[None], None] = {}
@@ -88,7 +90,9 @@ class Core:
     # Events --------------------------------------------------------------------------------------
 
     def emit(self, kind: type[Event], **fields: Any) -> None:
-        """Write an event to the journal, then show it to the sinks."""
+        """Write an event to the journal, then show it to the sinks; nothing after the end."""
+        if self.over:
+            return
         event = kind(at=self.clock.now(), **fields)
         try:
             self.journal.append(event)

@@ -197,6 +197,7 @@ class Engine:
             try:
                 await self._close()
             finally:
+                core.over = True
                 core.journal.close()
 
     async def _begin(self) -> None:
