@@ -53,6 +53,7 @@ class Program:
         self.broken = []
         self.unpicky = []
         self.jobs = []
+        self.closed = []
         self.left_at = None
 
     # The whole -----------------------------------------------------------------------------------
@@ -170,7 +171,7 @@ class Program:
 
     def job(self):
         dice = self.dice
-        work = Work(self.mood, dice.choice((1, 10, 25)))
+        work, ordered = Work(self.mood, dice.choice((1, 10, 25))), dice.random() < 0.4
         results = self.compute.execute_tasks(
             dice.choice((work.plain, work.generating)),
             dice.choice((range(work.size), work.slowly())),
@@ -179,13 +180,13 @@ class Program:
             max_retries=dice.choice((0, 3, None)),
             task_timeout=dice.choice((None, 30)),
             timeout=dice.choice((60, 4000)),
-            ordered=dice.random() < 0.4,
+            ordered=ordered,
             raise_on_failure=dice.random() < 0.2,
         )
         self.jobs.append(results)
-        self.keep(self.read(results, work.size, dice.choice((None, None, 3))))
+        self.keep(self.read(results, work.size, dice.choice((None, None, 3)), ordered))
 
-    async def read(self, results, size, most):
+    async def read(self, results, size, most, ordered):
         found = []
         try:
             async for task in results:
@@ -196,8 +197,11 @@ class Program:
                     break
                 if self.mood.happens(0.2):
                     await asyncio.sleep(self.dice.choice((1, 20)))
-            if len(set(found)) != len(found):
-                self.broken.append(f"a job gave a task twice: {found}")
+            else:
+                if sorted(found) != list(range(size)) and results not in self.closed:
+                    self.broken.append(f"a job of {size} tasks gave {found}")
+            if ordered and found != sorted(found):
+                self.broken.append(f"a job gave its tasks in this order: {found}")
         except (RequestorError, Sorry):
             pass
         finally:
@@ -282,7 +286,8 @@ class Program:
 
     def end_job(self):
         if self.jobs:
-            self.keep(self.dice.choice(self.jobs).aclose())
+            self.closed.append(self.dice.choice(self.jobs))
+            self.keep(self.closed[-1].aclose())
 
     def provider_ends(self):
         busy = [agent for agent in self.network.providers if agent.deals]
