@@ -26,7 +26,7 @@ from requestor_sdk.service.strategy import MarketStrategy, Rejection
 if TYPE_CHECKING:
     from requestor_sdk.engine.core import Core
 
-logger = logging.getLogger("requestor_sdk.engine")
+logger: logging.Logger = logging.getLogger("requestor_sdk.engine")
 
 Judge = Callable[[Proposal], str | None]
 """Returns why a proposal cannot be taken whatever its score, or ``None``."""

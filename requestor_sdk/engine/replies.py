@@ -16,7 +16,7 @@ from requestor_sdk.model.market import EndReason, Proposal
 if TYPE_CHECKING:
     from requestor_sdk.engine.core import Core
 
-logger = logging.getLogger("requestor_sdk.engine")
+logger: logging.Logger = logging.getLogger("requestor_sdk.engine")
 
 _LATE: Final = 64
 """Replies that may be too late among those that may be early."""
