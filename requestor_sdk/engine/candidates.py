@@ -78,10 +78,10 @@ class Pool:
         """Take the best one out."""
         return self._take(-1)
 
-    def pop_worst(self, unwanted: Collection[str] = ()) -> Candidate:
-        """Take the worst one out; of providers that nobody wants, as long as there is any."""
-        if any(provider in self.providers for provider in unwanted):
-            found = (c.proposal.provider_id in unwanted for _, _, c in self._sorted)
+    def pop_worst(self, first_of: Collection[str] = ()) -> Candidate:
+        """Take the worst one out; of these providers, as long as there is any of theirs."""
+        if any(provider in self.providers for provider in first_of):
+            found = (c.proposal.provider_id in first_of for _, _, c in self._sorted)
             return self._take(next(place for place, hit in enumerate(found) if hit))
         return self._take(0)
 
@@ -209,18 +209,12 @@ class Waiters:
         """Tell whether anybody would take this provider."""
         return len(self._avoiding.get(provider_id, ())) < len(self)
 
-    def unwanted(self) -> frozenset[str]:
-        """Return the providers that all who wait avoid."""
-        if self._plain or not self._choosy:
-            return frozenset()
-        first = next(iter(self._choosy.values()))  # what nobody wants is avoided by this one too
-        return frozenset(p for p in first.avoid if not self.wants(p))
-
     def wanted(self, providers: Count) -> int:
         """Return how many of these somebody would take."""
         if self._plain or not self._choosy:
             return providers.total if self._plain else 0
-        return providers.total - sum(providers.get(p, 0) for p in self.unwanted())
+        first = next(iter(self._choosy.values()))  # what nobody wants is avoided by this one too
+        return providers.total - sum(providers.get(p, 0) for p in first.avoid if not self.wants(p))
 
     def take_for(self, provider_id: str) -> Waiter | None:
         """Take out the first who wants a draft of this provider, if anybody does."""

@@ -188,6 +188,7 @@ class Search:
         except (AgreementRefused, SignatureInvalid):
             self._failed_providers |= {draft.provider_id}
             self._refused_by |= {draft.provider_id}
+            cluster.negotiator.said_no(draft.provider_id)
             self._refused += 1
             await asyncio.sleep(cluster.policy.pause(self._refused))
             self._want()
@@ -201,6 +202,7 @@ class Search:
             await contracts.create_activity(self._core, contract)
         except RequestorError as error:
             self._failed_providers |= {contract.provider_id}
+            self._cluster.negotiator.said_no(contract.provider_id)
             self._refuse(error)
         else:
             self._task = None

@@ -86,7 +86,8 @@ def broken_of(
     yield from broken_run(found, finished=finished)
     if isinstance(network, SimulatedNetwork):
         yield from broken_books(found, network, finished=finished)
-        if any(compute.journal is journal for journal in network.journals.values()):
+        journals = network.journals.values()
+        if core is not None and any(core.journal is journal for journal in journals):
             yield from broken_acts(network, complete=finished and not network.disturbed)
     if core is None:
         return
