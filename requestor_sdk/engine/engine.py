@@ -255,6 +255,7 @@ class Engine:
             await self._abort()
         finally:
             core.adopt(None)
+            core.turns.hurry()
             for job in list(self.jobs):
                 job.finish(core.fatal or NotAvailable("the engine was ended"))
 
@@ -313,6 +314,7 @@ class Engine:
         if not await self._all_over(settings.leave_timeout - last):
             for cluster in self._clusters:
                 cluster.leave(hurried=True)
+            core.turns.hurry()
             await self._all_over(min(settings.release_timeout, last / 2))
         if letting_go is not None:
             await letting_go
