@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from requestor_sdk.engine.aio import own_code
+from requestor_sdk.engine.effects import Turns
 from requestor_sdk.engine.room import RoomLines
 from requestor_sdk.model.errors import EngineFailed, NotAvailable, RequestorError
 from requestor_sdk.model.events import Event, LoopRetried
@@ -66,6 +67,7 @@ class Core:
         self.journal = journal
         self.ledger = ledger
         self.room: RoomLines = RoomLines(ledger)
+        self.turns: Turns = Turns()
         self.run_id = run_id
         # Spreads load and guards nothing; by the run's id, so that a simulated run repeats itself.
         self.dice: random.Random = random.Random(run_id)  # noqa: S311

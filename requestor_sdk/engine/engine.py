@@ -260,6 +260,7 @@ class Engine:
             await self._abort()
         finally:
             core.adopt(None)
+            core.turns.hurry()
             for job in list(self.jobs):
                 job.finish(core.fatal or NotAvailable("the engine was ended"))
 
@@ -319,6 +320,7 @@ class Engine:
         if not await self._all_over(settings.leave_timeout - last):
             for cluster in self._clusters:
                 cluster.leave(hurried=True)
+            core.turns.hurry()
             await self._all_over(min(settings.release_timeout, last / 2))
         if letting_go is not None:
             await letting_go

@@ -555,7 +555,9 @@ class Instance:
         )
         again = self.record.state is ServiceState.pending
         keep = again and not (failed and self._cluster.policy.avoid_failed_provider)
-        self._effects.queue(lambda: self._release(attempt, self.failure if failed else None, keep))
+        self._effects.queue(
+            lambda: self._release(attempt, self.failure if failed else None, keep), in_turn=True
+        )
 
     def _let_go_of_kept(self) -> None:
         kept = self.search.let_go()

@@ -410,7 +410,7 @@ class Negotiator:
 
     def _may_answer(self) -> bool:
         """Tell whether fewer answers are under way than there may be."""
-        return len(self._replies) < self._core.settings.answers_at_once
+        return self._replies.has_room()
 
     def _match(self) -> None:
         too_old = asyncio.get_running_loop().time() - self._core.settings.draft_lifetime
