@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from requestor_sdk.engine.contracts import Contract
     from requestor_sdk.engine.core import Core
 
-logger = logging.getLogger("requestor_sdk.engine")
+logger: logging.Logger = logging.getLogger("requestor_sdk.engine")
 
 
 class _Settled(NamedTuple):

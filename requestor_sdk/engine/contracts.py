@@ -27,7 +27,7 @@ from requestor_sdk.model.props import MULTI_ACTIVITY
 if TYPE_CHECKING:
     from requestor_sdk.engine.core import Core
 
-logger = logging.getLogger("requestor_sdk.engine")
+logger: logging.Logger = logging.getLogger("requestor_sdk.engine")
 
 MOST_USES: Final = 100
 """Activities that one agreement has, one after another, at most."""

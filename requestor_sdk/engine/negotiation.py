@@ -26,7 +26,7 @@ from requestor_sdk.service.strategy import MarketStrategy, Rejection
 if TYPE_CHECKING:
     from requestor_sdk.engine.core import Core
 
-logger = logging.getLogger("requestor_sdk.engine")
+logger: logging.Logger = logging.getLogger("requestor_sdk.engine")
 
 Judge = Callable[[Proposal], str | None]
 """Returns why a proposal cannot be taken whatever its score, or ``None``."""
@@ -410,7 +410,7 @@ class Negotiator:
 
     def _may_answer(self) -> bool:
         """Tell whether fewer answers are under way than there may be."""
-        return len(self._replies) < self._core.settings.answers_at_once
+        return self._replies.has_room()
 
     def _match(self) -> None:
         too_old = asyncio.get_running_loop().time() - self._core.settings.draft_lifetime

@@ -7,6 +7,7 @@ import contextlib
 from datetime import timedelta
 from decimal import Decimal
 
+from storm import checks
 from storm.services import KINDS, PAYLOAD, Moody, Sorry, Work
 
 from requestor_sdk import RenewalPolicy, RequestorError, RestartPolicy
@@ -53,6 +54,7 @@ class Program:
         self.broken = []
         self.unpicky = []
         self.jobs = []
+        self.gone = set()
         self.closed = []
         self.left_at = None
 
@@ -301,6 +303,7 @@ class Program:
 
     def provider_goes(self):
         agent = self.dice.choice(self.network.providers)
+        self.gone.add(agent.identity)
         back, how = self.dice.choice((None, 5, 60)), self.dice.choice(("lost", "silent", "nothing"))
         if self.dice.random() < 0.5:
             agent.vanish(how, back)
@@ -338,8 +341,10 @@ class Program:
         wanted = [i for c in self.unpicky for i in c.instances if i.state == "pending"]
         wanted += made.instances
         until = loop.time() + PATIENCE_SEC
+        await asyncio.sleep(300)
         while loop.time() < until and not seen.issuperset(i.id for i in wanted):
             await asyncio.sleep(20)
+        self.broken += checks.of_living(self.network.books, self.clusters)
         self.broken += [
             f"{i.id} is wanted, all is calm, and it got no provider in {PATIENCE_SEC} s"
             for i in wanted
