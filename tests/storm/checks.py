@@ -67,7 +67,8 @@ def of_honest(found, network, gone):
             case events.AgreementCreated():
                 provider_of[event.agreement_id] = event.provider_id
             case events.DebitNoteRejected() | events.InvoiceRejected():
-                if provider_of.get(event.agreement_id) in honest:
+                asked = event.total if isinstance(event, events.DebitNoteRejected) else event.amount
+                if asked and provider_of.get(event.agreement_id) in honest:
                     yield f"an honest provider is not paid: {event.line()}"
 
 

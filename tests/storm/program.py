@@ -279,6 +279,8 @@ class Program:
 
     def turn(self):
         self.mood.unwell = not self.mood.unwell
+        # A service that says of its provider that it does not answer does not pay for that time.
+        self.gone.update(agent.identity for agent in self.network.providers)
 
     def rescore(self):
         self.keep(self.any_cluster().rescore())
