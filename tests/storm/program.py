@@ -353,3 +353,9 @@ class Program:
             if i.id not in seen
         ]
         self.clusters.append(made)
+        one = made.instances[-1]
+        try:
+            async with asyncio.timeout(100):
+                await made.stop_instance(one)
+        except TimeoutError:
+            self.broken.append(f"all is calm, and {one.id} is {one.state} long after its stop")
