@@ -168,8 +168,10 @@ def _of_history(history, books):
     if history.state not in ("settled", "left over"):
         yield f"the run is {history.state} after its last recovery"
     binding = (AgreementState.pending, AgreementState.approved)
-    for name in history.agreements:
-        if books.agreements[name].state in binding:
+    for name, agreement in history.agreements.items():
+        # One in which nothing ran costs nothing: a run that owes nothing is not recovered for it.
+        idle = history.state == "settled" and not agreement.uses
+        if books.agreements[name].state in binding and not idle:
             yield f"agreement {name} stands in the market after the last recovery"
     for agreement in history.agreements.values():
         paid = books.bank.paid(agreement.id)
