@@ -316,6 +316,7 @@ class Negotiator:
     def _withdrawn(self, proposal: Proposal) -> None:
         """The provider declined our answer, or took back what it said before."""
         self._replies.came(proposal)
+        self.said_no(proposal.provider_id)
         step = proposal.previous_id or proposal.id
         self._offers.remove(step)
         self._drafts.remove(step)

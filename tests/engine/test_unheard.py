@@ -176,6 +176,10 @@ async def test_offers_of_one_that_will_not_sign_do_not_crowd_out_all_others():
     await _gets_the_other(Refusing())
 
 
+async def test_offers_of_one_that_declines_each_answer_do_not_crowd_out_all_others():
+    await _gets_the_other(Refusing(what="proposal"))
+
+
 async def test_offers_of_one_that_does_not_sign_in_time_do_not_crowd_out_all_others():
     await _gets_the_other(NeverAnswering())
 
