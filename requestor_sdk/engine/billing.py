@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from requestor_sdk.engine.contracts import Contract
     from requestor_sdk.engine.core import Core
 
-logger = logging.getLogger("requestor_sdk.engine")
+logger: logging.Logger = logging.getLogger("requestor_sdk.engine")
 
 
 class _Settled(NamedTuple):
@@ -186,6 +186,8 @@ class Billing:
         if isinstance(item, DebitNote):
             self._core.spawn_teller(self._tell_while_it_counts(item), f"note {item.id}")
             return
+        if item.agreement_id in self._untold:
+            return  # it came twice, and is being told already
         self._untold[item.agreement_id] = self._core.try_spawn(
             self._tell_until_heard(item), f"invoice {item.id}"
         )

@@ -16,7 +16,6 @@ from requestor_sdk.model import events
 from requestor_sdk.model.errors import (
     ActivityRefused,
     AgreementRefused,
-    NotAvailable,
     PaymentError,
     RequestorError,
 )
@@ -28,7 +27,7 @@ from requestor_sdk.model.props import MULTI_ACTIVITY
 if TYPE_CHECKING:
     from requestor_sdk.engine.core import Core
 
-logger = logging.getLogger("requestor_sdk.engine")
+logger: logging.Logger = logging.getLogger("requestor_sdk.engine")
 
 MOST_USES: Final = 100
 """Activities that one agreement has, one after another, at most."""
@@ -414,14 +413,11 @@ async def bounded(core: Core, act: Callable[[], Awaitable[None]], told: str) -> 
 
 
 async def until_heard(core: Core, act: Callable[[], Awaitable[None]], told: str) -> None:
-    """Perform an idempotent act, again after each error, until it is done or needs no doing."""
+    """Perform an idempotent act, again after each error, until it is done."""
     backoff = Backoff(core.dice)
     while True:
         try:
             return await act()
-        except NotAvailable as gone:
-            logger.debug("%s: %s", told, gone.message)
-            return None
         except RequestorError as error:
             pause = backoff.next()
             logger.warning("%s: %s; again in %.1f s", told, error.message, pause)

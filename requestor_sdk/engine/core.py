@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from requestor_sdk.engine.aio import own_code
+from requestor_sdk.engine.effects import Turns
 from requestor_sdk.engine.room import RoomLines
 from requestor_sdk.model.errors import EngineFailed, NotAvailable, RequestorError
 from requestor_sdk.model.events import Event, LoopRetried
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from requestor_sdk.ports.network import Network
     from requestor_sdk.settings import Settings
 
-logger = logging.getLogger("requestor_sdk.engine")
+logger: logging.Logger = logging.getLogger("requestor_sdk.engine")
 # Silent as a library: without a handler, Python's last resort would print to standard error.
 logging.getLogger("requestor_sdk").addHandler(logging.NullHandler())
 
@@ -65,10 +66,11 @@ class Core:
         self.clock = clock
         self.journal = journal
         self.ledger = ledger
-        self.room = RoomLines(ledger)
+        self.room: RoomLines = RoomLines(ledger)
+        self.turns: Turns = Turns()
         self.run_id = run_id
         # Spreads load and guards nothing; by the run's id, so that a simulated run repeats itself.
-        self.dice = random.Random(run_id)  # noqa: S311
+        self.dice: random.Random = random.Random(run_id)  # noqa: S311
         self.sinks: list[Sink] = []
         self.allocation_id = ""
         self.billing: Billing

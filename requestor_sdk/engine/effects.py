@@ -3,14 +3,76 @@
 from __future__ import annotations
 
 import asyncio
+from collections import OrderedDict, deque
 from collections.abc import Callable, Coroutine
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from requestor_sdk.engine.core import Core
 
 Effect = Callable[[], Coroutine[Any, Any, None] | None]
 """Does something; what takes time is returned, to be awaited."""
+
+_FEW: Final = 64
+"""How many begin at once of what is done in turns."""
+
+_MOMENT_SEC: Final = 0.05
+"""How long one of them holds up those who stand in line."""
+
+
+class Turns:
+    """Lets a few begin at once, of work that thousands may want to do in the same moment.
+
+    Quick work is done a few at a time, as one after another would be, and never lies about half
+    done by the thousand. Whoever takes longer than a moment holds up nobody any more.
+    """
+
+    def __init__(self) -> None:
+        self._line: deque[Callable[[], None]] = deque()
+        self._begun: OrderedDict[object, float] = OrderedDict()
+        self._timer: asyncio.TimerHandle | None = None
+
+    def stand(self, begin: Callable[[], None]) -> None:
+        """Have a function called when it is its turn; at once, where nobody waits."""
+        self._line.append(begin)
+        self._admit()
+
+    def begun(self, who: object) -> None:
+        """Somebody whose turn it was has begun what takes time."""
+        self._begun[who] = asyncio.get_running_loop().time()
+
+    def over(self, who: object) -> None:
+        """It is done: somebody else has a turn. Idempotent."""
+        if self._begun.pop(who, None) is not None and self._line:
+            self._admit()
+
+    def hurry(self) -> None:
+        """Let all begin who stand in line."""
+        while self._line:
+            self._line.popleft()()
+        self._time()
+
+    def _admit(self) -> None:
+        while self._line and len(self._begun) < _FEW:
+            self._line.popleft()()
+        self._time()
+
+    def _time(self) -> None:
+        if not self._line:
+            if self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
+        elif self._timer is None:
+            first = next(iter(self._begun.values()))
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_at(first + _MOMENT_SEC, self._moment_over)
+
+    def _moment_over(self) -> None:
+        self._timer = None
+        long_ago = asyncio.get_running_loop().time() - _MOMENT_SEC
+        while self._begun and next(iter(self._begun.values())) <= long_ago:
+            self._begun.popitem(last=False)
+        self._admit()
 
 
 class EffectQueue:
@@ -21,23 +83,42 @@ class EffectQueue:
         name: Of the task.
     """
 
-    __slots__ = ("_core", "_cut_off", "_name", "_waiting", "_worker")
+    __slots__ = ("_core", "_cut_off", "_in_line", "_name", "_waiting", "_worker")
 
     def __init__(self, core: Core, name: str) -> None:
         self._core = core
         self._name = name
         self._waiting: list[Effect] | None = None
         self._worker: asyncio.Task[None] | None = None
+        self._in_line = False
         self._cut_off = False
 
-    def queue(self, effect: Effect) -> None:
-        """Do this after what was queued before; at once, where there is nothing to wait for."""
-        if self._worker is not None or self._cut_off:
+    def queue(self, effect: Effect, *, in_turn: bool = False) -> None:
+        """Do this after what was queued before; at once, where there is nothing to wait for.
+
+        Args:
+            effect: What is to be done.
+            in_turn: Whether thousands may want the same in this moment: it has its turn then.
+        """
+        if self._worker is not None or self._in_line or self._cut_off:
             if self._waiting is None:
                 self._waiting = []
             self._waiting.append(effect)
-            return
-        rest = effect()
+        elif in_turn:
+            self._waiting, self._in_line = [effect], True
+            self._core.turns.stand(self._begin)
+        else:
+            self._start(effect())
+
+    def _begin(self) -> None:
+        """It is its turn, or it cannot wait for it."""
+        if self._in_line and self._waiting:
+            self._in_line = False
+            self._start(self._waiting.pop(0)())
+            if self._worker is not None:
+                self._core.turns.begun(self)
+
+    def _start(self, rest: Coroutine[Any, Any, None] | None) -> None:
         if rest is None:
             return
         self._worker = self._core.try_spawn(self._work(rest), self._name)
@@ -51,6 +132,7 @@ class EffectQueue:
 
     async def idle(self) -> None:
         """Wait until nothing is left to do."""
+        self._begin()
         while self._worker is not None and not self._worker.done():
             await asyncio.wait({self._worker})
 
@@ -64,3 +146,4 @@ class EffectQueue:
                 rest = self._waiting.pop(0)()
         finally:
             self._worker = None
+            self._core.turns.over(self)

@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from requestor_sdk.service.strategy import MarketStrategy
     from requestor_sdk.settings import Settings
 
-logger = logging.getLogger("requestor_sdk.engine")
+logger: logging.Logger = logging.getLogger("requestor_sdk.engine")
 
 S = TypeVar("S", bound=Service)
 
@@ -81,7 +81,7 @@ class Engine:
     ) -> None:
         self.subnet = subnet
         self.defaults = defaults
-        self.core = Core(
+        self.core: Core = Core(
             network=network,
             settings=settings,
             clock=clock or LoopClock(),
@@ -90,7 +90,7 @@ class Engine:
             run_id=run_id,
         )
         self.core.billing = Billing(self.core)
-        self.funds = Funds(self.core)
+        self.funds: Funds = Funds(self.core)
         self._learning = Learning()
         self.core.sinks.append(self._learning)
         self.core.on_fatal = self.leave
@@ -102,7 +102,7 @@ class Engine:
         self._started: Outcome[None] = Outcome()
         self._root: asyncio.Task[None] | None = None
         self._staying: dict[str, str] = {}
-        self.recovery = None if history is None else Recovery(self.core, history)
+        self.recovery: Recovery | None = None if history is None else Recovery(self.core, history)
 
     # Start and end -------------------------------------------------------------------------------
 
@@ -260,6 +260,7 @@ class Engine:
             await self._abort()
         finally:
             core.adopt(None)
+            core.turns.hurry()
             for job in list(self.jobs):
                 job.finish(core.fatal or NotAvailable("the engine was ended"))
 
@@ -319,6 +320,7 @@ class Engine:
         if not await self._all_over(settings.leave_timeout - last):
             for cluster in self._clusters:
                 cluster.leave(hurried=True)
+            core.turns.hurry()
             await self._all_over(min(settings.release_timeout, last / 2))
         if letting_go is not None:
             await letting_go

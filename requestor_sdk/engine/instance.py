@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from requestor_sdk.engine.core import Core
     from requestor_sdk.engine.recovery import Kept
 
-logger = logging.getLogger("requestor_sdk.engine")
+logger: logging.Logger = logging.getLogger("requestor_sdk.engine")
 
 _HANDLER_OF = {
     ServiceState.starting: "start",
@@ -112,17 +112,17 @@ class Instance:
     ) -> None:
         self._core = core
         self._cluster = cluster
-        self.service = service
-        self.id = instance_id
-        self.params = params
+        self.service: Service = service
+        self.id: str = instance_id
+        self.params: Mapping[str, object] = params
         self._replaces = replaces
         self._successor: Instance | None = None
-        self.mailbox = Mailbox(core.settings.mailbox_size)
-        self.record = Record()
+        self.mailbox: Mailbox = Mailbox(core.settings.mailbox_size)
+        self.record: Record = Record()
         self.failure: BaseException | None = None
         self.over: Outcome[None] = Outcome()
         self.attempt: Attempt | None = None
-        self.search = Search(core, cluster, self)
+        self.search: Search = Search(core, cluster, self)
         self._pump: Pump | None = None
         self._handler: str | None = None
         self._deadline: asyncio.TimerHandle | None = None
@@ -555,7 +555,9 @@ class Instance:
         )
         again = self.record.state is ServiceState.pending
         keep = again and not (failed and self._cluster.policy.avoid_failed_provider)
-        self._effects.queue(lambda: self._release(attempt, self.failure if failed else None, keep))
+        self._effects.queue(
+            lambda: self._release(attempt, self.failure if failed else None, keep), in_turn=True
+        )
 
     def _let_go_of_kept(self) -> None:
         kept = self.search.let_go()

@@ -26,7 +26,7 @@ from requestor_sdk.service.strategy import MarketStrategy, Rejection
 if TYPE_CHECKING:
     from requestor_sdk.engine.core import Core
 
-logger = logging.getLogger("requestor_sdk.engine")
+logger: logging.Logger = logging.getLogger("requestor_sdk.engine")
 
 Judge = Callable[[Proposal], str | None]
 """Returns why a proposal cannot be taken whatever its score, or ``None``."""
@@ -83,6 +83,8 @@ class Negotiator:
         self.over = False
         self._seen = 0
         self._dropped = 0
+        self._looked_again = False
+        self._unwilling: set[str] = set()
         self._more = False
         self._stale = False
         self._changes = 0
@@ -171,6 +173,7 @@ class Negotiator:
         """Have the market tell all its offers again, those that were dropped among them."""
         self._renewal = None
         if self._starved():
+            self._looked_again = True
             self._forget_subscription()
 
     def _forget_subscription(self) -> None:
@@ -227,6 +230,10 @@ class Negotiator:
         """Leave the line. Idempotent."""
         self._waiters.discard(waiter)
         self._time_silence()
+
+    def said_no(self, provider_id: str) -> None:
+        """A provider would not sign, or run an activity: others' offers are kept before its own."""
+        self._unwilling.add(provider_id)
 
     def give_back(self, proposal: Proposal) -> None:
         """Put a draft back that could not be signed now, for whoever can sign it later."""
@@ -289,7 +296,7 @@ class Negotiator:
     def _keep(self, offer: Candidate) -> None:
         self._offers.add(offer)
         if len(self._offers) > max(self._core.settings.proposals_kept, len(self._waiters)):
-            self._offers.pop_worst()
+            self._offers.pop_worst(self._unwilling)
             self._dropped += 1
 
     async def _confirmed(self, proposal: Proposal) -> None:
@@ -403,7 +410,7 @@ class Negotiator:
 
     def _may_answer(self) -> bool:
         """Tell whether fewer answers are under way than there may be."""
-        return len(self._replies) < self._core.settings.answers_at_once
+        return self._replies.has_room()
 
     def _match(self) -> None:
         too_old = asyncio.get_running_loop().time() - self._core.settings.draft_lifetime
@@ -479,6 +486,9 @@ class Negotiator:
 
     def _give_in(self) -> None:
         self._patience = None
+        if self._starved() and not self._looked_again:
+            return  # first the offers that were dropped are asked for once more
+        self._looked_again = False
         for waiter in self._hopeless():
             self._waiters.give_in(waiter)
         self._kick()

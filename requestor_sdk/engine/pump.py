@@ -16,7 +16,7 @@ from typing import Any, Final
 from requestor_sdk.model.errors import HandlerError, HandlerStuck
 from requestor_sdk.service.script import Script
 
-logger = logging.getLogger("requestor_sdk.engine")
+logger: logging.Logger = logging.getLogger("requestor_sdk.engine")
 
 Generator = AsyncGenerator[Script, Any]
 
@@ -70,9 +70,9 @@ class Pump:
         handler: str,
         attempt: int = 1,
     ) -> None:
-        self.name = f"{owner} {handler}"
-        self.handler = handler
-        self.attempt = attempt
+        self.name: str = f"{owner} {handler}"
+        self.handler: str = handler
+        self.attempt: int = attempt
         self._generators: list[AsyncGenerator[Any, Any]] | None = None
         self._generator = generator
         self._submit = submit
@@ -82,7 +82,7 @@ class Pump:
         self._inject: BaseException | None = None
         self._waiting_for: Script | None = None
         self.close_error: BaseException | None = None
-        self.over = False
+        self.over: bool = False
         self.task: asyncio.Task[None] = asyncio.get_running_loop().create_task(
             self._main(), name=self.name
         )

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from requestor_sdk.engine.core import Core
     from requestor_sdk.model.history import RunHistory
 
-logger = logging.getLogger("requestor_sdk.engine")
+logger: logging.Logger = logging.getLogger("requestor_sdk.engine")
 
 T = TypeVar("T")
 

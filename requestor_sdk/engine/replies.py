@@ -16,10 +16,16 @@ from requestor_sdk.model.market import EndReason, Proposal
 if TYPE_CHECKING:
     from requestor_sdk.engine.core import Core
 
-logger = logging.getLogger("requestor_sdk.engine")
+logger: logging.Logger = logging.getLogger("requestor_sdk.engine")
 
 _LATE: Final = 64
 """Replies that may be too late among those that may be early."""
+
+_FEW: Final = 16
+"""Replies that are awaited at one time from providers that reply at once."""
+
+_MOMENT_SEC: Final = 0.025
+"""How often it is seen whether providers reply at once."""
 
 _UNTOLD: Final = 4096
 """Declined proposals that wait to be told to their providers."""
@@ -27,6 +33,9 @@ _UNTOLD: Final = 4096
 
 class Replies:
     """Answers of ours to which the provider's reply is awaited, for a while.
+
+    Where providers reply at once, a few answers under way keep everybody busy, and more would only
+    be half done for longer. The slower they are, the more are sent, up to ``answers_at_once``.
 
     Args:
         core: What the engine shares.
@@ -40,15 +49,23 @@ class Replies:
         self._sending = 0
         self._early: OrderedDict[str, None] = OrderedDict()
         self._timer: asyncio.TimerHandle | None = None
+        self._most = _FEW
+        self._oldest = ""
+        self._look: asyncio.TimerHandle | None = None
         self.providers = Count()
 
     def __len__(self) -> int:
         return len(self._awaited)
 
+    def has_room(self) -> bool:
+        """Tell whether another answer may be sent."""
+        return len(self._awaited) < min(self._most, self._core.settings.answers_at_once)
+
     def sending(self, proposal: Proposal) -> None:
         """An answer is on its way to the market; its id is not known yet."""
         self._sending += 1
         self._expect(proposal.id, proposal.provider_id)
+        self._look_again()
 
     def sent(self, proposal: Proposal, answer_id: str) -> None:
         """The market has the answer; the reply can have been faster."""
@@ -78,9 +95,24 @@ class Replies:
 
     def close(self) -> None:
         """Count on nothing any more."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        for timer in (self._timer, self._look):
+            if timer is not None:
+                timer.cancel()
+        self._timer = self._look = None
+        self._most = _FEW
+
+    def _look_again(self) -> None:
+        if self._look is None and not self.has_room():
+            self._look = asyncio.get_running_loop().call_later(_MOMENT_SEC, self._widen)
+
+    def _widen(self) -> None:
+        """Await more at one time, where the oldest is the same as when it was looked last."""
+        self._look = None
+        oldest, self._oldest = self._oldest, next(iter(self._awaited), "")
+        if oldest == self._oldest and self._most < self._core.settings.answers_at_once:
+            self._most *= 2
+            self._on_fewer()
+        self._look_again()
 
     def _one_less(self) -> None:
         self._sending -= 1
@@ -129,7 +161,7 @@ class Refusals:
         self._core = core
         self._cluster_id = cluster_id
         self._untold: deque[tuple[Proposal, str]] = deque()
-        self._teller: asyncio.Task[None] | None = None
+        self._telling = False
 
     def tell(self, proposal: Proposal, reason: str) -> None:
         """Emit why nothing comes of a proposal."""
@@ -148,8 +180,9 @@ class Refusals:
             logger.info("proposal %s is declined unheard: too many are", proposal.id)
             return
         self._untold.append((proposal, reason))
-        if self._teller is None:
-            self._teller = self._core.try_spawn(self._tell_all(), f"{self._cluster_id} reject")
+        if not self._telling:
+            self._telling = True
+            self._core.spawn_teller(self._tell_all(), f"{self._cluster_id} reject")
 
     async def _tell_all(self) -> None:
         try:
@@ -162,4 +195,4 @@ class Refusals:
                 except RequestorError as error:
                     logger.info("proposal %s was declined unheard: %s", proposal.id, error.message)
         finally:
-            self._teller = None
+            self._telling = False

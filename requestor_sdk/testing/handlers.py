@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import functools
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from requestor_sdk.model import events
 from requestor_sdk.service.service import HANDLERS, Service, overrides
@@ -79,7 +79,7 @@ class HandlerLog:
         }
         for name in ("__module__", "__qualname__", "__doc__"):
             noted[name] = getattr(service_class, name)
-        return type(service_class.__name__, (service_class,), noted)
+        return cast("type[S]", type(service_class.__name__, (service_class,), noted))
 
     def _noted(self, name: str, handler: Handler) -> Handler:
         @functools.wraps(handler)
@@ -88,7 +88,8 @@ class HandlerLog:
             how = "closed"
             try:
                 inner = handler(service)
-                give, value = inner.asend, None
+                give: Callable[[Any], Awaitable[Any]] = inner.asend
+                value: Any = None
                 while True:
                     script = await give(value)
                     try:

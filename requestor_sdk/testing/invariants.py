@@ -87,7 +87,8 @@ def broken_of(
     yield from broken_run(found, finished=finished)
     if isinstance(network, SimulatedNetwork):
         yield from broken_books(found, network, finished=finished)
-        if any(compute.journal is journal for journal in network.journals.values()):
+        journals = network.journals.values()
+        if core is not None and any(core.journal is journal for journal in journals):
             yield from broken_acts(network, complete=finished and not network.disturbed)
     if core is None:
         return
@@ -209,12 +210,20 @@ def broken_signing(found: Sequence[events.Event]) -> Iterator[str]:
 
 
 def broken_money(found: Sequence[events.Event]) -> Iterator[str]:
-    """No two invoices of an agreement are accepted."""
-    invoiced: set[str] = set()
-    for invoice in _of(found, events.InvoiceAccepted):
-        if invoice.agreement_id in invoiced:
-            yield f"two invoices of agreement {invoice.agreement_id} were accepted"
-        invoiced.add(invoice.agreement_id)
+    """No two invoices of an agreement are accepted, and none twice.
+
+    A recovery writes down once more that one was accepted which the network had not heard of.
+    """
+    invoiced: dict[str, str] = {}
+    told: set[str] = set()
+    for event in found:
+        match event:
+            case events.ComputationRecovered():
+                told.clear()
+            case events.InvoiceAccepted(agreement_id=agreement, invoice_id=invoice):
+                if invoiced.setdefault(agreement, invoice) != invoice or agreement in told:
+                    yield f"two invoices of agreement {agreement} were accepted"
+                told.add(agreement)
 
 
 def accepted_of(found: Sequence[events.Event]) -> dict[str, Decimal]:
@@ -248,6 +257,9 @@ def _unfinished(found: Sequence[events.Event]) -> Iterator[str]:
     settled = {e.agreement_id for e in _of(found, events.InvoiceAccepted)}
     settled |= {e.agreement_id for e in _of(found, events.PaymentLeftOver)}
     staying = set(_suspended(found))
+    if any(_of(found, events.ComputationRecovered)):
+        # A recovery that is not told how an agreement stands records it; the next one asks again.
+        ended |= {e.agreement_id for e in _of(found, events.PaymentLeftOver)}
     for signed in _of(found, events.AgreementConfirmed):
         if signed.agreement_id not in ended | staying:
             yield f"agreement {signed.agreement_id} was confirmed and never ended"

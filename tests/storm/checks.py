@@ -68,7 +68,7 @@ def of_network(network):
             continue
         history = RunHistory.of(journal.read(), run_id)
         yield from _of_history(history, books)
-    # Asking twice for an allocation makes two, and only one answer comes: nobody can know the other.
+    # Asking twice for an allocation makes two, and one answer comes: nobody can know the other.
     made_twice = sum(
         strike.call == "payments.allocate" and strike.fault.action.kind == "duplicate"
         for strike in network.struck

@@ -164,11 +164,8 @@ class Program:
         except RequestorError:
             return  # e.g. no offer within the caps, a budget that carries none, a daemon that fails
         self.clusters.append(made)
-        if (
-            cap is None
-            and budget is None
-            and (strategy is None or type(strategy) is LeastExpensive)
-        ):
+        picky = cap or budget or type(strategy) not in (type(None), LeastExpensive)
+        if not picky and policy.avoid_failed_provider:
             self.unpicky.append(made)
 
     def job(self):

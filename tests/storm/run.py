@@ -189,19 +189,19 @@ class Storm:
                 end_suspended=calm,
             )
             self.entered = self.killed = False
-            crashed = await self.live(compute, self.again(compute))
+            crashed = await self.live(compute, self.again(compute, last=calm))
             self.check_run(compute, finished=not crashed and self.entered, recovered=True)
             if calm and not crashed:
                 return
 
-    async def again(self, compute: Compute) -> None:
+    async def again(self, compute: Compute, *, last: bool) -> None:
         left_at = None
         with contextlib.suppress(BaseException):
             try:
                 async with compute:
                     self.entered = True
                     if self.dice.random() < 0.6:
-                        await self.resume(compute)
+                        await self.resume(compute, last=last)
                     left_at = asyncio.get_running_loop().time()
             except BaseException as error:
                 self.told(error, None)
@@ -210,7 +210,7 @@ class Storm:
                 self.in_time("leaving a recovery", left_at)
             self.report.outcome.append("recovered")
 
-    async def resume(self, compute: Compute) -> None:
+    async def resume(self, compute: Compute, *, last: bool) -> None:
         for kind in dict.fromkeys(KINDS):
             for cluster_id in sorted({r.cluster_id for r in compute.resumable}):
                 with contextlib.suppress(RequestorError):
@@ -219,7 +219,7 @@ class Storm:
                     )
         await asyncio.sleep(self.dice.choice((0, 1, 30, 300)))
         for cluster in compute.clusters:
-            if self.dice.random() < 0.3:
+            if self.dice.random() < 0.3 and not last:
                 cluster.suspend()
         await asyncio.sleep(self.dice.choice((0, 1)))
 
