@@ -181,7 +181,8 @@ class MemoryMarketPort:
             SignatureInvalid: The provider's signature is not its own; the agreement is ended.
         """
         agreement = self._market.agreement(agreement_id)
-        await self._decision(agreement, timeout)
+        if not agreement.decided:
+            await self._decision(agreement, timeout)
         if not agreement.decided:
             return Approval(approved=False, reason=f"no answer within {timeout:g} s")
         if agreement.state is not AgreementState.approved:

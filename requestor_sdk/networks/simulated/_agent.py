@@ -86,7 +86,7 @@ class SimulatedAgent:
         self._market = market
         self._offer = config.offer(signer.identity, subnet)
         self._latency = latency if config.latency is None else config.latency
-        self._instant = not self._latency and not self.conduct.slow
+        self._instant = not self._latency and not config.behaviours
         self._offers: dict[str, None] = {}
         self._line: deque[ProviderEvent] = deque()
         self._last_due = 0.0
@@ -154,13 +154,13 @@ class SimulatedAgent:
         """Take what is asked of it; it acts in the order in which it was asked."""
         if not self._there:
             return
+        if self._instant and not self.paused and not self._line:
+            self._try(self._acts[type(item)], item)
+            return
         self._line.append(item)
-        loop = asyncio.get_running_loop()
         if self.paused:
             return  # whoever ends the pause sees to what waits
-        if self._instant:
-            loop.call_soon(self._next)
-            return
+        loop = asyncio.get_running_loop()
         seconds = self.draw(self._latency) + sum(map(self.draw, self.conduct.slow))
         self._last_due = max(self._last_due, loop.time() + seconds)
         loop.call_at(self._last_due, self._next)
