@@ -155,7 +155,7 @@ class SimulatedAgent:
         if not self._there:
             return
         if self._instant and not self.paused and not self._line:
-            self._try(self._acts[type(item)], item)
+            self._act(item)
             return
         self._line.append(item)
         if self.paused:
@@ -173,22 +173,27 @@ class SimulatedAgent:
 
     def _next(self) -> None:
         if self._line and not self.paused:
-            event = self._line.popleft()
-            self._try(self._acts[type(event)], event)
+            self._act(self._line.popleft())
 
     def say(self, act: Callable[..., object], *args: object) -> None:
         """Do one of its own acts in the market, or once it can be reached again."""
         if self.paused:
             self._held.append(partial(act, *args))
         elif self._there:
-            self._try(act, *args)
+            try:
+                act(*args)
+            except RequestorError as error:
+                self._told_too_late(error)
 
-    def _try(self, act: Callable[..., object], *args: object) -> None:
+    def _act(self, event: ProviderEvent) -> None:
         try:
-            act(*args)
+            self._acts[type(event)](event)
         except RequestorError as error:
-            # Withdrawn, cancelled or ended meanwhile: there is nothing to answer any more.
-            _log.debug("provider %s: %s", self.name, error.message)
+            self._told_too_late(error)
+
+    def _told_too_late(self, error: RequestorError) -> None:
+        """Withdrawn, cancelled or ended meanwhile: there is nothing to answer any more."""
+        _log.debug("provider %s: %s", self.name, error.message)
 
     # Going away ----------------------------------------------------------------------------------
 
