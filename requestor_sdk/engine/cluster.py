@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import partial
 from types import TracebackType
@@ -417,10 +417,10 @@ class Cluster(Generic[S]):
 
     def time_hold(
         self, member: Instance, attempt: int, until: datetime
-    ) -> list[asyncio.TimerHandle]:
+    ) -> Sequence[asyncio.TimerHandle]:
         """Have the agreement ended before what is held for it runs out, and renewed before that."""
         if until >= self.expiration:
-            return []
+            return ()
         settings, loop = self._core.settings, asyncio.get_running_loop()
         margin = settings.shutdown_timeout + settings.stop_grace
         left = until - self._core.clock.now()
