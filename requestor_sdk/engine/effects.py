@@ -104,12 +104,12 @@ class EffectQueue:
             self._waiting, self._in_line = [effect], True
             self._core.turns.stand(self)
         elif (rest := effect()) is not None:
-            self._spawn(rest)
-            if self._worker is None:
+            worker = self._spawn(rest)
+            if worker is None:
                 rest.close()
             else:
                 # Cancelled before it began, it would leave this unawaited.
-                self._worker.add_done_callback(lambda _: rest.close())
+                worker.add_done_callback(lambda _: rest.close())
 
     def begin(self) -> bool:
         """Begin what stands in line; tells whether there was something, which takes time now."""
@@ -119,10 +119,11 @@ class EffectQueue:
         self._spawn(None)
         return not self._cut_off
 
-    def _spawn(self, first: Coroutine[Any, Any, None] | None) -> None:
-        self._worker = self._core.try_spawn(self._work(first), self._name)
+    def _spawn(self, first: Coroutine[Any, Any, None] | None) -> asyncio.Task[None] | None:
+        self._worker = worker = self._core.try_spawn(self._work(first), self._name)
         # Where the engine breaks off, it is the engine that releases what there is.
-        self._cut_off = self._worker is None
+        self._cut_off = worker is None
+        return worker
 
     async def idle(self) -> None:
         """Wait until nothing is left to do."""
