@@ -181,16 +181,27 @@ class Billing:
         What is accepted is told until it is heard, a debit note until a later one counts what it
         does. A rejection need not be: what nobody accepted is not paid.
         """
-        if await self._told(item, reason) or reason is not None:
+        if reason is not None:
+            await self._told(item, reason)
             return
         if isinstance(item, DebitNote):
-            self._core.spawn_teller(self._tell_while_it_counts(item), f"note {item.id}")
+            if not await self._told(item, None):
+                self._core.spawn_teller(self._tell_while_it_counts(item), f"note {item.id}")
             return
         if item.agreement_id in self._untold:
             return  # it came twice, and is being told already
+        # Until it is heard it is left over, also where the run ends in the middle of a call.
+        self._untold[item.agreement_id] = None
+        if await self._told(item, None):
+            self._heard(item)
+            return
         self._untold[item.agreement_id] = self._core.try_spawn(
             self._tell_until_heard(item), f"invoice {item.id}"
         )
+
+    def _heard(self, invoice: Invoice) -> None:
+        self._untold.pop(invoice.agreement_id, None)
+        self._all_settled.set()
 
     async def _tell_until_heard(self, invoice: Invoice) -> None:
         backoff = Backoff(self._core.dice)
@@ -198,8 +209,7 @@ class Billing:
             await asyncio.sleep(backoff.next())
             if await self._told(invoice, None):
                 break
-        del self._untold[invoice.agreement_id]
-        self._all_settled.set()
+        self._heard(invoice)
 
     async def _tell_while_it_counts(self, note: DebitNote) -> None:
         backoff = Backoff(self._core.dice)

@@ -284,7 +284,8 @@ class Recovery:
 
     def _may_stand(self, past: PastAgreement) -> bool:
         """Tell whether the market may have it still, though nothing can be asked for it."""
-        return past.invoice_id is None and not past.written_off and not self._history.ended
+        heard = self._history.ended and bool(past.uses)
+        return past.invoice_id is None and not past.written_off and not heard
 
     async def _withdraw(self, demand_id: str) -> None:
         withdraw = partial(self._core.network.market.unsubscribe, demand_id)

@@ -7,6 +7,7 @@ from decimal import Decimal
 
 from requestor_sdk.model import events
 from requestor_sdk.model.history import RunHistory
+from requestor_sdk.model.market import ActivityState, AgreementState
 from requestor_sdk.model.money import TOLERANCE_SEC
 from requestor_sdk.testing import invariants
 
@@ -45,8 +46,8 @@ def of_living(books, clusters):
         for instance in cluster.instances:
             if instance.state == "running":
                 activity = books.activities[instance.ctx.activity_id]
-                over = activity.state == "Terminated" or activity.agreement.state != "Approved"
-                if over and activity.reason != "so it says":
+                over = activity.state is ActivityState.terminated
+                if over or activity.agreement.state is not AgreementState.approved:
                     yield f"{instance.id} is called running; {activity.id} has ended"
 
 
@@ -67,7 +68,8 @@ def of_honest(found, network, gone):
             case events.AgreementCreated():
                 provider_of[event.agreement_id] = event.provider_id
             case events.DebitNoteRejected() | events.InvoiceRejected():
-                if provider_of.get(event.agreement_id) in honest:
+                asked = event.total if isinstance(event, events.DebitNoteRejected) else event.amount
+                if asked and provider_of.get(event.agreement_id) in honest:
                     yield f"an honest provider is not paid: {event.line()}"
 
 
@@ -165,6 +167,12 @@ def of_network(network):
 def _of_history(history, books):
     if history.state not in ("settled", "left over"):
         yield f"the run is {history.state} after its last recovery"
+    binding = (AgreementState.pending, AgreementState.approved)
+    for name, agreement in history.agreements.items():
+        # One in which nothing ran costs nothing: a run that owes nothing is not recovered for it.
+        idle = history.state == "settled" and not agreement.uses
+        if books.agreements[name].state in binding and not idle:
+            yield f"agreement {name} stands in the market after the last recovery"
     for agreement in history.agreements.values():
         paid = books.bank.paid(agreement.id)
         # What is left over can still be asked for, and a later recovery would tell it again.

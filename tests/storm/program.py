@@ -279,6 +279,8 @@ class Program:
 
     def turn(self):
         self.mood.unwell = not self.mood.unwell
+        # A service that says of its provider that it does not answer does not pay for that time.
+        self.gone.update(agent.identity for agent in self.network.providers)
 
     def rescore(self):
         self.keep(self.any_cluster().rescore())
@@ -351,3 +353,9 @@ class Program:
             if i.id not in seen
         ]
         self.clusters.append(made)
+        one = made.instances[-1]
+        try:
+            async with asyncio.timeout(100):
+                await made.stop_instance(one)
+        except TimeoutError:
+            self.broken.append(f"all is calm, and {one.id} is {one.state} long after its stop")
