@@ -69,7 +69,10 @@ class _Bound:
                 mine[activity] = max(event.total, mine.get(activity, _NOTHING))
                 self._accept(agreement, sum(mine.values(), _NOTHING))
             case events.InvoiceAccepted(agreement_id=agreement):
+                self._set(agreement, held=_NOTHING)
                 self._accept(agreement, event.amount)
+            case events.PaymentLeftOver(agreement_id=agreement):
+                self._set(agreement, held=_NOTHING)
 
     def _accept(self, agreement: str, amount: Decimal) -> None:
         accepted = self._accepted.get(agreement, _NOTHING)
