@@ -72,6 +72,8 @@ class _Bound:
                 # Nothing more can be asked for, whether we have ended it already or not.
                 self._accept(agreement, event.amount)
                 self._set(agreement, held=_NOTHING)
+            case events.PaymentLeftOver(agreement_id=agreement):
+                self._set(agreement, held=_NOTHING)
 
     def _accept(self, agreement: str, amount: Decimal) -> None:
         accepted = self._accepted.get(agreement, _NOTHING)
