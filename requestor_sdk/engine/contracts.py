@@ -19,7 +19,7 @@ from requestor_sdk.model.errors import (
 )
 from requestor_sdk.model.history import marked
 from requestor_sdk.model.market import EndReason, Proposal
-from requestor_sdk.model.money import ZERO, Charged, Terms, room_for, to_amount
+from requestor_sdk.model.money import ZERO, Charged, Terms, room_for, to_seconds
 from requestor_sdk.model.props import MULTI_ACTIVITY
 
 if TYPE_CHECKING:
@@ -71,9 +71,9 @@ class Use:
     def charged(self, now: float) -> Charged:
         """Return it as an invoice is judged by it."""
         return Charged(
-            elapsed_sec=to_amount(self.elapsed(now)),
+            elapsed_sec=to_seconds(self.elapsed(now)),
             noted=self.noted,
-            noted_at_sec=to_amount(self.noted_at),
+            noted_at_sec=to_seconds(self.noted_at),
         )
 
     def silent(self, now: float) -> None:

@@ -104,25 +104,25 @@ class EffectQueue:
             self._waiting, self._in_line = [effect], True
             self._core.turns.stand(self)
         elif (rest := effect()) is not None:
-            self._spawn(rest)
-            if self._worker is None:
+            worker = self._spawn(rest)
+            if worker is None:
                 rest.close()
             else:
                 # Cancelled before it began, it would leave this unawaited.
-                self._worker.add_done_callback(lambda _: rest.close())
+                worker.add_done_callback(lambda _: rest.close())
 
     def begin(self) -> bool:
         """Begin what stands in line; tells whether there was something, which takes time now."""
         if not self._in_line:
             return False
         self._in_line = False
-        self._spawn(None)
-        return not self._cut_off
+        return self._spawn(None) is not None
 
-    def _spawn(self, first: Coroutine[Any, Any, None] | None) -> None:
+    def _spawn(self, first: Coroutine[Any, Any, None] | None) -> asyncio.Task[None] | None:
         self._worker = self._core.try_spawn(self._work(first), self._name)
         # Where the engine breaks off, it is the engine that releases what there is.
         self._cut_off = self._worker is None
+        return self._worker
 
     async def idle(self) -> None:
         """Wait until nothing is left to do."""

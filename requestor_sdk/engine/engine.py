@@ -91,7 +91,6 @@ class Engine:
         self.core.billing = Billing(self.core)
         self.funds = Funds(self.core)
         self._learning = Learning()
-        self.core.sinks.append(self._learning)
         self.core.on_fatal = self.leave
         self._clusters: list[Cluster[Any]] = []
         self.jobs: list[Job] = []
@@ -503,7 +502,8 @@ class Engine:
             renewal=renewal,
             cluster_id=cluster_id,
         )
-        self._learning.add(buying.strategy, cluster.negotiator)
+        if self._learning.add(buying.strategy, cluster.negotiator):
+            core.sinks.insert(0, self._learning)
         self._clusters.append(cluster)
         return cluster
 
