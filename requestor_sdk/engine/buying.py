@@ -123,7 +123,6 @@ def judge_for(
         budget: Returns the whole budget, which can be raised.
         seconds: Returns until when an agreement made now would last.
     """
-
     known: dict[str, tuple[Properties, Terms | None]] = {}
 
     def terms_of(proposal: Proposal) -> Terms | None:

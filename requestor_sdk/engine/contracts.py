@@ -303,8 +303,7 @@ async def create_activity(core: Core, contract: Contract) -> str:
 async def _created(core: Core, contract: Contract) -> str:
     seconds = core.settings.create_timeout
     try:
-        async with asyncio.timeout(seconds):
-            return await core.network.activities.create(contract.id)
+        return await core.creation.keep(core.network.activities.create(contract.id))
     except TimeoutError:
         raise ActivityRefused(
             f"{contract.provider_name} did not create an activity within {seconds:g} s",
@@ -399,7 +398,6 @@ async def allocate(core: Core, amount: Decimal) -> None:
 async def bounded(core: Core, work: Awaitable[None], told: str) -> None:
     """Await an act at the end of something, for a bounded time; a failure is logged."""
     try:
-        async with asyncio.timeout(core.settings.release_timeout):
-            await work
+        await core.release.keep(work)
     except (RequestorError, TimeoutError) as error:
         logger.warning("%s: %s", told, error)

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from requestor_sdk.engine.aio import own_code
+from requestor_sdk.engine.aio import Limit, own_code
 from requestor_sdk.engine.effects import Turns
 from requestor_sdk.engine.room import RoomLines
 from requestor_sdk.model.errors import EngineFailed, NotAvailable, RequestorError
@@ -66,6 +66,8 @@ class Core:
         self.ledger = ledger
         self.room = RoomLines(ledger)
         self.turns = Turns()
+        self.creation = Limit(settings.create_timeout)
+        self.release = Limit(settings.release_timeout)
         self.run_id = run_id
         # Spreads load and guards nothing; by the run's id, so that a simulated run repeats itself.
         self.dice = random.Random(run_id)  # noqa: S311

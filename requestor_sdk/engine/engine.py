@@ -255,6 +255,8 @@ class Engine:
         finally:
             core.adopt(None)
             core.turns.hurry()
+            for limit in (core.creation, core.release):
+                limit.close()
             for job in list(self.jobs):
                 job.finish(core.fatal or NotAvailable("the engine was ended"))
 

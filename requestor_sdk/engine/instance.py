@@ -220,6 +220,7 @@ class Instance:
             await self.attempt.batches.close(gone)
         self.mailbox.close(gone.message)
         self.over.succeed(None)
+        self._cluster.member_over()
 
     def watch(self, states: frozenset[ServiceState], callback: Callable[[], None]) -> None:
         """Have a function called the next time that it comes to one of these states."""

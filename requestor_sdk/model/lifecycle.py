@@ -134,7 +134,7 @@ class Record:
             self.stop_asked,
             self.suspend_asked,
             self.started,
-            True,  # noqa: FBT003 - positions are what the cache goes by
+            True,
             self.cause,
             self.attempt,
         )
@@ -145,13 +145,13 @@ NEW: Final = Record()
 
 
 @lru_cache(maxsize=1024)
-def _record(
+def _record(  # noqa: PLR0917 - positions are what the cache is quickest with
     state: ServiceState,
     behind: ServiceState | None,
-    stop_asked: bool,  # noqa: FBT001
-    suspend_asked: bool,  # noqa: FBT001
-    started: bool,  # noqa: FBT001
-    deployed: bool,  # noqa: FBT001
+    stop_asked: bool,
+    suspend_asked: bool,
+    started: bool,
+    deployed: bool,
     cause: str | None,
     attempt: int,
 ) -> Record:
