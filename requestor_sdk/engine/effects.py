@@ -116,8 +116,7 @@ class EffectQueue:
         if not self._in_line:
             return False
         self._in_line = False
-        self._spawn(None)
-        return not self._cut_off
+        return self._spawn(None) is not None
 
     def _spawn(self, first: Coroutine[Any, Any, None] | None) -> asyncio.Task[None] | None:
         self._worker = worker = self._core.try_spawn(self._work(first), self._name)

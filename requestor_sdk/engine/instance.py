@@ -220,6 +220,7 @@ class Instance:
             await self.attempt.batches.close(gone)
         self.mailbox.close(gone.message)
         self.over.succeed(None)
+        self._cluster.member_over()
 
     def watch(self, states: frozenset[ServiceState], callback: Callable[[], None]) -> None:
         """Have a function called the next time that it comes to one of these states."""
@@ -410,22 +411,23 @@ class Instance:
     def _time_handler(self, name: str, number: int) -> None:
         settings, loop = self._core.settings, asyncio.get_running_loop()
         if name == "start":
-            late: BaseException = StartTimeout(
-                f"start() took longer than {settings.start_timeout:g} s", ids={"instance": self.id}
-            )
             self._handler_timer = loop.call_later(
-                settings.start_timeout,
-                lambda: self.post(Stimulus.start_failed, error=late, attempt=number),
+                settings.start_timeout, self._start_late, number, settings.start_timeout
             )
         elif name == "shutdown":
-            late = ShutdownTimeout(
-                f"shutdown() took longer than {settings.shutdown_timeout:g} s",
-                ids={"instance": self.id},
-            )
             self._handler_timer = loop.call_later(
-                settings.shutdown_timeout,
-                lambda: self.post(Stimulus.shutdown_over, error=late, attempt=number),
+                settings.shutdown_timeout, self._shutdown_late, number, settings.shutdown_timeout
             )
+
+    def _start_late(self, number: int, seconds: float) -> None:
+        late = StartTimeout(f"start() took longer than {seconds:g} s", ids={"instance": self.id})
+        self.post(Stimulus.start_failed, error=late, attempt=number)
+
+    def _shutdown_late(self, number: int, seconds: float) -> None:
+        late = ShutdownTimeout(
+            f"shutdown() took longer than {seconds:g} s", ids={"instance": self.id}
+        )
+        self.post(Stimulus.shutdown_over, error=late, attempt=number)
 
     def _handler_done(self, name: str, number: int, error: BaseException | None) -> None:
         if isinstance(error, asyncio.CancelledError):

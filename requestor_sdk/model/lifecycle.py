@@ -145,7 +145,7 @@ NEW: Final = Record()
 
 
 @lru_cache(maxsize=1024)
-def _record(  # noqa: PLR0917 - the cache goes by places
+def _record(  # noqa: PLR0917 - positions are what the cache is quickest with
     state: ServiceState,
     behind: ServiceState | None,
     stop_asked: bool,

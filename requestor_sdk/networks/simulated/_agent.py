@@ -90,6 +90,7 @@ class SimulatedAgent:
         self._offers: dict[str, None] = {}
         self._line: deque[ProviderEvent] = deque()
         self._last_due = 0.0
+        self._last_demand: tuple[Mapping[str, object], datetime | None] = ({}, None)
         self._there = False
         self._armed = False
         self._held: list[Callable[[], object]] = []
@@ -317,7 +318,7 @@ class SimulatedAgent:
         interval = demand.get(DEBIT_NOTE_INTERVAL, self.config.debit_note_sec)
         if not isinstance(interval, int | float) or not interval >= SHORTEST_INTERVAL_SEC:
             return f"bad debit-note interval {interval!r}: at least {SHORTEST_INTERVAL_SEC} s"
-        expires = expiration_of(demand)
+        expires = self._expiry(demand)
         if expires is not None:
             seconds = (expires - self._market.clock.now()).total_seconds()
             if seconds <= 0:
@@ -325,6 +326,14 @@ class SimulatedAgent:
             if seconds > self.config.max_duration_sec:
                 return f"too long: {seconds:.0f} s, at most {self.config.max_duration_sec:.0f} s"
         return None
+
+    def _expiry(self, demand: Mapping[str, object]) -> datetime | None:
+        """Return when a demand says that its agreement ends; it comes again and again."""
+        known, expires = self._last_demand
+        if known is not demand:
+            expires = expiration_of(demand)
+            self._last_demand = (demand, expires)
+        return expires
 
     def _consider(self, event: AgreementProposed) -> None:
         self._offers.pop(event.offer_id, None)
@@ -351,7 +360,7 @@ class SimulatedAgent:
             interval_sec=float(str(interval)),
         )
         self.deals[deal.id] = deal
-        deal.begin(expiration_of(event.demand), self._market.clock.now())
+        deal.begin(self._expiry(event.demand), self._market.clock.now())
         self._arm()
 
     def _ring(self, agreement_id: str, now: float) -> None:
