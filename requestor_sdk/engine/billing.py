@@ -16,7 +16,7 @@ from requestor_sdk.engine.aio import Backoff, read_for_ever
 from requestor_sdk.model import events
 from requestor_sdk.model.errors import RequestorError
 from requestor_sdk.model.market import DebitNote, Invoice
-from requestor_sdk.model.money import ZERO, check_debit_note, check_invoice, to_amount
+from requestor_sdk.model.money import ZERO, check_debit_note, check_invoice, to_seconds
 
 if TYPE_CHECKING:
     from requestor_sdk.engine.contracts import Contract
@@ -270,14 +270,15 @@ class Billing:
         use = contract.use_of(note.activity_id)
         if use is None:
             return "the activity is not of this agreement"
+        now = self._core.clock.monotonic()
         reason = check_debit_note(
             contract.terms,
             total=note.total,
             usage=note.usage,
-            elapsed_sec=to_amount(use.elapsed(self._core.clock.monotonic())),
+            elapsed_sec=to_seconds(use.elapsed(now)),
             accepted=use.noted or ZERO,
             previous_usage=use.usage,
-            lasted_sec=to_amount(use.lasted(self._core.clock.monotonic())),
+            lasted_sec=to_seconds(use.lasted(now)),
         )
         if reason is not None:
             return reason

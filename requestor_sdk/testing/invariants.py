@@ -18,6 +18,7 @@ from requestor_sdk.model import events
 from requestor_sdk.model.lifecycle import TABLE, ServiceState, Stimulus, Target
 from requestor_sdk.networks.simulated import SimulatedNetwork
 from requestor_sdk.testing.acts import broken_acts, stopped_by
+from requestor_sdk.testing.bound import broken_budget
 from requestor_sdk.testing.story import lines_of, story_of
 
 if TYPE_CHECKING:
@@ -132,6 +133,7 @@ def broken_run(found: Sequence[events.Event], *, finished: bool) -> Iterator[str
     yield from broken_paths(found)
     yield from broken_signing(found)
     yield from broken_money(found)
+    yield from broken_budget(found)
     if finished:
         yield from _unfinished(found)
 

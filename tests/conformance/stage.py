@@ -35,6 +35,20 @@ class Simple(Service):
         return VmPayload(image_tag="any")
 
 
+class Notes(Simple):
+    """Notes what it sees, with the time."""
+
+    seen = None
+
+    def note(self, *what):
+        self.seen.append((*what, round(seconds() - self.began, 3)))
+
+
+def noting(base=Notes):
+    """A class of its own, with nothing noted yet."""
+    return type(base.__name__, (base,), {"seen": [], "began": seconds()})
+
+
 def script_of(service, *argv, **options):
     """Return a script of one command, and that command."""
     script = service.ctx.new_script(**options)

@@ -211,7 +211,6 @@ async def test_a_start_that_fails_is_tried_again_though_an_earlier_attempt_had_r
             if self.starts in (2, 3):
                 yield script_of(self, "false")[0]
 
-    # "unstarted" alone would not try again what had run: that step is the suspend's to make here.
     async with stage.running(Mine, restart=ON_FAILURE) as cluster:
         (instance,) = cluster.instances
         stage.end_activity(instance)
