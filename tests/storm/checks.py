@@ -149,9 +149,9 @@ def of_network(network):
     for run_id, journal in network.journals.items():
         if not journal.begun:
             continue
-        yield from of_charges(list(journal.read()))
-        history = RunHistory.of(journal.read(), run_id)
-        yield from _of_history(history, books)
+        found = list(journal.read())
+        yield from of_charges(found)
+        yield from _of_history(RunHistory.of(found, run_id), books, found)
     # Asking twice for an allocation makes two, and one answer comes: nobody knows of the other.
     made_twice = sum(
         strike.call == "payments.allocate" and strike.fault.action.kind == "duplicate"
@@ -164,7 +164,7 @@ def of_network(network):
         yield "the balances of the providers are not what was paid"
 
 
-def _of_history(history, books):
+def _of_history(history, books, found):
     if history.state not in ("settled", "left over"):
         yield f"the run is {history.state} after its last recovery"
     binding = (AgreementState.pending, AgreementState.approved)
@@ -173,10 +173,13 @@ def _of_history(history, books):
         idle = history.state == "settled" and not agreement.uses
         if books.agreements[name].state in binding and not idle:
             yield f"agreement {name} stands in the market after the last recovery"
+    invoiced = {e.agreement_id: e.amount for e in found if isinstance(e, events.InvoiceAccepted)}
     for agreement in history.agreements.values():
         paid = books.bank.paid(agreement.id)
-        # What is left over can still be asked for, and a later recovery would tell it again.
-        if paid > agreement.accepted or (agreement.settled and paid != agreement.accepted):
+        # What is left over can still be asked for, and a later recovery would tell it again. A
+        # note that was not heard counts no more once a lower invoice is accepted.
+        due = invoiced.get(agreement.id, agreement.accepted)
+        if paid > agreement.accepted or (agreement.settled and paid < due):
             yield f"{agreement.id}: {agreement.accepted} was accepted, {paid} was paid"
 
 
