@@ -382,6 +382,23 @@ async def test_a_generator_that_is_not_read_to_its_end_is_closed(world):
         assert closed
 
 
+async def test_an_async_generator_that_is_not_read_to_its_end_is_closed(world):
+    closed = []
+
+    async def numbers():
+        try:
+            while True:
+                yield 0
+        finally:
+            closed.append(True)
+
+    source = numbers()
+    async with run(world) as compute:
+        async with compute.execute_tasks(napping, source, Bare()) as results:
+            await anext(results)
+        assert closed
+
+
 # The reader ---------------------------------------------------------------------------------------
 
 

@@ -15,7 +15,7 @@ from requestor_sdk.testing import (
     Overcharging,
     Refusing,
     SimulatedProvider,
-    TerminatingEarly,
+    Vanishing,
     check_invariants,
     crash,
 )
@@ -63,8 +63,8 @@ async def test_an_end_that_a_daemon_which_was_down_did_not_hear_is_told_once_it_
 
 
 async def test_an_agreement_that_ended_while_its_activity_was_refused_owes_nothing():
-    behaviour = TerminatingEarly(what="agreement", after=2.0)
-    sim = Simulation([amber(behaviour=behaviour)], faults="activities.create@1=drop:8")
+    leaving = Vanishing(after=2.0, seen_as="lost", back_after=5.0)  # without an invoice
+    sim = Simulation([amber(behaviour=leaving)], faults="activities.create@1=drop:8")
     async with sim.running() as cluster:
         await asyncio.sleep(9)
         cluster.stop()

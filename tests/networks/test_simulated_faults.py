@@ -234,6 +234,20 @@ async def test_a_daemon_that_was_down_while_offers_were_answered_is_asked_again(
         await asyncio.wait_for(cluster.wait("running"), 300)
 
 
+async def test_in_the_calm_no_fault_strikes_and_daemon_and_providers_are_back():
+    sim = Simulation(2, faults="market.confirm~1=error:500")
+    async with sim.running(settings=QUICK) as cluster:
+        await asyncio.sleep(60)
+        sim.network.crash_daemon(3600)
+        for name in sim.agents:
+            sim.network.crash_provider(name)
+        struck = len(sim.network.struck)
+        sim.network.calm()
+        await asyncio.wait_for(cluster.wait("running"), 300)
+    assert len(sim.network.struck) == struck > 0
+    assert sim.of(events.InvoiceAccepted)
+
+
 async def test_a_plan_crashes_the_provider_that_a_call_concerns():
     sim = Simulation(faults="activities.execute@2=crash_provider:after")
 
