@@ -138,7 +138,10 @@ async def test_a_stop_lets_the_batch_in_flight_end_within_stop_grace(stage):
     class Mine(Simple):
         async def run(self):
             script, self.command = script_of(self, "sleep", "8")
-            yield script
+            try:
+                yield script
+            finally:
+                self.left_at = seconds()
 
         async def shutdown(self):
             yield script_of(self, "echo", "bye")[0]
@@ -148,6 +151,7 @@ async def test_a_stop_lets_the_batch_in_flight_end_within_stop_grace(stage):
         began = seconds()
         await cluster.stop()
         assert seconds() - began == pytest.approx(8, abs=0.5)
+        assert instance.left_at - began == pytest.approx(8, abs=0.5)  # not cut from its yield
         assert (await instance.command).success
         assert stage.log.of(instance) == ["start", "run", "shutdown"]
 
