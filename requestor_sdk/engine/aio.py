@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
@@ -51,6 +52,52 @@ class Backoff:
     def reset(self) -> None:
         """Things went well."""
         self._failures = 0
+
+
+class Limit:
+    """Bounds what may each take equally long, with one timer for all that is under way.
+
+    Args:
+        seconds: How long.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._due: OrderedDict[asyncio.Timeout, float] = OrderedDict()
+        self._timer: asyncio.TimerHandle | None = None
+
+    async def keep(self, work: Awaitable[T]) -> T:
+        """Await something.
+
+        Raises:
+            TimeoutError: It took too long, and was cancelled.
+        """
+        async with asyncio.timeout(None) as limit:
+            loop = asyncio.get_running_loop()
+            due = self._due[limit] = loop.time() + self._seconds
+            if self._timer is None:
+                self._timer = loop.call_at(due, self._first_is_due)
+            try:
+                return await work
+            finally:
+                self._due.pop(limit, None)
+
+    def _first_is_due(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._timer = None
+        while self._due:
+            limit, due = next(iter(self._due.items()))
+            if due > loop.time():
+                self._timer = loop.call_at(due, self._first_is_due)
+                return
+            self._due.popitem(last=False)
+            limit.reschedule(due)
+
+    def close(self) -> None:
+        """Forget the timer: nothing is under way any more."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
 
 async def own_code(work: Awaitable[T], what: str) -> T:

@@ -29,7 +29,6 @@ from requestor_sdk.model.script import (
     CommandResult,
     Start,
     Transfer,
-    describe,
 )
 from requestor_sdk.service.script import Item, Script, with_urls
 
@@ -182,7 +181,7 @@ class BatchQueue:
             events.ScriptSent,
             **ids,
             script_id=run.id,
-            commands=tuple(describe(item.command) for item in script.items),
+            commands=tuple(item.handle.text for item in script.items),
         )
         try:
             await run.run(self._activity_id, ids, self._deployed)
@@ -318,7 +317,7 @@ class _BatchRun:
         if len(self._results) != result.index:
             return  # answered twice, or out of order: the first word counts
         self._results.append(result)
-        text = describe(item.command)
+        text = item.handle.text
         self._core.emit(
             events.CommandExecuted,
             **self._ids,
@@ -379,7 +378,7 @@ def _fail(script: Script, index: int, error: Exception) -> None:
         else:
             item.handle.fail(
                 CommandSkipped(
-                    f"{describe(item.command)!r} never ran: an earlier command of its batch failed",
+                    f"{item.handle.text!r} never ran: an earlier command of its batch failed",
                     ids=failed.ids,
                 )
             )

@@ -16,7 +16,7 @@ from requestor_sdk.engine.aio import Backoff, read_for_ever
 from requestor_sdk.model import events
 from requestor_sdk.model.errors import RequestorError
 from requestor_sdk.model.market import DebitNote, Invoice
-from requestor_sdk.model.money import ZERO, check_debit_note, check_invoice, to_amount
+from requestor_sdk.model.money import ZERO, check_debit_note, check_invoice, to_seconds
 
 if TYPE_CHECKING:
     from requestor_sdk.engine.contracts import Contract
@@ -181,16 +181,27 @@ class Billing:
         What is accepted is told until it is heard, a debit note until a later one counts what it
         does. A rejection need not be: what nobody accepted is not paid.
         """
-        if await self._told(item, reason) or reason is not None:
+        if reason is not None:
+            await self._told(item, reason)
             return
         if isinstance(item, DebitNote):
-            self._core.spawn_teller(self._tell_while_it_counts(item), f"note {item.id}")
+            if not await self._told(item, None):
+                self._core.spawn_teller(self._tell_while_it_counts(item), f"note {item.id}")
             return
         if item.agreement_id in self._untold:
             return  # it came twice, and is being told already
+        # Until it is heard it is left over, also where the run ends in the middle of a call.
+        self._untold[item.agreement_id] = None
+        if await self._told(item, None):
+            self._heard(item)
+            return
         self._untold[item.agreement_id] = self._core.try_spawn(
             self._tell_until_heard(item), f"invoice {item.id}"
         )
+
+    def _heard(self, invoice: Invoice) -> None:
+        self._untold.pop(invoice.agreement_id, None)
+        self._all_settled.set()
 
     async def _tell_until_heard(self, invoice: Invoice) -> None:
         backoff = Backoff(self._core.dice)
@@ -198,8 +209,7 @@ class Billing:
             await asyncio.sleep(backoff.next())
             if await self._told(invoice, None):
                 break
-        del self._untold[invoice.agreement_id]
-        self._all_settled.set()
+        self._heard(invoice)
 
     async def _tell_while_it_counts(self, note: DebitNote) -> None:
         backoff = Backoff(self._core.dice)
@@ -260,14 +270,15 @@ class Billing:
         use = contract.use_of(note.activity_id)
         if use is None:
             return "the activity is not of this agreement"
+        now = self._core.clock.monotonic()
         reason = check_debit_note(
             contract.terms,
             total=note.total,
             usage=note.usage,
-            elapsed_sec=to_amount(use.elapsed(self._core.clock.monotonic())),
+            elapsed_sec=to_seconds(use.elapsed(now)),
             accepted=use.noted or ZERO,
             previous_usage=use.usage,
-            lasted_sec=to_amount(use.lasted(self._core.clock.monotonic())),
+            lasted_sec=to_seconds(use.lasted(now)),
         )
         if reason is not None:
             return reason

@@ -8,7 +8,7 @@ from datetime import timedelta
 from decimal import Decimal
 
 from requestor_sdk.model.errors import BudgetTooSmall, NoMatchingOffer
-from requestor_sdk.model.market import MatchReport, Proposal
+from requestor_sdk.model.market import MatchReport, Properties, Proposal
 from requestor_sdk.model.money import Terms, check_offer, plain, to_amount, to_limit
 from requestor_sdk.service.strategy import (
     LeastExpensiveLinearPayuMS,
@@ -123,10 +123,19 @@ def judge_for(
         budget: Returns the whole budget, which can be raised.
         seconds: Returns until when an agreement made now would last.
     """
+    known: dict[str, tuple[Properties, Terms | None]] = {}
+
+    def terms_of(proposal: Proposal) -> Terms | None:
+        # A provider offers the same again and again.
+        properties, terms = known.get(proposal.provider_id, (None, None))
+        if properties is not proposal.properties:
+            terms = Terms.from_properties(proposal.properties)
+            known[proposal.provider_id] = (proposal.properties, terms)
+        return terms
 
     def judge(proposal: Proposal) -> str | None:
         return check_offer(
-            Terms.from_properties(proposal.properties),
+            terms_of(proposal),
             seconds=seconds(),
             budget=buying.most(budget()),
             max_price_per_hour=buying.max_price_per_hour,

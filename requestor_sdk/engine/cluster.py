@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import partial
 from types import TracebackType
@@ -83,6 +83,7 @@ class Cluster(Generic[S]):
         self.shunned: Callable[[], frozenset[str]] = frozenset
         """Set by the engine: providers that no member takes while another has an offer."""
         self._over = 0
+        self._gone: Outcome[None] = Outcome()
         self._stopped = False
         self._timers: list[asyncio.TimerHandle] = []
         core.ledger.part(self.id, buying.budget)
@@ -213,9 +214,10 @@ class Cluster(Generic[S]):
             What can be awaited until all are terminated and released.
         """
         self._stopped = True
-        over = self._all_over([self._stopped_member(member) for member in self._members])
-        over.on_done(self.close)
-        return over
+        for member in self._members:
+            self._stopped_member(member)
+        self._close_if_over()
+        return self._gone
 
     def stop_instance(self, service: S) -> Outcome[None]:
         """Stop one member; returns what can be awaited until it is terminated and released."""
@@ -362,15 +364,17 @@ class Cluster(Generic[S]):
         """The engine failed: wake all who wait with that. Called by the engine."""
         self.close()
         self.census.failed(error)
+        self._gone.fail(error)
 
     def member_over(self) -> None:
-        """A member is terminated and released. Called by the engine."""
+        """A member is terminated and released, or left to a later process. By the engine."""
         self._over += 1
         self._close_if_over()
 
     def _close_if_over(self) -> None:
         if self._stopped and self._over == len(self._members):
             self.close()
+            self._gone.succeed(None)
 
     async def _negotiate(self) -> None:
         try:
@@ -417,10 +421,10 @@ class Cluster(Generic[S]):
 
     def time_hold(
         self, member: Instance, attempt: int, until: datetime
-    ) -> list[asyncio.TimerHandle]:
+    ) -> Sequence[asyncio.TimerHandle]:
         """Have the agreement ended before what is held for it runs out, and renewed before that."""
         if until >= self.expiration:
-            return []
+            return ()
         settings, loop = self._core.settings, asyncio.get_running_loop()
         margin = settings.shutdown_timeout + settings.stop_grace
         left = until - self._core.clock.now()

@@ -21,7 +21,7 @@ from requestor_sdk.model.errors import (
 )
 from requestor_sdk.model.history import marked
 from requestor_sdk.model.market import EndReason, Proposal
-from requestor_sdk.model.money import ZERO, Charged, Terms, room_for, to_amount
+from requestor_sdk.model.money import ZERO, Charged, Terms, room_for, to_seconds
 from requestor_sdk.model.props import MULTI_ACTIVITY
 
 if TYPE_CHECKING:
@@ -73,9 +73,9 @@ class Use:
     def charged(self, now: float) -> Charged:
         """Return it as an invoice is judged by it."""
         return Charged(
-            elapsed_sec=to_amount(self.elapsed(now)),
+            elapsed_sec=to_seconds(self.elapsed(now)),
             noted=self.noted,
-            noted_at_sec=to_amount(self.noted_at),
+            noted_at_sec=to_seconds(self.noted_at),
         )
 
     def silent(self, now: float) -> None:
@@ -305,8 +305,7 @@ async def create_activity(core: Core, contract: Contract) -> str:
 async def _created(core: Core, contract: Contract) -> str:
     seconds = core.settings.create_timeout
     try:
-        async with asyncio.timeout(seconds):
-            return await core.network.activities.create(contract.id)
+        return await core.creation.keep(core.network.activities.create(contract.id))
     except TimeoutError:
         raise ActivityRefused(
             f"{contract.provider_name} did not create an activity within {seconds:g} s",
@@ -405,8 +404,7 @@ async def bounded(core: Core, act: Callable[[], Awaitable[None]], told: str) -> 
     work, and to be owed, for what is over.
     """
     try:
-        async with asyncio.timeout(core.release_seconds()):
-            await until_heard(core, act, told)
+        await core.within_release(until_heard(core, act, told))
     except TimeoutError:
         logger.warning("%s in time; it is tried on", told)
         core.spawn_teller(until_heard(core, act, told), told)

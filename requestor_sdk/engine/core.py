@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from requestor_sdk.engine.aio import own_code
+from requestor_sdk.engine.aio import Limit, own_code
 from requestor_sdk.engine.effects import Turns
 from requestor_sdk.engine.room import RoomLines
 from requestor_sdk.model.errors import EngineFailed, NotAvailable, RequestorError
@@ -48,6 +48,7 @@ class Core:
         attached: Which instance has an agreement or activity, by the id of either.
         callbacks: The tasks of users' callbacks, in the order they began.
         tellers: Tasks that tell the network what it has not heard yet; the end cancels them.
+        over: Whether the run's last event is written: what is asked of it later happens to nobody.
         leave_by: Until when, in the clock's seconds, what is released on leaving has to be.
     """
 
@@ -68,6 +69,8 @@ class Core:
         self.ledger = ledger
         self.room: RoomLines = RoomLines(ledger)
         self.turns: Turns = Turns()
+        self.creation: Limit = Limit(settings.create_timeout)
+        self.release: Limit = Limit(settings.release_timeout)
         self.run_id = run_id
         # Spreads load and guards nothing; by the run's id, so that a simulated run repeats itself.
         self.dice: random.Random = random.Random(run_id)  # noqa: S311
@@ -76,6 +79,7 @@ class Core:
         self.billing: Billing
         self.health: Health
         self.leaving = False
+        self.over = False
         self.fatal: EngineFailed | None = None
         self.abandoned: list[asyncio.Task[None]] = []
         self.callbacks: dict[asyncio.Task[None], None] = {}
@@ -90,7 +94,9 @@ class Core:
     # Events --------------------------------------------------------------------------------------
 
     def emit(self, kind: type[Event], **fields: Any) -> None:
-        """Write an event to the journal, then show it to the sinks."""
+        """Write an event to the journal, then show it to the sinks; nothing after the end."""
+        if self.over:
+            return
         event = kind(at=self.clock.now(), **fields)
         try:
             self.journal.append(event)
@@ -185,6 +191,19 @@ class Core:
         if self.leave_by is not None:
             seconds = min(seconds, max(0.0, self.leave_by - self.clock.monotonic()) / 2)
         return seconds
+
+    async def within_release(self, work: Coroutine[Any, Any, None]) -> None:
+        """Await a part of a release for as long as it may take now.
+
+        Raises:
+            TimeoutError: It took longer, and was cancelled.
+        """
+        seconds = self.release_seconds()
+        if seconds == self.settings.release_timeout:
+            await self.release.keep(work)  # thousands may do this in one moment
+            return
+        async with asyncio.timeout(seconds):
+            await work
 
     async def _call_user(self, call: Callable[[], Awaitable[Any]], what: str) -> None:
         try:

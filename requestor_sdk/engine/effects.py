@@ -28,33 +28,29 @@ class Turns:
     """
 
     def __init__(self) -> None:
-        self._line: deque[Callable[[], None]] = deque()
-        self._begun: OrderedDict[object, float] = OrderedDict()
+        self._line: deque[EffectQueue] = deque()
+        self._begun: OrderedDict[EffectQueue, float] = OrderedDict()
         self._timer: asyncio.TimerHandle | None = None
 
-    def stand(self, begin: Callable[[], None]) -> None:
-        """Have a function called when it is its turn; at once, where nobody waits."""
-        self._line.append(begin)
+    def stand(self, who: EffectQueue) -> None:
+        """Let it begin when it is its turn; at once, where nobody waits."""
+        self._line.append(who)
         self._admit()
 
-    def begun(self, who: object) -> None:
-        """Somebody whose turn it was has begun what takes time."""
-        self._begun[who] = asyncio.get_running_loop().time()
-
-    def over(self, who: object) -> None:
+    def over(self, who: EffectQueue) -> None:
         """It is done: somebody else has a turn. Idempotent."""
         if self._begun.pop(who, None) is not None and self._line:
             self._admit()
 
     def hurry(self) -> None:
         """Let all begin who stand in line."""
-        while self._line:
-            self._line.popleft()()
-        self._time()
+        self._admit(most=len(self._begun) + len(self._line))
 
-    def _admit(self) -> None:
-        while self._line and len(self._begun) < _FEW:
-            self._line.popleft()()
+    def _admit(self, most: int = _FEW) -> None:
+        while self._line and len(self._begun) < most:
+            who = self._line.popleft()
+            if who.begin():
+                self._begun[who] = asyncio.get_running_loop().time()
         self._time()
 
     def _time(self) -> None:
@@ -106,33 +102,31 @@ class EffectQueue:
             self._waiting.append(effect)
         elif in_turn:
             self._waiting, self._in_line = [effect], True
-            self._core.turns.stand(self._begin)
-        else:
-            self._start(effect())
+            self._core.turns.stand(self)
+        elif (rest := effect()) is not None:
+            worker = self._spawn(rest)
+            if worker is None:
+                rest.close()
+            else:
+                # Cancelled before it began, it would leave this unawaited.
+                worker.add_done_callback(lambda _: rest.close())
 
-    def _begin(self) -> None:
-        """It is its turn, or it cannot wait for it."""
-        if self._in_line and self._waiting:
-            self._in_line = False
-            self._start(self._waiting.pop(0)())
-            if self._worker is not None:
-                self._core.turns.begun(self)
+    def begin(self) -> bool:
+        """Begin what stands in line; tells whether there was something, which takes time now."""
+        if not self._in_line:
+            return False
+        self._in_line = False
+        return self._spawn(None) is not None
 
-    def _start(self, rest: Coroutine[Any, Any, None] | None) -> None:
-        if rest is None:
-            return
-        self._worker = self._core.try_spawn(self._work(rest), self._name)
-        if self._worker is None:
-            # The engine breaks off: it is the engine that releases what there is.
-            self._cut_off = True
-            rest.close()
-        else:
-            # Cancelled before it began, it would leave this unawaited.
-            self._worker.add_done_callback(lambda _: rest.close())
+    def _spawn(self, first: Coroutine[Any, Any, None] | None) -> asyncio.Task[None] | None:
+        self._worker = worker = self._core.try_spawn(self._work(first), self._name)
+        # Where the engine breaks off, it is the engine that releases what there is.
+        self._cut_off = worker is None
+        return worker
 
     async def idle(self) -> None:
         """Wait until nothing is left to do."""
-        self._begin()
+        self.begin()
         while self._worker is not None and not self._worker.done():
             await asyncio.wait({self._worker})
 

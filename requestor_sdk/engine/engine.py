@@ -92,7 +92,6 @@ class Engine:
         self.core.billing = Billing(self.core)
         self.funds: Funds = Funds(self.core)
         self._learning = Learning()
-        self.core.sinks.append(self._learning)
         self.core.on_fatal = self.leave
         self._clusters: list[Cluster[Any]] = []
         self.jobs: list[Job] = []
@@ -197,6 +196,7 @@ class Engine:
             try:
                 await self._close()
             finally:
+                core.over = True
                 core.journal.close()
 
     async def _begin(self) -> None:
@@ -261,6 +261,8 @@ class Engine:
         finally:
             core.adopt(None)
             core.turns.hurry()
+            for limit in (core.creation, core.release):
+                limit.close()
             for job in list(self.jobs):
                 job.finish(core.fatal or NotAvailable("the engine was ended"))
 
@@ -518,7 +520,8 @@ class Engine:
             renewal=renewal,
             cluster_id=cluster_id,
         )
-        self._learning.add(buying.strategy, cluster.negotiator)
+        if self._learning.add(buying.strategy, cluster.negotiator):
+            core.sinks.insert(0, self._learning)
         self._clusters.append(cluster)
         return cluster
 

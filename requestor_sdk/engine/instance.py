@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
 
 from requestor_sdk.engine import contracts
 from requestor_sdk.engine.attempt import Attempt
@@ -29,6 +29,7 @@ from requestor_sdk.model.errors import (
     StartTimeout,
 )
 from requestor_sdk.model.lifecycle import (
+    NEW,
     Effect,
     Record,
     ServiceState,
@@ -49,6 +50,8 @@ if TYPE_CHECKING:
     from requestor_sdk.engine.recovery import Kept
 
 logger: logging.Logger = logging.getLogger("requestor_sdk.engine")
+
+_NOT_NEEDED: Final = EndReason(message="the requestor no longer needs it")
 
 _HANDLER_OF = {
     ServiceState.starting: "start",
@@ -118,7 +121,7 @@ class Instance:
         self._replaces = replaces
         self._successor: Instance | None = None
         self.mailbox: Mailbox = Mailbox(core.settings.mailbox_size)
-        self.record: Record = Record()
+        self.record: Record = NEW
         self.failure: BaseException | None = None
         self.over: Outcome[None] = Outcome()
         self.attempt: Attempt | None = None
@@ -217,6 +220,7 @@ class Instance:
             await self.attempt.batches.close(gone)
         self.mailbox.close(gone.message)
         self.over.succeed(None)
+        self._cluster.member_over()
 
     def watch(self, states: frozenset[ServiceState], callback: Callable[[], None]) -> None:
         """Have a function called the next time that it comes to one of these states."""
@@ -407,22 +411,23 @@ class Instance:
     def _time_handler(self, name: str, number: int) -> None:
         settings, loop = self._core.settings, asyncio.get_running_loop()
         if name == "start":
-            late: BaseException = StartTimeout(
-                f"start() took longer than {settings.start_timeout:g} s", ids={"instance": self.id}
-            )
             self._handler_timer = loop.call_later(
-                settings.start_timeout,
-                lambda: self.post(Stimulus.start_failed, error=late, attempt=number),
+                settings.start_timeout, self._start_late, number, settings.start_timeout
             )
         elif name == "shutdown":
-            late = ShutdownTimeout(
-                f"shutdown() took longer than {settings.shutdown_timeout:g} s",
-                ids={"instance": self.id},
-            )
             self._handler_timer = loop.call_later(
-                settings.shutdown_timeout,
-                lambda: self.post(Stimulus.shutdown_over, error=late, attempt=number),
+                settings.shutdown_timeout, self._shutdown_late, number, settings.shutdown_timeout
             )
+
+    def _start_late(self, number: int, seconds: float) -> None:
+        late = StartTimeout(f"start() took longer than {seconds:g} s", ids={"instance": self.id})
+        self.post(Stimulus.start_failed, error=late, attempt=number)
+
+    def _shutdown_late(self, number: int, seconds: float) -> None:
+        late = ShutdownTimeout(
+            f"shutdown() took longer than {seconds:g} s", ids={"instance": self.id}
+        )
+        self.post(Stimulus.shutdown_over, error=late, attempt=number)
 
     def _handler_done(self, name: str, number: int, error: BaseException | None) -> None:
         if isinstance(error, asyncio.CancelledError):
@@ -534,7 +539,7 @@ class Instance:
     def deployed(self, number: int) -> None:
         """The runtime of an attempt was started. Called by the queue of batches."""
         if number == self.record.attempt:
-            self.record = replace(self.record, deployed=True)
+            self.record = self.record.with_deployed()
 
     def _begin_release(self, before: Record) -> None:
         """End the search for a provider at once; queue the release of what there is."""
@@ -555,21 +560,19 @@ class Instance:
         )
         again = self.record.state is ServiceState.pending
         keep = again and not (failed and self._cluster.policy.avoid_failed_provider)
-        self._effects.queue(
-            lambda: self._release(attempt, self.failure if failed else None, keep), in_turn=True
-        )
+        failure = self.failure if failed else None
+        self._effects.queue(partial(self._release, attempt, failure, keep), in_turn=True)
 
     def _let_go_of_kept(self) -> None:
         kept = self.search.let_go()
         if kept is not None:
-            reason = EndReason(message="the requestor no longer needs it")
-            self._effects.queue(lambda: contracts.end_agreement(self._core, kept, reason))
+            self._effects.queue(lambda: contracts.end_agreement(self._core, kept, _NOT_NEEDED))
 
     async def _release(self, attempt: Attempt, failure: BaseException | None, keep: bool) -> None:
         contract = attempt.contract
         await attempt.batches.close()
         reason = (
-            EndReason(message="the requestor no longer needs it")
+            _NOT_NEEDED
             if failure is None
             else EndReason(message=told(failure)[:500], code="Failure")
         )

@@ -19,21 +19,27 @@ class Learning:
 
     def __init__(self) -> None:
         self._users: list[tuple[MarketStrategy, list[Negotiator]]] = []
+        self._told = False
 
-    def add(self, strategy: MarketStrategy, negotiator: Negotiator) -> None:
-        """Let a strategy learn, if it likes to, for as long as a negotiation goes by it."""
+    def add(self, strategy: MarketStrategy, negotiator: Negotiator) -> bool:
+        """Let a strategy learn, if it likes to, for as long as a negotiation goes by it.
+
+        Returns whether this is the first that does: from now on it must be told of events.
+        """
         self._users = [
             (each, living)
             for each, found in self._users
             if (living := [user for user in found if not user.over])
         ]
         if type(strategy).on_event is MarketStrategy.on_event:
-            return
+            return False
         for each, found in self._users:
             if each is strategy:
                 found.append(negotiator)
-                return
+                return False
         self._users.append((strategy, [negotiator]))
+        first, self._told = not self._told, True
+        return first
 
     def __call__(self, event: Event, /) -> None:
         """Pass an event on."""

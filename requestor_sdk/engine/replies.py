@@ -40,11 +40,15 @@ class Replies:
     Args:
         core: What the engine shares.
         on_fewer: Called when a reply is counted on no more that was until now.
+        on_silence: Called before that with the provider that did not reply in time.
     """
 
-    def __init__(self, core: Core, on_fewer: Callable[[], None]) -> None:
+    def __init__(
+        self, core: Core, on_fewer: Callable[[], None], on_silence: Callable[[str], None]
+    ) -> None:
         self._core = core
         self._on_fewer = on_fewer
+        self._on_silence = on_silence
         self._awaited: OrderedDict[str, tuple[float, str]] = OrderedDict()
         self._sending = 0
         self._early: OrderedDict[str, None] = OrderedDict()
@@ -144,7 +148,9 @@ class Replies:
         self._timer = None
         now = asyncio.get_running_loop().time()
         while self._awaited and next(iter(self._awaited.values()))[0] <= now:
-            self._drop(next(iter(self._awaited)))
+            step, (_, provider_id) = next(iter(self._awaited.items()))
+            self._drop(step)
+            self._on_silence(provider_id)
         self._time()
         self._on_fewer()
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 from typing import Final
 
 
@@ -124,6 +125,47 @@ class Record:
     deployed: bool = False
     cause: str | None = None
     attempt: int = 1
+
+    def with_deployed(self) -> Record:
+        """Return the same, deployed."""
+        return _record(
+            self.state,
+            self.behind,
+            self.stop_asked,
+            self.suspend_asked,
+            self.started,
+            True,
+            self.cause,
+            self.attempt,
+        )
+
+
+NEW: Final = Record()
+"""What an instance begins as."""
+
+
+@lru_cache(maxsize=1024)
+def _record(  # noqa: PLR0917 - positions are what the cache is quickest with
+    state: ServiceState,
+    behind: ServiceState | None,
+    stop_asked: bool,
+    suspend_asked: bool,
+    started: bool,
+    deployed: bool,
+    cause: str | None,
+    attempt: int,
+) -> Record:
+    """Return a record; instances that are in the same state share it, however many they are."""
+    return Record(
+        state=state,
+        behind=behind,
+        stop_asked=stop_asked,
+        suspend_asked=suspend_asked,
+        started=started,
+        deployed=deployed,
+        cause=cause,
+        attempt=attempt,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -252,15 +294,15 @@ def _marked(record: Record, marks: tuple[Mark, ...], cause: str | None) -> Recor
     for mark, state in _BEHIND.items():
         if mark in marks:
             behind = state
-    return Record(
-        state=record.state,
-        behind=behind,
-        stop_asked=record.stop_asked or Mark.stop_asked in marks,
-        suspend_asked=record.suspend_asked or Mark.suspend_asked in marks,
-        started=record.started or Mark.started in marks,
-        deployed=record.deployed,
-        cause=record.cause if cause is None else cause,
-        attempt=record.attempt,
+    return _record(
+        record.state,
+        behind,
+        record.stop_asked or Mark.stop_asked in marks,
+        record.suspend_asked or Mark.suspend_asked in marks,
+        record.started or Mark.started in marks,
+        record.deployed,
+        record.cause if cause is None else cause,
+        record.attempt,
     )
 
 
@@ -347,15 +389,15 @@ def _leaving(before: Record) -> tuple[Effect, ...]:
 
 def _moved(before: Record, marked: Record, target: ServiceState, rule: Rule) -> Step:
     silent = target is ServiceState.unresponsive
-    after = Record(
-        state=target,
-        behind=marked.behind if silent else None,
-        stop_asked=marked.stop_asked,
-        suspend_asked=marked.suspend_asked and target is not ServiceState.suspended,
-        started=marked.started,
-        deployed=marked.deployed,
-        cause=marked.cause,
-        attempt=marked.attempt,
+    after = _record(
+        target,
+        marked.behind if silent else None,
+        marked.stop_asked,
+        marked.suspend_asked and target is not ServiceState.suspended,
+        marked.started,
+        marked.deployed,
+        marked.cause,
+        marked.attempt,
     )
     effects: list[Effect] = []
     if silent:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
+from typing import Final
 
 from requestor_sdk.model.props import Payload, joined
 
@@ -117,7 +118,10 @@ class AgreementBody:
             "offer": dict(self.offer),
             "validTo": self.valid_to.isoformat(),
         }
-        return json.dumps(body, sort_keys=True, separators=(",", ":")).encode()
+        return _CANONICAL.encode(body).encode()
+
+
+_CANONICAL: Final = json.JSONEncoder(sort_keys=True, separators=(",", ":"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -200,7 +200,7 @@ class Terms:
         """Return the most that this many seconds can cost, both sides' clocks allowed for."""
         if self.rate is None:
             return ZERO
-        exact = seconds if isinstance(seconds, Decimal) else _seconds(seconds)
+        exact = seconds if isinstance(seconds, Decimal) else to_seconds(seconds)
         bounded = exact + TOLERANCE_SEC if exact > ZERO else TOLERANCE_SEC
         return quantized(self.pricing.fixed + self.rate * bounded)
 
@@ -221,8 +221,8 @@ def _terms(pricing: LinearPricing, threads: str) -> Terms:
 _MICROSECOND: Final = Decimal("0.000001")
 
 
-def _seconds(seconds: float) -> Decimal:
-    """Convert to the microsecond, which is as exact as clocks are."""
+def to_seconds(seconds: float) -> Decimal:
+    """Convert a duration to the microsecond, which is as exact as clocks are."""
     return round(seconds * 1_000_000) * _MICROSECOND
 
 

@@ -95,11 +95,12 @@ class CommandHandle(Outcome[T], Generic[T]):
     raises ``ScriptNotSent``.
     """
 
-    __slots__ = ("_sent", "_text")
+    __slots__ = ("_sent", "text")
 
     def __init__(self, text: str) -> None:
         super().__init__()
-        self._text = text
+        self.text = text
+        """The command as one short line for people."""
         self._sent = False
 
     def mark_sent(self) -> None:
@@ -109,14 +110,14 @@ class CommandHandle(Outcome[T], Generic[T]):
     async def _result(self) -> T:
         if not self._sent:
             raise ScriptNotSent(
-                f"the command {self._text!r} was awaited before its script was sent",
+                f"the command {self.text!r} was awaited before its script was sent",
                 hint="`yield script` first, then await the command; or use `await ctx.run(...)`",
             )
         return await super()._result()
 
     def __repr__(self) -> str:
         state = "done" if self.done() else "sent" if self._sent else "not sent"
-        return f"<command {self._text!r}, {state}>"
+        return f"<command {self.text!r}, {state}>"
 
 
 class BatchHandle(Outcome[Sequence[CommandResult]]):

@@ -69,8 +69,9 @@ class _Bound:
                 mine[activity] = max(event.total, mine.get(activity, _NOTHING))
                 self._accept(agreement, sum(mine.values(), _NOTHING))
             case events.InvoiceAccepted(agreement_id=agreement):
-                self._set(agreement, held=_NOTHING)
+                # Nothing more can be asked for, whether we have ended it already or not.
                 self._accept(agreement, event.amount)
+                self._set(agreement, held=_NOTHING)
             case events.PaymentLeftOver(agreement_id=agreement):
                 self._set(agreement, held=_NOTHING)
 

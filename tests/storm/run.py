@@ -80,6 +80,7 @@ class Storm:
         self.network = draw_network(random.Random(f"{seed}/world"), seed)
         self.dice = random.Random(f"{seed}/program")
         self.entered = self.killed = False
+        self.taken_up: set[tuple[int, str, int, str]] = set()
         Moody.mood = Mood(random.Random(f"{seed}/mood"))
         self.settings = draw_settings(self.dice)
         self.program = Program(self.network, Moody.mood, self.dice)
@@ -106,6 +107,9 @@ class Storm:
         self.check_run(compute, finished=not crashed and self.program.left_at is not None)
         await self.recover(compute.run_id)
         self.broken(checks.of_network(self.network))
+        found = [event for journal in self.network.journals.values() for event in journal.read()]
+        self.broken(checks.of_honest(found, self.network, self.program.gone))
+        self.broken(checks.of_trace(Moody.mood.trace, self.taken_up))
         self.digest()
         if self.report.broken or self.tell:
             self.report.story = story_of(self.network, 10**6)
@@ -214,9 +218,12 @@ class Storm:
         for kind in dict.fromkeys(KINDS):
             for cluster_id in sorted({r.cluster_id for r in compute.resumable}):
                 with contextlib.suppress(RequestorError):
-                    await compute.resume_service(
+                    cluster = await compute.resume_service(
                         kind, cluster_id=cluster_id, restart=self.program.policy()
                     )
+                    for one in cluster.instances:
+                        attempt = one._member.record.attempt
+                        self.taken_up.add((id(one), one.id, attempt, "started"))
         await asyncio.sleep(self.dice.choice((0, 1, 30, 300)))
         for cluster in compute.clusters:
             if self.dice.random() < 0.3 and not last:

@@ -125,7 +125,17 @@ class Book:
     def counter(self, proposal_id: str, demand: Demand) -> Step:
         """Let the requestor answer a proposal; the step is for the provider. Raises as ``take``."""
         step = self.take(proposal_id)
-        answer = replace(step.proposal, id=self.ids(), previous_id=proposal_id)
+        offered = step.proposal
+        answer = Proposal(
+            id=self.ids(),
+            demand_id=offered.demand_id,
+            provider_id=offered.provider_id,
+            provider_name=offered.provider_name,
+            state=offered.state,
+            properties=offered.properties,
+            constraints=offered.constraints,
+            previous_id=proposal_id,
+        )
         return self._keep(
             Step(proposal=answer, offer_id=step.offer_id, demand=demand, at_provider=True)
         )
@@ -133,13 +143,16 @@ class Book:
     def propose(self, proposal_id: str, offer: Offer) -> Proposal:
         """Let the provider answer a demand; the proposal is for the requestor."""
         step = self.take(proposal_id)
-        draft = replace(
-            step.proposal,
+        asked = step.proposal
+        draft = Proposal(
             id=self.ids(),
-            previous_id=proposal_id,
+            demand_id=asked.demand_id,
+            provider_id=asked.provider_id,
+            provider_name=asked.provider_name,
             state=ProposalState.draft,
             properties=offer.properties,
             constraints=offer.constraints,
+            previous_id=proposal_id,
         )
         return self._keep(Step(proposal=draft, offer_id=step.offer_id, demand=step.demand)).proposal
 

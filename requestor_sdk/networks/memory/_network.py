@@ -59,6 +59,8 @@ TRAITS: Final = NetworkTraits(
     name="local", outlives_process=False, pushes_loss=True, collect_offers_sec=0.02
 )
 
+_APPROVED: Final = Approval(approved=True)
+
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
@@ -182,7 +184,8 @@ class MemoryMarketPort:
             SignatureInvalid: The provider's signature is not its own; the agreement is ended.
         """
         agreement = self._market.agreement(agreement_id)
-        await self._decision(agreement, timeout)
+        if not agreement.decided:
+            await self._decision(agreement, timeout)
         if not agreement.decided:
             return Approval(approved=False, reason=f"no answer within {timeout:g} s")
         if agreement.state is not AgreementState.approved:
@@ -198,7 +201,7 @@ class MemoryMarketPort:
                 "the agreement does not carry its provider's signature",
                 ids={"agreement": agreement_id, "provider": body.provider_id},
             )
-        return Approval(approved=True)
+        return _APPROVED
 
     async def _decision(self, agreement: Agreement, timeout: float) -> None:
         """Wait until an agreement is decided, ``timeout`` seconds at most; it may expire sooner."""

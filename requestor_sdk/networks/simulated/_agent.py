@@ -86,10 +86,11 @@ class SimulatedAgent:
         self._market = market
         self._offer = config.offer(signer.identity, subnet)
         self._latency = latency if config.latency is None else config.latency
-        self._instant = not self._latency and not self.conduct.slow
+        self._instant = not self._latency and not config.behaviours
         self._offers: dict[str, None] = {}
         self._line: deque[ProviderEvent] = deque()
         self._last_due = 0.0
+        self._last_demand: tuple[Mapping[str, object], datetime | None] = ({}, None)
         self._there = False
         self._armed = False
         self._held: list[Callable[[], object]] = []
@@ -154,13 +155,13 @@ class SimulatedAgent:
         """Take what is asked of it; it acts in the order in which it was asked."""
         if not self._there:
             return
+        if self._instant and not self.paused and not self._line:
+            self._act(item)
+            return
         self._line.append(item)
-        loop = asyncio.get_running_loop()
         if self.paused:
             return  # whoever ends the pause sees to what waits
-        if self._instant:
-            loop.call_soon(self._next)
-            return
+        loop = asyncio.get_running_loop()
         seconds = self.draw(self._latency) + sum(map(self.draw, self.conduct.slow))
         self._last_due = max(self._last_due, loop.time() + seconds)
         loop.call_at(self._last_due, self._next)
@@ -173,22 +174,27 @@ class SimulatedAgent:
 
     def _next(self) -> None:
         if self._line and not self.paused:
-            event = self._line.popleft()
-            self._try(self._acts[type(event)], event)
+            self._act(self._line.popleft())
 
     def say(self, act: Callable[..., object], *args: object) -> None:
         """Do one of its own acts in the market, or once it can be reached again."""
         if self.paused:
             self._held.append(partial(act, *args))
         elif self._there:
-            self._try(act, *args)
+            try:
+                act(*args)
+            except RequestorError as error:
+                self._told_too_late(error)
 
-    def _try(self, act: Callable[..., object], *args: object) -> None:
+    def _act(self, event: ProviderEvent) -> None:
         try:
-            act(*args)
+            self._acts[type(event)](event)
         except RequestorError as error:
-            # Withdrawn, cancelled or ended meanwhile: there is nothing to answer any more.
-            _log.debug("provider %s: %s", self.name, error.message)
+            self._told_too_late(error)
+
+    def _told_too_late(self, error: RequestorError) -> None:
+        """Withdrawn, cancelled or ended meanwhile: there is nothing to answer any more."""
+        _log.debug("provider %s: %s", self.name, error.message)
 
     # Going away ----------------------------------------------------------------------------------
 
@@ -312,7 +318,7 @@ class SimulatedAgent:
         interval = demand.get(DEBIT_NOTE_INTERVAL, self.config.debit_note_sec)
         if not isinstance(interval, int | float) or not interval >= SHORTEST_INTERVAL_SEC:
             return f"bad debit-note interval {interval!r}: at least {SHORTEST_INTERVAL_SEC} s"
-        expires = expiration_of(demand)
+        expires = self._expiry(demand)
         if expires is not None:
             seconds = (expires - self._market.clock.now()).total_seconds()
             if seconds <= 0:
@@ -320,6 +326,14 @@ class SimulatedAgent:
             if seconds > self.config.max_duration_sec:
                 return f"too long: {seconds:.0f} s, at most {self.config.max_duration_sec:.0f} s"
         return None
+
+    def _expiry(self, demand: Mapping[str, object]) -> datetime | None:
+        """Return when a demand says that its agreement ends; it comes again and again."""
+        known, expires = self._last_demand
+        if known is not demand:
+            expires = expiration_of(demand)
+            self._last_demand = (demand, expires)
+        return expires
 
     def _consider(self, event: AgreementProposed) -> None:
         self._offers.pop(event.offer_id, None)
@@ -346,7 +360,7 @@ class SimulatedAgent:
             interval_sec=float(str(interval)),
         )
         self.deals[deal.id] = deal
-        deal.begin(expiration_of(event.demand), self._market.clock.now())
+        deal.begin(self._expiry(event.demand), self._market.clock.now())
         self._arm()
 
     def _ring(self, agreement_id: str, now: float) -> None:

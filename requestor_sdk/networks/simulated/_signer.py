@@ -34,4 +34,4 @@ class SimulatedSigner:
 
 
 def _signature(identity: str, message: bytes) -> bytes:
-    return hashlib.sha512(identity.encode() + message).digest() + b"\x1b"
+    return hashlib.blake2b(identity.encode() + message).digest() + b"\x1b"
