@@ -202,6 +202,28 @@ async def test_suspend_and_loss_are_noticed_while_a_batch_is_in_flight(stage, ac
 
 
 @pytest.mark.rule(6)
+@pytest.mark.parametrize("turns", range(8))
+async def test_a_handler_does_not_begin_in_the_moment_after_a_stop(stage, turns):
+    loop, began = asyncio.get_running_loop(), []
+
+    def stop(left):
+        if left:
+            loop.call_soon(stop, left - 1)
+        else:
+            cluster.stop()
+            began.extend(stage.log.calls)
+
+    def when_it_starts(event):
+        if isinstance(event, events.ServiceStateChanged) and event.new == "starting":
+            loop.call_soon(stop, turns)
+
+    async with stage.cluster() as cluster:
+        stage.handed.add_event_consumer(when_it_starts)
+        await cluster.wait("terminated")
+        assert stage.log.calls == began
+
+
+@pytest.mark.rule(6)
 @pytest.mark.parametrize("asleep", ["start", "shutdown"])
 async def test_start_and_shutdown_have_time_outs_of_their_own(stage, asleep):
     class Mine(Simple):
