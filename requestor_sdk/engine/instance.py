@@ -338,6 +338,7 @@ class Instance:
                 pump, loss, self._loss = self._pump, self._loss, None
                 self._pump = self._handler = None
                 if pump is not None and not pump.over:
+                    pump.withhold()
                     number, grace = before.attempt, 0 if hurry or loss else None
                     self._effects.queue(lambda: self._close(pump, number, grace, loss))
                 if self.record.state is ServiceState.stopping and self._has_batches():

@@ -52,6 +52,7 @@ class Pump:
         "_on_done",
         "_submit",
         "_waiting_for",
+        "_withheld",
         "attempt",
         "close_error",
         "handler",
@@ -79,6 +80,7 @@ class Pump:
         self._on_done = on_done
         self._closing = False
         self._ending = False
+        self._withheld = False
         self._inject: BaseException | None = None
         self._waiting_for: Script | None = None
         self.close_error: BaseException | None = None
@@ -112,7 +114,7 @@ class Pump:
     async def _drive(self) -> None:
         value: Any = None
         error: BaseException | None = None
-        while True:
+        while not self._withheld:
             _look_after_hook()
             try:
                 if error is None:
@@ -124,6 +126,10 @@ class Pump:
             if self._closing:
                 raise HandlerError(f"{self.name} yielded a script while it was being closed")
             value, error = await self._at_yield(script)
+
+    def withhold(self) -> None:
+        """Do not begin it, where it has not begun yet: what it was for is over already."""
+        self._withheld = self.task not in _PUMPS and not self.task.done()
 
     async def _at_yield(self, script: object) -> tuple[Any, BaseException | None]:
         """Send what was yielded; return the value or the error that the yield is to have."""

@@ -138,7 +138,10 @@ async def test_a_stop_lets_the_batch_in_flight_end_within_stop_grace(stage):
     class Mine(Simple):
         async def run(self):
             script, self.command = script_of(self, "sleep", "8")
-            yield script
+            try:
+                yield script
+            finally:
+                self.left_at = seconds()
 
         async def shutdown(self):
             yield script_of(self, "echo", "bye")[0]
@@ -148,6 +151,7 @@ async def test_a_stop_lets_the_batch_in_flight_end_within_stop_grace(stage):
         began = seconds()
         await cluster.stop()
         assert seconds() - began == pytest.approx(8, abs=0.5)
+        assert instance.left_at - began == pytest.approx(8, abs=0.5)  # not cut from its yield
         assert (await instance.command).success
         assert stage.log.of(instance) == ["start", "run", "shutdown"]
 
@@ -195,6 +199,28 @@ async def test_suspend_and_loss_are_noticed_while_a_batch_is_in_flight(stage, ac
             stage.end_activity(instance)
             await cluster.wait("terminated")
             assert seconds() == began
+
+
+@pytest.mark.rule(6)
+@pytest.mark.parametrize("turns", range(8))
+async def test_a_handler_does_not_begin_in_the_moment_after_a_stop(stage, turns):
+    loop, began = asyncio.get_running_loop(), []
+
+    def stop(left):
+        if left:
+            loop.call_soon(stop, left - 1)
+        else:
+            cluster.stop()
+            began.extend(stage.log.calls)
+
+    def when_it_starts(event):
+        if isinstance(event, events.ServiceStateChanged) and event.new == "starting":
+            loop.call_soon(stop, turns)
+
+    async with stage.cluster() as cluster:
+        stage.handed.add_event_consumer(when_it_starts)
+        await cluster.wait("terminated")
+        assert stage.log.calls == began
 
 
 @pytest.mark.rule(6)
