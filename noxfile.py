@@ -94,6 +94,13 @@ def docs(session: nox.Session) -> None:
 
 
 @nox.session
+def storm(session: nox.Session) -> None:
+    """Random programs on random markets: `nox -s storm -- --runs 100`, or `-- --seed 7` for one."""
+    session.install("-e", ".[all,test]")
+    session.run("python", "tests/storm", *session.posargs)
+
+
+@nox.session
 def bench(session: nox.Session) -> None:
     """Print one JSON object a line: `nox -s bench -- local_batch_ms help_ms`."""
     session.install("-e", ".")

@@ -160,7 +160,7 @@ class Compute(Batches):
         self._interrupts = 0
         self._recovers = self._end_suspended = False
         self._setup = self._network.new_run()
-        self.run_id = self._setup.run_id or os.urandom(4).hex()
+        self.run_id: str = self._setup.run_id or os.urandom(4).hex()
 
     @classmethod
     def recover(

@@ -13,10 +13,10 @@ class Attempt:
     __slots__ = ("batches", "context", "contract", "number")
 
     def __init__(self, number: int, contract: Contract, batches: BatchQueue) -> None:
-        self.number = number
-        self.contract = contract
-        self.batches = batches
-        self.context = WorkContext(
+        self.number: int = number
+        self.contract: Contract = contract
+        self.batches: BatchQueue = batches
+        self.context: WorkContext = WorkContext(
             batches,
             activity_id=contract.activity_id or "",
             agreement_id=contract.id,

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from requestor_sdk.engine.aio import own_code
+from requestor_sdk.engine.aio import Backoff, own_code
 from requestor_sdk.engine.tracebacks import told
 from requestor_sdk.model import events
 from requestor_sdk.model.errors import (
@@ -15,6 +15,7 @@ from requestor_sdk.model.errors import (
     BatchTimeout,
     CommandFailed,
     CommandSkipped,
+    NetworkUnreachable,
     NotAvailable,
     ProviderLost,
     RequestorError,
@@ -210,6 +211,7 @@ class _BatchRun:
         self._given_up: RequestorError | None = None
         self._results: list[CommandResult] = []
         self._incoming: dict[int, Incoming] = {}
+        self._heard = False
 
     async def run(
         self, activity_id: str, ids: dict[str, str], on_deployed: Callable[[], None]
@@ -220,7 +222,7 @@ class _BatchRun:
         limit = self._limit
         try:
             async with limit:
-                await self._execute(activity_id)
+                await self._executed(activity_id)
         except _ConsumerError as error:
             self.fail(error.found)
         except RequestorError as error:
@@ -236,6 +238,21 @@ class _BatchRun:
                 self.fail(ActivityError(failed, ids=_named(ids)))
         else:
             self._finish()
+
+    async def _executed(self, activity_id: str) -> None:
+        """Send it, again and again while no daemon listens: then nothing of it was begun."""
+        backoff = Backoff(self._core.dice)
+        while True:
+            try:
+                await self._execute(activity_id)
+            except NetworkUnreachable as error:
+                if self._heard:
+                    raise
+                pause = backoff.next()
+                self._core.retried(f"batches of {activity_id}")(error, pause)
+                await asyncio.sleep(pause)
+            else:
+                return
 
     async def _execute(self, activity_id: str) -> None:
         execute, items = self._core.network.activities.execute, self.script.items
@@ -271,6 +288,7 @@ class _BatchRun:
         return item.command
 
     async def _take(self, event: BatchEvent) -> None:
+        self._heard = True
         if not 0 <= event.index < len(self.script.items):
             return
         item = self.script.items[event.index]

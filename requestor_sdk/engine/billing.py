@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from requestor_sdk.engine.contracts import Contract
     from requestor_sdk.engine.core import Core
 
-logger = logging.getLogger("requestor_sdk.engine")
+logger: logging.Logger = logging.getLogger("requestor_sdk.engine")
 
 
 class _Settled(NamedTuple):
@@ -178,14 +178,30 @@ class Billing:
     async def tell(self, item: DebitNote | Invoice, reason: str | None) -> None:
         """Tell the network of a judgement: accepted, or why not.
 
-        That an invoice is accepted is told until it is heard. The rest need not be: an invoice
-        counts what its debit notes do, and what nobody accepted is not paid.
+        What is accepted is told until it is heard, a debit note until a later one counts what it
+        does. A rejection need not be: what nobody accepted is not paid.
         """
-        if await self._told(item, reason) or reason is not None or isinstance(item, DebitNote):
+        if reason is not None:
+            await self._told(item, reason)
+            return
+        if isinstance(item, DebitNote):
+            if not await self._told(item, None):
+                self._core.spawn_teller(self._tell_while_it_counts(item), f"note {item.id}")
+            return
+        if item.agreement_id in self._untold:
+            return  # it came twice, and is being told already
+        # Until it is heard it is left over, also where the run ends in the middle of a call.
+        self._untold[item.agreement_id] = None
+        if await self._told(item, None):
+            self._heard(item)
             return
         self._untold[item.agreement_id] = self._core.try_spawn(
             self._tell_until_heard(item), f"invoice {item.id}"
         )
+
+    def _heard(self, invoice: Invoice) -> None:
+        self._untold.pop(invoice.agreement_id, None)
+        self._all_settled.set()
 
     async def _tell_until_heard(self, invoice: Invoice) -> None:
         backoff = Backoff(self._core.dice)
@@ -193,8 +209,16 @@ class Billing:
             await asyncio.sleep(backoff.next())
             if await self._told(invoice, None):
                 break
-        del self._untold[invoice.agreement_id]
-        self._all_settled.set()
+        self._heard(invoice)
+
+    async def _tell_while_it_counts(self, note: DebitNote) -> None:
+        backoff = Backoff(self._core.dice)
+        while True:
+            await asyncio.sleep(backoff.next())
+            contract = self._contracts.get(note.agreement_id)
+            use = None if contract is None else contract.use_of(note.activity_id)
+            if use is None or use.noted != note.total or await self._told(note, None):
+                return
 
     async def _told(self, item: DebitNote | Invoice, reason: str | None) -> bool:
         payments, allocation_id = self._core.network.payments, self._core.allocation_id

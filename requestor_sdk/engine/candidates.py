@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 
 from requestor_sdk.model.market import Proposal
@@ -78,8 +78,11 @@ class Pool:
         """Take the best one out."""
         return self._take(-1)
 
-    def pop_worst(self) -> Candidate:
-        """Take the worst one out."""
+    def pop_worst(self, first_of: Collection[str] = ()) -> Candidate:
+        """Take the worst one out; of these providers, as long as there is any of theirs."""
+        if any(provider in self.providers for provider in first_of):
+            found = (c.proposal.provider_id in first_of for _, _, c in self._sorted)
+            return self._take(next(place for place, hit in enumerate(found) if hit))
         return self._take(0)
 
     def clear(self) -> None:

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from requestor_sdk.engine.recovery import Kept
     from requestor_sdk.model.errors import EngineFailed
 
-logger = logging.getLogger("requestor_sdk.engine")
+logger: logging.Logger = logging.getLogger("requestor_sdk.engine")
 
 S = TypeVar("S", bound=Service)
 T = TypeVar("T")
@@ -64,7 +64,7 @@ class Cluster(Generic[S]):
     ) -> None:
         self._core = core
         self._class = service_class
-        self.id = cluster_id or core.next_id("cluster")
+        self.id: str = cluster_id or core.next_id("cluster")
         if cluster_id is None:
             core.emit(
                 ClusterStarted,
@@ -73,13 +73,13 @@ class Cluster(Generic[S]):
                 expiration=expiration,
                 budget=buying.budget,
             )
-        self.policy = policy
-        self.expiration = expiration
+        self.policy: RestartPolicy = policy
+        self.expiration: datetime = expiration
         self._hold_for = hold_for
         self._renewal = renewal
         self._own_condition = overrides(service_class, "restart_condition")
         self._members: list[Instance] = []
-        self.census = Census(core, self.id, self._members)
+        self.census: Census = Census(core, self.id, self._members)
         self.shunned: Callable[[], frozenset[str]] = frozenset
         """Set by the engine: providers that no member takes while another has an offer."""
         self._over = 0
@@ -87,7 +87,7 @@ class Cluster(Generic[S]):
         self._stopped = False
         self._timers: list[asyncio.TimerHandle] = []
         core.ledger.part(self.id, buying.budget)
-        self.negotiator = Negotiator(
+        self.negotiator: Negotiator = Negotiator(
             core,
             cluster_id=self.id,
             demand=demand,

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
+from requestor_sdk.engine.aio import Backoff
 from requestor_sdk.model import events
 from requestor_sdk.model.errors import (
     ActivityRefused,
@@ -25,7 +27,7 @@ from requestor_sdk.model.props import MULTI_ACTIVITY
 if TYPE_CHECKING:
     from requestor_sdk.engine.core import Core
 
-logger = logging.getLogger("requestor_sdk.engine")
+logger: logging.Logger = logging.getLogger("requestor_sdk.engine")
 
 MOST_USES: Final = 100
 """Activities that one agreement has, one after another, at most."""
@@ -65,8 +67,8 @@ class Use:
         return max(0.0, end - self.began - self.silent_sec)
 
     def lasted(self, now: float) -> float:
-        """Return the seconds that it has existed, silence included."""
-        return max(0.0, (now if self.ended is None else min(now, self.ended)) - self.began)
+        """Return the seconds since its beginning, charged or not: none can have used more."""
+        return max(0.0, now - self.began)
 
     def charged(self, now: float) -> Charged:
         """Return it as an invoice is judged by it."""
@@ -324,7 +326,7 @@ async def end_activity(core: Core, contract: Contract, reason: EndReason) -> Non
         return
     await bounded(
         core,
-        core.network.activities.destroy(use.activity_id),
+        partial(core.network.activities.destroy, use.activity_id),
         f"activity {use.activity_id} could not be destroyed",
     )
     if use.ended is None:
@@ -373,7 +375,7 @@ async def end_agreement(core: Core, contract: Contract, reason: EndReason) -> No
         return
     await bounded(
         core,
-        core.network.market.terminate(contract.id, reason),
+        partial(core.network.market.terminate, contract.id, reason),
         f"agreement {contract.id} could not be terminated",
     )
 
@@ -395,9 +397,26 @@ async def allocate(core: Core, amount: Decimal) -> None:
     core.emit(events.AllocationCreated, allocation_id=core.allocation_id, amount=asked)
 
 
-async def bounded(core: Core, work: Awaitable[None], told: str) -> None:
-    """Await an act at the end of something, for a bounded time; a failure is logged."""
+async def bounded(core: Core, act: Callable[[], Awaitable[None]], told: str) -> None:
+    """Perform an idempotent act at the end of something, in spite of errors, for a bounded time.
+
+    What the network has not heard by then it is told for as long as the engine runs: nobody is to
+    work, and to be owed, for what is over.
+    """
     try:
-        await core.release.keep(work)
-    except (RequestorError, TimeoutError) as error:
-        logger.warning("%s: %s", told, error)
+        await core.within_release(until_heard(core, act, told))
+    except TimeoutError:
+        logger.warning("%s in time; it is tried on", told)
+        core.spawn_teller(until_heard(core, act, told), told)
+
+
+async def until_heard(core: Core, act: Callable[[], Awaitable[None]], told: str) -> None:
+    """Perform an idempotent act, again after each error, until it is done."""
+    backoff = Backoff(core.dice)
+    while True:
+        try:
+            return await act()
+        except RequestorError as error:
+            pause = backoff.next()
+            logger.warning("%s: %s; again in %.1f s", told, error.message, pause)
+            await asyncio.sleep(pause)

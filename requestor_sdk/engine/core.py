@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from requestor_sdk.ports.network import Network
     from requestor_sdk.settings import Settings
 
-logger = logging.getLogger("requestor_sdk.engine")
+logger: logging.Logger = logging.getLogger("requestor_sdk.engine")
 # Silent as a library: without a handler, Python's last resort would print to standard error.
 logging.getLogger("requestor_sdk").addHandler(logging.NullHandler())
 
@@ -47,6 +47,9 @@ class Core:
     Attributes:
         attached: Which instance has an agreement or activity, by the id of either.
         callbacks: The tasks of users' callbacks, in the order they began.
+        tellers: Tasks that tell the network what it has not heard yet; the end cancels them.
+        over: Whether the run's last event is written: what is asked of it later happens to nobody.
+        leave_by: Until when, in the clock's seconds, what is released on leaving has to be.
     """
 
     def __init__(
@@ -64,21 +67,24 @@ class Core:
         self.clock = clock
         self.journal = journal
         self.ledger = ledger
-        self.room = RoomLines(ledger)
-        self.turns = Turns()
-        self.creation = Limit(settings.create_timeout)
-        self.release = Limit(settings.release_timeout)
+        self.room: RoomLines = RoomLines(ledger)
+        self.turns: Turns = Turns()
+        self.creation: Limit = Limit(settings.create_timeout)
+        self.release: Limit = Limit(settings.release_timeout)
         self.run_id = run_id
         # Spreads load and guards nothing; by the run's id, so that a simulated run repeats itself.
-        self.dice = random.Random(run_id)  # noqa: S311
+        self.dice: random.Random = random.Random(run_id)  # noqa: S311
         self.sinks: list[Sink] = []
         self.allocation_id = ""
         self.billing: Billing
         self.health: Health
         self.leaving = False
+        self.over = False
         self.fatal: EngineFailed | None = None
         self.abandoned: list[asyncio.Task[None]] = []
         self.callbacks: dict[asyncio.Task[None], None] = {}
+        self.tellers: dict[asyncio.Task[None], None] = {}
+        self.leave_by: float | None = None
         self.attached: dict[str, Instance] = {}
         self._group: asyncio.TaskGroup | None = None
         self._recent: deque[Event] = deque(maxlen=1000)
@@ -88,7 +94,9 @@ class Core:
     # Events --------------------------------------------------------------------------------------
 
     def emit(self, kind: type[Event], **fields: Any) -> None:
-        """Write an event to the journal, then show it to the sinks."""
+        """Write an event to the journal, then show it to the sinks; nothing after the end."""
+        if self.over:
+            return
         event = kind(at=self.clock.now(), **fields)
         try:
             self.journal.append(event)
@@ -169,6 +177,33 @@ class Core:
         if task is not None:
             self.callbacks[task] = None
             task.add_done_callback(lambda done: self.callbacks.pop(done, None))
+
+    def spawn_teller(self, work: Coroutine[Any, Any, None], what: str) -> None:
+        """Go on telling the network something; the end of the engine cancels it."""
+        task = self.try_spawn(work, what)
+        if task is not None:
+            self.tellers[task] = None
+            task.add_done_callback(lambda done: self.tellers.pop(done, None))
+
+    def release_seconds(self) -> float:
+        """Return how long a release may take now; on leaving, half of what is left of the time."""
+        seconds = self.settings.release_timeout
+        if self.leave_by is not None:
+            seconds = min(seconds, max(0.0, self.leave_by - self.clock.monotonic()) / 2)
+        return seconds
+
+    async def within_release(self, work: Coroutine[Any, Any, None]) -> None:
+        """Await a part of a release for as long as it may take now.
+
+        Raises:
+            TimeoutError: It took longer, and was cancelled.
+        """
+        seconds = self.release_seconds()
+        if seconds == self.settings.release_timeout:
+            await self.release.keep(work)  # thousands may do this in one moment
+            return
+        async with asyncio.timeout(seconds):
+            await work
 
     async def _call_user(self, call: Callable[[], Awaitable[Any]], what: str) -> None:
         try:

@@ -119,10 +119,10 @@ class EffectQueue:
         return self._spawn(None) is not None
 
     def _spawn(self, first: Coroutine[Any, Any, None] | None) -> asyncio.Task[None] | None:
-        self._worker = self._core.try_spawn(self._work(first), self._name)
+        self._worker = worker = self._core.try_spawn(self._work(first), self._name)
         # Where the engine breaks off, it is the engine that releases what there is.
-        self._cut_off = self._worker is None
-        return self._worker
+        self._cut_off = worker is None
+        return worker
 
     async def idle(self) -> None:
         """Wait until nothing is left to do."""

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from decimal import Decimal
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from requestor_sdk.clock import LoopClock
@@ -15,7 +16,7 @@ from requestor_sdk.engine.aio import read_for_ever, running_loop
 from requestor_sdk.engine.billing import Billing
 from requestor_sdk.engine.buying import Buying, check_report, judge_for, make_buying
 from requestor_sdk.engine.cluster import Cluster
-from requestor_sdk.engine.contracts import allocate, release
+from requestor_sdk.engine.contracts import allocate, release, until_heard
 from requestor_sdk.engine.core import Core
 from requestor_sdk.engine.funds import Funds
 from requestor_sdk.engine.health import Health
@@ -45,7 +46,7 @@ if TYPE_CHECKING:
     from requestor_sdk.service.strategy import MarketStrategy
     from requestor_sdk.settings import Settings
 
-logger = logging.getLogger("requestor_sdk.engine")
+logger: logging.Logger = logging.getLogger("requestor_sdk.engine")
 
 S = TypeVar("S", bound=Service)
 
@@ -80,7 +81,7 @@ class Engine:
     ) -> None:
         self.subnet = subnet
         self.defaults = defaults
-        self.core = Core(
+        self.core: Core = Core(
             network=network,
             settings=settings,
             clock=clock or LoopClock(),
@@ -89,7 +90,7 @@ class Engine:
             run_id=run_id,
         )
         self.core.billing = Billing(self.core)
-        self.funds = Funds(self.core)
+        self.funds: Funds = Funds(self.core)
         self._learning = Learning()
         self.core.on_fatal = self.leave
         self._clusters: list[Cluster[Any]] = []
@@ -100,7 +101,7 @@ class Engine:
         self._started: Outcome[None] = Outcome()
         self._root: asyncio.Task[None] | None = None
         self._staying: dict[str, str] = {}
-        self.recovery = None if history is None else Recovery(self.core, history)
+        self.recovery: Recovery | None = None if history is None else Recovery(self.core, history)
 
     # Start and end -------------------------------------------------------------------------------
 
@@ -176,11 +177,14 @@ class Engine:
             if recovery.nothing_left or not core.network.traits.outlives_process:
                 await self._close_books(recovery)
                 return
+        opened = False
         try:
             await core.network.open()
+            opened = True
             await (self._begin() if recovery is None else recovery.begin())
         except BaseException as error:
-            await self._close_unopened(error)
+            # Not available before it was opened: it is open already, for another run.
+            await self._close_unopened(error, own=opened or not isinstance(error, NotAvailable))
             if isinstance(error, asyncio.CancelledError):
                 self._started.fail(RequestorError("the engine was cancelled while it started"))
                 raise
@@ -192,6 +196,7 @@ class Engine:
             try:
                 await self._close()
             finally:
+                core.over = True
                 core.journal.close()
 
     async def _begin(self) -> None:
@@ -223,11 +228,12 @@ class Engine:
         finally:
             self.core.journal.close()
 
-    async def _close_unopened(self, error: BaseException) -> None:
+    async def _close_unopened(self, error: BaseException, *, own: bool) -> None:
         """The start failed: leave nothing behind; what fails here too is a note on its error."""
         self.core.billing.wait_no_longer()
         try:
-            await self.core.network.close()
+            if own:
+                await self.core.network.close()
         except Exception as also:
             logger.exception("the network could not be closed")
             error.add_note(f"while closing the network, also: {also}")
@@ -245,7 +251,7 @@ class Engine:
                 await self._asked_to_leave.wait()
                 await self._leave_in_stages()
                 core.adopt(None)
-                for task in [*loops, *core.callbacks]:
+                for task in [*loops, *core.callbacks, *core.tellers]:
                     task.cancel()
         except BaseExceptionGroup as failed:
             core.adopt(None)
@@ -312,6 +318,7 @@ class Engine:
         recovery = self.recovery
         letting_go = None if recovery is None else core.spawn(recovery.let_go(), "letting go")
         last = min(settings.leave_timeout / 2, settings.release_timeout + settings.invoice_timeout)
+        core.leave_by = core.clock.monotonic() + settings.leave_timeout - self._last_seconds()
         if not await self._all_over(settings.leave_timeout - last):
             for cluster in self._clusters:
                 cluster.leave(hurried=True)
@@ -326,6 +333,11 @@ class Engine:
         core.billing.wait_no_longer()
         for cluster in self._clusters:
             cluster.close()
+
+    def _last_seconds(self) -> float:
+        """Return what is kept of the time to leave for the release of the allocation."""
+        settings = self.core.settings
+        return min(settings.leave_timeout / 8, settings.release_timeout)
 
     async def _let_stay(self) -> None:
         """Let go of what a later process can take up."""
@@ -368,12 +380,16 @@ class Engine:
 
     async def _release_allocation(self) -> None:
         core = self.core
+        act = partial(core.network.payments.release_allocation, core.allocation_id)
+        told = f"allocation {core.allocation_id} could not be released"
         try:
-            async with asyncio.timeout(core.settings.release_timeout):
-                await core.network.payments.release_allocation(core.allocation_id)
+            # Half of the last seconds is for closing the network, and for the end of the journal.
+            async with asyncio.timeout(max(core.release_seconds(), self._last_seconds() / 2)):
+                await until_heard(core, act, told)
+        except TimeoutError:
+            logger.warning("%s in time; a recovery releases it", told)
+        else:
             core.emit(events.AllocationReleased, allocation_id=core.allocation_id)
-        except (RequestorError, TimeoutError) as error:
-            logger.warning("allocation %s could not be released: %s", core.allocation_id, error)
 
     # What is asked of it -------------------------------------------------------------------------
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from requestor_sdk.engine.core import Core
     from requestor_sdk.engine.instance import Instance
 
-logger = logging.getLogger("requestor_sdk.engine")
+logger: logging.Logger = logging.getLogger("requestor_sdk.engine")
 
 _CHECKED = (ServiceState.starting, ServiceState.running, ServiceState.unresponsive)
 

@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from requestor_sdk.engine.core import Core
     from requestor_sdk.engine.recovery import Kept
 
-logger = logging.getLogger("requestor_sdk.engine")
+logger: logging.Logger = logging.getLogger("requestor_sdk.engine")
 
 _NOT_NEEDED: Final = EndReason(message="the requestor no longer needs it")
 
@@ -115,17 +115,17 @@ class Instance:
     ) -> None:
         self._core = core
         self._cluster = cluster
-        self.service = service
-        self.id = instance_id
-        self.params = params
+        self.service: Service = service
+        self.id: str = instance_id
+        self.params: Mapping[str, object] = params
         self._replaces = replaces
         self._successor: Instance | None = None
-        self.mailbox = Mailbox(core.settings.mailbox_size)
-        self.record = NEW
+        self.mailbox: Mailbox = Mailbox(core.settings.mailbox_size)
+        self.record: Record = NEW
         self.failure: BaseException | None = None
         self.over: Outcome[None] = Outcome()
         self.attempt: Attempt | None = None
-        self.search = Search(core, cluster, self)
+        self.search: Search = Search(core, cluster, self)
         self._pump: Pump | None = None
         self._handler: str | None = None
         self._deadline: asyncio.TimerHandle | None = None
@@ -270,6 +270,14 @@ class Instance:
         self._loss = error if stimulus in (Stimulus.lost, Stimulus.deadline) else self._loss
         if done.record.state is not before.state:
             self._tell_change(before, stimulus, cause)
+        elif done.record.stop_asked and not before.stop_asked:
+            self._core.emit(
+                events.ServiceStopAsked,
+                instance_id=self.id,
+                cluster_id=self._cluster.id,
+                state=before.state,
+                stimulus=stimulus,
+            )
         for effect in done.effects:
             self._perform(effect, before)
         if done.record.state is not before.state:
@@ -330,6 +338,7 @@ class Instance:
                 pump, loss, self._loss = self._pump, self._loss, None
                 self._pump = self._handler = None
                 if pump is not None and not pump.over:
+                    pump.withhold()
                     number, grace = before.attempt, 0 if hurry or loss else None
                     self._effects.queue(lambda: self._close(pump, number, grace, loss))
                 if self.record.state is ServiceState.stopping and self._has_batches():

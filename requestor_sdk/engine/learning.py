@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from requestor_sdk.engine.negotiation import Negotiator
     from requestor_sdk.model.events import Event
 
-logger = logging.getLogger("requestor_sdk.engine")
+logger: logging.Logger = logging.getLogger("requestor_sdk.engine")
 
 
 class Learning:

@@ -13,6 +13,7 @@ import logging
 import math
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from requestor_sdk.engine.aio import Backoff, own_code, read_for_ever
@@ -20,13 +21,13 @@ from requestor_sdk.engine.candidates import Candidate, Pool, Recent, Waiter, Wai
 from requestor_sdk.engine.replies import Refusals, Replies
 from requestor_sdk.model import events
 from requestor_sdk.model.errors import NetworkError, NotAvailable, PayloadError, RequestorError
-from requestor_sdk.model.market import Demand, Proposal, ProposalState
+from requestor_sdk.model.market import Demand, Properties, Proposal, ProposalState
 from requestor_sdk.service.strategy import MarketStrategy, Rejection
 
 if TYPE_CHECKING:
     from requestor_sdk.engine.core import Core
 
-logger = logging.getLogger("requestor_sdk.engine")
+logger: logging.Logger = logging.getLogger("requestor_sdk.engine")
 
 Judge = Callable[[Proposal], str | None]
 """Returns why a proposal cannot be taken whatever its score, or ``None``."""
@@ -36,6 +37,15 @@ _REMEMBERED: Final = 4096
 
 _SIGNING_SEC: Final = 1.0
 """Within how many seconds an agreement is made of a draft that was handed out."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Liked:
+    """The last offer of a provider that was found good: its terms, its score, by which scores."""
+
+    terms: Properties
+    score: float
+    changes: int
 
 
 class Negotiator:
@@ -73,16 +83,19 @@ class Negotiator:
         self._drafts = Pool()
         self._waiters = Waiters()
         self._known = Recent(_REMEMBERED)
-        self._replies = Replies(core, self._kick)
+        self._replies = Replies(core, self._kick, self.said_no)
         self._refusals = Refusals(core, cluster_id)
         self._unheard = Backoff(core.dice)
         self.over = False
         self._lent: OrderedDict[str, Candidate] = OrderedDict()
+        self._liked: OrderedDict[str, _Liked] = OrderedDict()
         self._numbers = itertools.count(1)
         self._subscription: asyncio.Timeout | None = None
         self.over = False
         self._seen = 0
         self._dropped = 0
+        self._looked_again = False
+        self._unwilling: set[str] = set()
         self._more = False
         self._stale = False
         self._changes = 0
@@ -171,6 +184,7 @@ class Negotiator:
         """Have the market tell all its offers again, those that were dropped among them."""
         self._renewal = None
         if self._starved():
+            self._looked_again = True
             self._forget_subscription()
 
     def _forget_subscription(self) -> None:
@@ -228,6 +242,10 @@ class Negotiator:
         self._waiters.discard(waiter)
         self._time_silence()
 
+    def said_no(self, provider_id: str) -> None:
+        """A provider would not go on with us: offers of others are kept before its own."""
+        self._unwilling.add(provider_id)
+
     def give_back(self, proposal: Proposal) -> None:
         """Put a draft back that could not be signed now, for whoever can sign it later."""
         lent = self._lent.pop(proposal.id, None)
@@ -284,18 +302,27 @@ class Negotiator:
         if score is None:
             return
         self._core.emit(events.ProposalScored, **ids, provider_id=proposal.provider_id, score=score)
+        self._like(proposal, score)
         self._keep(self._candidate(score, proposal))
+
+    def _like(self, proposal: Proposal, score: float) -> None:
+        self._liked[proposal.provider_id] = _Liked(proposal.properties, score, self._changes)
+        self._liked.move_to_end(proposal.provider_id)
+        if len(self._liked) > self._core.settings.proposals_kept:
+            self._liked.popitem(last=False)
 
     def _keep(self, offer: Candidate) -> None:
         self._offers.add(offer)
         if len(self._offers) > max(self._core.settings.proposals_kept, len(self._waiters)):
-            self._offers.pop_worst()
+            self._offers.pop_worst(self._unwilling)
             self._dropped += 1
 
     async def _confirmed(self, proposal: Proposal) -> None:
         self._replies.came(proposal)
-        # Judged again: a provider may answer with other terms than it offered.
-        score = await self._score(proposal)
+        score = self._known_score(proposal)
+        if score is None:
+            # A provider may answer with other terms than it offered.
+            score = await self._score(proposal)
         if score is None:
             return
         self._core.emit(
@@ -306,9 +333,20 @@ class Negotiator:
         )
         self._drafts.add(self._candidate(score, proposal))
 
+    def _known_score(self, draft: Proposal) -> float | None:
+        """Return the score of a draft whose terms are those of its offer.
+
+        A strategy is asked once an offer, so that it may count, e.g. take each provider once.
+        """
+        liked = self._liked.get(draft.provider_id)
+        if liked is None or liked.changes != self._changes or liked.terms != draft.properties:
+            return None
+        return None if self._judge(draft) else liked.score
+
     def _withdrawn(self, proposal: Proposal) -> None:
         """The provider declined our answer, or took back what it said before."""
         self._replies.came(proposal)
+        self.said_no(proposal.provider_id)
         step = proposal.previous_id or proposal.id
         self._offers.remove(step)
         self._drafts.remove(step)
@@ -479,6 +517,9 @@ class Negotiator:
 
     def _give_in(self) -> None:
         self._patience = None
+        if self._starved() and not self._looked_again:
+            return  # first the offers that were dropped are asked for once more
+        self._looked_again = False
         for waiter in self._hopeless():
             self._waiters.give_in(waiter)
         self._kick()

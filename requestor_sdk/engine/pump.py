@@ -16,7 +16,7 @@ from typing import Any, Final
 from requestor_sdk.model.errors import HandlerError, HandlerStuck
 from requestor_sdk.service.script import Script
 
-logger = logging.getLogger("requestor_sdk.engine")
+logger: logging.Logger = logging.getLogger("requestor_sdk.engine")
 
 Generator = AsyncGenerator[Script, Any]
 
@@ -52,6 +52,7 @@ class Pump:
         "_on_done",
         "_submit",
         "_waiting_for",
+        "_withheld",
         "attempt",
         "close_error",
         "handler",
@@ -70,19 +71,20 @@ class Pump:
         handler: str,
         attempt: int = 1,
     ) -> None:
-        self.name = f"{owner} {handler}"
-        self.handler = handler
-        self.attempt = attempt
+        self.name: str = f"{owner} {handler}"
+        self.handler: str = handler
+        self.attempt: int = attempt
         self._generators: list[AsyncGenerator[Any, Any]] | None = None
         self._generator = generator
         self._submit = submit
         self._on_done = on_done
         self._closing = False
         self._ending = False
+        self._withheld = False
         self._inject: BaseException | None = None
         self._waiting_for: Script | None = None
         self.close_error: BaseException | None = None
-        self.over = False
+        self.over: bool = False
         self.task: asyncio.Task[None] = asyncio.get_running_loop().create_task(
             self._main(), name=self.name
         )
@@ -112,7 +114,7 @@ class Pump:
     async def _drive(self) -> None:
         value: Any = None
         error: BaseException | None = None
-        while True:
+        while not self._withheld:
             _look_after_hook()
             try:
                 if error is None:
@@ -124,6 +126,10 @@ class Pump:
             if self._closing:
                 raise HandlerError(f"{self.name} yielded a script while it was being closed")
             value, error = await self._at_yield(script)
+
+    def withhold(self) -> None:
+        """Do not begin it, where it has not begun yet: what it was for is over already."""
+        self._withheld = self.task not in _PUMPS and not self.task.done()
 
     async def _at_yield(self, script: object) -> tuple[Any, BaseException | None]:
         """Send what was yielded; return the value or the error that the yield is to have."""

@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
+from functools import partial
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from requestor_sdk.engine import contracts
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from requestor_sdk.engine.core import Core
     from requestor_sdk.model.history import RunHistory
 
-logger = logging.getLogger("requestor_sdk.engine")
+logger: logging.Logger = logging.getLogger("requestor_sdk.engine")
 
 T = TypeVar("T")
 
@@ -91,6 +92,7 @@ class Recovery:
         self._history = history
         self._contracts: dict[str, Contract] = {}
         self._unknown: list[PastAgreement] = []
+        self._over: set[str] = set()
         self.end_suspended = False
         self.kept: dict[str, Kept] = {}
 
@@ -272,17 +274,22 @@ class Recovery:
             for past in self._history.agreements.values():
                 if not past.settled or self._may_stand(past):
                     group.create_task(self._look_at(past))
+        self._tell_rest_over(but={past.instance_id for past in self._unknown})
+
+    def _tell_rest_over(self, *, but: Iterable[str] = ()) -> None:
+        """Write down that what cannot be taken up is over, once."""
         for instance in self._history.instances.values():
-            if instance.id not in self.kept:
+            if instance.id not in self.kept and instance.id not in {*self._over, *but}:
                 self._tell_over(instance)
 
     def _may_stand(self, past: PastAgreement) -> bool:
         """Tell whether the market may have it still, though nothing can be asked for it."""
-        return past.invoice_id is None and not past.written_off and not self._history.ended
+        heard = self._history.ended and bool(past.uses)
+        return past.invoice_id is None and not past.written_off and not heard
 
     async def _withdraw(self, demand_id: str) -> None:
-        work = self._core.network.market.unsubscribe(demand_id)
-        await contracts.bounded(self._core, work, f"demand {demand_id} could not be withdrawn")
+        withdraw = partial(self._core.network.market.unsubscribe, demand_id)
+        await contracts.bounded(self._core, withdraw, f"demand {demand_id} could not be withdrawn")
 
     async def _look_at(self, past: PastAgreement) -> None:
         core = self._core
@@ -377,6 +384,7 @@ class Recovery:
         )
 
     def _tell_over(self, instance: PastInstance) -> None:
+        self._over.add(instance.id)
         if instance.state is ServiceState.terminated:
             return
         agreement = self._history.agreements.get(instance.agreement_id or "")
@@ -461,11 +469,13 @@ class Recovery:
             )
         for kept in found:
             del self.kept[kept.past.id]
+            self._over.add(kept.past.id)  # what becomes of it is for its new object to tell
         return found
 
     def give_back(self, found: Iterable[Kept]) -> None:
         """Keep again what was taken out and could not be taken up."""
         self.kept.update((kept.past.id, kept) for kept in found)
+        self._over.difference_update(kept.past.id for kept in found)
 
     async def state_of(self, kept: Kept) -> ActivityState | None:
         """Ask whether it lives still; ``None`` where the network does not say."""
@@ -483,18 +493,20 @@ class Recovery:
 
     async def let_go(self) -> None:
         """End what was not taken up; what was suspended on purpose may stay for a later process."""
+        unknown, self._unknown = self._unknown, []
+        async with asyncio.TaskGroup() as group:
+            for past in unknown:
+                group.create_task(self._look_at(past))
         left = [
             kept
             for kept in self.kept.values()
             if self.end_suspended or kept.past.state is not ServiceState.suspended
         ]
-        unknown, self._unknown = self._unknown, []
         async with asyncio.TaskGroup() as group:
-            for past in unknown:
-                group.create_task(self._look_at(past))
             for kept in left:
                 del self.kept[kept.past.id]
                 group.create_task(self._let_go(kept))
+        self._tell_rest_over()
 
     async def _let_go(self, kept: Kept) -> None:
         reason = EndReason(message="nobody took it up again", code=_RESTARTED)
@@ -536,7 +548,7 @@ class Recovery:
         core = self._core
         backoff = Backoff(core.dice)
         try:
-            async with asyncio.timeout(core.settings.release_timeout):
+            async with asyncio.timeout(core.release_seconds()):
                 while True:
                     try:
                         return await call()

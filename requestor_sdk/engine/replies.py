@@ -16,7 +16,7 @@ from requestor_sdk.model.market import EndReason, Proposal
 if TYPE_CHECKING:
     from requestor_sdk.engine.core import Core
 
-logger = logging.getLogger("requestor_sdk.engine")
+logger: logging.Logger = logging.getLogger("requestor_sdk.engine")
 
 _LATE: Final = 64
 """Replies that may be too late among those that may be early."""
@@ -40,11 +40,15 @@ class Replies:
     Args:
         core: What the engine shares.
         on_fewer: Called when a reply is counted on no more that was until now.
+        on_silence: Called before that with the provider that did not reply in time.
     """
 
-    def __init__(self, core: Core, on_fewer: Callable[[], None]) -> None:
+    def __init__(
+        self, core: Core, on_fewer: Callable[[], None], on_silence: Callable[[str], None]
+    ) -> None:
         self._core = core
         self._on_fewer = on_fewer
+        self._on_silence = on_silence
         self._awaited: OrderedDict[str, tuple[float, str]] = OrderedDict()
         self._sending = 0
         self._early: OrderedDict[str, None] = OrderedDict()
@@ -144,7 +148,9 @@ class Replies:
         self._timer = None
         now = asyncio.get_running_loop().time()
         while self._awaited and next(iter(self._awaited.values()))[0] <= now:
-            self._drop(next(iter(self._awaited)))
+            step, (_, provider_id) = next(iter(self._awaited.items()))
+            self._drop(step)
+            self._on_silence(provider_id)
         self._time()
         self._on_fewer()
 
@@ -161,7 +167,7 @@ class Refusals:
         self._core = core
         self._cluster_id = cluster_id
         self._untold: deque[tuple[Proposal, str]] = deque()
-        self._teller: asyncio.Task[None] | None = None
+        self._telling = False
 
     def tell(self, proposal: Proposal, reason: str) -> None:
         """Emit why nothing comes of a proposal."""
@@ -180,8 +186,9 @@ class Refusals:
             logger.info("proposal %s is declined unheard: too many are", proposal.id)
             return
         self._untold.append((proposal, reason))
-        if self._teller is None:
-            self._teller = self._core.try_spawn(self._tell_all(), f"{self._cluster_id} reject")
+        if not self._telling:
+            self._telling = True
+            self._core.spawn_teller(self._tell_all(), f"{self._cluster_id} reject")
 
     async def _tell_all(self) -> None:
         try:
@@ -194,4 +201,4 @@ class Refusals:
                 except RequestorError as error:
                     logger.info("proposal %s was declined unheard: %s", proposal.id, error.message)
         finally:
-            self._teller = None
+            self._telling = False

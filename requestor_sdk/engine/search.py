@@ -46,6 +46,7 @@ class Search:
         "_number",
         "_owner",
         "_refused",
+        "_refused_by",
         "_task",
         "_waiter",
         "attempts_at",
@@ -67,7 +68,7 @@ class Search:
 
     def begin(self, number: int) -> None:
         """Search for the provider of an attempt."""
-        self._number, self._refused = number, 0
+        self._number, self._refused, self._refused_by = number, 0, _NOBODY
         if number > 1:
             self._spawn(self._prepare_again())
         else:
@@ -158,7 +159,8 @@ class Search:
         """Stand in line for a draft: until there is one, this costs no task."""
         self._task = None
         avoids = self._cluster.policy.avoid_failed_provider
-        own = self._failed_providers if avoids else _NOBODY
+        # Whoever said no is not asked again while another has an offer, whatever the policy.
+        own = self._failed_providers if avoids else self._refused_by
         shunned = self._cluster.shunned()
         avoid = own | shunned if shunned else own
         self._waiter = self._cluster.negotiator.want(self._offered, avoid)
@@ -185,6 +187,8 @@ class Search:
             self._want()
         except (AgreementRefused, SignatureInvalid):
             self._failed_providers |= {draft.provider_id}
+            self._refused_by |= {draft.provider_id}
+            cluster.negotiator.said_no(draft.provider_id)
             self._refused += 1
             await asyncio.sleep(cluster.policy.pause(self._refused))
             self._want()
@@ -198,6 +202,7 @@ class Search:
             await contracts.create_activity(self._core, contract)
         except RequestorError as error:
             self._failed_providers |= {contract.provider_id}
+            self._cluster.negotiator.said_no(contract.provider_id)
             self._refuse(error)
         else:
             self._task = None

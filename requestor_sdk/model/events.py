@@ -61,6 +61,7 @@ __all__ = [
     "ServiceRenewing",
     "ServiceRestarting",
     "ServiceStateChanged",
+    "ServiceStopAsked",
     "ServiceTakenUp",
     "ShutdownStarted",
     "StimulusIgnored",
@@ -405,6 +406,16 @@ class ServiceStateChanged(Event):
     provider_id: str | None = None
     provider_name: str | None = None
     cause: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServiceStopAsked(Event):
+    """A stop was asked for while the state has to stay as it is: there is no way back from here."""
+
+    instance_id: str
+    cluster_id: str
+    state: str
+    stimulus: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

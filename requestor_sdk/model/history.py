@@ -157,6 +157,7 @@ class PastInstance:
         behind: While unresponsive, the state it came from.
         attempt: Which attempt it was in, from 1.
         agreement_id: Of that attempt, once there was one.
+        stop_asked: Whether a stop was asked for while it could not be stopped at once.
     """
 
     id: str
@@ -165,10 +166,13 @@ class PastInstance:
     behind: ServiceState | None = None
     attempt: int = 1
     agreement_id: str | None = None
+    stop_asked: bool = False
 
     @property
     def ran(self) -> bool:
-        """Whether it had started and was not being stopped: it can be taken up."""
+        """Whether it had started and was not to be stopped: it can be taken up."""
+        if self.stop_asked:
+            return False
         state = self.behind if self.state is ServiceState.unresponsive else self.state
         return state in (ServiceState.running, ServiceState.suspended)
 
@@ -396,6 +400,10 @@ class RunHistory:
         instance.attempt = event.attempt + 1 if again else event.attempt
         if again:
             instance.agreement_id = None
+
+    @_take.register
+    def _(self, event: ev.ServiceStopAsked) -> None:
+        self._instance(event.instance_id).stop_asked = True
 
     def _instance(self, instance_id: str) -> PastInstance:
         return self.instances.setdefault(instance_id, PastInstance(id=instance_id))

@@ -36,6 +36,10 @@ class _Broken(Exception):
     """SQLite must not go on reading; the text says why."""
 
 
+_UNREADABLE: Final = (_Broken, sqlite3.Error, UnicodeDecodeError)
+"""What reading ends in; the error text of a damaged schema may be no text."""
+
+
 class _Losses:
     """What could not be read, as far as it is known."""
 
@@ -111,7 +115,7 @@ class Reader:
         try:
             with closing(self._connection()) as connection:
                 return _meta(connection)
-        except (_Broken, sqlite3.Error) as error:
+        except _UNREADABLE as error:
             self._damage(error)
             return {}
 
@@ -130,7 +134,7 @@ class Reader:
                     losses.last = seq
                     yield seq, text
                 losses.last = _last(connection, losses.last)
-        except (_Broken, sqlite3.Error) as error:
+        except _UNREADABLE as error:
             losses.reason = self._damage(error)
             yield from self._salvaged(losses)
         else:

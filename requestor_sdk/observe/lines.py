@@ -101,6 +101,10 @@ class PlainLines:
         return f"{event.instance_id} {event.old} -> {event.new}{where}{attempt}{why}"
 
     @_line.register
+    def _(self, event: ev.ServiceStopAsked) -> str:
+        return f"{event.instance_id} is to stop, and is {event.state} for now"
+
+    @_line.register
     def _(self, event: ev.ServiceFailed) -> str:
         return failure(event)
 

@@ -290,7 +290,11 @@ class Network(Protocol):
         ...
 
     async def open(self) -> None:
-        """Connect, and start what must run. Raises a ``RequestorError`` that names the fix."""
+        """Connect, and start what must run. Raises a ``RequestorError`` that names the fix.
+
+        Raises:
+            NotAvailable: It is open already, and stays so; or it left nothing open.
+        """
         ...
 
     async def resolve(self, payload: Payload) -> Payload:

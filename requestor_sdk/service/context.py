@@ -66,10 +66,11 @@ class WorkContext:
         provider_name: str,
     ) -> None:
         self._backend = backend
-        self.id = self.activity_id = activity_id
-        self.agreement_id = agreement_id
-        self.provider_id = provider_id
-        self.provider_name = provider_name
+        self.id: str = activity_id
+        self.activity_id: str = activity_id
+        self.agreement_id: str = agreement_id
+        self.provider_id: str = provider_id
+        self.provider_name: str = provider_name
 
     def __repr__(self) -> str:
         return f"<work context of activity {self.id} on {self.provider_name}>"

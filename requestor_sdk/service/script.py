@@ -88,10 +88,10 @@ class Script:
         wait_for_results: bool = True,
     ) -> None:
         self._context = context
-        self.timeout = _seconds(timeout)
+        self.timeout: float | None = _seconds(timeout)
         self.wait_for_results = wait_for_results
         self.items: list[Item[Any]] = []
-        self.results = BatchHandle()
+        self.results: BatchHandle = BatchHandle()
         self._sent = False
 
     @property

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     )
     from requestor_sdk.testing.clock import Deadlock, VirtualTimeLoop
     from requestor_sdk.testing.crashes import crash
+    from requestor_sdk.testing.handlers import HandlerCall, HandlerLog
     from requestor_sdk.testing.invariants import InvariantBroken, check_invariants
     from requestor_sdk.testing.story import story_of
 
@@ -40,6 +41,8 @@ _HOMES = {
     "Deadlock": "requestor_sdk.testing.clock",
     "Fault": _SIMULATED,
     "FaultPlan": _SIMULATED,
+    "HandlerCall": "requestor_sdk.testing.handlers",
+    "HandlerLog": "requestor_sdk.testing.handlers",
     "InvariantBroken": "requestor_sdk.testing.invariants",
     "Lying": _SIMULATED,
     "NeverAnswering": _SIMULATED,
@@ -65,6 +68,8 @@ __all__ = [
     "Deadlock",
     "Fault",
     "FaultPlan",
+    "HandlerCall",
+    "HandlerLog",
     "InvariantBroken",
     "Lying",
     "NeverAnswering",

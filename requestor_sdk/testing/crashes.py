@@ -79,6 +79,7 @@ class _Kept:
 
 
 async def _bury(engine: Engine, root: asyncio.Task[None]) -> None:
+    group = engine.core._group  # noqa: SLF001
     handlers: set[asyncio.Task[None]] = set()
     left: set[asyncio.Task[None]] = {root}
     for _ in range(TRIES):
@@ -87,7 +88,8 @@ async def _bury(engine: Engine, root: asyncio.Task[None]) -> None:
         left = {task for task in (root, *handlers) if not task.done()}
         if not left:
             break
-        for task in left:
+        # The group cancels each of its tasks once, and users' code may swallow that.
+        for task in [*left, *getattr(group, "_tasks", ())]:
             task.cancel()
         await asyncio.sleep(0)
     else:

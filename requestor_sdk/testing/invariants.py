@@ -17,15 +17,17 @@ from typing import TYPE_CHECKING, Final, TypeVar
 from requestor_sdk.model import events
 from requestor_sdk.model.lifecycle import TABLE, ServiceState, Stimulus, Target
 from requestor_sdk.networks.simulated import SimulatedNetwork
+from requestor_sdk.testing.acts import broken_acts, stopped_by
+from requestor_sdk.testing.bound import broken_budget
 from requestor_sdk.testing.story import lines_of, story_of
 
 if TYPE_CHECKING:
     from requestor_sdk.client.compute import Compute
     from requestor_sdk.networks.memory import MemoryMarket
+    from requestor_sdk.testing.handlers import HandlerLog
 
 E = TypeVar("E", bound=events.Event)
 
-_STOPS: Final = ("stop", "expiring", "expired", "cancel")
 _STANDING: Final = ("Pending", "Approved")
 
 
@@ -45,7 +47,11 @@ class InvariantBroken(AssertionError):
 
 
 def check_invariants(
-    compute: Compute, *, found: Iterable[events.Event] | None = None, finished: bool = True
+    compute: Compute,
+    *,
+    found: Iterable[events.Event] | None = None,
+    finished: bool = True,
+    handlers: HandlerLog | None = None,
 ) -> None:
     """Check everything that must hold of a run.
 
@@ -54,12 +60,15 @@ def check_invariants(
         found: All its events; those of its journal by default.
         finished: Whether the run is over in good order; otherwise only what holds at every moment
             is checked.
+        handlers: What was seen of the handlers, to be held against the lifecycle as well.
 
     Raises:
         InvariantBroken: It tells all that does not hold.
     """
     happened = list(compute.journal.read() if found is None else found)
     broken = list(broken_of(compute, happened, finished=finished))
+    if handlers is not None:
+        broken += handlers.broken(finished=finished)
     if not broken:
         return
     network = compute.network
@@ -78,6 +87,9 @@ def broken_of(
     yield from broken_run(found, finished=finished)
     if isinstance(network, SimulatedNetwork):
         yield from broken_books(found, network, finished=finished)
+        journals = network.journals.values()
+        if core is not None and any(core.journal is journal for journal in journals):
+            yield from broken_acts(network, complete=finished and not network.disturbed)
     if core is None:
         return
     yield from core.ledger.check()
@@ -105,6 +117,12 @@ def check_network(network: SimulatedNetwork) -> None:
         finished = any(_of(found, events.ComputationFinished))
         broken += broken_run(found, finished=finished and not _failed(found))
         broken += broken_books(found, network, finished=finished)
+    ended = everything and all(
+        any(_of(list(journal.read()), events.ComputationFinished))
+        for journal in network.journals.values()
+        if journal.begun
+    )
+    broken += broken_acts(network, complete=bool(ended) and not network.disturbed)
     broken += unowned_agreements(network, everything)
     if broken:
         raise InvariantBroken(broken, story_of(network), f" (seed {network.seed})")
@@ -115,6 +133,7 @@ def broken_run(found: Sequence[events.Event], *, finished: bool) -> Iterator[str
     yield from broken_paths(found)
     yield from broken_signing(found)
     yield from broken_money(found)
+    yield from broken_budget(found)
     if finished:
         yield from _unfinished(found)
 
@@ -129,14 +148,20 @@ def _failed(found: Sequence[events.Event]) -> bool:
 def broken_paths(found: Sequence[events.Event]) -> Iterator[str]:
     """One state an instance, a legal path behind it, and the trace properties of the lifecycle."""
     by_instance: dict[str, list[events.ServiceStateChanged]] = {}
-    for change in _of(found, events.ServiceStateChanged):
-        by_instance.setdefault(change.instance_id, []).append(change)
+    stopped: set[str] = set()
+    for event in found:
+        if isinstance(event, events.ServiceStateChanged):
+            who = event.instance_id
+            by_instance.setdefault(who, []).append(event)
+            if who in stopped and event.new in (ServiceState.pending, ServiceState.starting):
+                yield f"{who} went to {event.new} after a stop"
+        if (who_stopped := stopped_by(event)) is not None:
+            stopped.add(who_stopped)
     for instance_id, changes in by_instance.items():
         for before, after in itertools.pairwise(changes):
             if before.new != after.old:
                 yield f"{instance_id} was {before.new} and then came from {after.old}"
         yield from (f"{instance_id} {text}" for change in changes for text in _illegal(change))
-        yield from (f"{instance_id} {text}" for text in _restarted_after_stop(changes))
         for attempt in sorted({change.attempt for change in changes}):
             mine = [change for change in changes if change.attempt == attempt]
             yield from (f"{instance_id}, attempt {attempt}: {text}" for text in _attempt(mine))
@@ -156,14 +181,6 @@ def _illegal(change: events.ServiceStateChanged) -> Iterator[str]:
         yield f"went from {old} to {new} by {change.stimulus!r}, which the table does not allow"
 
 
-def _restarted_after_stop(changes: Sequence[events.ServiceStateChanged]) -> Iterator[str]:
-    stopped = False
-    for change in changes:
-        if stopped and change.new in (ServiceState.pending, ServiceState.starting):
-            yield f"went to {change.new} after a stop"
-        stopped = stopped or change.stimulus in _STOPS
-
-
 def _attempt(changes: Sequence[events.ServiceStateChanged]) -> Iterator[str]:
     silent = ServiceState.unresponsive
     stops = [c for c in changes if c.new == ServiceState.stopping and c.old != silent]
@@ -181,9 +198,9 @@ def broken_signing(found: Sequence[events.Event]) -> Iterator[str]:
     stopped: set[str] = set()
     known: set[str] = set()
     for event in found:
+        if (over := stopped_by(event)) is not None:
+            stopped.add(over)
         match event:
-            case events.ServiceStateChanged(instance_id=who, stimulus=why) if why in _STOPS:
-                stopped.add(who)
             case events.AgreementCreated(instance_id=who, agreement_id=agreement):
                 known.add(agreement)
                 if who in stopped:
@@ -193,12 +210,20 @@ def broken_signing(found: Sequence[events.Event]) -> Iterator[str]:
 
 
 def broken_money(found: Sequence[events.Event]) -> Iterator[str]:
-    """No two invoices of an agreement are accepted."""
-    invoiced: set[str] = set()
-    for invoice in _of(found, events.InvoiceAccepted):
-        if invoice.agreement_id in invoiced:
-            yield f"two invoices of agreement {invoice.agreement_id} were accepted"
-        invoiced.add(invoice.agreement_id)
+    """No two invoices of an agreement are accepted, and none twice.
+
+    A recovery writes down once more that one was accepted which the network had not heard of.
+    """
+    invoiced: dict[str, str] = {}
+    told: set[str] = set()
+    for event in found:
+        match event:
+            case events.ComputationRecovered():
+                told.clear()
+            case events.InvoiceAccepted(agreement_id=agreement, invoice_id=invoice):
+                if invoiced.setdefault(agreement, invoice) != invoice or agreement in told:
+                    yield f"two invoices of agreement {agreement} were accepted"
+                told.add(agreement)
 
 
 def accepted_of(found: Sequence[events.Event]) -> dict[str, Decimal]:
@@ -232,6 +257,9 @@ def _unfinished(found: Sequence[events.Event]) -> Iterator[str]:
     settled = {e.agreement_id for e in _of(found, events.InvoiceAccepted)}
     settled |= {e.agreement_id for e in _of(found, events.PaymentLeftOver)}
     staying = set(_suspended(found))
+    if any(_of(found, events.ComputationRecovered)):
+        # A recovery that is not told how an agreement stands records it; the next one asks again.
+        ended |= {e.agreement_id for e in _of(found, events.PaymentLeftOver)}
     for signed in _of(found, events.AgreementConfirmed):
         if signed.agreement_id not in ended | staying:
             yield f"agreement {signed.agreement_id} was confirmed and never ended"

@@ -9,7 +9,7 @@ from support.market import FakeCore, FakeMarket, drafted, negotiator
 from requestor_sdk import Settings
 from requestor_sdk.model import events
 from requestor_sdk.model.market import ProposalState
-from requestor_sdk.strategy import MarketStrategy, Rejection
+from requestor_sdk.strategy import SCORE_REJECTED, MarketStrategy, Rejection
 
 
 class ByProperty(MarketStrategy):
@@ -316,6 +316,23 @@ async def test_a_draft_with_other_terms_than_the_offer_is_judged_by_its_own():
         assert [reason for _, reason in stage.market.rejected] == ["too dear"]
         assert stage.told(events.ProposalRejected)[0]["reason"] == "too dear"
         waiter.cancel()
+
+
+async def test_a_strategy_is_asked_once_an_offer_so_that_it_may_count():
+    class OneEach(MarketStrategy):
+        def __init__(self):
+            self.seen = set()
+
+        async def score_offer(self, offer):
+            if offer.provider_id in self.seen:
+                return SCORE_REJECTED
+            self.seen.add(offer.provider_id)
+            return 1.0
+
+    async with Stage(answering=True, strategy=OneEach()) as stage:
+        stage.offer("amber", "amber", "birch")
+        waiters = [stage.waiter() for _ in range(2)]
+        assert sorted(await settled(*waiters)) == ["amber", "birch"]
 
 
 async def test_offers_that_were_dropped_are_told_again_where_they_are_needed():

@@ -1,4 +1,4 @@
-"""Random acts on a cluster, one after another: whatever their order, the invariants hold."""
+"""Random acts on a cluster of the `local` network's own agents; tests/storm has simulated ones."""
 
 import asyncio
 import gc

@@ -452,3 +452,22 @@ def test_a_mark_is_less_than_a_millionth_of_a_millionth_and_never_nothing(amount
 
 def test_two_runs_have_two_marks():
     assert marked(Decimal(1), "a") != marked(Decimal(1), "b")
+
+
+def test_of_two_activities_that_could_not_be_made_only_the_last_is_taken_back(story):
+    agreement = story.running()
+    story.tell(ev.ActivityEnded, activity_id="act-a", agreement_id="a")
+    ids = {"instance_id": "i-1", "agreement_id": "a", "provider_id": "0x1"}
+    story.tell(ev.ActivityRequested, **ids)
+    story.tell(ev.ActivityCreateFailed, **ids, reason="no")
+    assert [use.activity_id for use in agreement.uses] == ["act-a"]
+
+
+def test_an_instance_that_was_to_be_stopped_is_not_taken_up(story):
+    story.running()
+    instance = story.history.instances["i-1"]
+    assert instance.ran
+    about = {"instance_id": "i-1", "cluster_id": "c", "state": "running", "stimulus": "stop"}
+    story.tell(ev.ServiceStopAsked, **about)
+    assert instance.stop_asked
+    assert not instance.ran

@@ -292,3 +292,7 @@ def test_a_limit_is_above_zero(value):
 def test_a_limit_can_be_left_out():
     assert to_limit(None, name="budget") is None
     assert to_limit("0.5", name="budget") == D("0.5")
+
+
+def test_an_offer_without_a_linear_price_says_nothing_about_money():
+    assert Terms.from_properties({}) is None

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from requestor_sdk.model.errors import AmountError, UsageError
 from requestor_sdk.model.lifecycle import Record
-from requestor_sdk.model.restart import RestartPolicy, When
+from requestor_sdk.model.restart import RenewalPolicy, RestartPolicy, When
 
 NEVER_STARTED = Record(cause="start failed")
 FAILED = Record(started=True, cause="lost")
@@ -82,3 +82,17 @@ def test_what_makes_no_sense_is_refused(wrong, error, says):
 def test_a_time_that_is_no_timedelta_is_refused_by_name(name):
     with pytest.raises(UsageError, match=f"{name} must be a timedelta, not 5"):
         RestartPolicy(**{name: 5})
+
+
+def test_a_renewal_begins_so_long_before_the_instance_has_to_be_stopped():
+    policy = RenewalPolicy(before=timedelta(minutes=5))
+    assert policy.begins_after(timedelta(hours=1), 70) == 3600 - 70 - 300
+    assert policy.begins_after(timedelta(minutes=6), 70) < 0
+
+
+@pytest.mark.parametrize(
+    ("before", "error"), [(timedelta(0), AmountError), (5, UsageError), (None, UsageError)]
+)
+def test_a_renewal_that_begins_at_no_time_is_refused(before, error):
+    with pytest.raises(error, match="before"):
+        RenewalPolicy(before=before)

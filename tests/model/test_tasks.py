@@ -256,3 +256,42 @@ def test_a_worker_cannot_go_with_a_task(end):
     found.ask("a", 0.0)
     with pytest.raises(ValueError, match="settle that first"):
         getattr(found, end)("a")
+
+
+def test_it_says_who_is_on_the_way_and_whether_failed_tasks_wait():
+    found = book()
+    found.worker_expected("a")
+    found.worker_expected("b")
+    assert found.on_their_way == ("a", "b")
+    ready(found, a="p1")
+    assert found.on_their_way == ("b",)
+    found.add()
+    assert not found.retrying
+    grant = found.ask("a", 0.0)
+    assert found.fail(grant, WHY, 0.0) is TaskStatus.waiting
+    assert found.retrying
+    assert found.fail(grant, WHY, 0.0) is None, "it was given back before"
+    assert found.workers == ("a", "b")
+    again = found.ask("a", 100.0)
+    assert isinstance(again, MoveOn)
+    ready(found, a="p2")
+    again = found.ask("a", 100.0)
+    assert found.reject(again, WHY) is TaskStatus.rejected
+    assert found.reject(again, WHY) is None
+
+
+def test_a_book_that_is_wrong_says_so():
+    found = book(max_workers=1)
+    ready(found, a="p1")
+    found.add()
+    found.ask("a", 0.0)
+    assert found.check() == ()
+    found._done.append(7)
+    found._running = 99
+    while len(found._entries) <= WINDOW:
+        found._entries[len(found._entries) + 100] = found._entries[1]
+    text = "; ".join(found.check())
+    assert "over: [7] are listed" in text
+    assert "running: [1] are listed" in text
+    assert "99 are counted as running" in text
+    assert "tasks are in hand" in text

@@ -11,6 +11,7 @@ from datetime import timedelta
 from requestor_sdk import Compute, RequestorError, RestartPolicy, Service, Settings
 from requestor_sdk.payload import VmPayload
 from requestor_sdk.testing import (
+    HandlerLog,
     SimulatedNetwork,
     VirtualTimeLoop,
     check_invariants,
@@ -49,13 +50,17 @@ async def scenario(seed, faults, run=900):
         12, programs=programs, command_sec=(0.1, 5.0), debit_note_sec=20
     )
     network = SimulatedNetwork(providers, seed=seed, faults=faults, latency=(0.01, 0.3))
+    log = HandlerLog()
     compute = Compute(
-        budget=50, network=network, settings=Settings(unresponsive_deadline=20, leave_timeout=200)
+        event_consumer=log,
+        budget=50,
+        network=network,
+        settings=Settings(unresponsive_deadline=20, leave_timeout=200),
     )
     try:
         async with compute:
             cluster = await compute.run_service(
-                Busy,
+                log.watching(Busy),
                 num_instances=8,
                 restart=RestartPolicy(when="always", backoff=timedelta(seconds=1)),
                 expiration=timedelta(hours=2),
@@ -67,7 +72,7 @@ async def scenario(seed, faults, run=900):
         failed = str(error)
     else:
         failed = ""
-    check_invariants(compute)
+    check_invariants(compute, handlers=log)
     told = [event.to_record() for event in compute.journal.read()]
     return [*told, {"failed": failed, "struck": [strike.line() for strike in network.struck]}]
 

@@ -7,6 +7,8 @@ from decimal import Decimal
 
 from requestor_sdk.model import events
 from requestor_sdk.model.history import RunHistory
+from requestor_sdk.model.market import ActivityState, AgreementState
+from requestor_sdk.model.money import TOLERANCE_SEC
 from requestor_sdk.testing import invariants
 
 
@@ -21,6 +23,87 @@ def of_program(program):
             yield f"the program still waits: {task.get_coro()!r}"
         elif not task.cancelled() and isinstance(task.exception(), AssertionError):
             yield f"the program found {task.exception()!r}"
+
+
+def of_trace(trace, taken_up):
+    """What really ran: no run before a start that succeeded, and one shutdown an attempt.
+
+    What was taken up from an earlier process, under new objects, had started there.
+    """
+    seen = set()
+    for entry in trace:
+        owner, name, attempt, what = entry
+        if what == "runs" and (owner, name, attempt, "started") not in seen | taken_up:
+            yield f"{name} ran in attempt {attempt} without a start that succeeded"
+        if what == "shuts down" and entry in seen:
+            yield f"shutdown() of {name} ran twice in attempt {attempt}"
+        seen.add(entry)
+
+
+def of_living(books, clusters):
+    """What the engine holds for running is running: it has noticed every loss by now."""
+    for cluster in clusters:
+        for instance in cluster.instances:
+            if instance.state == "running":
+                activity = books.activities[instance.ctx.activity_id]
+                over = activity.state is ActivityState.terminated
+                if over or activity.agreement.state is not AgreementState.approved:
+                    yield f"{instance.id} is called running; {activity.id} has ended"
+
+
+def of_honest(found, network, gone):
+    """Where no call was hindered, everything that honest providers ask for is accepted.
+
+    Args:
+        found: The events of a run.
+        network: Its network.
+        gone: Providers that could not be reached for a while; their silence is not paid.
+    """
+    if network.disturbed:
+        return
+    honest = {a.identity for a in network.providers if not a.conduct.behaviours} - gone
+    provider_of = {}
+    for event in found:
+        match event:
+            case events.AgreementCreated():
+                provider_of[event.agreement_id] = event.provider_id
+            case events.DebitNoteRejected() | events.InvoiceRejected():
+                asked = event.total if isinstance(event, events.DebitNoteRejected) else event.amount
+                if asked and provider_of.get(event.agreement_id) in honest:
+                    yield f"an honest provider is not paid: {event.line()}"
+
+
+def of_charges(found):
+    """Nothing is accepted above what was agreed, for what was used and the time that passed."""
+    terms, began, usage = {}, {}, {}
+    for event in found:
+        match event:
+            case events.AgreementCreated():
+                terms[event.agreement_id] = event
+            case events.ActivityRequested():
+                began.setdefault(event.agreement_id, []).append(event.at)
+            case events.DebitNoteReceived():
+                usage[event.note_id] = event.usage
+            case events.DebitNoteAccepted():
+                agreed = terms[event.agreement_id]
+                pairs = zip(agreed.coeffs, usage[event.note_id], strict=True)
+                right = agreed.fixed + sum(price * amount for price, amount in pairs)
+                if event.total > right + Decimal("1e-9"):
+                    yield f"{event.total} was accepted for what costs {right}: {event.line()}"
+            case events.InvoiceAccepted():
+                most = _most(terms[event.agreement_id], began[event.agreement_id], event.at)
+                if event.amount > most:
+                    yield f"{event.amount} was accepted, and at most {most} is right"
+
+
+def _most(agreed, began, until):
+    """Return the most that activities which began at these times can have cost until a time."""
+    prices = dict(zip(agreed.counters, agreed.coeffs, strict=True))
+    rate = sum(
+        price * (agreed.threads if "cpu" in counter else 1) for counter, price in prices.items()
+    )
+    seconds = Decimal(str((until - began[0]).total_seconds())) + TOLERANCE_SEC * len(began)
+    return agreed.fixed * len(began) + rate * seconds + Decimal("1e-9")
 
 
 def of_run(compute, *, finished, recovered=False):
@@ -66,9 +149,15 @@ def of_network(network):
     for run_id, journal in network.journals.items():
         if not journal.begun:
             continue
+        yield from of_charges(list(journal.read()))
         history = RunHistory.of(journal.read(), run_id)
         yield from _of_history(history, books)
-    if books.bank.allocations:
+    # Asking twice for an allocation makes two, and one answer comes: nobody knows of the other.
+    made_twice = sum(
+        strike.call == "payments.allocate" and strike.fault.action.kind == "duplicate"
+        for strike in network.struck
+    )
+    if len(books.bank.allocations) > made_twice:
         yield f"allocations stay reserved: {', '.join(books.bank.allocations)}"
     spent = sum((a.paid for a in books.bank.accounts.values()), Decimal(0))
     if spent != sum(books.bank.balances.values(), Decimal(0)):
@@ -78,14 +167,25 @@ def of_network(network):
 def _of_history(history, books):
     if history.state not in ("settled", "left over"):
         yield f"the run is {history.state} after its last recovery"
+    binding = (AgreementState.pending, AgreementState.approved)
+    for name, agreement in history.agreements.items():
+        # One in which nothing ran costs nothing: a run that owes nothing is not recovered for it.
+        idle = history.state == "settled" and not agreement.uses
+        if books.agreements[name].state in binding and not idle:
+            yield f"agreement {name} stands in the market after the last recovery"
     for agreement in history.agreements.values():
         paid = books.bank.paid(agreement.id)
-        if paid != agreement.accepted:
+        # What is left over can still be asked for, and a later recovery would tell it again.
+        if paid > agreement.accepted or (agreement.settled and paid != agreement.accepted):
             yield f"{agreement.id}: {agreement.accepted} was accepted, {paid} was paid"
 
 
-def of_loop():
-    """Nothing runs, waits or is half done on the loop any more."""
+def of_loop(*, killed):
+    """Nothing runs, waits or is half done on the loop any more.
+
+    A process that was killed closes no generators: those of its user are excepted.
+    """
     yield from invariants.left_tasks()
     yield from invariants.unfinished_futures()
-    yield from asyncio.get_running_loop().open_generators()
+    if not killed:
+        yield from asyncio.get_running_loop().open_generators()

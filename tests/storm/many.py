@@ -12,7 +12,10 @@ import logging
 import multiprocessing
 import os
 import signal
+import sys
 import time
+import traceback
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 
 from storm.run import Report, blow
@@ -46,8 +49,6 @@ def one(seed: int, *, tell: bool = False) -> Report:
     except TooLong:
         return Report(seed=seed, broken=[f"it took more than {REAL_SEC} real seconds"])
     except Exception as error:
-        import traceback
-
         return Report(seed=seed, broken=[f"{error!r}\n{traceback.format_exc()}"])
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
@@ -73,29 +74,34 @@ def run_all(seeds: range, jobs: int) -> list[Report]:
         for number, report in enumerate(pool.map(one, seeds, chunksize=5), 1):
             if report.broken:
                 broken.append(report)
-                print(f"seed {report.seed}: {report.broken[0]}", flush=True)
+                _say(f"seed {report.seed}: {report.broken[0]}")
             if number % 100 == 0 or number == len(seeds):
                 spent = time.monotonic() - began
-                print(f"{number} of {len(seeds)} seeds, {spent:.0f} s, {len(broken)} broken")
+                _say(f"{number} of {len(seeds)} seeds, {spent:.0f} s, {len(broken)} broken")
     return broken
 
 
-def main() -> int:
+def _say(text: str) -> None:
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="nox -s storm --", description=__doc__)
     parser.add_argument("--runs", type=int, default=2000, help="how many seeds")
     parser.add_argument("--first", type=int, default=0, help="the first seed")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes")
     parser.add_argument("--seed", type=int, help="repeat this one, and tell its story")
-    chosen = parser.parse_args()
+    chosen = parser.parse_args(arguments)
     if chosen.seed is not None:
         _prepare()
         report = one(chosen.seed, tell=True)
-        print(told(report))
+        _say(told(report))
         return 1 if report.broken else 0
     broken = run_all(range(chosen.first, chosen.first + chosen.runs), chosen.jobs)
     for report in broken[:TOLD]:
-        print(f"\n{told(report, 60)}")
+        _say(f"\n{told(report, 60)}")
     if broken:
-        print(f"\nbroken: {' '.join(str(report.seed) for report in broken)}")
-        print("repeat one: nox -s storm -- --seed N")
+        _say(f"\nbroken: {' '.join(str(report.seed) for report in broken)}")
+        _say("repeat one: nox -s storm -- --seed N")
     return 1 if broken else 0

@@ -7,6 +7,7 @@ import contextlib
 from datetime import timedelta
 from decimal import Decimal
 
+from storm import checks
 from storm.services import KINDS, PAYLOAD, Moody, Sorry, Work
 
 from requestor_sdk import RenewalPolicy, RequestorError, RestartPolicy
@@ -53,6 +54,8 @@ class Program:
         self.broken = []
         self.unpicky = []
         self.jobs = []
+        self.gone = set()
+        self.closed = []
         self.left_at = None
 
     # The whole -----------------------------------------------------------------------------------
@@ -164,16 +167,13 @@ class Program:
         except RequestorError:
             return  # e.g. no offer within the caps, a budget that carries none, a daemon that fails
         self.clusters.append(made)
-        if (
-            cap is None
-            and budget is None
-            and (strategy is None or type(strategy) is LeastExpensive)
-        ):
+        picky = cap or budget or type(strategy) not in (type(None), LeastExpensive)
+        if not picky and policy.avoid_failed_provider:
             self.unpicky.append(made)
 
     def job(self):
         dice = self.dice
-        work = Work(self.mood, dice.choice((1, 10, 25)))
+        work, ordered = Work(self.mood, dice.choice((1, 10, 25))), dice.random() < 0.4
         results = self.compute.execute_tasks(
             dice.choice((work.plain, work.generating)),
             dice.choice((range(work.size), work.slowly())),
@@ -182,13 +182,13 @@ class Program:
             max_retries=dice.choice((0, 3, None)),
             task_timeout=dice.choice((None, 30)),
             timeout=dice.choice((60, 4000)),
-            ordered=dice.random() < 0.4,
+            ordered=ordered,
             raise_on_failure=dice.random() < 0.2,
         )
         self.jobs.append(results)
-        self.keep(self.read(results, work.size, dice.choice((None, None, 3))))
+        self.keep(self.read(results, work.size, dice.choice((None, None, 3)), ordered))
 
-    async def read(self, results, size, most):
+    async def read(self, results, size, most, ordered):
         found = []
         try:
             async for task in results:
@@ -199,8 +199,11 @@ class Program:
                     break
                 if self.mood.happens(0.2):
                     await asyncio.sleep(self.dice.choice((1, 20)))
-            if len(set(found)) != len(found):
-                self.broken.append(f"a job gave a task twice: {found}")
+            else:
+                if sorted(found) != list(range(size)) and results not in self.closed:
+                    self.broken.append(f"a job of {size} tasks gave {found}")
+            if ordered and found != sorted(found):
+                self.broken.append(f"a job gave its tasks in this order: {found}")
         except (RequestorError, Sorry):
             pass
         finally:
@@ -276,6 +279,8 @@ class Program:
 
     def turn(self):
         self.mood.unwell = not self.mood.unwell
+        # A service that says of its provider that it does not answer does not pay for that time.
+        self.gone.update(agent.identity for agent in self.network.providers)
 
     def rescore(self):
         self.keep(self.any_cluster().rescore())
@@ -285,7 +290,8 @@ class Program:
 
     def end_job(self):
         if self.jobs:
-            self.keep(self.dice.choice(self.jobs).aclose())
+            self.closed.append(self.dice.choice(self.jobs))
+            self.keep(self.closed[-1].aclose())
 
     def provider_ends(self):
         busy = [agent for agent in self.network.providers if agent.deals]
@@ -299,6 +305,7 @@ class Program:
 
     def provider_goes(self):
         agent = self.dice.choice(self.network.providers)
+        self.gone.add(agent.identity)
         back, how = self.dice.choice((None, 5, 60)), self.dice.choice(("lost", "silent", "nothing"))
         if self.dice.random() < 0.5:
             agent.vanish(how, back)
@@ -336,11 +343,19 @@ class Program:
         wanted = [i for c in self.unpicky for i in c.instances if i.state == "pending"]
         wanted += made.instances
         until = loop.time() + PATIENCE_SEC
+        await asyncio.sleep(300)
         while loop.time() < until and not seen.issuperset(i.id for i in wanted):
             await asyncio.sleep(20)
+        self.broken += checks.of_living(self.network.books, self.clusters)
         self.broken += [
             f"{i.id} is wanted, all is calm, and it got no provider in {PATIENCE_SEC} s"
             for i in wanted
             if i.id not in seen
         ]
         self.clusters.append(made)
+        one = made.instances[-1]
+        try:
+            async with asyncio.timeout(100):
+                await made.stop_instance(one)
+        except TimeoutError:
+            self.broken.append(f"all is calm, and {one.id} is {one.state} long after its stop")

@@ -80,6 +80,7 @@ class Storm:
         self.network = draw_network(random.Random(f"{seed}/world"), seed)
         self.dice = random.Random(f"{seed}/program")
         self.entered = self.killed = False
+        self.taken_up: set[tuple[int, str, int, str]] = set()
         Moody.mood = Mood(random.Random(f"{seed}/mood"))
         self.settings = draw_settings(self.dice)
         self.program = Program(self.network, Moody.mood, self.dice)
@@ -106,6 +107,9 @@ class Storm:
         self.check_run(compute, finished=not crashed and self.program.left_at is not None)
         await self.recover(compute.run_id)
         self.broken(checks.of_network(self.network))
+        found = [event for journal in self.network.journals.values() for event in journal.read()]
+        self.broken(checks.of_honest(found, self.network, self.program.gone))
+        self.broken(checks.of_trace(Moody.mood.trace, self.taken_up))
         self.digest()
         if self.report.broken or self.tell:
             self.report.story = story_of(self.network, 10**6)
@@ -189,19 +193,19 @@ class Storm:
                 end_suspended=calm,
             )
             self.entered = self.killed = False
-            crashed = await self.live(compute, self.again(compute))
+            crashed = await self.live(compute, self.again(compute, last=calm))
             self.check_run(compute, finished=not crashed and self.entered, recovered=True)
             if calm and not crashed:
                 return
 
-    async def again(self, compute: Compute) -> None:
+    async def again(self, compute: Compute, *, last: bool) -> None:
         left_at = None
         with contextlib.suppress(BaseException):
             try:
                 async with compute:
                     self.entered = True
                     if self.dice.random() < 0.6:
-                        await self.resume(compute)
+                        await self.resume(compute, last=last)
                     left_at = asyncio.get_running_loop().time()
             except BaseException as error:
                 self.told(error, None)
@@ -210,16 +214,19 @@ class Storm:
                 self.in_time("leaving a recovery", left_at)
             self.report.outcome.append("recovered")
 
-    async def resume(self, compute: Compute) -> None:
+    async def resume(self, compute: Compute, *, last: bool) -> None:
         for kind in dict.fromkeys(KINDS):
             for cluster_id in sorted({r.cluster_id for r in compute.resumable}):
                 with contextlib.suppress(RequestorError):
-                    await compute.resume_service(
+                    cluster = await compute.resume_service(
                         kind, cluster_id=cluster_id, restart=self.program.policy()
                     )
+                    for one in cluster.instances:
+                        attempt = one._member.record.attempt
+                        self.taken_up.add((id(one), one.id, attempt, "started"))
         await asyncio.sleep(self.dice.choice((0, 1, 30, 300)))
         for cluster in compute.clusters:
-            if self.dice.random() < 0.3:
+            if self.dice.random() < 0.3 and not last:
                 cluster.suspend()
         await asyncio.sleep(self.dice.choice((0, 1)))
 
@@ -256,7 +263,7 @@ def blow(seed: int, *, tell: bool = False) -> Report:
         random.setstate(before)
     gc.collect()
     assert loop is not None
-    killed = "killed" in report.outcome  # a dead process closes nothing
+    killed = "killed" in report.outcome
     report.broken += [text for text in loop.unseen if not (killed and "generator" in text)]
     return report
 
@@ -269,5 +276,5 @@ async def _one(seed: int, *, tell: bool) -> Report:
     gc.collect()
     for _ in range(3):
         await asyncio.sleep(0)
-    report.broken += checks.of_loop()
+    report.broken += checks.of_loop(killed="killed" in report.outcome)
     return report

@@ -72,6 +72,7 @@ def behaviour(dice):
                 factor=dice.choice((1.5, 3.0, 100.0)),
                 after=(0.0, 400.0),
             ),
+            lambda: Overcharging(how=dice.choice(("total", "usage", "invoice")), factor=1.5),
             lambda: Lying(how=dice.choice(("ready", "terminated", "unresponsive")), after=after),
             lambda: AnsweringTwice(
                 what=dice.choice(("proposal", "approval", "result", "note", "invoice"))
@@ -85,11 +86,15 @@ def provider(dice, number):
     honest = number < HONEST
     behaviours = () if honest else tuple(behaviour(dice) for _ in range(dice.choice((0, 1, 1, 2))))
     slow = dice.random() < 0.3
+    price = 1 if behaviours else 4  # those that misbehave are the cheapest, and are met
     return SimulatedProvider(
         name=f"p{number}",
         behaviour=behaviours,
         pricing=LinearPricing(
-            coeffs=(Decimal(dice.randrange(1, 9)) / 10**6, Decimal(dice.randrange(9)) / 10**6),
+            coeffs=(
+                Decimal(price * dice.randrange(1, 9)) / 10**6,
+                Decimal(price * dice.randrange(9)) / 10**6,
+            ),
             fixed=Decimal(dice.choice((0, 0, 5, 50))) / 10**5,
         ),
         latency=dice.choice((None, 0.0, (0.0, 1.0))),

@@ -139,6 +139,9 @@ class FakeCore:
         task.add_done_callback(self.tasks.discard)
         return task
 
+    def spawn_teller(self, work, what):
+        self.try_spawn(work, what)
+
 
 def negotiator(core, strategy=None, judge=lambda proposal: None, **options):
     return Negotiator(

@@ -1,12 +1,13 @@
 """Each invariant, found broken in a journal or in a market's books that break it."""
 
 import asyncio
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from decimal import Decimal
 
 import pytest
 from networks.repeated_run import scenario
 from support.simulation import Simple, Simulation
+from testing.histories import AT, confirmed, created, moves, paid
 
 from requestor_sdk import Compute
 from requestor_sdk.model import events
@@ -18,48 +19,6 @@ from requestor_sdk.testing.invariants import (
     left_tasks,
     unfinished_futures,
 )
-
-AT = datetime(2026, 1, 1, tzinfo=UTC)
-
-
-def moves(*steps, attempt=1, instance="i-1"):
-    """State changes, each as (old, new, stimulus) or with its own attempt behind."""
-    return [
-        events.ServiceStateChanged(
-            at=AT,
-            instance_id=instance,
-            cluster_id="c",
-            old=old,
-            new=new,
-            stimulus=stimulus,
-            attempt=own[0] if own else attempt,
-        )
-        for old, new, stimulus, *own in steps
-    ]
-
-
-def created(agreement="a", instance="i-1"):
-    return events.AgreementCreated(
-        at=AT,
-        instance_id=instance,
-        agreement_id=agreement,
-        provider_id="p",
-        provider_name="amber",
-        held=Decimal(1),
-    )
-
-
-def paid(agreement="a", amount=1, invoice="n"):
-    return events.InvoiceAccepted(
-        at=AT, invoice_id=invoice, agreement_id=agreement, provider_id="p", amount=Decimal(amount)
-    )
-
-
-def confirmed(agreement="a", instance="i-1"):
-    return events.AgreementConfirmed(
-        at=AT, instance_id=instance, agreement_id=agreement, provider_id="p"
-    )
-
 
 UP = [
     ("pending", "starting", "ready"),

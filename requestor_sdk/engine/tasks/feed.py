@@ -20,7 +20,7 @@ from requestor_sdk.engine.aio import own_code
 if TYPE_CHECKING:
     from requestor_sdk.engine.core import Core
 
-logger = logging.getLogger("requestor_sdk.engine")
+logger: logging.Logger = logging.getLogger("requestor_sdk.engine")
 
 _END: Final = object()
 

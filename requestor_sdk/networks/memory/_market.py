@@ -50,6 +50,11 @@ class MemoryMarket:
     Args:
         clock: What time it is.
         ids: Makes ids; replaced where a run is to be repeatable.
+
+    Attributes:
+        on_act: Called with each act of the requestor that binds it, as it takes effect: what it is
+            (``confirm``, ``create``, ``execute``, ``destroy`` or ``terminate``), and the ids of the
+            agreement and of the activity.
     """
 
     def __init__(self, *, clock: Clock | None = None, ids: Callable[[], str] = random_id) -> None:
@@ -64,7 +69,13 @@ class MemoryMarket:
         self.agreement_news: Latest[AgreementEnded] = Latest()
         self.activity_news: Latest[ActivityChanged] = Latest()
         self.payment_news: Latest[DebitNote | Invoice] = Latest()
+        self.on_act: Callable[[str, str, str], None] | None = None
         self._providers: dict[str, Inbox[ProviderEvent]] = {}
+
+    def acted(self, what: str, agreement_id: str, activity_id: str = "") -> None:
+        """Tell who keeps a record of it what the requestor has just done."""
+        if self.on_act is not None:
+            self.on_act(what, agreement_id, activity_id)
 
     def join(self, provider_id: str, inbox: Inbox[ProviderEvent]) -> None:
         """Let a provider in; what concerns it is put into its inbox."""

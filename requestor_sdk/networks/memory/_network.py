@@ -162,6 +162,7 @@ class MemoryMarketPort:
         agreement = self._market.agreement(agreement_id)
         signature = self._signer.sign(agreement.body.canonical())
         agreement.confirm(signature, self._market.clock.now())
+        self._market.acted("confirm", agreement_id)
         self._market.consume_offer(agreement)
         known = await self._market.tell(
             agreement.body.provider_id,
@@ -216,7 +217,9 @@ class MemoryMarketPort:
 
     async def terminate(self, agreement_id: str, reason: EndReason) -> None:
         """End an agreement, also one whose approval is awaited. Idempotent."""
-        await self._market.end_by_requestor(self._market.agreement(agreement_id), reason)
+        agreement = self._market.agreement(agreement_id)
+        self._market.acted("terminate", agreement_id)
+        await self._market.end_by_requestor(agreement, reason)
 
     async def agreement_state(self, agreement_id: str) -> AgreementStatus | None:
         """Ask for the state of an agreement; one that nobody approved in time has expired."""
@@ -258,6 +261,7 @@ class MemoryActivities:
         activity = Activity(id=self._market.ids(), agreement=agreement)
         self._market.activities[activity.id] = activity
         agreement.activities.append(activity)
+        self._market.acted("create", agreement_id, activity.id)
         known = await self._market.tell(
             agreement.body.provider_id,
             CreateActivity(activity_id=activity.id, agreement_id=agreement_id),
@@ -286,6 +290,7 @@ class MemoryActivities:
         activity = self._market.activity(activity_id)
         batch_id = self._market.ids()
         events = activity.add_batch(batch_id)
+        self._market.acted("execute", activity.agreement.id, activity_id)
         try:
             await self._market.tell(
                 activity.agreement.body.provider_id,
@@ -315,6 +320,7 @@ class MemoryActivities:
     async def destroy(self, activity_id: str) -> None:
         """End an activity and wait, for a bounded time, until it has ended. Idempotent."""
         activity = self._market.activity(activity_id)
+        self._market.acted("destroy", activity.agreement.id, activity_id)
         if activity.ended:
             return
         provider_id = activity.agreement.body.provider_id

@@ -18,7 +18,7 @@ from requestor_sdk.networks.simulated._behaviour import (
     Unreachable,
     Vanishing,
 )
-from requestor_sdk.networks.simulated._journal import SimulatedJournal
+from requestor_sdk.networks.simulated._journal import Act, SimulatedJournal
 from requestor_sdk.networks.simulated._network import SimulatedNetwork, seed_of
 from requestor_sdk.networks.simulated._plan import (
     CALLS,
@@ -47,6 +47,7 @@ __all__ = [
     "BEHAVIOURS",
     "CALLS",
     "PLANS",
+    "Act",
     "Action",
     "AnsweringTwice",
     "Behaviour",

@@ -10,7 +10,7 @@ import asyncio
 import inspect
 import traceback
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -248,6 +248,8 @@ class CommandsOfActivity:
             return
         if inspect.isawaitable(found):
             self._task = self._around.spawn(self._awaited(command, found))
+            # Cut before it began, a coroutine would be said to be never awaited.
+            self._task.add_done_callback(lambda _: _closed(found))
         else:
             self._ran(command, found)
 
@@ -339,6 +341,11 @@ class CommandsOfActivity:
 
 async def _whole(data: bytes) -> AsyncIterator[bytes]:
     yield data
+
+
+def _closed(work: Awaitable[object]) -> None:
+    if inspect.iscoroutine(work):
+        work.close()
 
 
 def _result_of(outcome: object) -> ProgramResult:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -10,10 +11,30 @@ if TYPE_CHECKING:
     from requestor_sdk.model.events import Event
 
 
-class SimulatedJournal:
-    """Keeps every event of one run; a crash of the requestor cuts it for that one."""
+@dataclass(frozen=True, slots=True)
+class Act:
+    """What a requestor did in the market, as it took effect there.
 
-    def __init__(self) -> None:
+    Attributes:
+        what: ``confirm``, ``create``, ``execute``, ``destroy`` or ``terminate``.
+        agreement_id: Of the agreement.
+        activity_id: Of the activity; empty where it is about an agreement.
+    """
+
+    what: str
+    agreement_id: str
+    activity_id: str
+
+
+class SimulatedJournal:
+    """Keeps every event of one run; a crash of the requestor cuts it for that one.
+
+    Args:
+        record: What all runs of a network wrote, and what they did, in the order of both.
+    """
+
+    def __init__(self, record: list[Event | Act]) -> None:
+        self._record = record
         self._events: list[Event] = []
         self._cut = False
 
@@ -26,6 +47,7 @@ class SimulatedJournal:
         """Write one event; after a cut nothing is written any more."""
         if not self._cut:
             self._events.append(event)
+            self._record.append(event)
 
     def read(self, *, ids: Mapping[str, str] | None = None) -> Iterator[Event]:
         """Return what was written, oldest first; only what concerns all of ``ids``."""

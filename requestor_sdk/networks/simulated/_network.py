@@ -19,7 +19,7 @@ from requestor_sdk.networks.simulated._agent import SimulatedAgent
 from requestor_sdk.networks.simulated._behaviour import Behaviour, SeenAs
 from requestor_sdk.networks.simulated._ends import RequestorEnd
 from requestor_sdk.networks.simulated._injector import Injector, Strike
-from requestor_sdk.networks.simulated._journal import SimulatedJournal
+from requestor_sdk.networks.simulated._journal import Act, SimulatedJournal
 from requestor_sdk.networks.simulated._plan import Fault, FaultPlan, plan_of
 from requestor_sdk.networks.simulated._provider import (
     SimulatedProvider,
@@ -30,6 +30,7 @@ from requestor_sdk.networks.simulated._span import Span, check_span
 from requestor_sdk.ports.network import NetworkTraits, RunSetup
 
 if TYPE_CHECKING:
+    from requestor_sdk.model.events import Event
     from requestor_sdk.ports.network import Activities, Market, Payments, Transfers
 
 NAME: Final = "simulated"
@@ -85,8 +86,10 @@ class SimulatedNetwork:
         self._clock = LoopClock(start)
         self._runs = 0
         self._journals: dict[str, SimulatedJournal] = {}
+        self._record: list[Event | Act] = []
         numbers = itertools.count(1)
         self._market = MemoryMarket(clock=self._clock, ids=lambda: f"m-{next(numbers)}")
+        self._market.on_act = self._acted
         self._agents = tuple(
             SimulatedAgent(
                 config,
@@ -137,7 +140,7 @@ class SimulatedNetwork:
         """Bring a run's id, of the seed and a counter, the simulation's clock and a journal."""
         self._runs += 1
         run_id = f"sim-{self.seed}-{self._runs}"
-        journal = self._journals[run_id] = SimulatedJournal()
+        journal = self._journals[run_id] = SimulatedJournal(self._record)
         return RunSetup(run_id=run_id, clock=self._clock, journal=journal)
 
     async def open(self) -> None:
@@ -189,6 +192,14 @@ class SimulatedNetwork:
     def books(self) -> MemoryMarket:
         """What really stands in the market: agreements, activities and the bank's accounts."""
         return self._market
+
+    @property
+    def record(self) -> Sequence[Event | Act]:
+        """What its runs wrote into its journals and what they did, in the order of both."""
+        return self._record
+
+    def _acted(self, what: str, agreement_id: str, activity_id: str) -> None:
+        self._record.append(Act(what, agreement_id, activity_id))
 
     @property
     def disturbed(self) -> bool:

@@ -1,0 +1,14 @@
+import pytest
+from conformance.stage import Stage
+
+from requestor_sdk.testing import VirtualTimeLoop
+
+
+def pytest_asyncio_loop_factories(config, item):
+    return {"virtual": VirtualTimeLoop}
+
+
+@pytest.fixture
+def stage():
+    """Four honest providers on a simulated network."""
+    return Stage()
