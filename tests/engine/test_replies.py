@@ -25,7 +25,7 @@ class Negotiation:
 
     def __init__(self, delay, count, **settings):
         core = SimpleNamespace(settings=Settings(**settings))
-        self.replies = Replies(core, self.send)
+        self.replies = Replies(core, self.send, lambda _provider: None)
         self.delay, self.left, self.number, self.most = delay, count, 0, 0
 
     def send(self):
