@@ -38,7 +38,7 @@ class Settings:
         draft_lifetime: How long a provider's answer can be signed that nobody took yet; after that
             it is asked for once more.
         answers_at_once: Offers of a cluster whose providers' replies are awaited at one time, at
-            most; the next are answered as replies come.
+            most; fewer where they reply at once. The next are answered as replies come.
         mailbox_size: Messages that an instance's queue holds in each direction.
         proposals_kept: Proposals that are kept for later, a cluster; more while more instances
             wait.

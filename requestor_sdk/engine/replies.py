@@ -21,7 +21,7 @@ logger: logging.Logger = logging.getLogger("requestor_sdk.engine")
 _LATE: Final = 64
 """Replies that may be too late among those that may be early."""
 
-_FEW: Final = 16
+_FEW: Final = 8
 """Replies that are awaited at one time from providers that reply at once."""
 
 _MOMENT_SEC: Final = 0.025
