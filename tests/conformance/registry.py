@@ -101,10 +101,6 @@ ELSEWHERE = {
 
 
 HEAD = """\
----
-orphan: true
----
-
 # Conformance
 
 What [the lifecycle](lifecycle.md) promises, and where that is shown. The tests run in virtual time
