@@ -9,9 +9,10 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import subprocess
+import sys
 import time
 from collections import deque
-from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from statistics import median
@@ -107,51 +108,52 @@ def _resident_kib() -> float:
     return pages * os.sysconf("SC_PAGE_SIZE") / 1024
 
 
-def idle_instance_kib(name: str) -> Result:
-    """Memory of a running idle instance, its provider's side included; the floor is a bare task."""
-    count = 5_000
+_IDLE = 5_000
 
-    async def instances() -> float:
-        network = SimulatedNetwork(providers=_PROVIDERS, seed=1, latency=0)
-        async with Compute(budget=10**9, network=network, journal=MemoryJournal(1000)) as compute:
-            options = {"expiration": timedelta(minutes=30)}
-            warm = await compute.run_service(Idle, num_instances=100, **options)
-            await warm.wait("running", count=100)
-            before = _resident_kib()
-            cluster = await compute.run_service(Idle, num_instances=count, **options)
-            await cluster.wait("running", count=count)
-            return (_resident_kib() - before) / count
 
-    async def tasks() -> float:
-        async def idle() -> None:
-            await asyncio.get_running_loop().create_future()
-
+async def _idle_instances_kib() -> float:
+    """Return the memory of one more running idle instance, its provider's side included."""
+    network = SimulatedNetwork(providers=_PROVIDERS, seed=1, latency=0)
+    async with Compute(budget=10**9, network=network, journal=MemoryJournal(1000)) as compute:
+        life = timedelta(minutes=30)
+        warm = await compute.run_service(Idle, num_instances=100, expiration=life)
+        await warm.wait("running", count=100)
         before = _resident_kib()
-        async with asyncio.TaskGroup() as group:
-            made = [group.create_task(idle()) for _ in range(count)]
-            await asyncio.sleep(0)
-            found = (_resident_kib() - before) / count
-            for task in made:
-                task.cancel()
-        return found
-
-    floor = _in_a_process_of_its_own(tasks)
-    value = _in_a_process_of_its_own(instances)
-    return Result(name=name, value=value, unit="KiB", floor=floor, n=count)
+        cluster = await compute.run_service(Idle, num_instances=_IDLE, expiration=life)
+        await cluster.wait("running", count=_IDLE)
+        return (_resident_kib() - before) / _IDLE
 
 
-def _in_a_process_of_its_own(measure: Callable[[], Coroutine[object, object, float]]) -> float:
-    """Run where no memory was used and freed before, which would hide what is used now."""
-    reading, writing = os.pipe()
-    child = os.fork()
-    if not child:
-        os.write(writing, str(asyncio.run(measure())).encode())
-        os._exit(0)
-    os.close(writing)
-    with os.fdopen(reading) as pipe:
-        found = pipe.read()
-    os.waitpid(child, 0)
-    return float(found)
+async def _idle_tasks_kib() -> float:
+    """Return the memory of one more task that waits."""
+
+    async def idle() -> None:
+        await asyncio.get_running_loop().create_future()
+
+    before = _resident_kib()
+    tasks = [asyncio.create_task(idle()) for _ in range(_IDLE)]
+    await asyncio.sleep(0)
+    found = (_resident_kib() - before) / _IDLE
+    for task in tasks:
+        task.cancel()
+    return found
+
+
+def idle_instance_kib(name: str) -> Result:
+    """Memory of a running idle instance; the floor is a bare task."""
+    floor = _in_a_process_of_its_own("_idle_tasks_kib")
+    value = _in_a_process_of_its_own("_idle_instances_kib")
+    return Result(name=name, value=value, unit="KiB", floor=floor, n=_IDLE)
+
+
+def _in_a_process_of_its_own(measure: str) -> float:
+    """Measure in a new interpreter: memory that was used and freed before would hide what is used.
+
+    Not in a fork, which inherits what its parent freed.
+    """
+    code = f"import asyncio, engine; print(asyncio.run(engine.{measure}()))"
+    folder = Path(__file__).parent
+    return float(subprocess.check_output([sys.executable, "-c", code], cwd=folder, text=True))
 
 
 def events_per_s(name: str) -> Result:
