@@ -18,7 +18,7 @@ from requestor_sdk.sandbox import BubblewrapRuntime
 pytestmark = pytest.mark.sandbox
 
 HOST = """
-import asyncio, json, sys
+import asyncio, json, signal, sys
 from pathlib import Path
 from requestor_sdk.ports.runtime import ProcessSpec, SandboxLimits, SandboxSpec
 from requestor_sdk.sandbox import BubblewrapRuntime
@@ -36,6 +36,7 @@ async def main():
     print(json.dumps({"launcher": runtime._zygote.pid}), flush=True)
     await asyncio.sleep(600)
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
 asyncio.run(main())
 """
 
