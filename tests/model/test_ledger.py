@@ -134,6 +134,27 @@ def test_a_part_leaves_to_others_what_it_may_not_use():
     assert ledger.hold("b", D(6), "other")
 
 
+def test_what_a_held_agreement_is_extended_by_must_fit_the_whole_and_its_part():
+    ledger = Ledger(D(10))
+    ledger.part("mine", D(4))
+    assert ledger.hold("a", D(3), "mine")
+    assert ledger.extend("a", D(4))
+    assert not ledger.extend("a", D(5))
+    assert ledger.held == 4
+    assert ledger.hold("b", D(6), "other")
+    assert not ledger.extend("b", D(7))
+
+
+def test_only_a_living_agreement_is_extended():
+    ledger = Ledger(D(10))
+    assert not ledger.extend("a", D(1))
+    assert ledger.hold("a", D(3))
+    ledger.rename("a", "b")
+    assert ledger.extend("b", D(4))
+    ledger.end("b", D(2))
+    assert not ledger.extend("b", D(5))
+
+
 @pytest.mark.parametrize(
     ("field", "value", "says"),
     [

@@ -320,3 +320,8 @@ def test_only_states_with_a_handler_take_commands():
 
 def test_targets_that_are_no_states_are_named_apart_from_states():
     assert not {target.value for target in Target} & {state.value for state in S}
+
+
+def test_a_record_that_is_deployed_differs_in_nothing_else():
+    record = Record(state=S.starting, suspend_asked=True, cause="slow", attempt=3)
+    assert record.with_deployed() == replace(record, deployed=True)
