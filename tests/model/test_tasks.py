@@ -244,6 +244,8 @@ def test_an_old_grant_of_a_task_that_somebody_else_has_settles_nothing():
     found.fail(old, WHY, 0.0)
     new = found.ask("b", 0.0)
     assert found.accept(old) is None
+    assert found.reject(old, WHY) is None
+    assert found.fail(old, WHY, 0.0) is None
     assert found.grant_of("b") == new
     assert found.accept(new) is TaskStatus.accepted
 
