@@ -195,11 +195,16 @@ class SimulatedNetwork:
 
     @property
     def record(self) -> Sequence[Event | Act]:
-        """What its runs wrote into its journals and what they did, in the order of both."""
+        """What its runs wrote into its journals and what they did, in the order of both.
+
+        Empty while no run writes into a journal of this network's.
+        """
         return self._record
 
     def _acted(self, what: str, agreement_id: str, activity_id: str) -> None:
-        self._record.append(Act(what, agreement_id, activity_id))
+        # Of a run with another journal there is nothing that its acts could be held against.
+        if self._record:
+            self._record.append(Act(what, agreement_id, activity_id))
 
     @property
     def disturbed(self) -> bool:
