@@ -26,6 +26,11 @@ class Demand:
 
     properties: Properties
     constraints: str = "()"
+    _text: str = field(default="", init=False, repr=False, compare=False)
+
+    def canonical(self) -> str:
+        """Return its properties as they are signed; made once, for all agreements on it."""
+        return self._text or _keep_text(self)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +39,17 @@ class Offer:
 
     properties: Properties
     constraints: str = "()"
+    _text: str = field(default="", init=False, repr=False, compare=False)
+
+    def canonical(self) -> str:
+        """Return its properties as they are signed; made once, for all agreements on it."""
+        return self._text or _keep_text(self)
+
+
+def _keep_text(side: Demand | Offer) -> str:
+    text = _CANONICAL.encode(dict(side.properties))
+    object.__setattr__(side, "_text", text)
+    return text
 
 
 def make_demand(payload: Payload, extra: Properties, *filters: str) -> Demand:
@@ -90,16 +106,16 @@ class AgreementBody:
         id: Of the agreement.
         requestor_id: Identity of the requestor.
         provider_id: Identity of the provider.
-        demand: Properties of the demand, as negotiated.
-        offer: Properties of the offer, as negotiated.
+        demand: The demand, as negotiated.
+        offer: The offer, as negotiated.
         valid_to: Until when it can be approved.
     """
 
     id: str
     requestor_id: str
     provider_id: str
-    demand: Properties
-    offer: Properties
+    demand: Demand
+    offer: Offer
     valid_to: datetime
     _canonical: bytes = field(default=b"", init=False, repr=False, compare=False)
 
@@ -110,15 +126,15 @@ class AgreementBody:
         return self._canonical
 
     def _made(self) -> bytes:
-        body = {
-            "id": self.id,
-            "requestor": self.requestor_id,
-            "provider": self.provider_id,
-            "demand": dict(self.demand),
-            "offer": dict(self.offer),
-            "validTo": self.valid_to.isoformat(),
-        }
-        return _CANONICAL.encode(body).encode()
+        body = (
+            ("demand", self.demand.canonical()),
+            ("id", _CANONICAL.encode(self.id)),
+            ("offer", self.offer.canonical()),
+            ("provider", _CANONICAL.encode(self.provider_id)),
+            ("requestor", _CANONICAL.encode(self.requestor_id)),
+            ("validTo", _CANONICAL.encode(self.valid_to.isoformat())),
+        )
+        return ("{" + ",".join([f'"{key}":{text}' for key, text in body]) + "}").encode()
 
 
 _CANONICAL: Final = json.JSONEncoder(sort_keys=True, separators=(",", ":"))

@@ -177,7 +177,7 @@ async def test_debit_notes_come_at_the_interval_and_the_invoice_is_their_last_to
 async def test_what_is_billed_passes_the_requestors_own_checks(tmp_path):
     async with Rental(tmp_path).open() as rental:
         agreement, _ = await rental.activity(rental.demand(**{DEBIT_NOTE_INTERVAL: 10}))
-        offer = rental.market.agreement(agreement).body.offer
+        offer = rental.market.agreement(agreement).body.offer.properties
         terms = Terms(pricing=LinearPricing.from_properties(offer))
         debit, _ = await rental.notes(35)
         before = ()

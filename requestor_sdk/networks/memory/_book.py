@@ -71,6 +71,8 @@ class Step:
     proposal: Proposal
     offer_id: str
     demand: Demand
+    offer: Offer
+    """What was offered last."""
     at_provider: bool = False
     """Whether it is the provider's turn."""
 
@@ -137,7 +139,13 @@ class Book:
             previous_id=proposal_id,
         )
         return self._keep(
-            Step(proposal=answer, offer_id=step.offer_id, demand=demand, at_provider=True)
+            Step(
+                proposal=answer,
+                offer_id=step.offer_id,
+                demand=demand,
+                offer=step.offer,
+                at_provider=True,
+            )
         )
 
     def propose(self, proposal_id: str, offer: Offer) -> Proposal:
@@ -154,7 +162,8 @@ class Book:
             constraints=offer.constraints,
             previous_id=proposal_id,
         )
-        return self._keep(Step(proposal=draft, offer_id=step.offer_id, demand=step.demand)).proposal
+        following = Step(proposal=draft, offer_id=step.offer_id, demand=step.demand, offer=offer)
+        return self._keep(following).proposal
 
     def decline(self, proposal_id: str, reason: str) -> Proposal:
         """Let the provider decline a demand; the proposal is for the requestor."""
@@ -237,7 +246,9 @@ class Book:
             properties=offer.offer.properties,
             constraints=offer.offer.constraints,
         )
-        self._keep(Step(proposal=proposal, offer_id=offer.id, demand=demand.demand))
+        self._keep(
+            Step(proposal=proposal, offer_id=offer.id, demand=demand.demand, offer=offer.offer)
+        )
         return proposal
 
     def _keep(self, step: Step) -> Step:

@@ -145,8 +145,8 @@ class MemoryMarket:
             id=self.ids(),
             requestor_id=requestor_id,
             provider_id=proposal.provider_id,
-            demand=step.demand.properties,
-            offer=step.proposal.properties,
+            demand=step.demand,
+            offer=step.offer,
             valid_to=valid_to,
         )
         agreement = Agreement(body=body, offer_id=step.offer_id)

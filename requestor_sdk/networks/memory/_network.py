@@ -170,8 +170,8 @@ class MemoryMarketPort:
                 agreement_id=agreement_id,
                 offer_id=agreement.offer_id,
                 requestor_id=self._signer.identity,
-                demand=agreement.body.demand,
-                offer=agreement.body.offer,
+                demand=agreement.body.demand.properties,
+                offer=agreement.body.offer.properties,
             ),
         )
         if not known:
