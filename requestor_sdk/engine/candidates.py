@@ -42,7 +42,7 @@ class Pool:
     def __init__(self) -> None:
         self._sorted: list[tuple[float, int, Candidate]] = []
         self._by_key: dict[str, Candidate] = {}
-        self.providers = Count()
+        self.providers: Count = Count()
 
     def __len__(self) -> int:
         return len(self._sorted)
@@ -103,7 +103,7 @@ class Count(dict[str, int]):
 
     def __init__(self) -> None:
         super().__init__()
-        self.total = 0
+        self.total: int = 0
 
     def add(self, provider_id: str) -> None:
         """Count one more."""

@@ -86,12 +86,11 @@ class Negotiator:
         self._replies = Replies(core, self._kick, self.said_no)
         self._refusals = Refusals(core, cluster_id)
         self._unheard = Backoff(core.dice)
-        self.over = False
+        self.over: bool = False
         self._lent: OrderedDict[str, Candidate] = OrderedDict()
         self._liked: OrderedDict[str, _Liked] = OrderedDict()
         self._numbers = itertools.count(1)
         self._subscription: asyncio.Timeout | None = None
-        self.over = False
         self._seen = 0
         self._dropped = 0
         self._looked_again = False

@@ -56,7 +56,7 @@ class Replies:
         self._most = _FEW
         self._oldest = ""
         self._look: asyncio.TimerHandle | None = None
-        self.providers = Count()
+        self.providers: Count = Count()
 
     def __len__(self) -> int:
         return len(self._awaited)

@@ -405,7 +405,7 @@ class JobTimeout(InstanceError, TimeoutError):
     ) -> None:
         super().__init__(message, ids=ids, story=story, hint=hint)
         self.done = done
-        self.unfinished = tuple(unfinished)
+        self.unfinished: tuple[str, ...] = tuple(unfinished)
 
 
 class WorkersExhausted(InstanceError):

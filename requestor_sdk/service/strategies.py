@@ -37,7 +37,7 @@ class WrappingMarketStrategy(MarketStrategy):
     """
 
     def __init__(self, base_strategy: MarketStrategy) -> None:
-        self.base_strategy = check_strategy(base_strategy)
+        self.base_strategy: MarketStrategy = check_strategy(base_strategy)
 
     async def score_offer(self, offer: Proposal) -> float | Rejection:
         """Return the other strategy's score."""
