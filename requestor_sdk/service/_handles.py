@@ -99,7 +99,7 @@ class CommandHandle(Outcome[T], Generic[T]):
 
     def __init__(self, text: str) -> None:
         super().__init__()
-        self.text = text
+        self.text: str = text
         """The command as one short line for people."""
         self._sent = False
 
