@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import random
+import types
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from collections.abc import Awaitable, Callable, Coroutine, Generator
+from typing import Any, TypeVar
 
 from requestor_sdk.model.errors import HandlerError, RequestorError, WrongEventLoop
 
@@ -66,19 +67,24 @@ class Limit:
         self._due: OrderedDict[asyncio.Timeout, float] = OrderedDict()
         self._timer: asyncio.TimerHandle | None = None
 
-    async def keep(self, work: Awaitable[T]) -> T:
-        """Await something.
+    async def keep(self, work: Coroutine[Any, Any, T]) -> T:
+        """Await something; what never waits needs no bound, and pays for none.
 
         Raises:
             TimeoutError: It took too long, and was cancelled.
         """
+        try:
+            waits_for = work.send(None)
+        except StopIteration as done:
+            found: T = done.value
+            return found
         async with asyncio.timeout(None) as limit:
             loop = asyncio.get_running_loop()
             due = self._due[limit] = loop.time() + self._seconds
             if self._timer is None:
                 self._timer = loop.call_at(due, self._first_is_due)
             try:
-                return await work
+                return await _rest(work, waits_for)
             finally:
                 self._due.pop(limit, None)
 
@@ -98,6 +104,25 @@ class Limit:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+
+@types.coroutine
+def _rest(work: Coroutine[Any, Any, T], waits_for: Any) -> Generator[Any, Any, T]:
+    """Await what is left of a coroutine that has begun, and now waits for this."""
+    try:
+        while True:
+            try:
+                sent = yield waits_for
+            except GeneratorExit:
+                work.close()
+                raise
+            except BaseException as error:  # noqa: BLE001 - it is the work's
+                waits_for = work.throw(error)
+            else:
+                waits_for = work.send(sent)
+    except StopIteration as done:
+        found: T = done.value
+        return found
 
 
 async def own_code(work: Awaitable[T], what: str) -> T:

@@ -412,11 +412,12 @@ async def bounded(core: Core, act: Callable[[], Awaitable[None]], told: str) -> 
 
 async def until_heard(core: Core, act: Callable[[], Awaitable[None]], told: str) -> None:
     """Perform an idempotent act, again after each error, until it is done."""
-    backoff = Backoff(core.dice)
+    backoff: Backoff | None = None
     while True:
         try:
             return await act()
         except RequestorError as error:
+            backoff = backoff or Backoff(core.dice)
             pause = backoff.next()
             logger.warning("%s: %s; again in %.1f s", told, error.message, pause)
             await asyncio.sleep(pause)

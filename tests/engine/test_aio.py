@@ -52,3 +52,53 @@ async def test_an_error_of_the_work_is_raised_as_it_is():
     with pytest.raises(ZeroDivisionError):
         await limit.keep(fail())
     limit.close()
+
+
+async def test_what_never_waits_gives_its_value_at_once_and_starts_no_timer():
+    limit = Limit(5.0)
+
+    async def work():
+        return 7
+
+    assert await limit.keep(work()) == 7
+    assert limit._timer is None
+
+
+async def test_work_that_waits_again_and_again_sees_what_it_waited_for_and_its_errors():
+    limit, loop = Limit(5.0), asyncio.get_running_loop()
+
+    async def work():
+        broken = loop.create_future()
+        loop.call_later(1, broken.set_exception, ZeroDivisionError())
+        try:
+            await broken
+        except ZeroDivisionError:
+            good = loop.create_future()
+            loop.call_later(1, good.set_result, "good")
+            return await good
+
+    assert await limit.keep(work()) == "good"
+    limit.close()
+
+
+async def test_work_that_is_late_can_clear_up_and_its_own_time_outs_stay_its_own(now):
+    limit, seen = Limit(5.0), []
+
+    async def work():
+        try:
+            async with asyncio.timeout(1):
+                await asyncio.sleep(1000)
+        except TimeoutError:
+            seen.append("own")
+        try:
+            await asyncio.sleep(1000)
+        finally:
+            await asyncio.sleep(0.1)
+            seen.append("cleared up")
+
+    now()
+    with pytest.raises(TimeoutError):
+        await limit.keep(work())
+    assert seen == ["own", "cleared up"]
+    assert round(now(), 3) == 5.1
+    limit.close()
