@@ -69,11 +69,11 @@ class Experiences:
                 return _bad(event, event.provider_id)
             case events.DebitNoteRejected() | events.InvoiceRejected():
                 return _bad(event, self._provider_of.get(event.agreement_id))
-            case events.ServiceStateChanged() if event.provider_id is not None:
+            case events.ServiceStateChanged(provider_id=str(who)):
                 if event.stimulus == Stimulus.start_done and event.new == ServiceState.running:
-                    return Experience(provider_id=event.provider_id, good=True, at=event.at)
-                if event.stimulus in _ITS_FAULT and event.cause is not None:
-                    return _bad(event, event.provider_id)
+                    return Experience(provider_id=who, good=True, at=event.at)
+                at_fault = event.stimulus in _ITS_FAULT and event.cause is not None
+                return _bad(event, who) if at_fault else None
         return None
 
 

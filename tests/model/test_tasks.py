@@ -182,6 +182,15 @@ def test_a_failed_task_waits_for_another_provider_while_one_could_take_it():
     assert found.ask("b", 5.0) == Grant(task=1, attempt=2)
 
 
+def test_a_task_whose_retries_are_spent_has_failed():
+    found = book(max_retries=1)
+    ready(found, a="p1", b="p2")
+    found.add()
+    assert found.fail(found.ask("a", 0.0), WHY, 0.0) is TaskStatus.waiting
+    assert found.fail(found.ask("b", 0.0), WHY, 0.0) is TaskStatus.failed
+    assert found.status(1) is TaskStatus.failed
+
+
 def test_a_worker_moves_on_where_nobody_else_comes_in_time():
     found = book()
     ready(found, a="p1", b="p2")
