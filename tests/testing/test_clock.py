@@ -76,7 +76,8 @@ def test_a_child_process_is_waited_for_in_real_time():
         )
         out, _ = await asyncio.wait_for(child.communicate(), 60)
         assert out.strip() == b"hello"
-        assert 0.3 <= since() < 60
+        # What the loop itself does meanwhile, e.g. starting the child, takes no virtual time.
+        assert 0.2 <= since() < 60
         assert not late.done()
         await late
         return since()
