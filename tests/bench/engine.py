@@ -85,7 +85,7 @@ async def _floor(count: int) -> float:
 
 def ten_thousand_vs_floor(name: str) -> Result:
     """Whole lives of 10,000 simulated instances, against bare asyncio."""
-    n, lives, floors = 3, [], []
+    n, lives, floors = 5, [], []
     for _ in range(n):
         floors.append(asyncio.run(_floor(10_000)))
         lives.append(asyncio.run(_lives(10_000)))
