@@ -105,7 +105,8 @@ def test_any_events_are_read_as_they_were_written(tmp_path_factory, told):
 
 def test_more_events_than_are_read_at_once_come_in_order_and_once(path):
     told = numbers(1_234)
-    assert list(filled(path, told).read()) == told
+    with closing(filled(path, told)) as journal:
+        assert list(journal.read()) == told
     assert list(SqliteJournal(path).read(kinds=["DebitNoteAccepted"])) == told[19::20]
     assert list(SqliteJournal(path).read(ids={"note": "600"})) == [told[599]]
 
