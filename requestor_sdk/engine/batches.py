@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -74,7 +75,7 @@ class BatchQueue:
         self._owner = owner
         self._attempt = attempt
         self._activity_id = activity_id
-        self._queue: list[Script] = []
+        self._queue: deque[Script] | None = None
         self._worker: asyncio.Task[None] | None = None
         self._closed = False
         self._over: RequestorError | None = None
@@ -99,6 +100,8 @@ class BatchQueue:
         if self._closed:
             _fail(script, 0, self._why_over())
             return
+        if self._queue is None:
+            self._queue = deque()
         self._queue.append(script)
         if self._worker is None:
             self._worker = self._core.spawn(self._work(), f"{self._owner.id} batches")
@@ -128,7 +131,7 @@ class BatchQueue:
             worker.cancel()
             await asyncio.wait({worker})
         while self._queue:
-            _fail(self._queue.pop(0), 0, self._why_over())
+            _fail(self._queue.popleft(), 0, self._why_over())
 
     def _why_over(self) -> RequestorError:
         # Made only for those who ask: most activities end with nobody waiting.
@@ -153,7 +156,7 @@ class BatchQueue:
             ids={"instance": self._owner.id},
         )
         while self._queue:
-            _fail(self._queue.pop(0), 0, error)
+            _fail(self._queue.popleft(), 0, error)
         if current is not None and current is self._current:
             current.give_up(error)
 
@@ -165,10 +168,11 @@ class BatchQueue:
     # Running -------------------------------------------------------------------------------------
 
     async def _work(self) -> None:
-        # Lives only while there is work: an idle instance has no task here.
+        # Lives only while there is work: an idle instance has no task here, and no queue.
         try:
             while self._queue:
-                await self._run(self._queue.pop(0))
+                await self._run(self._queue.popleft())
+            self._queue = None
         finally:
             if not self._closed:
                 self._worker = None
@@ -320,7 +324,8 @@ class _BatchRun:
         text = item.handle.text
         self._core.emit(
             events.CommandExecuted,
-            **self._ids,
+            instance_id=self._ids["instance_id"],
+            activity_id=self._ids["activity_id"],
             script_id=self.id,
             index=result.index,
             command=text,

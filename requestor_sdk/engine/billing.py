@@ -56,7 +56,7 @@ class Billing:
         """The agreement is over: wait for its invoice until a deadline, then let it go."""
         if contract.id not in self._contracts:
             return
-        if not contract.uses:
+        if contract.use is None:
             self._forget(contract.id)
             return
         if contract.id in self._deadlines:
@@ -240,10 +240,10 @@ class Billing:
 
     async def _debit_note(self, note: DebitNote) -> None:
         core = self._core
-        about = {"note_id": note.id, "agreement_id": note.agreement_id}
         core.emit(
             events.DebitNoteReceived,
-            **about,
+            note_id=note.id,
+            agreement_id=note.agreement_id,
             activity_id=note.activity_id,
             total=note.total,
             usage=note.usage,
@@ -253,14 +253,25 @@ class Billing:
         if contract is not None:
             contract.judged[note.id] = reason
         if reason is not None or contract is None:
-            core.emit(events.DebitNoteRejected, **about, total=note.total, reason=reason or "")
+            core.emit(
+                events.DebitNoteRejected,
+                note_id=note.id,
+                agreement_id=note.agreement_id,
+                total=note.total,
+                reason=reason or "",
+            )
             await self.tell(note, reason or "")
             return
         use = self._contracts[note.agreement_id].use_of(note.activity_id)
         assert use is not None, "it was judged right"
         use.noted, use.usage = note.total, note.usage
         use.noted_at = use.elapsed(core.clock.monotonic())
-        core.emit(events.DebitNoteAccepted, **about, total=note.total)
+        core.emit(
+            events.DebitNoteAccepted,
+            note_id=note.id,
+            agreement_id=note.agreement_id,
+            total=note.total,
+        )
         await self.tell(note, None)
 
     def _judge_note(self, note: DebitNote) -> str | None:
@@ -290,13 +301,21 @@ class Billing:
 
     async def _invoice(self, invoice: Invoice) -> None:
         core = self._core
-        about = {"invoice_id": invoice.id, "agreement_id": invoice.agreement_id}
-        core.emit(events.InvoiceReceived, **about, amount=invoice.amount)
+        core.emit(
+            events.InvoiceReceived,
+            invoice_id=invoice.id,
+            agreement_id=invoice.agreement_id,
+            amount=invoice.amount,
+        )
         contract = self._contracts.get(invoice.agreement_id)
         reason = self._judge_invoice(invoice, contract)
         if reason is not None or contract is None:
             core.emit(
-                events.InvoiceRejected, **about, amount=invoice.amount, reason=reason or "unknown"
+                events.InvoiceRejected,
+                invoice_id=invoice.id,
+                agreement_id=invoice.agreement_id,
+                amount=invoice.amount,
+                reason=reason or "unknown",
             )
             if contract is not None:
                 contract.judged[invoice.id] = reason
@@ -305,7 +324,8 @@ class Billing:
         core.ledger.accept(contract.id, invoice.amount)
         core.emit(
             events.InvoiceAccepted,
-            **about,
+            invoice_id=invoice.id,
+            agreement_id=invoice.agreement_id,
             provider_id=contract.provider_id,
             amount=invoice.amount,
         )

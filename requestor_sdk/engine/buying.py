@@ -120,25 +120,24 @@ def judge_for(
 
     Args:
         buying: How the cluster buys.
-        budget: Returns the whole budget, which can be raised.
-        seconds: Returns until when an agreement made now would last.
+        budget: Returns the whole budget, which can be raised and never lowered.
+        seconds: Returns how long an agreement made now would last; it never grows.
     """
-    known: dict[str, tuple[Properties, Terms | None]] = {}
-
-    def terms_of(proposal: Proposal) -> Terms | None:
-        # A provider offers the same again and again.
-        properties, terms = known.get(proposal.provider_id, (None, None))
-        if properties is not proposal.properties:
-            terms = Terms.from_properties(proposal.properties)
-            known[proposal.provider_id] = (proposal.properties, terms)
-        return terms
+    good: dict[str, Properties] = {}
 
     def judge(proposal: Proposal) -> str | None:
-        return check_offer(
-            terms_of(proposal),
+        # A provider offers the same again and again. What could be paid for once can be later: the
+        # end comes nearer, and a budget only grows.
+        if good.get(proposal.provider_id) is proposal.properties:
+            return None
+        objection = check_offer(
+            Terms.from_properties(proposal.properties),
             seconds=seconds(),
             budget=buying.most(budget()),
             max_price_per_hour=buying.max_price_per_hour,
         )
+        if objection is None:
+            good[proposal.provider_id] = proposal.properties
+        return objection
 
     return judge

@@ -102,7 +102,8 @@ class Contract:
         terms: What was agreed about money.
         until: Until when money is held for it.
         reusable: Whether the provider lets another activity follow one that ended.
-        uses: Its activities, in order; the last one lives, if any does.
+        use: The last of its activities; it lives, if any does.
+        earlier: Its activities before that one, in order.
         ended: When the agreement was over.
         ended_by: Who ended it.
         judged: Its notes and invoices by id: why one was rejected, ``None`` if accepted.
@@ -115,20 +116,32 @@ class Contract:
     terms: Terms
     until: datetime
     reusable: bool = False
-    uses: list[Use] = field(default_factory=list)
+    use: Use | None = None
+    earlier: tuple[Use, ...] = ()
     ended: float | None = None
     ended_by: str = "requestor"
     judged: dict[str, str | None] = field(default_factory=dict)
 
     @property
-    def use(self) -> Use | None:
-        """The last of its activities."""
-        return self.uses[-1] if self.uses else None
+    def uses(self) -> tuple[Use, ...]:
+        """All its activities, in order."""
+        return () if self.use is None else (*self.earlier, self.use)
 
     @property
     def activity_id(self) -> str | None:
         """The id of the last of its activities."""
-        return self.uses[-1].activity_id if self.uses else None
+        return None if self.use is None else self.use.activity_id
+
+    def begin(self, use: Use) -> None:
+        """Another activity is asked for in it."""
+        if self.use is not None:
+            self.earlier = (*self.earlier, self.use)
+        self.use = use
+
+    def not_begun(self) -> None:
+        """The last activity was never made."""
+        self.use = self.earlier[-1] if self.earlier else None
+        self.earlier = self.earlier[:-1]
 
     def use_of(self, activity_id: str) -> Use | None:
         """Return one of its activities.
@@ -144,11 +157,17 @@ class Contract:
 
     def noted(self) -> Decimal:
         """Return what was accepted in the last debit notes of all activities."""
-        return sum((use.noted or ZERO for use in self.uses), ZERO)
+        total = ZERO
+        for use in self.uses:
+            total += use.noted or ZERO
+        return total
 
     def most(self, now: float) -> Decimal:
         """Return the most that its activities can have cost until now."""
-        return sum((self.terms.most(use.elapsed(now)) for use in self.uses), ZERO)
+        total = ZERO
+        for use in self.uses:
+            total += self.terms.most(use.elapsed(now))
+        return total
 
 
 class NoRoom(Exception):
@@ -221,11 +240,6 @@ async def sign(
 
 
 async def _confirm(core: Core, contract: Contract) -> None:
-    ids = {
-        "instance_id": contract.instance_id,
-        "agreement_id": contract.id,
-        "provider_id": contract.provider_id,
-    }
     refusal: str | None = None
     try:
         await core.network.market.confirm(contract.id)
@@ -244,10 +258,21 @@ async def _confirm(core: Core, contract: Contract) -> None:
     except RequestorError as error:
         refusal = error.message
     if refusal is None:
-        core.emit(events.AgreementConfirmed, **ids)
+        core.emit(
+            events.AgreementConfirmed,
+            instance_id=contract.instance_id,
+            agreement_id=contract.id,
+            provider_id=contract.provider_id,
+        )
         core.billing.follow(contract)
         return
-    core.emit(events.AgreementRejected, **ids, reason=refusal)
+    core.emit(
+        events.AgreementRejected,
+        instance_id=contract.instance_id,
+        agreement_id=contract.id,
+        provider_id=contract.provider_id,
+        reason=refusal,
+    )
     reason = EndReason(message=f"not signed: {refusal}", code="Cancelled")
     await end_agreement(core, contract, reason)
     raise AgreementRefused(
@@ -270,7 +295,7 @@ async def create_activity(core: Core, contract: Contract) -> str:
         held=core.ledger.payable_for(contract.id),
     )
     use = Use(began=core.clock.monotonic())
-    contract.uses.append(use)
+    contract.begin(use)
     try:
         activity_id = await _created(core, contract)
     except asyncio.CancelledError:
@@ -288,7 +313,7 @@ async def create_activity(core: Core, contract: Contract) -> str:
             reason=error.message,
         )
         if use.activity_id is None:
-            contract.uses.remove(use)  # otherwise a note has come of it: it is there, and is paid
+            contract.not_begun()  # otherwise a note has come of it: it is there, and is paid
         await end_agreement(core, contract, EndReason(message=error.message, code="NoActivity"))
         raise
     use.activity_id = activity_id
@@ -366,7 +391,7 @@ async def end_agreement(core: Core, contract: Contract, reason: EndReason) -> No
             reason=reason.message,
             code=reason.code,
         )
-    if not contract.uses:
+    if contract.use is None:
         # Also where it was over before its first activity turned out not to be.
         core.ledger.settle(contract.id)
     core.billing.expect_invoice(contract)
@@ -403,8 +428,14 @@ async def bounded(core: Core, act: Callable[[], Awaitable[None]], told: str) -> 
     What the network has not heard by then it is told for as long as the engine runs: nobody is to
     work, and to be owed, for what is over.
     """
+    work = until_heard(core, act, told)
+    seconds = core.release_seconds()
     try:
-        await core.within_release(until_heard(core, act, told))
+        if seconds == core.settings.release_timeout:
+            await core.release.keep(work)  # thousands may do this in one moment
+        else:
+            async with asyncio.timeout(seconds):
+                await work
     except TimeoutError:
         logger.warning("%s in time; it is tried on", told)
         core.spawn_teller(until_heard(core, act, told), told)

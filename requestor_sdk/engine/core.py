@@ -192,19 +192,6 @@ class Core:
             seconds = min(seconds, max(0.0, self.leave_by - self.clock.monotonic()) / 2)
         return seconds
 
-    async def within_release(self, work: Coroutine[Any, Any, None]) -> None:
-        """Await a part of a release for as long as it may take now.
-
-        Raises:
-            TimeoutError: It took longer, and was cancelled.
-        """
-        seconds = self.release_seconds()
-        if seconds == self.settings.release_timeout:
-            await self.release.keep(work)  # thousands may do this in one moment
-            return
-        async with asyncio.timeout(seconds):
-            await work
-
     async def _call_user(self, call: Callable[[], Awaitable[Any]], what: str) -> None:
         try:
             await own_code(call(), what)

@@ -280,7 +280,7 @@ class Engine:
         signed = [*(attempt.contract for attempt in attempts), *kept]
         await asyncio.gather(*(release(self.core, contract, reason) for contract in signed))
         for member in self.members():
-            member.mailbox.close(self.core.fatal.message)
+            member.close_mailbox(self.core.fatal.message)
             member.over.fail(self.core.fatal)
         for cluster in self._clusters:
             cluster.failed(self.core.fatal)

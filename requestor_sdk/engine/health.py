@@ -122,7 +122,8 @@ class Health:
         if attempt is None:
             return
         # Whatever the state: one that was suspended while it was silent has its time to pay again.
-        if attempt.contract.use is not None:
-            attempt.contract.use.answers(self._core.clock.monotonic())
+        use = attempt.contract.use
+        if use is not None and use.silent_since is not None:
+            use.answers(self._core.clock.monotonic())
         if member.state is ServiceState.unresponsive:
             member.post(Stimulus.answers, attempt=attempt.number)

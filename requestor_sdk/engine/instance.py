@@ -10,7 +10,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from requestor_sdk.engine import contracts
 from requestor_sdk.engine.attempt import Attempt
@@ -53,6 +53,16 @@ logger: logging.Logger = logging.getLogger("requestor_sdk.engine")
 
 _NOT_NEEDED: Final = EndReason(message="the requestor no longer needs it")
 
+_DONE: Final = {
+    "start": Stimulus.start_done,
+    "run": Stimulus.run_done,
+    "shutdown": Stimulus.shutdown_over,
+}
+_FAILED: Final = {
+    "start": Stimulus.start_failed,
+    "run": Stimulus.run_failed,
+    "shutdown": Stimulus.shutdown_over,
+}
 _HANDLER_OF = {
     ServiceState.starting: "start",
     ServiceState.running: "run",
@@ -87,6 +97,8 @@ class Instance:
         "_hold_timers",
         "_inbox",
         "_loss",
+        "_mail",
+        "_mail_over",
         "_pump",
         "_replaces",
         "_stepping",
@@ -95,7 +107,6 @@ class Instance:
         "attempt",
         "failure",
         "id",
-        "mailbox",
         "over",
         "params",
         "record",
@@ -120,7 +131,8 @@ class Instance:
         self.params: Mapping[str, object] = params
         self._replaces = replaces
         self._successor: Instance | None = None
-        self.mailbox: Mailbox = Mailbox(core.settings.mailbox_size)
+        self._mail: Mailbox | None = None
+        self._mail_over: str | None = None
         self.record: Record = NEW
         self.failure: BaseException | None = None
         self.over: Outcome[None] = Outcome()
@@ -151,6 +163,21 @@ class Instance:
     def cluster(self) -> Any:
         """Its cluster."""
         return self._cluster
+
+    @property
+    def mailbox(self) -> Mailbox:
+        """Its message queues, made when they are first asked for: most never are."""
+        if self._mail is None:
+            self._mail = Mailbox(self._core.settings.mailbox_size)
+            if self._mail_over is not None:
+                self._mail.close(self._mail_over)
+        return self._mail
+
+    def close_mailbox(self, why: str) -> None:
+        """Nothing more will be said: wake all who wait for a message, or for room for one."""
+        self._mail_over = why
+        if self._mail is not None:
+            self._mail.close(why)
 
     @property
     def replaces(self) -> Service | None:
@@ -206,7 +233,7 @@ class Instance:
         elif past.state is ServiceState.unresponsive:
             self._arm_deadline(self._core.settings.unresponsive_deadline)
         else:
-            self._perform(Effect.run_handler, self.record)
+            self._run_next_handler(self.record)
 
     async def stay(self) -> None:
         """The engine leaves: here nothing of it goes on; its agreement and activity stay."""
@@ -218,7 +245,7 @@ class Instance:
             timer.cancel()
         if self.attempt is not None:
             await self.attempt.batches.close(gone)
-        self.mailbox.close(gone.message)
+        self.close_mailbox(gone.message)
         self.over.succeed(None)
         self._cluster.member_over()
 
@@ -267,7 +294,8 @@ class Instance:
             return
         self.record = done.record
         self._ending_cause = cause or before.cause
-        self._loss = error if stimulus in (Stimulus.lost, Stimulus.deadline) else self._loss
+        if error is not None and stimulus in (Stimulus.lost, Stimulus.deadline):
+            self._loss = error
         if done.record.state is not before.state:
             self._tell_change(before, stimulus, cause)
         elif done.record.stop_asked and not before.stop_asked:
@@ -279,7 +307,7 @@ class Instance:
                 stimulus=stimulus,
             )
         for effect in done.effects:
-            self._perform(effect, before)
+            self._PERFORM[effect](self, before)
         if done.record.state is not before.state:
             self._tell_watchers(before.state, done.record.state)
 
@@ -330,37 +358,37 @@ class Instance:
 
     # Effects out ---------------------------------------------------------------------------------
 
-    def _perform(self, effect: Effect, before: Record) -> None:
-        match effect:
-            case Effect.close_handler:
-                self._cancel_timer("_handler_timer")
-                hurry = self.record.state is ServiceState.terminated
-                pump, loss, self._loss = self._pump, self._loss, None
-                self._pump = self._handler = None
-                if pump is not None and not pump.over:
-                    pump.withhold()
-                    number, grace = before.attempt, 0 if hurry or loss else None
-                    self._effects.queue(lambda: self._close(pump, number, grace, loss))
-                if self.record.state is ServiceState.stopping and self._has_batches():
-                    assert self.attempt is not None
-                    until = self._core.clock.monotonic() + self._core.settings.stop_grace
-                    batches = self.attempt.batches
-                    self._effects.queue(lambda: batches.drain(until - self._core.clock.monotonic()))
-            case Effect.run_handler:
-                number, state = self.record.attempt, self.record.state
-                self._effects.queue(lambda: self._run_handler(number, state))
-            case Effect.arm_deadline:
-                self._arm_deadline(self._core.settings.unresponsive_deadline)
-            case Effect.cut_deadline:
-                self._cut_deadline()
-            case Effect.clear_deadline:
-                self._cancel_timer("_deadline")
-            case Effect.release:
-                self._begin_release(before)
-            case Effect.acquire:
-                self._effects.queue(self._begin_acquiring)
-            case Effect.finish:
-                self._effects.queue(self._finish)
+    def _close_handler(self, before: Record) -> None:
+        self._cancel_timer("_handler_timer")
+        state = self.record.state
+        pump, loss, self._loss = self._pump, self._loss, None
+        self._pump = self._handler = None
+        if pump is not None and not pump.over:
+            pump.withhold()
+            at_once = loss is not None or state is ServiceState.terminated
+            self._effects.queue(partial(self._close, pump, before.attempt, at_once, loss))
+        if state is ServiceState.stopping and self._has_batches():
+            assert self.attempt is not None
+            until = self._core.clock.monotonic() + self._core.settings.stop_grace
+            batches = self.attempt.batches
+            self._effects.queue(lambda: batches.drain(until - self._core.clock.monotonic()))
+
+    def _run_next_handler(self, _before: Record) -> None:
+        self._effects.queue(partial(self._run_handler, self.record.attempt, self.record.state))
+
+    def _await_answer(self, _before: Record) -> None:
+        self._arm_deadline(self._core.settings.unresponsive_deadline)
+
+    _PERFORM: ClassVar[Mapping[Effect, Callable[[Instance, Record], None]]] = {
+        Effect.close_handler: _close_handler,
+        Effect.run_handler: _run_next_handler,
+        Effect.arm_deadline: _await_answer,
+        Effect.cut_deadline: lambda self, _: self._cut_deadline(),
+        Effect.clear_deadline: lambda self, _: self._cancel_timer("_deadline"),
+        Effect.release: lambda self, before: self._begin_release(before),
+        Effect.acquire: lambda self, _: self._effects.queue(self._begin_acquiring),
+        Effect.finish: lambda self, _: self._effects.queue(self._finish),
+    }
 
     def _has_batches(self) -> bool:
         return self.attempt is not None and not self.attempt.batches.idle
@@ -433,23 +461,18 @@ class Instance:
     def _handler_done(self, name: str, number: int, error: BaseException | None) -> None:
         if isinstance(error, asyncio.CancelledError):
             error = NotAvailable(f"{name}() of {self.id} was cancelled from outside")
-        failed = error is not None
-        stimulus = {
-            "start": Stimulus.start_failed if failed else Stimulus.start_done,
-            "run": Stimulus.run_failed if failed else Stimulus.run_done,
-            "shutdown": Stimulus.shutdown_over,
-        }[name]
+        stimulus = (_DONE if error is None else _FAILED)[name]
         if number == self.record.attempt:
             self._cancel_timer("_handler_timer")
         self.post(stimulus, error=error, attempt=number)
 
     async def _close(
-        self, pump: Pump, number: int, grace: float | None, error: BaseException | None
+        self, pump: Pump, number: int, at_once: bool, error: BaseException | None
     ) -> None:
         settings = self._core.settings
         self._closing = pump
         stuck = await pump.close(
-            grace=settings.stop_grace if grace is None else grace,
+            grace=0 if at_once else settings.stop_grace,
             close_timeout=settings.close_timeout,
             error=error,
         )
@@ -588,7 +611,7 @@ class Instance:
             await contracts.end_agreement(self._core, contract, reason)
 
     def _finish(self) -> None:
-        self.mailbox.close(f"instance {self.id} is over: nobody speaks or listens there any more")
+        self.close_mailbox(f"instance {self.id} is over: nobody speaks or listens there any more")
         self.over.succeed(None)
         self._cluster.member_over()
 

@@ -32,6 +32,9 @@ logger: logging.Logger = logging.getLogger("requestor_sdk.engine")
 Judge = Callable[[Proposal], str | None]
 """Returns why a proposal cannot be taken whatever its score, or ``None``."""
 
+_OFFERED: Final = ProposalState.initial
+_DRAFT: Final = ProposalState.draft
+
 _REMEMBERED: Final = 4096
 """Proposals that are remembered for what the market tells twice."""
 
@@ -278,29 +281,35 @@ class Negotiator:
         for proposal in proposals:
             if self._known.seen(proposal.id):
                 continue
-            match proposal.state:
-                case ProposalState.initial:
-                    await self._received(proposal)
-                case ProposalState.draft:
-                    await self._confirmed(proposal)
-                case ProposalState.rejected:
-                    self._withdrawn(proposal)
+            state = proposal.state
+            if state is _OFFERED:
+                await self._received(proposal)
+            elif state is _DRAFT:
+                await self._confirmed(proposal)
+            else:
+                self._withdrawn(proposal)
         self._kick()
 
     async def _received(self, proposal: Proposal) -> None:
         self._seen += 1
         self._time_silence()
-        ids = {"cluster_id": self._cluster_id, "proposal_id": proposal.id}
         self._core.emit(
             events.ProposalReceived,
-            **ids,
+            cluster_id=self._cluster_id,
+            proposal_id=proposal.id,
             provider_id=proposal.provider_id,
             provider_name=proposal.provider_name,
         )
         score = await self._score(proposal)
         if score is None:
             return
-        self._core.emit(events.ProposalScored, **ids, provider_id=proposal.provider_id, score=score)
+        self._core.emit(
+            events.ProposalScored,
+            cluster_id=self._cluster_id,
+            proposal_id=proposal.id,
+            provider_id=proposal.provider_id,
+            score=score,
+        )
         self._like(proposal, score)
         self._keep(self._candidate(score, proposal))
 

@@ -142,6 +142,7 @@ class Recovery:
 
     def _contract(self, past: PastAgreement) -> Contract:
         """Return an agreement as the engine knows it, its times by this process's clock."""
+        uses = [self._use(use) for use in past.uses]
         contract = self._contracts[past.id] = Contract(
             id=past.id,
             provider_id=past.provider_id,
@@ -149,7 +150,8 @@ class Recovery:
             instance_id=past.instance_id,
             terms=past.terms,
             until=past.until or past.created_at,
-            uses=[self._use(use) for use in past.uses],
+            use=uses[-1] if uses else None,
+            earlier=tuple(uses[:-1]),
             ended=self._seconds_of(past.ended),
             ended_by=past.ended_by,
             judged=dict(past.judged),

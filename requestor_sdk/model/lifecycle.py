@@ -345,6 +345,26 @@ def step(
         cause: Why, where it is a failure; kept in the record.
         may_restart: Asked once, only where an attempt ends and no stop was asked for.
     """
+    done = _foregone(record, stimulus) if cause is None else None
+    return done or _step(record, stimulus, cause, may_restart)
+
+
+@lru_cache(maxsize=1024)
+def _foregone(record: Record, stimulus: Stimulus) -> Step | None:
+    """Return the outcome where nothing else decides it; the same for all in the same state."""
+    asked: list[Record] = []
+
+    def may_restart(after: Record) -> bool:
+        asked.append(after)
+        return False
+
+    done = _step(record, stimulus, None, may_restart)
+    return None if asked else done
+
+
+def _step(
+    record: Record, stimulus: Stimulus, cause: str | None, may_restart: Callable[[Record], bool]
+) -> Step:
     rule = rule_for(record, stimulus)
     if rule is None:
         return Step(record=record)

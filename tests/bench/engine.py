@@ -87,8 +87,8 @@ def ten_thousand_vs_floor(name: str) -> Result:
     """Whole lives of 10,000 simulated instances, against bare asyncio."""
     n, lives, floors = 5, [], []
     for _ in range(n):
-        floors.append(asyncio.run(_floor(10_000)))
-        lives.append(asyncio.run(_lives(10_000)))
+        floors.append(_in_a_process_of_its_own("_floor", 10_000))
+        lives.append(_in_a_process_of_its_own("_lives", 10_000))
     return Result(name=name, value=median(lives), unit="cpu s", floor=median(floors), n=n)
 
 
@@ -96,8 +96,8 @@ def ten_thousand_over_one_thousand(name: str) -> Result:
     """What an instance costs among 10,000, against one among 1,000."""
     n, many, few = 3, [], []
     for _ in range(n):
-        few.append(median(asyncio.run(_lives(1_000)) for _ in range(3)) / 1_000)
-        many.append(asyncio.run(_lives(10_000)) / 10_000)
+        few.append(median(_in_a_process_of_its_own("_lives", 1_000) for _ in range(3)) / 1_000)
+        many.append(_in_a_process_of_its_own("_lives", 10_000) / 10_000)
     ms = 1_000
     return Result(name=name, value=median(many) * ms, unit="cpu ms", floor=median(few) * ms, n=n)
 
@@ -111,7 +111,7 @@ def _resident_kib() -> float:
 _IDLE = 5_000
 
 
-async def _idle_instances_kib() -> float:
+async def _idle_instances_kib(count: int) -> float:
     """Return the memory of one more running idle instance, its provider's side included."""
     network = SimulatedNetwork(providers=_PROVIDERS, seed=1, latency=0)
     async with Compute(budget=10**9, network=network, journal=MemoryJournal(1000)) as compute:
@@ -119,21 +119,21 @@ async def _idle_instances_kib() -> float:
         warm = await compute.run_service(Idle, num_instances=100, expiration=life)
         await warm.wait("running", count=100)
         before = _resident_kib()
-        cluster = await compute.run_service(Idle, num_instances=_IDLE, expiration=life)
-        await cluster.wait("running", count=_IDLE)
-        return (_resident_kib() - before) / _IDLE
+        cluster = await compute.run_service(Idle, num_instances=count, expiration=life)
+        await cluster.wait("running", count=count)
+        return (_resident_kib() - before) / count
 
 
-async def _idle_tasks_kib() -> float:
+async def _idle_tasks_kib(count: int) -> float:
     """Return the memory of one more task that waits."""
 
     async def idle() -> None:
         await asyncio.get_running_loop().create_future()
 
     before = _resident_kib()
-    tasks = [asyncio.create_task(idle()) for _ in range(_IDLE)]
+    tasks = [asyncio.create_task(idle()) for _ in range(count)]
     await asyncio.sleep(0)
-    found = (_resident_kib() - before) / _IDLE
+    found = (_resident_kib() - before) / count
     for task in tasks:
         task.cancel()
     return found
@@ -141,17 +141,18 @@ async def _idle_tasks_kib() -> float:
 
 def idle_instance_kib(name: str) -> Result:
     """Memory of a running idle instance; the floor is a bare task."""
-    floor = _in_a_process_of_its_own("_idle_tasks_kib")
-    value = _in_a_process_of_its_own("_idle_instances_kib")
+    floor = _in_a_process_of_its_own("_idle_tasks_kib", _IDLE)
+    value = _in_a_process_of_its_own("_idle_instances_kib", _IDLE)
     return Result(name=name, value=value, unit="KiB", floor=floor, n=_IDLE)
 
 
-def _in_a_process_of_its_own(measure: str) -> float:
-    """Measure in a new interpreter: memory that was used and freed before would hide what is used.
+def _in_a_process_of_its_own(measure: str, count: int) -> float:
+    """Measure in a new interpreter, in which nothing was measured before.
 
-    Not in a fork, which inherits what its parent freed.
+    Memory that was used and freed would hide what is used, and makes what comes after it slower:
+    of bare asyncio by a third after ten thousand whole lives. Not in a fork, which inherits it.
     """
-    code = f"import asyncio, engine; print(asyncio.run(engine.{measure}()))"
+    code = f"import asyncio, engine; print(asyncio.run(engine.{measure}({count})))"
     folder = Path(__file__).parent
     return float(subprocess.check_output([sys.executable, "-c", code], cwd=folder, text=True))
 

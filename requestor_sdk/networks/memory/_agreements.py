@@ -21,6 +21,8 @@ BATCH_EVENTS = 64
 """Events of a batch that wait for a slow reader before they slow the provider."""
 
 
+_NEW: Final = ActivityState.new
+_ENDED: Final = ActivityState.terminated
 _OPEN: Final = frozenset({AgreementState.proposed, AgreementState.pending})
 
 
@@ -34,12 +36,25 @@ class Agreement(Changing):
     requestor_signature: bytes = b""
     provider_signature: bytes = b""
     reason: str | None = None
-    activities: list[Activity] = field(default_factory=list)
+    activity: Activity | None = None
+    """The last of its activities; it lives, if any does."""
+    earlier: tuple[Activity, ...] = ()
 
     @property
     def id(self) -> str:
         """The id of the agreement."""
         return self.body.id
+
+    @property
+    def activities(self) -> tuple[Activity, ...]:
+        """All activities under it, in order."""
+        return () if self.activity is None else (*self.earlier, self.activity)
+
+    def begin(self, activity: Activity) -> None:
+        """Take another activity under it."""
+        if self.activity is not None:
+            self.earlier = (*self.earlier, self.activity)
+        self.activity = activity
 
     @property
     def decided(self) -> bool:
@@ -119,21 +134,21 @@ class Activity(Changing):
     @property
     def answered(self) -> bool:
         """Whether the provider has it, or refused it."""
-        return self.state is not ActivityState.new
+        return self.state is not _NEW
 
     @property
     def ended(self) -> bool:
         """Whether it is over, or never began."""
-        return self.state is ActivityState.terminated
+        return self.state is _ENDED
 
     def move(self, state: ActivityState, reason: str | None) -> bool:
         """Take the state that the provider reports; ``False`` where it changes nothing."""
-        if self.ended or state is self.state:
+        if self.state is _ENDED or state is self.state:
             return False
         self.state = state
         self.reason = reason
         self.changed()
-        if state is ActivityState.terminated:
+        if state is _ENDED:
             for batch in self.batches.values():
                 batch.close(reason or "the activity has ended")
         return True

@@ -39,7 +39,10 @@ class _Account:
     @property
     def due(self) -> Decimal:
         """What is accepted and not paid yet; debit notes count towards the invoice."""
-        return max(self.invoiced, sum(self.by_activity.values(), ZERO)) - self.paid
+        noted = ZERO
+        for total in self.by_activity.values():
+            noted += total
+        return max(self.invoiced, noted) - self.paid
 
 
 @dataclass(slots=True, kw_only=True)

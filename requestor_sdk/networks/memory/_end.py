@@ -92,7 +92,9 @@ class ProviderEnd:
 
     def batch(self, activity_id: str, batch_id: str) -> Channel[BatchEvent] | None:
         """Return where the events of a batch go; ``None`` where nobody listens any more."""
-        return self.activity(activity_id).batches.get(batch_id)
+        activity = self.market.activity(activity_id)
+        self._mine(activity.agreement)
+        return activity.batches.get(batch_id)
 
     def send_debit_note(
         self, *, activity_id: str, total: Decimal, usage: Sequence[Decimal]

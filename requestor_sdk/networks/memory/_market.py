@@ -113,7 +113,7 @@ class MemoryMarket:
         return inbox is not None and await inbox.put(event)
 
     def tell_now(self, provider_id: str, event: ProviderEvent) -> None:
-        """Pass an event to a provider without waiting; for one event a batch or activity."""
+        """Pass an event to a provider without waiting; for one event a batch, activity or note."""
         inbox = self._providers.get(provider_id)
         if inbox is not None:
             inbox.put_now(event)
@@ -192,7 +192,7 @@ class MemoryMarket:
         """Take the state of an activity; the requestor hears of it unless it asked for it."""
         if not activity.move(state, reason):
             return
-        if state is ActivityState.terminated and activity.end_asked:
+        if activity.end_asked and activity.ended:
             self.activity_news.drop(activity.id)
             return
         self.activity_news.put(

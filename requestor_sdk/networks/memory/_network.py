@@ -260,7 +260,7 @@ class MemoryActivities:
             )
         activity = Activity(id=self._market.ids(), agreement=agreement)
         self._market.activities[activity.id] = activity
-        agreement.activities.append(activity)
+        agreement.begin(activity)
         self._market.acted("create", agreement_id, activity.id)
         known = await self._market.tell(
             agreement.body.provider_id,
@@ -403,7 +403,7 @@ class MemoryPayments:
         self, note: DebitNote | Invoice, *, accepted: bool, reason: str | None = None
     ) -> None:
         event = NoteJudged(note_id=note.id, accepted=accepted, reason=reason)
-        await self._market.tell(self._bank.provider_of(note), event)
+        self._market.tell_now(self._bank.provider_of(note), event)
 
 
 class MemoryNetwork:

@@ -91,6 +91,7 @@ class SimulatedAgent:
         self._line: deque[ProviderEvent] = deque()
         self._last_due = 0.0
         self._last_demand: tuple[Mapping[str, object], datetime | None] = ({}, None)
+        self._last_offer: tuple[Mapping[str, object], LinearPricing] = ({}, config.pricing)
         self._there = False
         self._armed = False
         self._held: list[Callable[[], object]] = []
@@ -356,12 +357,20 @@ class SimulatedAgent:
         deal = Deal(
             self,
             event.agreement_id,
-            pricing=LinearPricing.from_properties(event.offer) or self.config.pricing,
+            pricing=self._pricing(event.offer),
             interval_sec=float(str(interval)),
         )
         self.deals[deal.id] = deal
         deal.begin(self._expiry(event.demand), self._market.clock.now())
         self._arm()
+
+    def _pricing(self, offer: Mapping[str, object]) -> LinearPricing:
+        """Return the prices that an offer of its own names; it is the same again and again."""
+        known, pricing = self._last_offer
+        if known is not offer:
+            pricing = LinearPricing.from_properties(offer) or self.config.pricing
+            self._last_offer = (offer, pricing)
+        return pricing
 
     def _ring(self, agreement_id: str, now: float) -> None:
         deal = self.deals.get(agreement_id)
