@@ -220,12 +220,13 @@ def check_arguments(service_class: type[Service], params: Iterable[Mapping[str, 
         UsageError: The message is Python's own; the hint says where arguments are given.
     """
     signature = inspect.signature(service_class)
-    before: set[str] | None = None
+    before: list[str] | None = None
     for arguments in params:
         # Whether they fit depends on their names only, and those are mostly the same for all.
-        if before == arguments.keys():
+        names = list(arguments)
+        if names == before:
             continue
-        before = set(arguments)
+        before = names
         try:
             signature.bind(**arguments)
         except TypeError as error:
