@@ -20,7 +20,6 @@ from requestor_sdk.engine.aio import Backoff
 from requestor_sdk.engine.contracts import Contract, Use
 from requestor_sdk.model import events
 from requestor_sdk.model.errors import NotAvailable, RequestorError, UsageError
-from requestor_sdk.model.history import PastAgreement, PastCluster, PastInstance, PastUse
 from requestor_sdk.model.lifecycle import ServiceState
 from requestor_sdk.model.market import (
     ActivityState,
@@ -31,6 +30,7 @@ from requestor_sdk.model.market import (
     Invoice,
 )
 from requestor_sdk.model.money import TOLERANCE_SEC, ZERO
+from requestor_sdk.model.past import PastAgreement, PastCluster, PastInstance, PastUse
 
 if TYPE_CHECKING:
     from requestor_sdk.engine.core import Core
