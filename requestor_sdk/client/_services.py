@@ -101,7 +101,11 @@ class Services(Running):
             TypeError: Both ``respawn_unstarted_instances`` and ``restart`` are given, or
                 ``restart`` is no policy.
         """
-        return await self._running().run_service(
+        engine = self._running()
+        from requestor_sdk.engine.opening import run_service
+
+        return await run_service(
+            engine,
             service_class,
             payload=payload,
             num_instances=num_instances,
@@ -163,10 +167,11 @@ class Services(Running):
             UsageError: Several clusters are of that class, or it cannot be made so.
             HandlerError: A handler of the class is no async generator.
         """
+        engine = self._running()
         from requestor_sdk.engine.resume import resume_service
 
         return await resume_service(
-            self._running(),
+            engine,
             service_class,
             cluster_id=cluster_id,
             instance_params=instance_params,

@@ -22,6 +22,7 @@ from requestor_sdk.settings import Settings
 
 if TYPE_CHECKING:
     from requestor_sdk.ports.basics import Clock
+    from requestor_sdk.ports.network import Network
 
 DEFAULT_EXPIRATION = timedelta(minutes=180)
 """How long a cluster lives where the user names no end."""
@@ -173,6 +174,29 @@ def demand_of(payload: object, *, expiration: datetime, subnet: str | None) -> D
         extra[SUBNET] = subnet
         filters = (f"({SUBNET}={subnet})",)
     return make_demand(payload, extra, *filters)
+
+
+async def resolved_demand(
+    network: Network,
+    service_class: type[Service],
+    payload: Payload | None,
+    *,
+    expiration: datetime,
+    subnet: str | None,
+) -> Demand:
+    """Return the demand for a payload, or for the class's own, with its image found.
+
+    Raises:
+        HandlerError: ``get_payload()`` is no static or class method that can be awaited.
+        PayloadError: There is no payload, or it cannot be expressed as a demand.
+        ImageNotFound: Its image is not there.
+    """
+    wanted = payload if payload is not None else await payload_of(service_class)
+    # What is no payload, or makes no demand, is refused before its image is looked for.
+    demand_of(wanted, expiration=expiration, subnet=subnet)
+    assert isinstance(wanted, Payload)
+    resolved = await network.resolve(wanted)
+    return demand_of(resolved, expiration=expiration, subnet=subnet)
 
 
 def seconds_to(clock: Clock, end: datetime, hold_for: timedelta | None) -> float:

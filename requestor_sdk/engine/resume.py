@@ -61,10 +61,9 @@ async def resume_service(
         params = demands.chosen_params(len(found), instance_params)
         demands.check_arguments(service_class, params)
         end = found[0].cluster.expiration
-        wanted = payload if payload is not None else await demands.payload_of(service_class)
-        demands.demand_of(wanted, expiration=end, subnet=engine.subnet)
-        assert isinstance(wanted, Payload)
-        resolved = await core.network.resolve(wanted)
+        demand = await demands.resolved_demand(
+            core.network, service_class, payload, expiration=end, subnet=engine.subnet
+        )
         states = await asyncio.gather(*(recovery.state_of(kept) for kept in found))
         core.check_running()
         services = [service_class(**arguments) for arguments in params]
@@ -73,7 +72,7 @@ async def resume_service(
         raise
     cluster = engine.make_cluster(
         service_class,
-        demand=demands.demand_of(resolved, expiration=end, subnet=engine.subnet),
+        demand=demand,
         buying=buying,
         policy=policy,
         expiration=end,

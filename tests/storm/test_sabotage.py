@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 from storm.run import blow
 
-from requestor_sdk.engine import billing, cluster, contracts, engine, instance, news, recovery
+from requestor_sdk.engine import billing, cluster, contracts, instance, leaving, news, recovery
 from requestor_sdk.engine import search as searching
 from requestor_sdk.engine.core import Core
 from requestor_sdk.engine.tasks import desk, feed
@@ -58,7 +58,7 @@ def release_nothing(patch):
 
 
 def keep_the_allocation(patch):
-    patch.setattr(engine.Engine, "_release_allocation", nothing)
+    patch.setattr(leaving.Leaving, "_release_allocation", nothing)
 
 
 def restart_after_a_stop(patch):
