@@ -21,7 +21,6 @@ from requestor_sdk.service.service import Service
 from requestor_sdk.settings import Settings
 
 if TYPE_CHECKING:
-    from requestor_sdk.ports.basics import Clock
     from requestor_sdk.ports.network import Network
 
 DEFAULT_EXPIRATION = timedelta(minutes=180)
@@ -197,12 +196,6 @@ async def resolved_demand(
     assert isinstance(wanted, Payload)
     resolved = await network.resolve(wanted)
     return demand_of(resolved, expiration=expiration, subnet=subnet)
-
-
-def seconds_to(clock: Clock, end: datetime, hold_for: timedelta | None) -> float:
-    """Return for how many seconds an agreement that is made now may last."""
-    left = (end - clock.now()).total_seconds()
-    return left if hold_for is None else min(left, hold_for.total_seconds())
 
 
 def chosen_params(

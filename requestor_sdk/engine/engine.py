@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from requestor_sdk.clock import LoopClock
-from requestor_sdk.engine import demands
 from requestor_sdk.engine.aio import read_for_ever, running_loop
 from requestor_sdk.engine.billing import Billing
 from requestor_sdk.engine.buying import Buying, judge_for
@@ -20,6 +18,7 @@ from requestor_sdk.engine.funds import Funds
 from requestor_sdk.engine.health import Health
 from requestor_sdk.engine.learning import Learning
 from requestor_sdk.engine.leaving import Leaving
+from requestor_sdk.engine.lifetime import Lifetime
 from requestor_sdk.engine.news import News
 from requestor_sdk.engine.recovery import Recovery
 from requestor_sdk.model import events
@@ -31,7 +30,7 @@ from requestor_sdk.model.errors import (
 from requestor_sdk.model.ledger import Ledger
 from requestor_sdk.model.lifecycle import ServiceState
 from requestor_sdk.model.market import Demand
-from requestor_sdk.model.restart import RenewalPolicy, RestartPolicy
+from requestor_sdk.model.restart import RestartPolicy
 from requestor_sdk.service._handles import Outcome
 from requestor_sdk.service.service import Service
 
@@ -314,9 +313,7 @@ class Engine:
         demand: Demand,
         buying: Buying,
         policy: RestartPolicy,
-        expiration: datetime,
-        hold_for: timedelta | None,
-        renewal: RenewalPolicy | None,
+        lifetime: Lifetime,
         cluster_id: str | None = None,
     ) -> Cluster[S]:
         """Make a cluster without members."""
@@ -326,15 +323,9 @@ class Engine:
             service_class,
             demand=demand,
             buying=buying,
-            judge=judge_for(
-                buying,
-                budget=lambda: core.ledger.budget,
-                seconds=lambda: demands.seconds_to(core.clock, expiration, hold_for),
-            ),
+            judge=judge_for(buying, budget=lambda: core.ledger.budget, seconds=lifetime.seconds),
             policy=policy,
-            expiration=expiration,
-            hold_for=hold_for,
-            renewal=renewal,
+            lifetime=lifetime,
             cluster_id=cluster_id,
         )
         if self._learning.add(buying.strategy, cluster.negotiator):

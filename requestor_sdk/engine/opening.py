@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 from requestor_sdk.engine import demands
 from requestor_sdk.engine.buying import check_report, make_buying
 from requestor_sdk.engine.cluster import Cluster
+from requestor_sdk.engine.lifetime import Lifetime
 from requestor_sdk.model.errors import NotAvailable
 from requestor_sdk.model.props import Payload
 from requestor_sdk.model.restart import RenewalPolicy, RestartPolicy
@@ -56,6 +57,9 @@ async def run_service(
     if hold_for is not None:
         demands.deadline_of(hold_for, core.clock.now(), core.settings)
     demands.check_renewal(renewal, hold_for, core.settings)
+    lifetime = Lifetime(
+        clock=core.clock, settings=core.settings, expiration=end, hold_for=hold_for, renewal=renewal
+    )
     buying = make_buying(
         strategy=strategy,
         budget=budget,
@@ -69,7 +73,7 @@ async def run_service(
     check_report(
         await core.network.market.match_report(demand),
         buying,
-        seconds=demands.seconds_to(core.clock, end, hold_for),
+        seconds=lifetime.seconds(),
         budget=core.ledger.budget,
         ids={"run": core.run_id},
     )
@@ -79,9 +83,7 @@ async def run_service(
         demand=demand,
         buying=buying,
         policy=policy,
-        expiration=end,
-        hold_for=hold_for,
-        renewal=renewal,
+        lifetime=lifetime,
     )
     try:
         cluster.spawn_instances(instance_params=params)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 from requestor_sdk.engine import demands
 from requestor_sdk.engine.buying import make_buying
 from requestor_sdk.engine.cluster import Cluster
+from requestor_sdk.engine.lifetime import Lifetime
 from requestor_sdk.model.errors import NotAvailable, NotSupported, ProviderLost
 from requestor_sdk.model.lifecycle import Stimulus
 from requestor_sdk.model.market import ActivityState
@@ -75,9 +76,13 @@ async def resume_service(
         demand=demand,
         buying=buying,
         policy=policy,
-        expiration=end,
-        hold_for=hold_for,
-        renewal=renewal,
+        lifetime=Lifetime(
+            clock=core.clock,
+            settings=core.settings,
+            expiration=end,
+            hold_for=hold_for,
+            renewal=renewal,
+        ),
         cluster_id=found[0].cluster.id,
     )
     for kept, service, arguments, state in zip(found, services, params, states, strict=True):
