@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Generic, Self, TypeVar
 
 from requestor_sdk.engine.buying import Buying
-from requestor_sdk.engine.census import LET_GO, SETTLED, Census
+from requestor_sdk.engine.census import LET_GO, SETTLED, Census, all_over
 from requestor_sdk.engine.contracts import Contract
 from requestor_sdk.engine.demands import check_arguments, chosen_params
 from requestor_sdk.engine.instance import Instance
@@ -198,7 +198,8 @@ class Cluster(Generic[S]):
             self.spawn_instances(size - len(living))
             added = self._members[len(self._members) - (size - len(living)) :]
             return self.census.each(added, SETTLED, None)
-        return self._all_over([self._stopped_member(member) for member in reversed(living[size:])])
+        stopped = [self._stopped_member(member) for member in reversed(living[size:])]
+        return all_over(stopped)
 
     def _member_of(self, service: Service) -> Instance:
         member = service._member  # noqa: SLF001 - attached by the engine
@@ -275,23 +276,6 @@ class Cluster(Generic[S]):
         if member.state is not ServiceState.terminated:
             member.post(Stimulus.stop)
         return member
-
-    def _all_over(self, members: list[Instance]) -> Outcome[None]:
-        done: Outcome[None] = Outcome()
-        waiting = {member.id for member in members}
-        if not waiting:
-            done.succeed(None)
-
-        def one_over(member: Instance) -> None:
-            waiting.discard(member.id)
-            if (error := member.over.error()) is not None:
-                done.fail(error)
-            elif not waiting:
-                done.succeed(None)
-
-        for member in members:
-            member.over.on_done(partial(one_over, member))
-        return done
 
     async def rescore(self) -> None:
         """Judge again what is kept of offers, and of answers that no instance has taken yet.
