@@ -17,7 +17,8 @@ from requestor_sdk._version import __version__
 if TYPE_CHECKING:
     from requestor_sdk import errors, events, payload, props, services, strategy
     from requestor_sdk.client._local import LocalNetwork
-    from requestor_sdk.client.compute import Budget, Compute, Resumable
+    from requestor_sdk.client._services import Resumable
+    from requestor_sdk.client.compute import Budget, Compute
     from requestor_sdk.client.compute import Compute as Golem
     from requestor_sdk.engine.cluster import Cluster
     from requestor_sdk.engine.tasks.results import TaskResults
@@ -54,7 +55,7 @@ _HOMES = {
     "ProviderConfig": "requestor_sdk.provider",
     "RenewalPolicy": "requestor_sdk.model.restart",
     "RequestorError": "requestor_sdk.model.errors",
-    "Resumable": "requestor_sdk.client.compute",
+    "Resumable": "requestor_sdk.client._services",
     "RestartPolicy": "requestor_sdk.model.restart",
     "RunState": "requestor_sdk.observe.runs",
     "RunStore": "requestor_sdk.observe.runs",

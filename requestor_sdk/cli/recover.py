@@ -16,7 +16,8 @@ from requestor_sdk.model.errors import RequestorError
 from requestor_sdk.observe import text
 
 if TYPE_CHECKING:
-    from requestor_sdk.model.history import PastAgreement, RunHistory
+    from requestor_sdk.model.history import RunHistory
+    from requestor_sdk.model.past import PastAgreement
     from requestor_sdk.observe.runs import RunStore
 
 _HEAD = ("agreement", "provider", "instance", "outcome", "paid")

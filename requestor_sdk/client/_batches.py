@@ -6,8 +6,9 @@ from collections.abc import AsyncIterable, AsyncIterator, Callable, Coroutine, I
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
+from requestor_sdk.client._running import Running
+
 if TYPE_CHECKING:
-    from requestor_sdk.engine.engine import Engine
     from requestor_sdk.engine.tasks.results import TaskResults
     from requestor_sdk.model.props import Payload
     from requestor_sdk.service.context import WorkContext
@@ -19,12 +20,8 @@ D = TypeVar("D")
 R = TypeVar("R")
 
 
-class Batches:
-    """Does tasks by the engine that the subclass runs."""
-
-    def _running(self) -> Engine:
-        """Return the engine; raise ``NotAvailable`` where it does not run."""
-        raise NotImplementedError
+class Batches(Running):
+    """Does tasks by the engine that the subclass has started."""
 
     @overload
     def execute_tasks(

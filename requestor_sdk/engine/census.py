@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from requestor_sdk.model.errors import InstanceError
@@ -147,3 +148,25 @@ class Census:
         for wait in self._waits:
             if not wait.woken.done():
                 wait.woken.set_result(False)
+
+
+def all_over(members: Iterable[Instance]) -> Outcome[None]:
+    """Return what succeeds once all of them are terminated and released, or fails with the first.
+
+    The states do not tell: what a terminated member had is released after it came to be that.
+    """
+    done: Outcome[None] = Outcome()
+    waiting = {member.id: member for member in members}
+    if not waiting:
+        done.succeed(None)
+
+    def one_over(member: Instance) -> None:
+        waiting.pop(member.id, None)
+        if (error := member.over.error()) is not None:
+            done.fail(error)
+        elif not waiting:
+            done.succeed(None)
+
+    for member in list(waiting.values()):
+        member.over.on_done(partial(one_over, member))
+    return done

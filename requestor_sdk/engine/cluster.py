@@ -5,16 +5,17 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Generic, Self, TypeVar
 
 from requestor_sdk.engine.buying import Buying
-from requestor_sdk.engine.census import LET_GO, SETTLED, Census
+from requestor_sdk.engine.census import LET_GO, SETTLED, Census, all_over
 from requestor_sdk.engine.contracts import Contract
 from requestor_sdk.engine.demands import check_arguments, chosen_params
 from requestor_sdk.engine.instance import Instance
+from requestor_sdk.engine.lifetime import Lifetime
 from requestor_sdk.engine.negotiation import Negotiator
 from requestor_sdk.model.errors import (
     AmountError,
@@ -25,7 +26,7 @@ from requestor_sdk.model.errors import (
 from requestor_sdk.model.events import ClusterStarted, ServiceFailed, ServiceRenewing
 from requestor_sdk.model.lifecycle import Record, ServiceState, Stimulus
 from requestor_sdk.model.market import Demand, Proposal
-from requestor_sdk.model.restart import RenewalPolicy, RestartPolicy
+from requestor_sdk.model.restart import RestartPolicy
 from requestor_sdk.service._handles import Outcome
 from requestor_sdk.service.budget import Spending
 from requestor_sdk.service.service import Service, overrides
@@ -57,9 +58,7 @@ class Cluster(Generic[S]):
         buying: Buying,
         judge: Callable[[Proposal], str | None],
         policy: RestartPolicy,
-        expiration: datetime,
-        hold_for: timedelta | None,
-        renewal: RenewalPolicy | None = None,
+        lifetime: Lifetime,
         cluster_id: str | None = None,
     ) -> None:
         self._core = core
@@ -70,13 +69,11 @@ class Cluster(Generic[S]):
                 ClusterStarted,
                 cluster_id=self.id,
                 service=service_class.__qualname__,
-                expiration=expiration,
+                expiration=lifetime.expiration,
                 budget=buying.budget,
             )
         self.policy: RestartPolicy = policy
-        self.expiration: datetime = expiration
-        self._hold_for = hold_for
-        self._renewal = renewal
+        self.lifetime: Lifetime = lifetime
         self._own_condition = overrides(service_class, "restart_condition")
         self._members: list[Instance] = []
         self.census: Census = Census(core, self.id, self._members)
@@ -85,7 +82,6 @@ class Cluster(Generic[S]):
         self._over = 0
         self._gone: Outcome[None] = Outcome()
         self._stopped = False
-        self._timers: list[asyncio.TimerHandle] = []
         core.ledger.part(self.id, buying.budget)
         self.negotiator: Negotiator = Negotiator(
             core,
@@ -96,7 +92,7 @@ class Cluster(Generic[S]):
             collect_offers=buying.collect_offers,
         )
         self._negotiating = core.spawn(self._negotiate(), f"{self.id} negotiation")
-        self._time_expiration()
+        self._timers = lifetime.time_cluster(self._expires_soon, self._expired)
 
     def __repr__(self) -> str:
         states = ", ".join(f"{i.id} {i.state}" for i in self._members)
@@ -124,6 +120,11 @@ class Cluster(Generic[S]):
     def spending(self) -> Spending:
         """What of this cluster's budget is where."""
         return Spending(self._core.ledger, self.id)
+
+    @property
+    def expiration(self) -> datetime:
+        """When all of it is over."""
+        return self.lifetime.expiration
 
     @property
     def service_class(self) -> type[S]:
@@ -197,7 +198,8 @@ class Cluster(Generic[S]):
             self.spawn_instances(size - len(living))
             added = self._members[len(self._members) - (size - len(living)) :]
             return self.census.each(added, SETTLED, None)
-        return self._all_over([self._stopped_member(member) for member in reversed(living[size:])])
+        stopped = [self._stopped_member(member) for member in reversed(living[size:])]
+        return all_over(stopped)
 
     def _member_of(self, service: Service) -> Instance:
         member = service._member  # noqa: SLF001 - attached by the engine
@@ -274,23 +276,6 @@ class Cluster(Generic[S]):
         if member.state is not ServiceState.terminated:
             member.post(Stimulus.stop)
         return member
-
-    def _all_over(self, members: list[Instance]) -> Outcome[None]:
-        done: Outcome[None] = Outcome()
-        waiting = {member.id for member in members}
-        if not waiting:
-            done.succeed(None)
-
-        def one_over(member: Instance) -> None:
-            waiting.discard(member.id)
-            if (error := member.over.error()) is not None:
-                done.fail(error)
-            elif not waiting:
-                done.succeed(None)
-
-        for member in members:
-            member.over.on_done(partial(one_over, member))
-        return done
 
     async def rescore(self) -> None:
         """Judge again what is kept of offers, and of answers that no instance has taken yet.
@@ -387,17 +372,6 @@ class Cluster(Generic[S]):
         self._negotiating.cancel()
         for timer in self._timers:
             timer.cancel()
-        self._timers.clear()
-
-    def _time_expiration(self) -> None:
-        settings = self._core.settings
-        left = (self.expiration - self._core.clock.now()).total_seconds()
-        margin = settings.shutdown_timeout + settings.stop_grace
-        loop = asyncio.get_running_loop()
-        self._timers = [
-            loop.call_later(max(0.0, left - margin), self._expires_soon),
-            loop.call_later(left, self._expired),
-        ]
 
     def _expires_soon(self) -> None:
         """Let what runs end in good order; what has not started has no time left to."""
@@ -413,29 +387,15 @@ class Cluster(Generic[S]):
             member.post(Stimulus.expired)
         self._close_if_over()
 
-    def hold_until(self) -> datetime:
-        """Return until when an agreement made now is to last."""
-        if self._hold_for is None:
-            return self.expiration
-        return min(self.expiration, self._core.clock.now() + self._hold_for)
-
     def time_hold(
         self, member: Instance, attempt: int, until: datetime
     ) -> Sequence[asyncio.TimerHandle]:
         """Have the agreement ended before what is held for it runs out, and renewed before that."""
-        if until >= self.expiration:
-            return ()
-        settings, loop = self._core.settings, asyncio.get_running_loop()
-        margin = settings.shutdown_timeout + settings.stop_grace
-        left = until - self._core.clock.now()
-        seconds = max(0.0, left.total_seconds() - margin)
-        timers = [
-            loop.call_later(seconds, lambda: member.post(Stimulus.agreement_ended, attempt=attempt))
-        ]
-        if self._renewal is not None:
-            begins = self._renewal.begins_after(left, margin)
-            timers.append(loop.call_later(max(0.0, begins), self._renew, member))
-        return timers
+        return self.lifetime.time_agreement(
+            until,
+            end=partial(member.post, Stimulus.agreement_ended, attempt=attempt),
+            renew=partial(self._renew, member),
+        )
 
     def _renew(self, member: Instance) -> None:
         """Start a second object from the same parameters; the first stops once it runs."""

@@ -21,7 +21,7 @@ from requestor_sdk.service.service import Service
 from requestor_sdk.settings import Settings
 
 if TYPE_CHECKING:
-    from requestor_sdk.ports.basics import Clock
+    from requestor_sdk.ports.network import Network
 
 DEFAULT_EXPIRATION = timedelta(minutes=180)
 """How long a cluster lives where the user names no end."""
@@ -175,10 +175,27 @@ def demand_of(payload: object, *, expiration: datetime, subnet: str | None) -> D
     return make_demand(payload, extra, *filters)
 
 
-def seconds_to(clock: Clock, end: datetime, hold_for: timedelta | None) -> float:
-    """Return for how many seconds an agreement that is made now may last."""
-    left = (end - clock.now()).total_seconds()
-    return left if hold_for is None else min(left, hold_for.total_seconds())
+async def resolved_demand(
+    network: Network,
+    service_class: type[Service],
+    payload: Payload | None,
+    *,
+    expiration: datetime,
+    subnet: str | None,
+) -> Demand:
+    """Return the demand for a payload, or for the class's own, with its image found.
+
+    Raises:
+        HandlerError: ``get_payload()`` is no static or class method that can be awaited.
+        PayloadError: There is no payload, or it cannot be expressed as a demand.
+        ImageNotFound: Its image is not there.
+    """
+    wanted = payload if payload is not None else await payload_of(service_class)
+    # What is no payload, or makes no demand, is refused before its image is looked for.
+    demand_of(wanted, expiration=expiration, subnet=subnet)
+    assert isinstance(wanted, Payload)
+    resolved = await network.resolve(wanted)
+    return demand_of(resolved, expiration=expiration, subnet=subnet)
 
 
 def chosen_params(

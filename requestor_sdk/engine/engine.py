@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable, Mapping
-from datetime import datetime, timedelta
 from decimal import Decimal
-from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from requestor_sdk.clock import LoopClock
-from requestor_sdk.engine import demands
 from requestor_sdk.engine.aio import read_for_ever, running_loop
 from requestor_sdk.engine.billing import Billing
-from requestor_sdk.engine.buying import Buying, check_report, judge_for, make_buying
+from requestor_sdk.engine.buying import Buying, judge_for
 from requestor_sdk.engine.cluster import Cluster
-from requestor_sdk.engine.contracts import allocate, release, until_heard
+from requestor_sdk.engine.contracts import allocate
 from requestor_sdk.engine.core import Core
 from requestor_sdk.engine.funds import Funds
 from requestor_sdk.engine.health import Health
 from requestor_sdk.engine.learning import Learning
+from requestor_sdk.engine.leaving import Leaving
+from requestor_sdk.engine.lifetime import Lifetime
 from requestor_sdk.engine.news import News
 from requestor_sdk.engine.recovery import Recovery
 from requestor_sdk.model import events
@@ -31,11 +29,10 @@ from requestor_sdk.model.errors import (
 )
 from requestor_sdk.model.ledger import Ledger
 from requestor_sdk.model.lifecycle import ServiceState
-from requestor_sdk.model.market import Demand, EndReason
-from requestor_sdk.model.props import Payload
-from requestor_sdk.model.restart import RenewalPolicy, RestartPolicy
+from requestor_sdk.model.market import Demand
+from requestor_sdk.model.restart import RestartPolicy
 from requestor_sdk.service._handles import Outcome
-from requestor_sdk.service.service import Service, check_service_class
+from requestor_sdk.service.service import Service
 
 if TYPE_CHECKING:
     from requestor_sdk.engine.instance import Instance
@@ -43,7 +40,6 @@ if TYPE_CHECKING:
     from requestor_sdk.model.history import RunHistory
     from requestor_sdk.ports.basics import Clock, Journal
     from requestor_sdk.ports.network import Network
-    from requestor_sdk.service.strategy import MarketStrategy
     from requestor_sdk.settings import Settings
 
 logger: logging.Logger = logging.getLogger("requestor_sdk.engine")
@@ -97,11 +93,10 @@ class Engine:
         self.jobs: list[Job] = []
         self.core.health = self._health = Health(self.core, self.members)
         self._asked_to_leave = asyncio.Event()
-        self._hurried = asyncio.Event()
         self._started: Outcome[None] = Outcome()
         self._root: asyncio.Task[None] | None = None
-        self._staying: dict[str, str] = {}
         self.recovery: Recovery | None = None if history is None else Recovery(self.core, history)
+        self._leaving = Leaving(self.core, self._clusters, self.jobs, self.recovery)
 
     # Start and end -------------------------------------------------------------------------------
 
@@ -162,9 +157,7 @@ class Engine:
     def cancel(self) -> None:
         """End everything at once: no shutdown handler runs, no invoice is waited for."""
         self.leave()
-        self._hurried.set()
-        for cluster in self._clusters:
-            cluster.leave(hurried=True)
+        self._leaving.hurry()
 
     def _give_up(self, root: asyncio.Task[None]) -> None:
         root.cancel()
@@ -194,7 +187,7 @@ class Engine:
             await self._run()
         finally:
             try:
-                await self._close()
+                await self._leaving.close()
             finally:
                 core.over = True
                 core.journal.close()
@@ -249,7 +242,7 @@ class Engine:
                     await self.recovery.settle()
                 self._started.succeed(None)
                 await self._asked_to_leave.wait()
-                await self._leave_in_stages()
+                await self._leaving.in_stages()
                 core.adopt(None)
                 for task in [*loops, *core.callbacks, *core.tellers]:
                     task.cancel()
@@ -257,7 +250,7 @@ class Engine:
             core.adopt(None)
             for error in failed.exceptions:
                 core.fail(error, "a task of the engine failed")
-            await self._abort()
+            await self._leaving.break_off()
         finally:
             core.adopt(None)
             core.turns.hurry()
@@ -265,25 +258,6 @@ class Engine:
                 limit.close()
             for job in list(self.jobs):
                 job.finish(core.fatal or NotAvailable("the engine was ended"))
-
-    async def _abort(self) -> None:
-        """The engine failed: end what runs as well as can be, and wake all who wait."""
-        assert self.core.fatal is not None
-        reason = EndReason(message="the requestor's engine failed", code="Failure")
-        handlers = [task for member in self.members() for task in member.hurry()]
-        if handlers:
-            await asyncio.wait(handlers, timeout=self.core.settings.close_timeout)
-        attempts = [m.attempt for m in self.members() if m.attempt is not None]
-        for attempt in attempts:
-            await attempt.batches.close(self.core.fatal)
-        kept = [found for m in self.members() if (found := m.search.let_go()) is not None]
-        signed = [*(attempt.contract for attempt in attempts), *kept]
-        await asyncio.gather(*(release(self.core, contract, reason) for contract in signed))
-        for member in self.members():
-            member.close_mailbox(self.core.fatal.message)
-            member.over.fail(self.core.fatal)
-        for cluster in self._clusters:
-            cluster.failed(self.core.fatal)
 
     def _start_loops(self, group: asyncio.TaskGroup) -> list[asyncio.Task[None]]:
         core, network = self.core, self.core.network
@@ -305,91 +279,6 @@ class Engine:
             "health": self._health.run(),
         }
         return [group.create_task(work, name=name) for name, work in loops.items()]
-
-    async def _leave_in_stages(self) -> None:
-        core, settings = self.core, self.core.settings
-        core.leaving = True
-        waiting = tuple(m.id for m in self.members() if m.state is not ServiceState.terminated)
-        core.emit(events.ShutdownStarted, run_id=core.run_id, waiting_for=waiting)
-        for job in self.jobs:
-            job.end(core.fatal or NotAvailable(f"the run ends, and {job.id} with it"))
-        for cluster in self._clusters:
-            cluster.leave()
-        recovery = self.recovery
-        letting_go = None if recovery is None else core.spawn(recovery.let_go(), "letting go")
-        last = min(settings.leave_timeout / 2, settings.release_timeout + settings.invoice_timeout)
-        core.leave_by = core.clock.monotonic() + settings.leave_timeout - self._last_seconds()
-        if not await self._all_over(settings.leave_timeout - last):
-            for cluster in self._clusters:
-                cluster.leave(hurried=True)
-            core.turns.hurry()
-            await self._all_over(min(settings.release_timeout, last / 2))
-        if letting_go is not None:
-            await letting_go
-        await self._let_stay()
-        if not self._hurried.is_set() and core.fatal is None:
-            seconds = min(settings.invoice_timeout, last / 2)
-            await core.billing.wait_settled(seconds, but=self._staying)
-        core.billing.wait_no_longer()
-        for cluster in self._clusters:
-            cluster.close()
-
-    def _last_seconds(self) -> float:
-        """Return what is kept of the time to leave for the release of the allocation."""
-        settings = self.core.settings
-        return min(settings.leave_timeout / 8, settings.release_timeout)
-
-    async def _let_stay(self) -> None:
-        """Let go of what a later process can take up."""
-        members = [m for c in self._clusters for m in c.members() if c.stays(m)]
-        for member in members:
-            await member.stay()
-        contracts = [m.attempt.contract for m in members if m.attempt is not None]
-        if self.recovery is not None:
-            contracts += [kept.contract for kept in self.recovery.kept.values()]
-        self._staying = {contract.id: contract.instance_id for contract in contracts}
-
-    async def _all_over(self, seconds: float) -> bool:
-        try:
-            async with asyncio.timeout(seconds):
-                for cluster in self._clusters:
-                    for member in cluster.members():
-                        if not cluster.stays(member):
-                            await member.over.wait()
-        except TimeoutError:
-            return False
-        return True
-
-    async def _close(self) -> None:
-        core = self.core
-        left_over = core.billing.close(but=self._staying)  # in whatever way the run ended
-        if core.allocation_id and not self._staying:
-            await self._release_allocation()
-        await core.network.close()
-        end = {
-            "run_id": core.run_id,
-            "spent": core.ledger.spent,
-            "left_over": left_over,
-            "error": None if core.fatal is None else core.fatal.message,
-        }
-        if self._staying:
-            instances = tuple(self._staying.values())
-            core.emit(events.ComputationSuspended, **end, instances=instances)
-        else:
-            core.emit(events.ComputationFinished, **end)
-
-    async def _release_allocation(self) -> None:
-        core = self.core
-        act = partial(core.network.payments.release_allocation, core.allocation_id)
-        told = f"allocation {core.allocation_id} could not be released"
-        try:
-            # Half of the last seconds is for closing the network, and for the end of the journal.
-            async with asyncio.timeout(max(core.release_seconds(), self._last_seconds() / 2)):
-                await until_heard(core, act, told)
-        except TimeoutError:
-            logger.warning("%s in time; a recovery releases it", told)
-        else:
-            core.emit(events.AllocationReleased, allocation_id=core.allocation_id)
 
     # What is asked of it -------------------------------------------------------------------------
 
@@ -417,79 +306,6 @@ class Engine:
             else (self.core.allocation_id,),
         }
 
-    async def run_service(
-        self,
-        service_class: type[S],
-        *,
-        payload: Payload | None,
-        num_instances: int | None,
-        instance_params: Iterable[Mapping[str, object]] | None,
-        expiration: datetime | timedelta | None,
-        respawn_unstarted: bool | None,
-        restart: RestartPolicy | None,
-        hold_for: timedelta | None,
-        renewal: RenewalPolicy | None,
-        strategy: MarketStrategy | None,
-        budget: Decimal | float | str | None,
-        max_price_per_hour: Decimal | float | str | None,
-        collect_offers: timedelta | float | None,
-    ) -> Cluster[S]:
-        """Start a cluster; see ``Compute.run_service``."""
-        core = self.core
-        core.check_running()
-        if self.recovery is not None:
-            raise NotAvailable(
-                f"run {core.run_id} was recovered: it starts nothing, and goes on with what it had",
-                ids={"run": core.run_id},
-                hint="use a new Compute for new work; resume_service() takes up what ran",
-            )
-        check_service_class(service_class)
-        policy = demands.policy_of(restart, respawn_unstarted)
-        params = demands.chosen_params(num_instances, instance_params)
-        demands.check_arguments(service_class, params)
-        end = demands.deadline_of(expiration, core.clock.now(), core.settings)
-        if hold_for is not None:
-            demands.deadline_of(hold_for, core.clock.now(), core.settings)
-        demands.check_renewal(renewal, hold_for, core.settings)
-        buying = make_buying(
-            strategy=strategy,
-            budget=budget,
-            max_price_per_hour=max_price_per_hour,
-            collect_offers=collect_offers,
-            default=self.defaults,
-        )
-        wanted = payload if payload is not None else await demands.payload_of(service_class)
-        demands.demand_of(wanted, expiration=end, subnet=self.subnet)
-        assert isinstance(wanted, Payload)
-        resolved = await core.network.resolve(wanted)
-        demand = demands.demand_of(resolved, expiration=end, subnet=self.subnet)
-
-        check_report(
-            await core.network.market.match_report(demand),
-            buying,
-            seconds=demands.seconds_to(core.clock, end, hold_for),
-            budget=core.ledger.budget,
-            ids={"run": core.run_id},
-        )
-        core.check_running()
-        cluster = self.make_cluster(
-            service_class,
-            demand=demand,
-            buying=buying,
-            policy=policy,
-            expiration=end,
-            hold_for=hold_for,
-            renewal=renewal,
-        )
-        try:
-            cluster.spawn_instances(instance_params=params)
-        except BaseException:
-            # The user's constructor failed: there is no cluster, and nobody could stop it.
-            self._clusters.remove(cluster)
-            cluster.close()
-            raise
-        return cluster
-
     def make_cluster(
         self,
         service_class: type[S],
@@ -497,9 +313,7 @@ class Engine:
         demand: Demand,
         buying: Buying,
         policy: RestartPolicy,
-        expiration: datetime,
-        hold_for: timedelta | None,
-        renewal: RenewalPolicy | None,
+        lifetime: Lifetime,
         cluster_id: str | None = None,
     ) -> Cluster[S]:
         """Make a cluster without members."""
@@ -509,21 +323,20 @@ class Engine:
             service_class,
             demand=demand,
             buying=buying,
-            judge=judge_for(
-                buying,
-                budget=lambda: core.ledger.budget,
-                seconds=lambda: demands.seconds_to(core.clock, expiration, hold_for),
-            ),
+            judge=judge_for(buying, budget=lambda: core.ledger.budget, seconds=lifetime.seconds),
             policy=policy,
-            expiration=expiration,
-            hold_for=hold_for,
-            renewal=renewal,
+            lifetime=lifetime,
             cluster_id=cluster_id,
         )
         if self._learning.add(buying.strategy, cluster.negotiator):
             core.sinks.insert(0, self._learning)
         self._clusters.append(cluster)
         return cluster
+
+    def drop_cluster(self, cluster: Cluster[Any]) -> None:
+        """Let there be no such cluster: its first members could not be made."""
+        self._clusters.remove(cluster)
+        cluster.close()
 
 
 def _consume(task: asyncio.Task[None]) -> None:

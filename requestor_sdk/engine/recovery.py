@@ -8,29 +8,30 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from decimal import Decimal
 from functools import partial
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from requestor_sdk.engine import contracts
+from requestor_sdk.engine import allocations, contracts
 from requestor_sdk.engine.aio import Backoff
-from requestor_sdk.engine.contracts import Contract, Use
+from requestor_sdk.engine.contracts import Contract
+from requestor_sdk.engine.restored import Restored
+from requestor_sdk.engine.written_off import DIED, close_books, tell_over, tell_recovered
 from requestor_sdk.model import events
 from requestor_sdk.model.errors import NotAvailable, RequestorError, UsageError
-from requestor_sdk.model.history import PastAgreement, PastCluster, PastInstance, PastUse
 from requestor_sdk.model.lifecycle import ServiceState
 from requestor_sdk.model.market import (
     ActivityState,
     AgreementState,
-    Allocation,
     DebitNote,
     EndReason,
     Invoice,
 )
-from requestor_sdk.model.money import TOLERANCE_SEC, ZERO
+from requestor_sdk.model.money import ZERO
+from requestor_sdk.model.past import PastAgreement, PastCluster, PastInstance
 
 if TYPE_CHECKING:
     from requestor_sdk.engine.core import Core
@@ -40,10 +41,6 @@ logger: logging.Logger = logging.getLogger("requestor_sdk.engine")
 
 T = TypeVar("T")
 
-ORPHAN_WINDOW: Final = timedelta(minutes=10)
-"""For how long after it was asked for an allocation may have been made."""
-
-_DIED: Final = "the requestor's process ended"
 _RESTARTED: Final = "RequestorRestarted"
 _NEVER_SIGNED: Final = (AgreementState.rejected, AgreementState.cancelled, AgreementState.expired)
 _UNSIGNED: Final = (AgreementState.proposed, AgreementState.pending)
@@ -90,7 +87,7 @@ class Recovery:
     def __init__(self, core: Core, history: RunHistory) -> None:
         self._core = core
         self._history = history
-        self._contracts: dict[str, Contract] = {}
+        self._restored = Restored(core, history)
         self._unknown: list[PastAgreement] = []
         self._over: set[str] = set()
         self.end_suspended = False
@@ -106,82 +103,9 @@ class Recovery:
         """Whether there is nothing to recover."""
         return self._history.state == "settled"
 
-    # What the journal says -----------------------------------------------------------------------
-
     def restore(self) -> None:
-        """Bring ledger, ids and agreements to where the last process had them."""
-        core, history = self._core, self._history
-        for kind in ("i", "cluster"):
-            core.continue_ids(kind, history.count(kind))
-        for cluster in history.clusters.values():
-            core.ledger.part(cluster.id, cluster.budget)
-        for past in history.agreements.values():
-            if past.settled or past.invoice_id is not None:
-                self._restore_spent(past)
-        open_ones = [a for a in history.open_agreements if a.invoice_id is None]
-        # What was given up holds nothing any more, and comes after what does.
-        for past in sorted(open_ones, key=lambda past: past.left_over is not None):
-            self._restore_held(past, self._contract(past))
-
-    def _restore_spent(self, past: PastAgreement) -> None:
-        ledger = self._core.ledger
-        if past.invoice_id is not None:
-            self._core.billing.was_settled(past.id, past.provider_id, past.judged)
-        ledger.hold(past.id, past.accepted, past.cluster_id)
-        ledger.accept(past.id, past.accepted)
-        ledger.settle(past.id)
-
-    def _restore_held(self, past: PastAgreement, contract: Contract) -> None:
-        ledger = self._core.ledger
-        most = past.held if past.left_over is None else past.left_over + past.accepted
-        ledger.hold(past.id, min(most, ledger.room(past.cluster_id)), past.cluster_id)
-        ledger.accept(past.id, past.accepted)
-        if contract.ended is not None:
-            ledger.end(past.id, contract.most(contract.ended))
-        self._core.billing.follow(contract)
-
-    def _contract(self, past: PastAgreement) -> Contract:
-        """Return an agreement as the engine knows it, its times by this process's clock."""
-        uses = [self._use(use) for use in past.uses]
-        contract = self._contracts[past.id] = Contract(
-            id=past.id,
-            provider_id=past.provider_id,
-            provider_name=past.provider_name,
-            instance_id=past.instance_id,
-            terms=past.terms,
-            until=past.until or past.created_at,
-            use=uses[-1] if uses else None,
-            earlier=tuple(uses[:-1]),
-            ended=self._seconds_of(past.ended),
-            ended_by=past.ended_by,
-            judged=dict(past.judged),
-        )
-        if contract.use is not None and contract.use.ended is None:
-            contract.use.ended = contract.ended
-        return contract
-
-    def _use(self, past: PastUse) -> Use:
-        began = self._seconds_of(past.began)
-        assert began is not None, "it has a time"
-        use = Use(
-            began=began,
-            activity_id=past.activity_id,
-            ended=self._seconds_of(past.ended),
-            silent_since=self._seconds_of(past.silent_since),
-            silent_sec=past.silent_sec,
-            usage=past.usage,
-            noted=past.noted,
-        )
-        noted_at = self._seconds_of(past.noted_at)
-        use.noted_at = 0.0 if noted_at is None else use.elapsed(noted_at)
-        return use
-
-    def _seconds_of(self, at: datetime | None) -> float | None:
-        """Return a time of the journal in this clock's seconds; never one that is still to come."""
-        if at is None:
-            return None
-        ago = (self._core.clock.now() - at).total_seconds()
-        return self._core.clock.monotonic() - max(0.0, ago)
+        """Bring the engine to where the last process had it, by the journal alone."""
+        self._restored.bring_back()
 
     # The beginning -------------------------------------------------------------------------------
 
@@ -193,38 +117,12 @@ class Recovery:
                 ended meanwhile is written down; another recovery goes on from there.
         """
         core, payments = self._core, self._core.network.payments
-        listed = {found.id: found for found in await payments.allocations()}
+        listed = await payments.allocations()
         untold = [item for item in await payments.unsettled() if self._was_accepted(item)]
-        core.emit(
-            events.ComputationRecovered,
-            run_id=core.run_id,
-            network=core.network.traits.name,
-            budget=core.ledger.budget,
-            open_agreements=tuple(a.id for a in self._history.open_agreements),
-        )
-        known = self._take_up_allocations(listed)
+        tell_recovered(core, self._history)
+        known = allocations.take_up(core, self._history, listed)
         await self._settle_agreements()
-        needed = self._needed(untold)
-        if known:
-            # The oldest is the run's own; others were made by recoveries that died over it.
-            own, *rest = known
-            core.allocation_id = own.id
-            if own.amount - own.spent < needed:
-                await payments.amend_allocation(own.id, own.spent + needed)
-            for other in rest:
-                await payments.release_allocation(other.id)
-                core.emit(events.AllocationReleased, allocation_id=other.id)
-        elif needed > 0:
-            await contracts.allocate(core, needed)
-
-    def _take_up_allocations(self, listed: Mapping[str, Allocation]) -> list[Allocation]:
-        known = [listed[name] for name in self._history.allocations if name in listed]
-        for gone in self._history.allocations:
-            if gone not in listed:
-                self._core.emit(events.AllocationReleased, allocation_id=gone)
-        if self._history.requested is not None:
-            known += self._orphans(listed.values(), *self._history.requested)
-        return known
+        await allocations.reserve(core, known, self._needed(untold))
 
     def _needed(self, untold: Iterable[DebitNote | Invoice]) -> Decimal:
         """Return the most that may still have to be accepted."""
@@ -235,31 +133,6 @@ class Recovery:
         told_anew = {item.agreement_id for item in untold}
         paid = (self._history.agreements[name].accepted for name in told_anew)
         return ledger.held + ledger.payable + sum(paid, ZERO)
-
-    def _orphans(
-        self, listed: Iterable[Allocation], amount: Decimal, asked_at: datetime
-    ) -> list[Allocation]:
-        """Return the allocation that was asked for and whose id was not heard any more, if any.
-
-        It is this run's only where it bears the run's mark, was made when it was asked for, has
-        paid nothing, and is the only one of that kind. Any doubt leaves it alone.
-        """
-        early = asked_at - timedelta(seconds=float(TOLERANCE_SEC))
-        found = [
-            one
-            for one in listed
-            if one.amount == amount
-            and one.spent == 0
-            and early <= one.created_at <= asked_at + ORPHAN_WINDOW
-            and one.id not in self._history.allocations
-        ]
-        if len(found) == 1:
-            self._core.emit(events.AllocationCreated, allocation_id=found[0].id, amount=amount)
-            return found
-        names = ", ".join(one.id for one in found)
-        reason = f"any of {names} may be it: none was taken" if found else "the network has none"
-        self._core.emit(events.AllocationNotMade, amount=amount, reason=reason)
-        return []
 
     def _was_accepted(self, item: DebitNote | Invoice) -> bool:
         """Tell whether the journal says so: the network may not have heard of it."""
@@ -295,7 +168,7 @@ class Recovery:
 
     async def _look_at(self, past: PastAgreement) -> None:
         core = self._core
-        contract = self._contracts.get(past.id) or self._contract(past)
+        contract = self._restored.contract(past)
         status = await self._ask(lambda: core.network.market.agreement_state(past.id))
         if isinstance(status, _Unknown):
             logger.warning("agreement %s: the network does not say how it stands", past.id)
@@ -306,7 +179,7 @@ class Recovery:
         if state in _NEVER_SIGNED and not past.confirmed:
             await self._never_signed(past, contract, said or state.lower())
         elif state in _UNSIGNED:
-            await self._end(contract, f"{_DIED} before it was signed", code="Cancelled")
+            await self._end(contract, f"{DIED} before it was signed", code="Cancelled")
         elif state is not AgreementState.approved:
             contract.ended_by = contract.ended_by if contract.ended else "provider"
             unheard = "the market does not know it any more" if status is None else said
@@ -353,9 +226,9 @@ class Recovery:
         # What the journal calls over is ended once more: the network may not have heard of it.
         contract.ended_by = "requestor"
         if past.use is not None and past.use.ended is None:
-            reason = EndReason(message=_DIED, code=_RESTARTED)
+            reason = EndReason(message=DIED, code=_RESTARTED)
             await contracts.end_activity(self._core, contract, reason)
-        await self._end(contract, _DIED)
+        await self._end(contract, DIED)
 
     async def _end(self, contract: Contract, reason: str, code: str = _RESTARTED) -> None:
         await contracts.end_agreement(self._core, contract, EndReason(message=reason, code=code))
@@ -387,22 +260,7 @@ class Recovery:
 
     def _tell_over(self, instance: PastInstance) -> None:
         self._over.add(instance.id)
-        if instance.state is ServiceState.terminated:
-            return
-        agreement = self._history.agreements.get(instance.agreement_id or "")
-        suspended = instance.state is ServiceState.suspended
-        self._core.emit(
-            events.ServiceStateChanged,
-            instance_id=instance.id,
-            cluster_id=instance.cluster_id,
-            old=instance.state,
-            new=ServiceState.terminated,
-            stimulus="lost" if suspended else "cancel",
-            attempt=instance.attempt,
-            provider_id=agreement.provider_id if agreement else None,
-            provider_name=agreement.provider_name if agreement else None,
-            cause=_DIED,
-        )
+        tell_over(self._core, self._history, instance)
 
     # Notes and invoices --------------------------------------------------------------------------
 
@@ -517,31 +375,7 @@ class Recovery:
 
     def close_books(self) -> None:
         """Write down that all is over: the network ended with the process that used it."""
-        core = self._core
-        name = core.network.traits.name
-        reason = f"the network {name!r} ended with its process"
-        core.emit(
-            events.ComputationRecovered,
-            run_id=core.run_id,
-            network=name,
-            budget=core.ledger.budget,
-            open_agreements=tuple(a.id for a in self._history.open_agreements),
-        )
-        for instance in self._history.instances.values():
-            self._tell_over(instance)
-        for past in self._history.open_agreements:
-            self._write_off(past, reason)
-        for allocation_id in self._history.allocations:
-            core.emit(events.AllocationReleased, allocation_id=allocation_id)
-        core.emit(events.ComputationFinished, run_id=core.run_id, spent=core.ledger.spent)
-
-    def _write_off(self, past: PastAgreement, reason: str) -> None:
-        about = {"agreement_id": past.id, "provider_id": past.provider_id}
-        if past.ended is None:
-            self._core.emit(events.AgreementTerminated, **about, by="network", reason=reason)
-        rest = self._core.ledger.settle(past.id)
-        if past.uses and past.invoice_id is None:
-            self._core.emit(events.PaymentWrittenOff, **about, at_most=rest, reason=reason)
+        close_books(self._core, self._history)
 
     # Asking --------------------------------------------------------------------------------------
 

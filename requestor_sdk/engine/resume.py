@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 from requestor_sdk.engine import demands
 from requestor_sdk.engine.buying import make_buying
 from requestor_sdk.engine.cluster import Cluster
+from requestor_sdk.engine.lifetime import Lifetime
 from requestor_sdk.model.errors import NotAvailable, NotSupported, ProviderLost
 from requestor_sdk.model.lifecycle import Stimulus
 from requestor_sdk.model.market import ActivityState
@@ -61,10 +62,9 @@ async def resume_service(
         params = demands.chosen_params(len(found), instance_params)
         demands.check_arguments(service_class, params)
         end = found[0].cluster.expiration
-        wanted = payload if payload is not None else await demands.payload_of(service_class)
-        demands.demand_of(wanted, expiration=end, subnet=engine.subnet)
-        assert isinstance(wanted, Payload)
-        resolved = await core.network.resolve(wanted)
+        demand = await demands.resolved_demand(
+            core.network, service_class, payload, expiration=end, subnet=engine.subnet
+        )
         states = await asyncio.gather(*(recovery.state_of(kept) for kept in found))
         core.check_running()
         services = [service_class(**arguments) for arguments in params]
@@ -73,12 +73,16 @@ async def resume_service(
         raise
     cluster = engine.make_cluster(
         service_class,
-        demand=demands.demand_of(resolved, expiration=end, subnet=engine.subnet),
+        demand=demand,
         buying=buying,
         policy=policy,
-        expiration=end,
-        hold_for=hold_for,
-        renewal=renewal,
+        lifetime=Lifetime(
+            clock=core.clock,
+            settings=core.settings,
+            expiration=end,
+            hold_for=hold_for,
+            renewal=renewal,
+        ),
         cluster_id=found[0].cluster.id,
     )
     for kept, service, arguments, state in zip(found, services, params, states, strict=True):

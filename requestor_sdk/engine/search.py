@@ -179,11 +179,11 @@ class Search:
                 draft,
                 instance_id=self._owner.id,
                 cluster_id=cluster.id,
-                until=cluster.hold_until(),
+                until=cluster.lifetime.hold_until(),
             )
         except contracts.NoRoom as full:
             cluster.negotiator.give_back(draft)
-            await self._core.room.wait(cluster.id, full.terms, self._seconds_held)
+            await self._core.room.wait(cluster.id, full.terms, cluster.lifetime.seconds)
             self._want()
         except (AgreementRefused, SignatureInvalid):
             self._failed_providers |= {draft.provider_id}
@@ -212,6 +212,3 @@ class Search:
         self._failures_in_row += 1
         self._task = None
         self._owner.refused(self._number, error)
-
-    def _seconds_held(self) -> float:
-        return (self._cluster.hold_until() - self._core.clock.now()).total_seconds()

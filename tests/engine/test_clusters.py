@@ -7,6 +7,7 @@ import pytest
 from support.world import Simple, World
 
 from requestor_sdk import RestartPolicy, Settings
+from requestor_sdk.engine.census import all_over
 from requestor_sdk.model import events
 from requestor_sdk.model.errors import (
     AmountError,
@@ -545,7 +546,7 @@ async def test_those_who_wait_are_woken_by_a_fatal_engine_error(world):
             waiting = [
                 asyncio.ensure_future(cluster.wait("suspended", count=1)),
                 asyncio.ensure_future(cluster.instances[0].ctx.run("forever")),
-                asyncio.ensure_future(cluster._all_over(list(cluster.members()))._result()),
+                asyncio.ensure_future(all_over(cluster.members())._result()),
             ]
             done = await asyncio.gather(*waiting, return_exceptions=True)
             assert isinstance(done[0], EngineFailed)

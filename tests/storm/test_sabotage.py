@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 from storm.run import blow
 
-from requestor_sdk.engine import billing, cluster, contracts, engine, instance, news, recovery
+from requestor_sdk.engine import billing, cluster, contracts, instance, leaving, news, recovery
 from requestor_sdk.engine import search as searching
 from requestor_sdk.engine.core import Core
 from requestor_sdk.engine.tasks import desk, feed
@@ -58,7 +58,7 @@ def release_nothing(patch):
 
 
 def keep_the_allocation(patch):
-    patch.setattr(engine.Engine, "_release_allocation", nothing)
+    patch.setattr(leaving.Leaving, "_release_allocation", nothing)
 
 
 def restart_after_a_stop(patch):
@@ -121,7 +121,7 @@ def miss_what_providers_end(patch):
 
 
 def decide_nothing(patch):
-    patch.setattr(cluster.Cluster, "_all_over", lambda self, members: cluster.Outcome())
+    patch.setattr(cluster, "all_over", lambda members: cluster.Outcome())
 
 
 def let_one_task_be_done_twice(patch):

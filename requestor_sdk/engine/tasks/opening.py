@@ -6,6 +6,7 @@ from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from requestor_sdk.engine.opening import run_service
 from requestor_sdk.engine.tasks.job import Job
 from requestor_sdk.engine.tasks.results import TaskResults
 from requestor_sdk.engine.tasks.worker import TaskWorker
@@ -35,7 +36,8 @@ async def _open_cluster(
     settings = engine.core.settings
     # Past the job's own end, so that it is the job that ends first, in good order.
     margin = settings.shutdown_timeout + 2 * settings.stop_grace + settings.release_timeout
-    return await engine.run_service(
+    return await run_service(
+        engine,
         TaskWorker,
         payload=options.payload,
         num_instances=None,
