@@ -337,9 +337,14 @@ async def test_an_exception_in_a_hook_ends_no_loop_of_the_engine(stage, hook):
 
 @pytest.mark.rule(7)
 async def test_a_failing_event_consumer_ends_nothing(stage):
+    shown = []
+
     def fails(event):
+        shown.append(event)
         raise Sorry(event.kind)
 
     async with stage.started(event_consumer=fails) as compute:
         cluster = await compute.run_service(stage.seen(Simple))
-        await cluster.wait("running")
+        (instance,) = await cluster.wait("running")
+    assert stage.path(instance) == ["pending", "starting", "running", "stopping", "terminated"]
+    assert shown == stage.events  # it is shown the next event, and so are those behind it

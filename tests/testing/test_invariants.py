@@ -151,6 +151,12 @@ async def test_a_run_that_goes_on_is_checked_for_what_holds_at_every_moment():
         await cluster.wait("running")
         check_invariants(sim.compute, finished=False)
         check_network(sim.network)
+        with pytest.raises(InvariantBroken, match="still holds money"):
+            check_invariants(sim.compute)
+        sim.compute._engine.core.ledger._whole.held += 1000
+        with pytest.raises(InvariantBroken, match="above the budget"):
+            check_invariants(sim.compute, finished=False)
+        sim.compute._engine.core.ledger._whole.held -= 1000
 
 
 async def test_a_future_that_something_waits_for_is_found_out():
