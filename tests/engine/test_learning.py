@@ -15,7 +15,6 @@ from requestor_sdk.strategy import (
     LeastExpensiveLinearPayuMS,
     MarketStrategy,
     PenaliseFailures,
-    Rejection,
 )
 
 ON_FAILURE = RestartPolicy(when="on-failure")
