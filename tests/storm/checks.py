@@ -25,21 +25,6 @@ def of_program(program):
             yield f"the program found {task.exception()!r}"
 
 
-def of_trace(trace, taken_up):
-    """What really ran: no run before a start that succeeded, and one shutdown an attempt.
-
-    What was taken up from an earlier process, under new objects, had started there.
-    """
-    seen = set()
-    for entry in trace:
-        owner, name, attempt, what = entry
-        if what == "runs" and (owner, name, attempt, "started") not in seen | taken_up:
-            yield f"{name} ran in attempt {attempt} without a start that succeeded"
-        if what == "shuts down" and entry in seen:
-            yield f"shutdown() of {name} ran twice in attempt {attempt}"
-        seen.add(entry)
-
-
 def of_living(books, clusters):
     """What the engine holds for running is running: it has noticed every loss by now."""
     for cluster in clusters:
