@@ -5,8 +5,8 @@ from datetime import timedelta
 from decimal import Decimal
 
 import pytest
-from support.crash import HOUR, Market, Process, Simple, check, settle_by_recovery
-from support.world import Simple as LocalSimple
+from support.crash import HOUR, Market, Process, check, settle_by_recovery
+from support.services import Simple
 from support.world import World
 
 from requestor_sdk import Compute, MemoryJournal, RestartPolicy, Settings
@@ -534,7 +534,7 @@ async def test_a_run_that_the_journal_does_not_have_and_another_network_are_refu
 async def test_on_a_network_that_ends_with_its_process_recovery_closes_the_books_and_says_so():
     world, journal = World(), MemoryJournal()
     async with world.compute(journal=journal) as compute:
-        cluster = await compute.run_service(LocalSimple, num_instances=2)
+        cluster = await compute.run_service(Simple, num_instances=2)
         await cluster.wait("running")
         await asyncio.sleep(130)
         paper = MemoryJournal()
@@ -544,7 +544,7 @@ async def test_on_a_network_that_ends_with_its_process_recovery_closes_the_books
     recovered = Compute.recover(run_id, network=World().network, journal=paper)
     async with recovered as compute:
         with pytest.raises(NotSupported, match="ends with its process"):
-            await compute.resume_service(LocalSimple)
+            await compute.resume_service(Simple)
     history = RunHistory.of(paper.read(), run_id)
     assert history.state == "settled"
     assert history.spent > 0

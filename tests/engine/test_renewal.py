@@ -5,7 +5,8 @@ import itertools
 from datetime import timedelta
 
 import pytest
-from support.world import Simple, World
+from support.services import Simple
+from support.world import World
 
 from requestor_sdk import RenewalPolicy, RestartPolicy
 from requestor_sdk.model import events

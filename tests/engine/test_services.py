@@ -5,7 +5,8 @@ import traceback
 from datetime import timedelta
 
 import pytest
-from support.world import Bare, Simple, World
+from support.services import Bare, Simple
+from support.world import World
 
 from requestor_sdk import Capture, CaptureMode, RestartPolicy, Settings
 from requestor_sdk.model import events

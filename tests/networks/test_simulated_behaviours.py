@@ -5,7 +5,8 @@ import dataclasses
 from decimal import Decimal
 
 import pytest
-from support.simulation import QUICK, Simple, Simulation
+from support.services import Simple
+from support.simulation import QUICK, Simulation
 
 from requestor_sdk import LinearPricing, RestartPolicy
 from requestor_sdk.model import events

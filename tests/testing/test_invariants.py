@@ -6,7 +6,8 @@ from decimal import Decimal
 
 import pytest
 from networks.repeated_run import scenario
-from support.simulation import Simple, Simulation
+from support.services import Simple
+from support.simulation import Simulation
 from testing.histories import AT, confirmed, created, moves, paid
 
 from requestor_sdk import Compute
