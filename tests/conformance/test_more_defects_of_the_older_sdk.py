@@ -338,7 +338,8 @@ async def test_a_queue_of_messages_has_an_end(stage):
 
 
 @pytest.mark.defect("d35")
-async def test_what_is_over_is_not_remembered_and_offers_are_kept_up_to_a_number(stage):
+async def test_what_is_over_is_not_remembered_and_offers_are_kept_up_to_a_number():
+    stage = Stage([provider(f"p{n}") for n in range(30)])
     policy = RestartPolicy(when="always", backoff=timedelta(0))
 
     class Brief(Simple):
@@ -354,6 +355,8 @@ async def test_what_is_over_is_not_remembered_and_offers_are_kept_up_to_a_number
         open_ids = stage.handed.open_ids()
         assert len(open_ids["agreements"]) <= 2 * len(living)
         assert len(open_ids["activities"]) <= len(living)
+        assert len(stage.of(events.ProposalReceived)) > 1000
+        assert 0 < len(cluster.negotiator._offers) <= settings.proposals_kept
 
 
 @pytest.mark.defect("d35")
