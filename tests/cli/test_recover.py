@@ -6,8 +6,8 @@ import json
 
 import pytest
 from click.testing import CliRunner
-from support.crash import RUN, Market, Process, Simple, run
-from support.world import Simple as LocalSimple
+from support.crash import RUN, Market, Process, run
+from support.services import Simple
 from support.world import World
 
 from requestor_sdk.cli import main
@@ -38,7 +38,7 @@ def crashed_on_local(store, run_id):
     async def story():
         world = World()
         async with world.compute() as compute:
-            cluster = await compute.run_service(LocalSimple, num_instances=2)
+            cluster = await compute.run_service(Simple, num_instances=2)
             await cluster.wait("running")
             await asyncio.sleep(130)
             return list(world.events)

@@ -2,15 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
-
-PROGRAM = Path(__file__).with_name("yapapi_program.txt")
-GUIDE = Path(__file__).parents[2] / "docs" / "migrating-from-yapapi.md"
+from compat.migration import Migration
 
 POLL = "            await asyncio.sleep(0.1)"
 
@@ -21,17 +14,6 @@ CHANGES = [
         "from requestor_sdk import Golem",
         "from requestor_sdk import Golem",
     ),
-    (
-        "from yapapi import events",
-        "from requestor_sdk import events",
-        "from requestor_sdk import events",
-    ),
-    (
-        "from yapapi.log import enable_default_logger\n",
-        "",
-        "from yapapi.log import enable_default_logger",
-    ),
-    ("enable_default_logger()\n", "", "drop it; `requestor-sdk run FILE.py` shows the run"),
     (
         "from yapapi.payload import Payload",
         "from requestor_sdk.payload import Payload",
@@ -88,40 +70,23 @@ CHANGES = [
 ]
 
 
-def changed():
-    text = PROGRAM.read_text()
-    for old, new, _ in CHANGES:
-        assert old in text, old
-        text = text.replace(old, new)
-    return text
+PROGRAM = Migration("yapapi_program.txt", CHANGES)
 
 
 def test_each_change_is_in_the_guide():
-    guide = GUIDE.read_text()
-    missing = [said for _, _, said in CHANGES if said not in guide]
-    assert not missing
+    assert PROGRAM.not_in_the_guide() == []
 
 
 def test_nothing_of_yapapi_is_left_after_the_changes():
-    assert "yapapi" not in changed().split('"""', 2)[2]
+    assert PROGRAM.names_of_yapapi() == []
 
 
 @pytest.mark.sandbox
 def test_the_changed_program_runs(tmp_path):
-    program = tmp_path / "program.py"
-    program.write_text(changed())
-    done = subprocess.run(
-        [sys.executable, "-X", "dev", "-W", "error", program],
-        env={**os.environ, "REQUESTOR_SDK_HOME": str(tmp_path / "home")},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert "('counter-0', 3) True" in done.stdout
-    assert "('counter-1', 3) True" in done.stdout
-    assert "{'label': 'counter-1'}" in done.stdout
-    assert "('counter-0', 'failed as it should')" in done.stdout
-    assert "counter-0 terminated None" in done.stdout
-    assert done.stdout.count(" agreement ") == 2
+    told = PROGRAM.run(tmp_path, REQUESTOR_SDK_HOME=str(tmp_path / "home"))
+    assert "('counter-0', 3) True" in told
+    assert "('counter-1', 3) True" in told
+    assert "{'label': 'counter-1'}" in told
+    assert "('counter-0', 'failed as it should')" in told
+    assert "counter-0 terminated None" in told
+    assert told.count(" agreement ") == 2

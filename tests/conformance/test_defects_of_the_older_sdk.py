@@ -330,21 +330,26 @@ async def test_a_cancellation_of_the_program_is_not_absorbed(stage):
 
 
 @pytest.mark.defect("d13")
-async def test_a_return_in_a_finally_of_a_handler_does_not_make_a_stop_a_success(stage):
+@pytest.mark.parametrize("work", [("false",), ("sleep", "1000")])
+async def test_a_return_in_a_finally_of_a_handler_does_not_make_a_stop_a_success(stage, work):
     class Swallows(Simple):
         async def run(self):
             try:
-                yield script_of(self, "false")[0]
+                yield script_of(self, *work)[0]
             finally:
                 return  # noqa: B012 - that is the point
 
     policy = RestartPolicy(when="always", backoff=timedelta(seconds=1))
     async with stage.running(Swallows, restart=policy) as cluster:
         await asyncio.sleep(5)
+        before = cluster.instances[0].state
+        assert before == ("pending" if work == ("false",) else "running")
         await cluster.stop()
         assert cluster.instances[0].state == "terminated"
+        begun = len(stage.log.calls)
         await asyncio.sleep(100)
         assert cluster.instances[0].state == "terminated"
+        assert len(stage.log.calls) == begun
 
 
 @pytest.mark.defect("d14")

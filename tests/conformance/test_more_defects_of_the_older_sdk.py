@@ -245,16 +245,24 @@ async def test_a_failure_in_streaming_mode_is_a_failure_and_its_output_is_passed
 
 
 @pytest.mark.defect("d32")
-async def test_what_was_uploaded_is_not_published_any_more_after_a_script_that_failed(stage):
+async def test_what_was_uploaded_is_not_published_any_more_after_a_script_that_failed():
+    published = []
+
+    def looks(argv, files):
+        published.append(list(stage.network.books.files._sources.values()))
+        return ProgramResult(return_code=int(argv[1]))
+
+    stage = Stage([provider(programs={"looks": looks})])
     async with stage.running() as cluster:
         (instance,) = cluster.instances
-        for name in ("echo", "false"):
+        for code in ("0", "1"):
             script = instance.ctx.new_script()
             script.upload_bytes(b"data", "/in")
-            script.run(name)
+            script.run("looks", code)
             await asyncio.gather(instance.ctx.send(script), return_exceptions=True)
             assert not stage.network.books.files._sources
             assert not stage.network.books.files._receipts
+    assert published == [[b"data"], [b"data"]]
 
 
 # Jobs ---------------------------------------------------------------------------------------------
@@ -330,7 +338,8 @@ async def test_a_queue_of_messages_has_an_end(stage):
 
 
 @pytest.mark.defect("d35")
-async def test_what_is_over_is_not_remembered_and_offers_are_kept_up_to_a_number(stage):
+async def test_what_is_over_is_not_remembered_and_offers_are_kept_up_to_a_number():
+    stage = Stage([provider(f"p{n}") for n in range(30)])
     policy = RestartPolicy(when="always", backoff=timedelta(0))
 
     class Brief(Simple):
@@ -346,6 +355,8 @@ async def test_what_is_over_is_not_remembered_and_offers_are_kept_up_to_a_number
         open_ids = stage.handed.open_ids()
         assert len(open_ids["agreements"]) <= 2 * len(living)
         assert len(open_ids["activities"]) <= len(living)
+        assert len(stage.of(events.ProposalReceived)) > 1000
+        assert 0 < len(cluster.negotiator._offers) <= settings.proposals_kept
 
 
 @pytest.mark.defect("d35")

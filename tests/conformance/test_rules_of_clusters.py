@@ -451,8 +451,9 @@ async def test_it_may_be_entered_in_one_task_and_left_in_another(stage):
     compute = stage.compute()
     await asyncio.create_task(compute.start())
     cluster = await asyncio.create_task(compute.run_service(stage.seen(Simple)))
-    await cluster.wait("running")
+    (instance,) = await cluster.wait("running")
     await asyncio.create_task(compute.stop())
+    assert stage.path(instance) == ["pending", "starting", "running", "stopping", "terminated"]
     stage.check(compute)
 
 

@@ -314,10 +314,13 @@ async def test_an_exception_in_a_handler_ends_that_attempt_only_and_is_seen_ever
 @pytest.mark.rule(7)
 @pytest.mark.parametrize("hook", ["reset", "restart_condition", "is_activity_responsive"])
 async def test_an_exception_in_a_hook_ends_no_loop_of_the_engine(stage, hook):
+    called = []
+
     async def fails(self):
-        raise Sorry("of the user")
+        fails_at_once(self)
 
     def fails_at_once(self):
+        called.append(self)
         raise Sorry("of the user")
 
     own = property(fails_at_once) if hook == "restart_condition" else fails
@@ -329,6 +332,7 @@ async def test_an_exception_in_a_hook_ends_no_loop_of_the_engine(stage, hook):
         if hook != "is_activity_responsive":
             stage.end_activity(instance)
         await cluster.wait("terminated")
+        assert set(called) == {instance}
         assert instance.failure is not None
         setattr(type(instance), hook, getattr(Simple, hook))
         (another,) = await cluster.spawn_instances(1)
@@ -337,9 +341,14 @@ async def test_an_exception_in_a_hook_ends_no_loop_of_the_engine(stage, hook):
 
 @pytest.mark.rule(7)
 async def test_a_failing_event_consumer_ends_nothing(stage):
+    shown = []
+
     def fails(event):
+        shown.append(event)
         raise Sorry(event.kind)
 
     async with stage.started(event_consumer=fails) as compute:
         cluster = await compute.run_service(stage.seen(Simple))
-        await cluster.wait("running")
+        (instance,) = await cluster.wait("running")
+    assert stage.path(instance) == ["pending", "starting", "running", "stopping", "terminated"]
+    assert shown == stage.events  # it is shown the next event, and so are those behind it

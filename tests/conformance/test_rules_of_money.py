@@ -253,14 +253,16 @@ async def test_what_is_accepted_never_exceeds_the_budget():
     greedy = [provider(f"p{n}", Overcharging(how="total", factor=1.2)) for n in range(3)]
     stage = Stage(greedy)
     policy = RestartPolicy(when="always", backoff=timedelta(seconds=1))
-    async with stage.cluster(num=5, budget=25, restart=policy) as cluster:
+    brief = timedelta(seconds=200)  # so that little is held: what is accepted spends the budget
+    async with stage.cluster(num=5, budget=5, restart=policy, hold_for=brief) as cluster:
         for _ in range(50):
             await asyncio.sleep(100)
             living = [i for i in cluster.instances if i.state == "running"]
             if living:
                 stage.end_activity(living[0])
-    assert stage.handed.budget.spent <= 25
-    assert sum(stage.network.books.bank.balances.values()) <= 25
+    assert stage.of(events.BudgetExhausted)
+    assert 4 < stage.handed.budget.spent <= 5
+    assert sum(stage.network.books.bank.balances.values()) == stage.handed.budget.spent
 
 
 CALLS = (
@@ -338,3 +340,5 @@ async def test_the_invariants_hold_at_each_moment_and_at_the_end_whatever_goes_w
                 cluster.stop_instance(cluster.instances[number % 5])
             if number % 4 == 1:
                 cluster.spawn_instances(1)
+    assert stage.network.struck
+    assert stage.of(events.ServiceRestarting)

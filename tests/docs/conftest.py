@@ -5,4 +5,10 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from requestor_sdk.testing import VirtualTimeLoop
+
 sys.path.insert(0, str(Path(__file__).parents[2] / "docs" / "_ext"))
+
+
+def pytest_asyncio_loop_factories(config, item):
+    return {"virtual": VirtualTimeLoop}

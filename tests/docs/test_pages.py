@@ -87,20 +87,6 @@ def test_the_demo_prints_what_the_readme_shows(shell):
     assert set(plain(shell("requestor-sdk demo"))) == set(plain(shown))
 
 
-def snippets():
-    return [
-        pytest.param(text, id=f"{page.stem}-{number}")
-        for page in PAGES
-        if page not in (QUICKSTART, ROOT / "README.md")
-        for number, (_, text) in enumerate(blocks(page, "python"), 1)
-    ]
-
-
-@pytest.mark.parametrize("text", snippets())
-def test_the_snippets_of_the_other_pages_run(text):
-    exec(compile(text, "snippet", "exec"), {})
-
-
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
 def test_links_between_pages_lead_somewhere(page):
     for target in re.findall(r"\]\(([^)#:]+\.md)(?:#[^)]*)?\)", page.read_text()):

@@ -6,7 +6,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from support.world import Bare, Simple, World
+from support.services import Bare, Simple
+from support.world import World
 
 from requestor_sdk import Compute, Service, vm
 from requestor_sdk.model import events

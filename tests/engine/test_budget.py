@@ -5,7 +5,8 @@ from datetime import timedelta
 from decimal import Decimal
 
 import pytest
-from support.world import Simple, World, one_provider
+from support.services import Simple
+from support.world import World, one_provider
 
 from requestor_sdk import Settings
 from requestor_sdk.model import events
@@ -355,15 +356,18 @@ async def test_the_room_of_one_that_is_stopped_while_it_is_woken_is_anothers():
         await asyncio.sleep(1)
         room = compute._engine.core.room
         made = room.made
-        waiting = [i for i in cluster.instances if i.state == "pending"]
+        woken, other = (i for i in cluster.instances if i.state == "pending")
+        waiting = []  # how many do, and how many invoices have made room
 
         def made_then_stop():
             made()
-            if len(room) == 1 and waiting:
-                cluster.stop_instance(waiting[0])
-                waiting.clear()
+            waiting.append((len(room), len(world.of(events.InvoiceAccepted))))
+            if waiting == [(1, 0)]:
+                cluster.stop_instance(woken)
 
         room.made = made_then_stop
         await cluster.stop_instance(running)
-        await asyncio.wait_for(cluster.wait("running", count=1), 20)
+        assert await asyncio.wait_for(cluster.wait("running", count=1), 5) == [other]
+        assert waiting[:2] == [(1, 0), (0, 0)]
+        assert woken.state == "terminated"
     world.check(compute)

@@ -4,7 +4,8 @@ import asyncio
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from support.world import Simple, World
+from support.services import Simple
+from support.world import World
 
 from requestor_sdk import RestartPolicy, Settings
 from requestor_sdk.engine.census import all_over
@@ -166,6 +167,14 @@ async def test_attempts_outside_the_window_do_not_count(world):
             world.kill(cluster.instances[0])
             await cluster.wait("pending")
             await cluster.wait("running")
+        assert [e.attempt for e in world.of(events.ServiceRestarting)] == [2, 3, 4]
+        # Those within it do.
+        world.kill(cluster.instances[0])
+        await cluster.wait("pending")
+        await cluster.wait("running")
+        world.kill(cluster.instances[0])
+        await asyncio.wait_for(cluster.wait("terminated"), 5)
+        assert isinstance(cluster.instances[0].failure, RestartsExhausted)
 
 
 async def test_a_restart_condition_replaces_the_yes_or_no_but_never_a_stop(world):
@@ -364,7 +373,7 @@ async def test_leaving_returns_within_leave_timeout_whatever_hangs(world):
         cluster = await compute.run_service(Mine, expiration=timedelta(hours=20))
         await cluster.wait("running")
         began = asyncio.get_running_loop().time()
-    assert asyncio.get_running_loop().time() - began <= 40
+    assert 10 < asyncio.get_running_loop().time() - began <= 40
     world.check(compute)
 
 
@@ -437,8 +446,9 @@ async def test_start_and_stop_may_happen_in_different_tasks(world):
     compute = world.compute()
     await asyncio.create_task(compute.start())
     cluster = await asyncio.create_task(compute.run_service(Simple))
-    await cluster.wait("running")
+    (instance,) = await cluster.wait("running")
     await asyncio.create_task(compute.stop())
+    assert world.path(instance) == ["pending", "starting", "running", "stopping", "terminated"]
     world.check(compute)
 
 

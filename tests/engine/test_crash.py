@@ -3,7 +3,8 @@
 import asyncio
 
 import pytest
-from support.crash import HOUR, Market, Process, Simple, check, run, settle_by_recovery
+from support.crash import HOUR, Market, Process, check, run, settle_by_recovery
+from support.services import Simple
 
 from requestor_sdk import RestartPolicy
 from requestor_sdk.model import events

@@ -7,7 +7,8 @@ import dataclasses
 import logging
 
 import pytest
-from support.world import Simple, World
+from support.services import Simple
+from support.world import World
 
 from requestor_sdk import RunStore
 from requestor_sdk.model import events

@@ -1,10 +1,12 @@
 """Strategies in a run: they learn from its events, and what is kept is judged again."""
 
 import asyncio
+from collections import Counter
 from datetime import timedelta
 
 import pytest
-from support.world import Simple, World
+from support.services import Simple
+from support.world import World
 
 from requestor_sdk import RestartPolicy
 from requestor_sdk.model import events
@@ -14,7 +16,6 @@ from requestor_sdk.strategy import (
     LeastExpensiveLinearPayuMS,
     MarketStrategy,
     PenaliseFailures,
-    Rejection,
 )
 
 ON_FAILURE = RestartPolicy(when="on-failure")
@@ -94,17 +95,21 @@ async def test_what_a_strategy_raises_while_it_learns_is_logged_and_ends_nothing
 
 async def test_a_strategy_whose_scores_always_change_still_lets_instances_run(world):
     class Restless(MarketStrategy):
-        rejected = 0
+        def __init__(self):
+            self.asked = Counter()
 
         async def score_offer(self, offer):
-            return Rejection("not now") if offer.provider_name.startswith("a") else 1.0
+            self.asked[offer.id] += 1
+            return float(self.asked.total())
 
         def on_event(self, event):
             return True
 
-    async with world.compute(strategy=Restless()) as compute:
+    strategy = Restless()
+    async with world.compute(strategy=strategy) as compute:
         cluster = await compute.run_service(Simple, num_instances=2)
-        await asyncio.wait_for(cluster.wait("running"), 60)
+        assert len(await asyncio.wait_for(cluster.wait("running"), 60)) == 2
+    assert max(strategy.asked.values()) > 2  # the same offer, again and again
     world.check(compute)
 
 

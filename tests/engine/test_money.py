@@ -5,7 +5,8 @@ from datetime import timedelta
 from decimal import Decimal
 
 import pytest
-from support.world import Simple, World, one_provider
+from support.services import Simple
+from support.world import World, one_provider
 
 from requestor_sdk import RestartPolicy, Settings
 from requestor_sdk.engine.contracts import Use

@@ -143,7 +143,7 @@ async def test_late_replies_are_remembered_only_while_a_counter_is_on_its_way():
         replies = [stage.market.reply(offer, f"old-{n}") for n in range(500)]
         stage.market.tell(*replies)
         await asyncio.sleep(0.1)
-        assert len(stage.own._replies._early) <= 65
+        assert 0 < len(stage.own._replies._early) <= 65
         hang.set()
         await asyncio.sleep(0.1)
         assert not stage.own._replies._early

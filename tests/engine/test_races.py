@@ -6,7 +6,8 @@ from datetime import timedelta
 from decimal import Decimal
 
 import pytest
-from support.world import Simple, World, one_provider
+from support.services import Simple
+from support.world import World, one_provider
 
 from requestor_sdk import Compute, RestartPolicy, Settings
 from requestor_sdk.model import events
@@ -189,7 +190,10 @@ async def test_an_output_consumer_that_fails_is_told_at_the_yield(world, error):
 
 
 async def test_a_callback_that_never_ends_does_not_hold_up_the_leaving(world):
+    called = []
+
     async def never(data):
+        called.append(data)
         await asyncio.Event().wait()
 
     async with world.compute() as compute:
@@ -201,6 +205,7 @@ async def test_a_callback_that_never_ends_does_not_hold_up_the_leaving(world):
         script.download_bytes("/a", on_download=never)
         await ctx.send(script)
         began = asyncio.get_running_loop().time()
+    assert called == [b"x"]
     assert asyncio.get_running_loop().time() - began < 10
     world.check(compute)
 
@@ -315,6 +320,9 @@ async def test_an_agreement_that_ends_as_its_activity_begins_is_noticed(world):
             end_at_once(agent._transport)
         cluster = await compute.run_service(Idle, respawn_unstarted_instances=False)
         await asyncio.wait_for(cluster.wait("terminated"), 20)
+        (instance,) = cluster.instances
+        assert world.path(instance) == ["pending", "starting", "stopping", "terminated"]
+        assert "ended the agreement: bye" in str(instance.failure)
     world.check(compute)
 
 
@@ -450,10 +458,12 @@ async def test_silence_before_a_suspend_ends_with_the_next_answer(world):
         instance.well = False
         await cluster.wait("unresponsive")
         await cluster.suspend()
+        contract = cluster.members()[0].attempt.contract
+        assert contract.use.silent_since is not None
         instance.well = True
         cluster.resume(instance)
         await asyncio.sleep(600)
-        contract = cluster.members()[0].attempt.contract
+        assert world.of(events.DebitNoteAccepted)
         assert contract.use.silent_since is None
         assert not world.of(events.DebitNoteRejected)
 
@@ -527,18 +537,20 @@ async def test_an_offer_that_another_cluster_took_unseen_is_not_waited_for():
         await first.wait("running")
         second = await compute.run_service(Simple)
         negotiator = second.negotiator
-        take = negotiator._take
+        take, dawdled = negotiator._take, []
 
         async def take_then_dawdle(proposals):
             # Like a slow strategy: the draft comes and goes while nobody reads.
             negotiator._take = take
             await take(proposals)
             await asyncio.sleep(1)
+            dawdled.extend(proposals)
 
         negotiator._take = take_then_dawdle
         await asyncio.sleep(0.5)
         first.spawn_instances(1)
         await asyncio.wait_for(second.wait("running"), 30)
+        assert dawdled
     world.check(compute)
 
 

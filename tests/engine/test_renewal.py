@@ -5,7 +5,8 @@ import itertools
 from datetime import timedelta
 
 import pytest
-from support.world import Simple, World
+from support.services import Simple
+from support.world import World
 
 from requestor_sdk import RenewalPolicy, RestartPolicy
 from requestor_sdk.model import events
@@ -26,6 +27,24 @@ class Named(Simple):
     def __init__(self, name="?"):
         self.name = name
         Named.made += 1
+
+
+class SlowSuccessor(Named):
+    """Starts at once the first time, and takes a minute for it the second time."""
+
+    async def start(self):
+        async for script in super().start():
+            yield script
+        if Named.made > 1:
+            await asyncio.sleep(60)
+
+
+RENEWED = {"expiration": timedelta(hours=3), "hold_for": HOUR, "renewal": RenewalPolicy()}
+
+
+@pytest.fixture(autouse=True)
+def none_is_made():
+    Named.made = 0
 
 
 def running(cluster):
@@ -81,17 +100,7 @@ async def test_renewals_go_on_as_long_as_the_cluster_does(world):
 
 
 async def test_one_that_is_renewed_and_its_successor_count_as_one_member(world):
-    class Slow(Named):
-        async def start(self):
-            async for script in super().start():
-                yield script
-            if Named.made > 1:
-                await asyncio.sleep(60)
-
-    Named.made = 0
-    async with world.running(
-        Slow, expiration=timedelta(hours=3), hold_for=HOUR, renewal=RenewalPolicy()
-    ) as cluster:
+    async with world.running(SlowSuccessor, **RENEWED) as cluster:
         await asyncio.sleep(3600 - MARGIN - 290)
         assert [i.state for i in cluster.instances] == ["running", "starting"]
         cluster.resize(2)
@@ -103,17 +112,7 @@ async def test_one_that_is_renewed_and_its_successor_count_as_one_member(world):
 
 
 async def test_stopping_one_that_is_being_replaced_stops_its_successor_too(world):
-    class Slow(Named):
-        async def start(self):
-            async for script in super().start():
-                yield script
-            if Named.made > 1:
-                await asyncio.sleep(60)
-
-    Named.made = 0
-    async with world.running(
-        Slow, expiration=timedelta(hours=3), hold_for=HOUR, renewal=RenewalPolicy()
-    ) as cluster:
+    async with world.running(SlowSuccessor, **RENEWED) as cluster:
         await asyncio.sleep(3600 - MARGIN - 290)
         first, second = cluster.instances
         await cluster.stop_instance(first)
@@ -131,14 +130,8 @@ async def test_a_successor_that_cannot_start_leaves_the_first_to_the_end_of_its_
 
         fails = True
 
-    Named.made = 0
-    async with world.running(
-        Once,
-        expiration=timedelta(hours=3),
-        hold_for=HOUR,
-        renewal=RenewalPolicy(),
-        restart=RestartPolicy(when="on-failure", max_attempts=2),
-    ) as cluster:
+    policy = RestartPolicy(when="on-failure", max_attempts=2)
+    async with world.running(Once, restart=policy, **RENEWED) as cluster:
         first = cluster.instances[0]
         await asyncio.sleep(3600 - MARGIN - 60)
         second = cluster.instances[1]
@@ -150,21 +143,8 @@ async def test_a_successor_that_cannot_start_leaves_the_first_to_the_end_of_its_
 
 
 async def test_one_that_is_lost_while_its_successor_starts_is_not_tried_again_itself(world):
-    class Slow(Named):
-        async def start(self):
-            async for script in super().start():
-                yield script
-            if Named.made > 1:
-                await asyncio.sleep(60)
-
-    Named.made = 0
-    async with world.running(
-        Slow,
-        expiration=timedelta(hours=3),
-        hold_for=HOUR,
-        renewal=RenewalPolicy(),
-        restart=RestartPolicy(when="always"),
-    ) as cluster:
+    policy = RestartPolicy(when="always")
+    async with world.running(SlowSuccessor, restart=policy, **RENEWED) as cluster:
         await asyncio.sleep(3600 - MARGIN - 290)
         first, second = cluster.instances
         world.kill(first)
@@ -179,10 +159,7 @@ async def test_a_constructor_that_fails_at_the_renewal_is_told_and_the_first_goe
             if Named.made > 1:
                 raise ValueError("one only")
 
-    Named.made = 0
-    async with world.running(
-        Fragile, expiration=timedelta(hours=3), hold_for=HOUR, renewal=RenewalPolicy()
-    ) as cluster:
+    async with world.running(Fragile, **RENEWED) as cluster:
         await asyncio.sleep(3600 - MARGIN - 200)
         (first,) = cluster.instances
         assert first.state == "running"

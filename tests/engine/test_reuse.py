@@ -1,18 +1,24 @@
 """One agreement for several attempts of an instance, where its provider allows that."""
 
 import asyncio
+import dataclasses
 from datetime import timedelta
 from decimal import Decimal
 
 import pytest
-from support.world import Simple, World, one_provider
+from support.services import Simple
+from support.world import World, one_provider
 
 from requestor_sdk import LinearPricing, RestartPolicy, Settings
 from requestor_sdk.model import events
 from requestor_sdk.model.market import EndReason
 from requestor_sdk.model.props import MULTI_ACTIVITY
 
+HALF_HOUR = timedelta(minutes=30)
 ALWAYS = RestartPolicy(when="always", backoff=timedelta(seconds=1))
+LONG_PAUSE = RestartPolicy(
+    when="always", backoff=timedelta(seconds=30), avoid_failed_provider=False
+)
 
 
 class Short(Simple):
@@ -22,6 +28,13 @@ class Short(Simple):
         script = self.ctx.new_script()
         script.run("sleep", "20")
         yield script
+
+
+class FailingRun(Short):
+    async def run(self):
+        async for script in super().run():
+            yield script
+        raise ValueError("no good")
 
 
 @pytest.fixture
@@ -45,7 +58,7 @@ async def test_all_activities_of_an_agreement_are_paid_by_its_one_invoice():
     pricing = LinearPricing(coeffs=(Decimal("0.001"), Decimal(0)), fixed=Decimal("0.5"))
     world = World(one_provider(pricing=pricing))
     async with world.compute(100) as compute:
-        cluster = await compute.run_service(Short, restart=ALWAYS, expiration=timedelta(minutes=30))
+        cluster = await compute.run_service(Short, restart=ALWAYS, expiration=HALF_HOUR)
         await asyncio.sleep(100)
         await cluster.stop()
         (invoice,) = [await _next(world, events.InvoiceAccepted)]
@@ -68,7 +81,7 @@ async def test_what_is_held_grows_with_each_activity_and_stays_within_the_budget
     pricing = LinearPricing(coeffs=(Decimal("0.0001"), Decimal(0)), fixed=Decimal("0.5"))
     world = World(one_provider(pricing=pricing))
     async with world.compute("1.4") as compute:
-        cluster = await compute.run_service(Short, restart=ALWAYS, expiration=timedelta(minutes=30))
+        cluster = await compute.run_service(Short, restart=ALWAYS, expiration=HALF_HOUR)
         await asyncio.sleep(200)
         assert compute.budget.held + compute.budget.payable + compute.budget.spent <= Decimal("1.4")
         await cluster.stop()
@@ -88,13 +101,7 @@ async def test_a_provider_that_allows_one_activity_only_is_asked_for_another_agr
 
 
 async def test_an_attempt_that_failed_has_its_next_one_elsewhere(world):
-    class Failing(Short):
-        async def run(self):
-            async for script in super().run():
-                yield script
-            raise ValueError("no good")
-
-    async with world.running(Failing, restart=ALWAYS):
+    async with world.running(FailingRun, restart=ALWAYS):
         await asyncio.sleep(30)
     confirmed = world.of(events.AgreementConfirmed)
     assert len(confirmed) == 2
@@ -109,14 +116,8 @@ async def test_a_lost_activity_is_not_followed_by_another_one_there(world):
 
 
 async def test_failures_that_are_not_avoided_may_have_the_same_agreement_again(world):
-    class Failing(Short):
-        async def run(self):
-            async for script in super().run():
-                yield script
-            raise ValueError("no good")
-
-    policy = RestartPolicy(when="always", backoff=timedelta(seconds=1), avoid_failed_provider=False)
-    async with world.running(Failing, restart=policy):
+    policy = dataclasses.replace(ALWAYS, avoid_failed_provider=False)
+    async with world.running(FailingRun, restart=policy):
         await asyncio.sleep(30)
     assert len(world.of(events.AgreementConfirmed)) == 1
     assert len(world.of(events.ActivityCreated)) == 2
@@ -129,13 +130,8 @@ async def test_a_stop_in_the_pause_between_two_activities_ends_the_agreement(wor
                 yield script
             raise ValueError("no good")
 
-    policy = RestartPolicy(
-        when="always", backoff=timedelta(seconds=30), avoid_failed_provider=False
-    )
     async with world.compute() as compute:
-        cluster = await compute.run_service(
-            Failing, restart=policy, expiration=timedelta(minutes=30)
-        )
+        cluster = await compute.run_service(Failing, restart=LONG_PAUSE, expiration=HALF_HOUR)
         await asyncio.sleep(10)
         assert cluster.instances[0].state == "pending"
         assert world.of(events.AgreementTerminated) == []
@@ -152,13 +148,8 @@ async def test_an_agreement_that_its_provider_ends_in_the_pause_is_replaced(worl
             if len(world.of(events.ActivityCreated)) == 1:
                 raise ValueError("no good")
 
-    policy = RestartPolicy(
-        when="always", backoff=timedelta(seconds=30), avoid_failed_provider=False
-    )
     async with world.compute() as compute:
-        cluster = await compute.run_service(
-            Failing, restart=policy, expiration=timedelta(minutes=30)
-        )
+        cluster = await compute.run_service(Failing, restart=LONG_PAUSE, expiration=HALF_HOUR)
         await asyncio.sleep(10)
         (agent,) = [agent for agent in world.network.agents if agent.agreements]
         await agent._transport.terminate(agent.agreements[0], EndReason(message="enough"))

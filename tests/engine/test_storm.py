@@ -6,7 +6,8 @@ import random
 from datetime import timedelta
 
 import pytest
-from support.world import Simple, World
+from support.services import Simple
+from support.world import World
 
 from requestor_sdk import RestartPolicy, Settings
 from requestor_sdk.model.errors import NotAvailable, RequestorError

@@ -5,8 +5,9 @@ import functools
 from datetime import timedelta
 
 import pytest
+from support.services import Bare
 from support.tasks import run
-from support.world import Bare, World
+from support.world import World
 
 from requestor_sdk import Settings, Task
 from requestor_sdk.model import events

@@ -4,7 +4,8 @@ import asyncio
 from dataclasses import replace
 from datetime import timedelta
 
-from support.simulation import QUICK, Simple, Simulation
+from support.services import Simple
+from support.simulation import QUICK, Simulation
 
 from requestor_sdk import Compute, RestartPolicy
 from requestor_sdk.model import events

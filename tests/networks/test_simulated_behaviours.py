@@ -5,7 +5,8 @@ import dataclasses
 from decimal import Decimal
 
 import pytest
-from support.simulation import QUICK, Simple, Simulation
+from support.services import Simple
+from support.simulation import QUICK, Simulation
 
 from requestor_sdk import LinearPricing, RestartPolicy
 from requestor_sdk.model import events
@@ -168,14 +169,21 @@ async def test_a_batch_that_is_never_answered_ends_with_the_stop_of_its_instance
     async with sim.running() as cluster:
         await cluster.wait("starting")
         await asyncio.sleep(20)
+        (instance,) = cluster.instances
+        assert instance.state == "starting"
         await asyncio.wait_for(cluster.stop(), 60)
+        assert instance.state == "terminated"
+    assert not sim.of(events.CommandExecuted)
 
 
 async def test_an_end_that_is_never_told_holds_nobody_up_for_long():
     sim = market(NeverAnswering(what="end"))
     async with sim.running() as cluster:
         await cluster.wait("running")
+        await asyncio.sleep(1)
+        began = asyncio.get_running_loop().time()
         await asyncio.wait_for(cluster.stop(), 30)
+        assert asyncio.get_running_loop().time() - began > 1  # the answer was waited for
 
 
 REASONS = {

@@ -4,7 +4,8 @@ import asyncio
 from datetime import timedelta
 
 import pytest
-from support.simulation import QUICK, Simple, Simulation
+from support.services import Simple
+from support.simulation import QUICK, Simulation
 
 from requestor_sdk import Compute, RestartPolicy
 from requestor_sdk.model import events
@@ -232,6 +233,7 @@ async def test_a_daemon_that_was_down_while_offers_were_answered_is_asked_again(
     sim = Simulation(faults="market.confirm@1=crash_daemon:20")
     async with sim.running() as cluster:
         await asyncio.wait_for(cluster.wait("running"), 300)
+    assert [strike.call for strike in sim.network.struck] == ["market.confirm"]
 
 
 async def test_in_the_calm_no_fault_strikes_and_daemon_and_providers_are_back():
@@ -312,7 +314,10 @@ async def test_another_compute_can_open_the_network_of_a_dead_one():
     compute, _ = await crashed_run(sim)
     await crash(compute)
     async with sim.running() as cluster:
-        await cluster.wait("running")
+        (instance,) = await cluster.wait("running")
+    assert sim.compute.run_id != compute.run_id
+    assert len(sim.network.journals) == 2
+    assert instance.state == "terminated"
 
 
 async def test_handlers_of_a_dead_requestor_reach_nobody():

@@ -3,7 +3,8 @@
 import asyncio
 from datetime import timedelta
 
-from support.simulation import Simple, Simulation
+from support.services import Simple
+from support.simulation import Simulation
 
 from requestor_sdk import RestartPolicy, Settings
 from requestor_sdk.model import events

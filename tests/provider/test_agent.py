@@ -130,7 +130,7 @@ async def test_agreements_are_approved_side_by_side(tmp_path):
     async with rental.open():
         before = asyncio.get_running_loop().time()
         await asyncio.gather(rental.agreement(), _later(0.1, rental), _later(0.2, rental))
-        assert asyncio.get_running_loop().time() - before < 1
+        assert 0.7 <= asyncio.get_running_loop().time() - before < 1
 
 
 async def _later(seconds, rental):
@@ -303,7 +303,7 @@ async def test_closing_is_bounded_where_a_sandbox_does_not_close(tmp_path):
         rental.sandbox.close = hanging.wait
         before = asyncio.get_running_loop().time()
         await rental.agent.close()
-        assert asyncio.get_running_loop().time() - before <= 11
+        assert 1 < asyncio.get_running_loop().time() - before <= 11
         assert not rental.market.book.offers
         await close()
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from decimal import Decimal
 
+from support.tasks import broken_tasks
+
 from requestor_sdk.model import events
 from requestor_sdk.model.history import RunHistory
 from requestor_sdk.model.market import ActivityState, AgreementState
@@ -23,21 +25,6 @@ def of_program(program):
             yield f"the program still waits: {task.get_coro()!r}"
         elif not task.cancelled() and isinstance(task.exception(), AssertionError):
             yield f"the program found {task.exception()!r}"
-
-
-def of_trace(trace, taken_up):
-    """What really ran: no run before a start that succeeded, and one shutdown an attempt.
-
-    What was taken up from an earlier process, under new objects, had started there.
-    """
-    seen = set()
-    for entry in trace:
-        owner, name, attempt, what = entry
-        if what == "runs" and (owner, name, attempt, "started") not in seen | taken_up:
-            yield f"{name} ran in attempt {attempt} without a start that succeeded"
-        if what == "shuts down" and entry in seen:
-            yield f"shutdown() of {name} ran twice in attempt {attempt}"
-        seen.add(entry)
 
 
 def of_living(books, clusters):
@@ -111,32 +98,6 @@ def of_run(compute, *, finished, recovered=False):
     found = list(compute.journal.read()) if compute._engine is not None else []
     yield from invariants.broken_of(compute, found, finished=finished)
     yield from broken_tasks(found, finished=finished and not recovered)
-
-
-def broken_tasks(found, *, finished):
-    """Each task that was started ended once, and was never with two workers at once."""
-    holders, ended, began, over = {}, set(), 0, 0
-    for event in found:
-        match event:
-            case events.TaskStarted(task_id=task, instance_id=worker):
-                if holders.setdefault(task, worker) != worker:
-                    yield f"{task} was with {holders[task]} and {worker} at once"
-                if task in ended:
-                    yield f"{task} was started after its end"
-            case events.TaskAccepted() | events.TaskRejected() | events.TaskAttemptFailed():
-                if holders.pop(event.task_id, None) != event.instance_id:
-                    yield f"{event.task_id} was settled by {event.instance_id}, which had it not"
-            case events.TaskFinished(task_id=task):
-                holders.pop(task, None)
-                if task in ended:
-                    yield f"{task} ended twice"
-                ended.add(task)
-            case events.JobStarted():
-                began += 1
-            case events.JobFinished():
-                over += 1
-    if finished and (holders or began != over):
-        yield f"jobs are unfinished: {began} began, {over} are over; {holders}"
 
 
 def of_network(network):

@@ -8,7 +8,7 @@ from datetime import timedelta
 from decimal import Decimal
 
 from storm import checks
-from storm.services import KINDS, PAYLOAD, Moody, Sorry, Work
+from storm.services import PAYLOAD, Sorry, Work
 
 from requestor_sdk import RenewalPolicy, RequestorError, RestartPolicy
 from requestor_sdk.model import events
@@ -36,6 +36,12 @@ class Leave(Exception):
 class Program:
     """What one seed's user does.
 
+    Args:
+        network: What it rents from.
+        mood: Of what runs there.
+        kinds: The services that it runs; the first of them in the calm.
+        dice: Its chance.
+
     Attributes:
         outcomes: All that acts returned to be awaited.
         tasks: What waits for something of the engine's; all of it ends with the run.
@@ -43,9 +49,10 @@ class Program:
         left_at: The loop's time at which it began to leave.
     """
 
-    def __init__(self, network, mood, dice):
+    def __init__(self, network, mood, kinds, dice):
         self.network = network
         self.mood = mood
+        self.kinds = kinds
         self.dice = dice
         self.way = dice.choice(WAYS)
         self.outcomes = []
@@ -152,7 +159,7 @@ class Program:
         policy = self.policy()
         try:
             made = await self.compute.run_service(
-                dice.choice(KINDS),
+                dice.choice(self.kinds),
                 instance_params=[{"name": f"n{n}"} for n in range(dice.randrange(1, 5))],
                 payload=PAYLOAD,
                 expiration=timedelta(seconds=dice.choice((120, 900, 7200, 90000))),
@@ -330,7 +337,7 @@ class Program:
         try:
             await self.compute.budget.add(Decimal(1000))
             made = await self.compute.run_service(
-                Moody,
+                self.kinds[0],
                 num_instances=2,
                 payload=PAYLOAD,
                 restart=RestartPolicy(when="always", backoff_max=timedelta(seconds=20)),

@@ -20,7 +20,7 @@ from storm.world import draw_network, draw_settings
 from requestor_sdk import Compute, RequestorError
 from requestor_sdk.model.errors import EngineFailed, LeaveTimeout
 from requestor_sdk.model.history import RunHistory
-from requestor_sdk.testing import Deadlock, VirtualTimeLoop, crash
+from requestor_sdk.testing import Deadlock, HandlerLog, VirtualTimeLoop, crash
 from requestor_sdk.testing.story import story_of
 
 LIMIT_SEC = 5 * 24 * 3600
@@ -80,10 +80,12 @@ class Storm:
         self.network = draw_network(random.Random(f"{seed}/world"), seed)
         self.dice = random.Random(f"{seed}/program")
         self.entered = self.killed = False
-        self.taken_up: set[tuple[int, str, int, str]] = set()
         Moody.mood = Mood(random.Random(f"{seed}/mood"))
+        self.log = HandlerLog()
+        watched = {kind: self.log.watching(kind) for kind in KINDS}
+        self.kinds = [watched[kind] for kind in KINDS]
         self.settings = draw_settings(self.dice)
-        self.program = Program(self.network, Moody.mood, self.dice)
+        self.program = Program(self.network, Moody.mood, self.kinds, self.dice)
         behaving = {a.name: a.config.behaviours for a in self.network.providers}
         self.report.world = (
             f"faults: {self.network.faults}\nproviders: {behaving}\nleaves by: {self.program.way}"
@@ -94,6 +96,7 @@ class Storm:
             budget=self.dice.choice((10, 10, "0.05", "0.002")),
             network=self.network,
             settings=self.settings,
+            event_consumer=self.log,
         )
         crashed = await self.live(compute, self.first(compute))
         if self.program.tasks:  # the engine's end has woken them; each may dawdle for a moment
@@ -109,7 +112,7 @@ class Storm:
         self.broken(checks.of_network(self.network))
         found = [event for journal in self.network.journals.values() for event in journal.read()]
         self.broken(checks.of_honest(found, self.network, self.program.gone))
-        self.broken(checks.of_trace(Moody.mood.trace, self.taken_up))
+        self.broken(self.log.broken())
         self.digest()
         if self.report.broken or self.tell:
             self.report.story = story_of(self.network, 10**6)
@@ -190,6 +193,7 @@ class Storm:
                 journal=journal,
                 network=self.network,
                 settings=self.settings,
+                event_consumer=self.log,
                 end_suspended=calm,
             )
             self.entered = self.killed = False
@@ -215,15 +219,12 @@ class Storm:
             self.report.outcome.append("recovered")
 
     async def resume(self, compute: Compute, *, last: bool) -> None:
-        for kind in dict.fromkeys(KINDS):
+        for kind in dict.fromkeys(self.kinds):
             for cluster_id in sorted({r.cluster_id for r in compute.resumable}):
                 with contextlib.suppress(RequestorError):
-                    cluster = await compute.resume_service(
+                    await compute.resume_service(
                         kind, cluster_id=cluster_id, restart=self.program.policy()
                     )
-                    for one in cluster.instances:
-                        attempt = one._member.record.attempt
-                        self.taken_up.add((id(one), one.id, attempt, "started"))
         await asyncio.sleep(self.dice.choice((0, 1, 30, 300)))
         for cluster in compute.clusters:
             if self.dice.random() < 0.3 and not last:

@@ -23,7 +23,6 @@ class Mood:
         self.dice = dice
         self.calm = False
         self.unwell = False
-        self.trace = []
 
     def happens(self, chance):
         return not self.calm and self.dice.random() < chance
@@ -54,18 +53,12 @@ class Moody(Service):
     async def get_payload():
         return PAYLOAD
 
-    def note(self, what):
-        """Write down what really ran, in which attempt."""
-        self.mood.trace.append((id(self), self.id, self._member.record.attempt, what))
-
     async def start(self):
         async for script in super().start():
             yield script
         await self.mood.swing()
-        self.note("started")
 
     async def run(self):
-        self.note("runs")
         mood, dice = self.mood, self.mood.dice
         try:
             for _ in range(dice.randrange(1, 9)):
@@ -130,7 +123,6 @@ class Moody(Service):
         yield
 
     async def shutdown(self):
-        self.note("shuts down")
         await self.mood.swing()
         script = self.ctx.new_script()
         script.run("work", "at last")

@@ -115,6 +115,15 @@ def run_after_a_start_that_failed(patch):
     patch.setattr(instance.Instance, "_handler_done", hopeful)
 
 
+def begin_beside_what_has_not_ended(patch):
+    close = instance.Instance._close
+
+    async def meanwhile(self, *about):
+        self._core.try_spawn(close(self, *about), "closes")
+
+    patch.setattr(instance.Instance, "_close", meanwhile)
+
+
 def miss_what_providers_end(patch):
     patch.setattr(news.News, "agreements_ended", nothing)
     patch.setattr(news.News, "activities_changed", nothing)
@@ -167,6 +176,7 @@ def refuse_all_later_offers(patch):
         hold_too_little,
         overdraw,
         run_after_a_start_that_failed,
+        begin_beside_what_has_not_ended,
         miss_what_providers_end,
         decide_nothing,
         let_one_task_be_done_twice,

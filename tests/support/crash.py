@@ -11,9 +11,7 @@ import itertools
 import json
 from datetime import timedelta
 
-from support.world import Bare
-
-from requestor_sdk import Compute, Service
+from requestor_sdk import Compute
 from requestor_sdk.model import events
 from requestor_sdk.model.errors import NetworkUnreachable
 from requestor_sdk.model.events import from_record
@@ -26,14 +24,6 @@ from requestor_sdk.ports.provider import CreateActivity
 from requestor_sdk.testing import VirtualTimeLoop, simulated_providers
 
 RUN = "r-1"
-
-
-class Simple(Service):
-    """A service of the simulated market."""
-
-    @staticmethod
-    async def get_payload():
-        return Bare()
 
 
 def run(story):

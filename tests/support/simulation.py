@@ -3,27 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass
 from datetime import timedelta
 
-from requestor_sdk import Compute, Service, Settings
-from requestor_sdk.model.props import RUNTIME_NAME, Payload, constraint
+from support.services import Simple
+
+from requestor_sdk import Compute, Settings
 from requestor_sdk.testing import SimulatedNetwork, invariants
 
 QUICK = Settings(unresponsive_deadline=20, approval_timeout=5, invoice_deadline=120)
-
-
-@dataclass(kw_only=True)
-class Bare(Payload):
-    """A payload that names no image."""
-
-    runtime: str = constraint(RUNTIME_NAME, default="vm")
-
-
-class Simple(Service):
-    @staticmethod
-    async def get_payload():
-        return Bare()
 
 
 class Simulation:

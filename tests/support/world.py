@@ -4,30 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from dataclasses import dataclass
 from datetime import timedelta
 
 from provider.fake_runtime import FakeRuntime
+from support.services import Simple
 
-from requestor_sdk import Compute, LocalNetwork, MemoryJournal, Service
+from requestor_sdk import Compute, LocalNetwork, MemoryJournal
 from requestor_sdk.model import events
-from requestor_sdk.model.props import RUNTIME_NAME, Payload, constraint
 from requestor_sdk.ports.runtime import ProcessExit
 from requestor_sdk.provider import default_providers
 from requestor_sdk.testing import invariants
-
-
-@dataclass(kw_only=True)
-class Bare(Payload):
-    """A payload that names no image."""
-
-    runtime: str = constraint(RUNTIME_NAME, default="vm")
-
-
-class Simple(Service):
-    @staticmethod
-    async def get_payload():
-        return Bare()
 
 
 async def _sleep(sandbox, process, output):

@@ -6,7 +6,8 @@ from decimal import Decimal
 
 import pytest
 from networks.repeated_run import scenario
-from support.simulation import Simple, Simulation
+from support.services import Simple
+from support.simulation import Simulation
 from testing.histories import AT, confirmed, created, moves, paid
 
 from requestor_sdk import Compute
@@ -151,6 +152,12 @@ async def test_a_run_that_goes_on_is_checked_for_what_holds_at_every_moment():
         await cluster.wait("running")
         check_invariants(sim.compute, finished=False)
         check_network(sim.network)
+        with pytest.raises(InvariantBroken, match="still holds money"):
+            check_invariants(sim.compute)
+        sim.compute._engine.core.ledger._whole.held += 1000
+        with pytest.raises(InvariantBroken, match="above the budget"):
+            check_invariants(sim.compute, finished=False)
+        sim.compute._engine.core.ledger._whole.held -= 1000
 
 
 async def test_a_future_that_something_waits_for_is_found_out():
