@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from requestor_sdk.clock import LoopClock
 from requestor_sdk.engine import demands
-from requestor_sdk.engine.aio import read_for_ever, running_loop
+from requestor_sdk.engine.aio import asked_again, read_for_ever, running_loop
+from requestor_sdk.engine.allocation import allocate, release_allocations
 from requestor_sdk.engine.billing import Billing
 from requestor_sdk.engine.buying import Buying, check_report, judge_for, make_buying
 from requestor_sdk.engine.cluster import Cluster
-from requestor_sdk.engine.contracts import allocate, release, until_heard
+from requestor_sdk.engine.contracts import release, until_heard
 from requestor_sdk.engine.core import Core
 from requestor_sdk.engine.funds import Funds
 from requestor_sdk.engine.health import Health
@@ -363,7 +364,7 @@ class Engine:
     async def _close(self) -> None:
         core = self.core
         left_over = core.billing.close(but=self._staying)  # in whatever way the run ended
-        if core.allocation_id and not self._staying:
+        if (core.allocation_id or core.asked) and not self._staying:
             await self._release_allocation()
         await core.network.close()
         end = {
@@ -380,8 +381,8 @@ class Engine:
 
     async def _release_allocation(self) -> None:
         core = self.core
-        act = partial(core.network.payments.release_allocation, core.allocation_id)
-        told = f"allocation {core.allocation_id} could not be released"
+        act = partial(release_allocations, core)
+        told = f"allocation {core.allocation_id} or a double of it could not be released"
         try:
             # Half of the last seconds is for closing the network, and for the end of the journal.
             async with asyncio.timeout(max(core.release_seconds(), self._last_seconds() / 2)):
@@ -389,7 +390,8 @@ class Engine:
         except TimeoutError:
             logger.warning("%s in time; a recovery releases it", told)
         else:
-            core.emit(events.AllocationReleased, allocation_id=core.allocation_id)
+            if core.allocation_id:
+                core.emit(events.AllocationReleased, allocation_id=core.allocation_id)
 
     # What is asked of it -------------------------------------------------------------------------
 
@@ -464,8 +466,14 @@ class Engine:
         resolved = await core.network.resolve(wanted)
         demand = demands.demand_of(resolved, expiration=end, subnet=self.subnet)
 
+        report = await asked_again(
+            lambda: core.network.market.match_report(demand),
+            seconds=core.settings.release_timeout,
+            on_error=core.retried("market"),
+            dice=core.dice,
+        )
         check_report(
-            await core.network.market.match_report(demand),
+            report,
             buying,
             seconds=demands.seconds_to(core.clock, end, hold_for),
             budget=core.ledger.budget,

@@ -10,13 +10,14 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from decimal import Decimal
 from functools import partial
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from requestor_sdk.engine import contracts
 from requestor_sdk.engine.aio import Backoff
+from requestor_sdk.engine.allocation import allocate, may_be_of
 from requestor_sdk.engine.contracts import Contract, Use
 from requestor_sdk.model import events
 from requestor_sdk.model.errors import NotAvailable, RequestorError, UsageError
@@ -30,7 +31,7 @@ from requestor_sdk.model.market import (
     EndReason,
     Invoice,
 )
-from requestor_sdk.model.money import TOLERANCE_SEC, ZERO
+from requestor_sdk.model.money import ZERO
 
 if TYPE_CHECKING:
     from requestor_sdk.engine.core import Core
@@ -39,9 +40,6 @@ if TYPE_CHECKING:
 logger: logging.Logger = logging.getLogger("requestor_sdk.engine")
 
 T = TypeVar("T")
-
-ORPHAN_WINDOW: Final = timedelta(minutes=10)
-"""For how long after it was asked for an allocation may have been made."""
 
 _DIED: Final = "the requestor's process ended"
 _RESTARTED: Final = "RequestorRestarted"
@@ -111,6 +109,7 @@ class Recovery:
     def restore(self) -> None:
         """Bring ledger, ids and agreements to where the last process had them."""
         core, history = self._core, self._history
+        core.asked += history.asked
         for kind in ("i", "cluster"):
             core.continue_ids(kind, history.count(kind))
         for cluster in history.clusters.values():
@@ -213,7 +212,7 @@ class Recovery:
                 await payments.release_allocation(other.id)
                 core.emit(events.AllocationReleased, allocation_id=other.id)
         elif needed > 0:
-            await contracts.allocate(core, needed)
+            await allocate(core, needed)
 
     def _take_up_allocations(self, listed: Mapping[str, Allocation]) -> list[Allocation]:
         known = [listed[name] for name in self._history.allocations if name in listed]
@@ -242,14 +241,10 @@ class Recovery:
         It is this run's only where it bears the run's mark, was made when it was asked for, has
         paid nothing, and is the only one of that kind. Any doubt leaves it alone.
         """
-        early = asked_at - timedelta(seconds=float(TOLERANCE_SEC))
         found = [
             one
             for one in listed
-            if one.amount == amount
-            and one.spent == 0
-            and early <= one.created_at <= asked_at + ORPHAN_WINDOW
-            and one.id not in self._history.allocations
+            if may_be_of(one, amount, asked_at) and one.id not in self._history.allocations
         ]
         if len(found) == 1:
             self._core.emit(events.AllocationCreated, allocation_id=found[0].id, amount=amount)

@@ -489,6 +489,11 @@ class NetworkError(RequestorError):
         super().__init__(message, ids=ids, story=story, hint=hint)
         self.status = status
 
+    @property
+    def may_pass(self) -> bool:
+        """Whether the same call may do better a moment later: the daemon did not refuse it."""
+        return self.status is None or self.status in (408, 429) or self.status >= 500
+
 
 class NetworkUnreachable(NetworkError, ConnectionError):
     """Nothing listens where the network's daemon should be: it is not started, or was stopped.
