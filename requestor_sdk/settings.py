@@ -25,7 +25,8 @@ class Settings:
         leave_timeout: How long leaving the ``async with`` may take, whatever hangs.
         reset_timeout: How long ``reset()`` may take.
         approval_timeout: How long a provider may take to approve an agreement.
-        release_timeout: How long the release of an attempt may take.
+        release_timeout: How long the release of an attempt may take; also for how long a network
+            that cannot be reached at the start of a run, or of a cluster, is asked again.
         invoice_timeout: How long the engine waits for invoices at the end.
         invoice_deadline: How long an ended agreement's amount is held for its invoice while the
             engine runs.

@@ -231,4 +231,10 @@ NOTES: dict[str, Note] = {
         "Calls that read are tried again by themselves. Of one that acts it is not known whether "
         "it had its effect; the engine treats it as failed and withdraws what may have come of it.",
     ),
+    "RSK-803": Note(
+        "The daemon of the network was stopped, or died, in the middle of a call.",
+        "As with a time-out it is not known whether the call had its effect. A batch is not sent "
+        "again, for it may have run: raised at the yield, it is yours to say whether it may run "
+        "twice.",
+    ),
 }

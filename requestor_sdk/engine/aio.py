@@ -9,7 +9,7 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Coroutine, Generator
 from typing import Any, TypeVar
 
-from requestor_sdk.model.errors import HandlerError, RequestorError, WrongEventLoop
+from requestor_sdk.model.errors import HandlerError, NetworkError, RequestorError, WrongEventLoop
 
 T = TypeVar("T")
 
@@ -144,6 +144,33 @@ async def own_code(work: Awaitable[T], what: str) -> T:
         if cancelled and task is not None and task.cancelling() > asked:
             raise
         raise HandlerError(f"{what} raised {type(error).__name__}") from error
+
+
+async def asked_again(
+    call: Callable[[], Awaitable[T]],
+    *,
+    seconds: float,
+    on_error: Callable[[RequestorError, float], None],
+    dice: random.Random,
+) -> T:
+    """Await a call that does nothing twice, again after errors of the network that may pass.
+
+    A call that is slow is not cut off; none is begun once the time is over.
+
+    Raises:
+        RequestorError: One that will not pass, at once; the last one, once the time is over.
+    """
+    backoff, loop = Backoff(dice), asyncio.get_running_loop()
+    until = loop.time() + seconds
+    while True:
+        try:
+            return await call()
+        except NetworkError as error:
+            pause = backoff.next()
+            if not error.may_pass or loop.time() + pause > until:
+                raise
+            on_error(error, pause)
+            await asyncio.sleep(pause)
 
 
 async def read_for_ever(

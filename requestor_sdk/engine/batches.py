@@ -16,6 +16,7 @@ from requestor_sdk.model.errors import (
     BatchTimeout,
     CommandFailed,
     CommandSkipped,
+    NetworkError,
     NetworkUnreachable,
     NotAvailable,
     ProviderLost,
@@ -230,7 +231,7 @@ class _BatchRun:
         except _ConsumerError as error:
             self.fail(error.found)
         except RequestorError as error:
-            self.fail(error)
+            self._broken_off(error)
         except OSError as error:
             if self._given_up is not None:
                 self.fail(self._given_up)
@@ -244,7 +245,11 @@ class _BatchRun:
             self._finish()
 
     async def _executed(self, activity_id: str) -> None:
-        """Send it, again and again while no daemon listens: then nothing of it was begun."""
+        """Send it, again and again while no daemon listens: then nothing of it was sent.
+
+        After any other error it may have been begun, and is not sent again: a user's batch does not
+        run twice. The error is thrown in at the yield, where it is known what that means.
+        """
         backoff = Backoff(self._core.dice)
         while True:
             try:
@@ -347,6 +352,14 @@ class _BatchRun:
         if incoming is None or item.download is not None:
             return b""
         return await incoming.content()
+
+    def _broken_off(self, error: RequestorError) -> None:
+        """The call failed: what it was about may have gone well all the same."""
+        heard_all = 0 < len(self._results) == len(self.script.items)
+        if heard_all and isinstance(error, NetworkError):
+            self._finish()  # only that it is over was not heard
+        else:
+            self.fail(error)
 
     def fail(self, error: Exception) -> None:
         """Tell the first command without an outcome of the error, and the rest that they fell."""

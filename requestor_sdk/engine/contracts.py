@@ -16,10 +16,8 @@ from requestor_sdk.model import events
 from requestor_sdk.model.errors import (
     ActivityRefused,
     AgreementRefused,
-    PaymentError,
     RequestorError,
 )
-from requestor_sdk.model.history import marked
 from requestor_sdk.model.market import EndReason, Proposal
 from requestor_sdk.model.money import ZERO, Charged, Terms, room_for, to_seconds
 from requestor_sdk.model.props import MULTI_ACTIVITY
@@ -403,23 +401,6 @@ async def end_agreement(core: Core, contract: Contract, reason: EndReason) -> No
         partial(core.network.market.terminate, contract.id, reason),
         f"agreement {contract.id} could not be terminated",
     )
-
-
-async def allocate(core: Core, amount: Decimal) -> None:
-    """Reserve an amount for the run; written down before it is asked for, with the run's mark.
-
-    Raises:
-        RequestorError: The network would not, or did not answer.
-    """
-    asked = marked(amount, core.run_id)
-    core.emit(events.AllocationRequested, amount=asked)
-    try:
-        core.allocation_id = await core.network.payments.allocate(asked)
-    except PaymentError as error:
-        # Now it is known that nothing was reserved; after any other error it is not.
-        core.emit(events.AllocationNotMade, amount=asked, reason=error.message)
-        raise
-    core.emit(events.AllocationCreated, allocation_id=core.allocation_id, amount=asked)
 
 
 async def bounded(core: Core, act: Callable[[], Awaitable[None]], told: str) -> None:

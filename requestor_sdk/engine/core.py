@@ -7,6 +7,8 @@ import logging
 import random
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from datetime import datetime
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from requestor_sdk.engine.aio import Limit, own_code
@@ -45,6 +47,7 @@ class Core:
         run_id: Of this run.
 
     Attributes:
+        asked: What was asked for and became allocations of this run: amount and time.
         attached: Which instance has an agreement or activity, by the id of either.
         callbacks: The tasks of users' callbacks, in the order they began.
         tellers: Tasks that tell the network what it has not heard yet; the end cancels them.
@@ -76,6 +79,7 @@ class Core:
         self.dice: random.Random = random.Random(run_id)  # noqa: S311
         self.sinks: list[Sink] = []
         self.allocation_id = ""
+        self.asked: list[tuple[Decimal, datetime]] = []
         self.billing: Billing
         self.health: Health
         self.leaving = False

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from requestor_sdk.clock import LoopClock
 from requestor_sdk.engine.aio import read_for_ever, running_loop
+from requestor_sdk.engine.allocation import allocate
 from requestor_sdk.engine.billing import Billing
 from requestor_sdk.engine.buying import Buying, judge_for
 from requestor_sdk.engine.cluster import Cluster
-from requestor_sdk.engine.contracts import allocate
 from requestor_sdk.engine.core import Core
 from requestor_sdk.engine.funds import Funds
 from requestor_sdk.engine.health import Health

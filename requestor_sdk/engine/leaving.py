@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from requestor_sdk.engine.allocation import release_allocations
 from requestor_sdk.engine.contracts import release, until_heard
 from requestor_sdk.model import events
 from requestor_sdk.model.errors import NotAvailable
@@ -119,7 +120,7 @@ class Leaving:
         """Release the allocation, close the network and write down how the run ended."""
         core = self._core
         left_over = core.billing.close(but=self._staying)  # in whatever way the run ended
-        if core.allocation_id and not self._staying:
+        if (core.allocation_id or core.asked) and not self._staying:
             await self._release_allocation()
         await core.network.close()
         end = {
@@ -136,8 +137,8 @@ class Leaving:
 
     async def _release_allocation(self) -> None:
         core = self._core
-        act = partial(core.network.payments.release_allocation, core.allocation_id)
-        told = f"allocation {core.allocation_id} could not be released"
+        act = partial(release_allocations, core)
+        told = f"allocation {core.allocation_id} or a double of it could not be released"
         try:
             # Half of the last seconds is for closing the network, and for the end of the journal.
             async with asyncio.timeout(max(core.release_seconds(), self._last_seconds() / 2)):
@@ -145,7 +146,8 @@ class Leaving:
         except TimeoutError:
             logger.warning("%s in time; a recovery releases it", told)
         else:
-            core.emit(events.AllocationReleased, allocation_id=core.allocation_id)
+            if core.allocation_id:
+                core.emit(events.AllocationReleased, allocation_id=core.allocation_id)
 
     async def break_off(self) -> None:
         """The engine failed: end what runs as well as can be, and wake all who wait."""

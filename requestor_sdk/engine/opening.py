@@ -8,6 +8,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, TypeVar
 
 from requestor_sdk.engine import demands
+from requestor_sdk.engine.aio import asked_again
 from requestor_sdk.engine.buying import check_report, make_buying
 from requestor_sdk.engine.cluster import Cluster
 from requestor_sdk.engine.lifetime import Lifetime
@@ -70,8 +71,14 @@ async def run_service(
     demand = await demands.resolved_demand(
         core.network, service_class, payload, expiration=end, subnet=engine.subnet
     )
+    report = await asked_again(
+        lambda: core.network.market.match_report(demand),
+        seconds=core.settings.release_timeout,
+        on_error=core.retried("market"),
+        dice=core.dice,
+    )
     check_report(
-        await core.network.market.match_report(demand),
+        report,
         buying,
         seconds=lifetime.seconds(),
         budget=core.ledger.budget,

@@ -15,7 +15,7 @@ from decimal import Decimal
 from functools import partial
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from requestor_sdk.engine import allocations, contracts
+from requestor_sdk.engine import allocation, contracts
 from requestor_sdk.engine.aio import Backoff
 from requestor_sdk.engine.contracts import Contract
 from requestor_sdk.engine.restored import Restored
@@ -120,9 +120,9 @@ class Recovery:
         listed = await payments.allocations()
         untold = [item for item in await payments.unsettled() if self._was_accepted(item)]
         tell_recovered(core, self._history)
-        known = allocations.take_up(core, self._history, listed)
+        known = allocation.take_up(core, self._history, listed)
         await self._settle_agreements()
-        await allocations.reserve(core, known, self._needed(untold))
+        await allocation.reserve(core, known, self._needed(untold))
 
     def _needed(self, untold: Iterable[DebitNote | Invoice]) -> Decimal:
         """Return the most that may still have to be accepted."""

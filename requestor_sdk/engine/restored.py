@@ -32,6 +32,7 @@ class Restored:
     def bring_back(self) -> None:
         """Bring ids, ledger and what is to be paid to where the last process had them."""
         core, history = self._core, self._history
+        core.asked += history.asked
         for kind in ("i", "cluster"):
             core.continue_ids(kind, history.count(kind))
         for cluster in history.clusters.values():

@@ -51,7 +51,8 @@
     │   └── LeaveTimeout           RSK-702  leaving took longer than leave_timeout
     └── NetworkError               RSK-8xx  a network's daemon failed at a call
         ├── NetworkUnreachable     RSK-801  nothing listens where the daemon should be
-        └── NetworkTimeout         RSK-802  the daemon did not answer in time
+        ├── NetworkTimeout         RSK-802  the daemon did not answer in time
+        └── NetworkInterrupted     RSK-803  the connection broke after the call may have got through
 
 An error says what happened (the message), to which ids (``ids``), the last events of those ids
 (``story``) and the next thing to try (``hint``). Nothing here may ever hold a secret.
@@ -468,6 +469,8 @@ class LeaveTimeout(EngineError, TimeoutError):
 class NetworkError(RequestorError):
     """The daemon through which a network is reached failed at a call.
 
+    Whether the call had its effect is unknown, unless it is a ``NetworkUnreachable``.
+
     Attributes:
         status: The HTTP status that it answered with; ``None`` where it did not answer.
     """
@@ -486,9 +489,17 @@ class NetworkError(RequestorError):
         super().__init__(message, ids=ids, story=story, hint=hint)
         self.status = status
 
+    @property
+    def may_pass(self) -> bool:
+        """Whether the same call may do better a moment later: the daemon did not refuse it."""
+        return self.status is None or self.status in (408, 429) or self.status >= 500
+
 
 class NetworkUnreachable(NetworkError, ConnectionError):
-    """Nothing listens where the network's daemon should be: it is not started, or was stopped."""
+    """Nothing listens where the network's daemon should be: it is not started, or was stopped.
+
+    The call was not sent, and had no effect: to make it again does nothing twice.
+    """
 
     code = "RSK-801"
 
@@ -497,6 +508,15 @@ class NetworkTimeout(NetworkError, TimeoutError):
     """The network's daemon did not answer in time; whether the call had its effect is unknown."""
 
     code = "RSK-802"
+
+
+class NetworkInterrupted(NetworkError, ConnectionError):
+    """The connection broke after the call may have got through.
+
+    Whether the call had its effect is unknown.
+    """
+
+    code = "RSK-803"
 
 
 def all_errors() -> tuple[type[RequestorError], ...]:

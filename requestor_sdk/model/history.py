@@ -42,6 +42,7 @@ class RunHistory:
         network: The name of the network that it ran on.
         budget: The whole budget.
         requested: An allocation that was asked for and whose id is not known: amount and time.
+        asked: What was asked for and became allocations, released or not: amount and time.
         allocations: Allocations that are not released: id to amount.
         agreements: All agreements, by id.
         instances: All instances that did anything, by id.
@@ -55,6 +56,7 @@ class RunHistory:
     network: str = ""
     budget: Decimal = ZERO
     requested: tuple[Decimal, datetime] | None = None
+    asked: list[tuple[Decimal, datetime]] = field(default_factory=list)
     allocations: dict[str, Decimal] = field(default_factory=dict)
     agreements: dict[str, PastAgreement] = field(default_factory=dict)
     instances: dict[str, PastInstance] = field(default_factory=dict)
@@ -266,6 +268,8 @@ class RunHistory:
 
     @_take.register
     def _(self, event: ev.AllocationCreated) -> None:
+        if self.requested is not None:
+            self.asked.append(self.requested)
         self.requested = None
         self.allocations[event.allocation_id] = event.amount
 

@@ -3,6 +3,10 @@
 The four ports of a ``Network`` speak in values of the model. Reading is by long poll: a call waits
 until there is something and returns it, so that a loop over it survives any error of the other
 side. Each call may raise a ``RequestorError``; foreign errors die inside the implementation.
+
+``NetworkUnreachable`` says that the call was not sent, e.g. that the connection was refused. Once
+it may have got through, e.g. where the connection broke while the answer was awaited, any other
+``NetworkError`` is raised: then the engine takes its effect to be unknown.
 """
 
 from __future__ import annotations
@@ -157,8 +161,12 @@ class Activities(Protocol):
         Cancelling the call gives the batch up: where the network can tell the provider, the
         running program is killed and the rest dropped; elsewhere the batch goes on unheard.
 
+        No implementation may send a batch again by itself unless it knows that it was not sent: a
+        user's program would run twice.
+
         Raises:
             ProviderLost: The activity is dead.
+            NetworkUnreachable: Nothing of it was sent; the engine sends it again.
         """
         ...
 

@@ -4,13 +4,16 @@ import asyncio
 from dataclasses import replace
 from datetime import timedelta
 
+import pytest
 from support.services import Simple
 from support.simulation import QUICK, Simulation
 
 from requestor_sdk import Compute, RestartPolicy
 from requestor_sdk.model import events
+from requestor_sdk.model.errors import NetworkError, NetworkInterrupted
 from requestor_sdk.model.history import RunHistory
 from requestor_sdk.model.market import AgreementState
+from requestor_sdk.networks.simulated._journal import Act
 from requestor_sdk.testing import (
     NeverAnswering,
     Overcharging,
@@ -38,7 +41,8 @@ def states(sim):
 
 async def recovered(sim, **options):
     """Recover the run of a simulation; returns what its journal then says."""
-    run_id, journal = sim.compute.run_id, sim.compute.journal
+    run_id = sim.compute.run_id
+    journal = sim.network.journals[run_id]  # what is kept of a dead one takes no more events
     recovery = Compute.recover(
         run_id, journal=journal, network=sim.network, settings=QUICK, **options
     )
@@ -103,7 +107,75 @@ async def test_a_recovery_ends_what_it_could_not_ask_about_at_first():
     assert AgreementState.approved in states(sim)
     history = await recovered(sim)
     assert AgreementState.approved not in states(sim)
-    assert history.state != "suspended"
+    assert history.state == "settled"
+
+
+# Batches ------------------------------------------------------------------------------------------
+
+
+class Told(Simple):
+    """Yields one batch, and keeps what came of it."""
+
+    commands = 1
+
+    async def run(self):
+        script = self.ctx.new_script()
+        for number in range(self.commands):
+            script.run("anything", str(number))
+        self.sent()
+        try:
+            self.results = await (yield script)
+        except NetworkError as error:
+            self.error = error
+        await asyncio.Event().wait()
+
+    def sent(self):
+        pass
+
+
+class Empty(Told):
+    commands = 0
+
+
+def executed(sim):
+    return sum(isinstance(act, Act) and act.what == "execute" for act in sim.network.record)
+
+
+@pytest.mark.parametrize("fault", ["error:refused:after", "crash_daemon:5:after"])
+async def test_a_batch_that_got_through_is_not_sent_again_though_nothing_of_it_was_heard(fault):
+    sim = Simulation(1, faults=f"activities.execute@2={fault}")
+    async with sim.running(Empty) as cluster:
+        (instance,) = await cluster.wait("running")
+        await asyncio.sleep(100)
+        assert executed(sim) == 2
+        assert isinstance(instance.error, NetworkInterrupted)
+
+
+async def test_a_batch_that_was_not_sent_is_sent_once_the_daemon_is_up():
+    sim = Simulation(1)
+
+    class Refused(Told):
+        def sent(self):
+            sim.network.crash_daemon(20)
+
+    async with sim.running(Refused) as cluster:
+        (instance,) = await cluster.wait("running")
+        await asyncio.sleep(100)
+        assert executed(sim) == 2
+        assert instance.results[0].success
+
+
+@pytest.mark.parametrize(
+    "fault", ["error:500:after", "error:refused:after", "crash_daemon:5:after"]
+)
+async def test_a_batch_whose_last_result_was_heard_has_ended_well_though_its_end_was_not(fault):
+    sim = Simulation(1, faults=f"activities.execute@2={fault}")
+    async with sim.running(Told) as cluster:
+        (instance,) = await cluster.wait("running")
+        await asyncio.sleep(100)
+        assert executed(sim) == 2
+        assert instance.results[0].success
+    assert [e.error for e in sim.of(events.ScriptFinished)] == [None, None]
 
 
 # Acceptances --------------------------------------------------------------------------------------

@@ -8,7 +8,13 @@ import re
 import pytest
 
 from requestor_sdk.model import errors
-from requestor_sdk.model.errors import CommandFailed, JournalDamaged, RequestorError, all_errors
+from requestor_sdk.model.errors import (
+    CommandFailed,
+    JournalDamaged,
+    NetworkError,
+    RequestorError,
+    all_errors,
+)
 
 
 def _classes() -> list[type[RequestorError]]:
@@ -99,3 +105,11 @@ def test_an_error_can_be_caught_by_the_built_in_it_is_a_case_of(cls, builtin):
 def test_a_damaged_journal_says_how_many_events_were_saved():
     assert JournalDamaged("half a file", saved=7).saved == 7
     assert JournalDamaged("no file at all").saved == 0
+
+
+@pytest.mark.parametrize(
+    ("status", "may"),
+    [(None, True), (408, True), (429, True), (400, False), (401, False), (500, True)],
+)
+def test_an_error_of_the_daemon_may_pass_unless_it_refused_the_call(status, may):
+    assert NetworkError("it failed", status=status).may_pass is may

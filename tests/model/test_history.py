@@ -157,6 +157,7 @@ def test_an_allocation_that_was_asked_for_is_open_until_its_id_or_its_refusal_is
     story.tell(ev.AllocationNotMade, amount=Decimal(6), reason="no funds")
     assert story.history.requested is None
     assert story.history.state == "settled"
+    assert story.history.asked == [(Decimal(5), at)]
 
 
 def test_an_agreement_keeps_the_terms_by_which_its_notes_are_judged(story):

@@ -12,6 +12,7 @@ from requestor_sdk.model import events
 from requestor_sdk.model.errors import (
     AmountError,
     NetworkError,
+    NetworkInterrupted,
     NetworkTimeout,
     NetworkUnreachable,
     NotAvailable,
@@ -32,6 +33,7 @@ from requestor_sdk.networks.simulated import (
     drop,
     error,
 )
+from requestor_sdk.networks.simulated._journal import Act
 from requestor_sdk.testing import SimulatedNetwork, crash, invariants
 
 
@@ -106,6 +108,34 @@ async def test_a_duplicated_call_acts_twice():
     network = await opened(faults="payments.allocate@1=duplicate")
     await network.payments.allocate(1)
     assert len(network.books.bank.allocations) == 2
+
+
+async def test_no_batch_is_sent_twice_by_a_duplicate_for_no_network_may_do_so():
+    sim = Simulation(1, faults="activities.execute@1=duplicate")
+    async with sim.running() as cluster:
+        await cluster.wait("running")
+    assert len(sim.network.struck) == 1
+    assert [act.what for act in sim.network.record if isinstance(act, Act)].count("execute") == 1
+
+
+@pytest.mark.parametrize("fault", ["error:refused:after", "crash_daemon:5:after"])
+async def test_a_call_that_had_its_effect_is_never_told_to_have_been_refused(fault):
+    network = await opened(faults=f"payments.allocate@1={fault}")
+    with pytest.raises(NetworkInterrupted):
+        await network.payments.allocate(1)
+    assert len(network.books.bank.allocations) == 1
+
+
+@pytest.mark.parametrize(
+    ("fault", "kind", "made"),
+    [("delay:5", NetworkUnreachable, 0), ("delay:5:after", NetworkInterrupted, 1)],
+)
+async def test_a_daemon_that_goes_down_refuses_only_what_has_not_got_through(fault, kind, made):
+    network = await opened(faults=f"payments.allocate@1={fault}")
+    asyncio.get_running_loop().call_later(2, network.crash_daemon, 20)
+    with pytest.raises(kind):
+        await network.payments.allocate(1)
+    assert len(network.books.bank.allocations) == made
 
 
 async def test_a_reordered_call_is_overtaken_by_the_next_of_its_port():

@@ -113,16 +113,18 @@ def of_network(network):
         found = list(journal.read())
         yield from of_charges(found)
         yield from _of_history(RunHistory.of(found, run_id), books, found)
-    # Asking twice for an allocation makes two, and one answer comes: nobody knows of the other.
-    made_twice = sum(
-        strike.call == "payments.allocate" and strike.fault.action.kind == "duplicate"
-        for strike in network.struck
-    )
-    if len(books.bank.allocations) > made_twice:
+    journals = [list(journal.read()) for journal in network.journals.values()]
+    if books.bank.allocations and not any(_left_in_doubt(found) for found in journals):
         yield f"allocations stay reserved: {', '.join(books.bank.allocations)}"
     spent = sum((a.paid for a in books.bank.accounts.values()), Decimal(0))
     if spent != sum(books.bank.balances.values(), Decimal(0)):
         yield "the balances of the providers are not what was paid"
+
+
+def _left_in_doubt(found):
+    """Whether one of two allocations was this run's, and it died before it heard which."""
+    not_made = (event for event in found if isinstance(event, events.AllocationNotMade))
+    return any("none was taken" in event.reason for event in not_made)
 
 
 def _of_history(history, books, found):

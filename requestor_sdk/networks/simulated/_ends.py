@@ -31,6 +31,9 @@ NEWS: Final = frozenset(
 )
 """The calls that wait for news; a fault of theirs is about the news."""
 
+_NEVER_TWICE: Final = "activities.execute"
+"""The call that a network may not make twice by itself, see the port."""
+
 REORDER_SEC: Final = 1.0
 """For how long a call or news that is to be overtaken waits for the next one."""
 
@@ -131,11 +134,11 @@ class RequestorEnd:
             self._hung.discard(future)
         raise AssertionError("unreachable: nobody sets the result of a call that hangs")
 
-    async def _alive(self, call: str) -> None:
+    async def _alive(self, call: str, *, after: bool = False) -> None:
         if self.dead:
             await self._hang()
         if self.down:
-            raise error_of("refused", call)
+            raise error_of("refused", call, after=after)
 
     # A call that acts ----------------------------------------------------------------------------
 
@@ -148,16 +151,17 @@ class RequestorEnd:
             result = await act()
         elif action.after:
             result = await act()
-            await self._alive(name)
+            await self._alive(name, after=True)
             await self._strike(action, name, args)
         elif action.kind == "duplicate":
             result = await act()
-            await self._again(act)
+            if name != _NEVER_TWICE:
+                await self._again(act)
         else:
             await self._strike(action, name, args)
             result = await act()
         self._let_pass(name)
-        await self._alive(name)
+        await self._alive(name, after=True)
         return result
 
     async def _again(self, act: Call) -> None:
@@ -171,7 +175,7 @@ class RequestorEnd:
         match action.kind:
             case "delay":
                 await asyncio.sleep(self._draw(action.seconds))
-                await self._alive(name)
+                await self._alive(name, after=action.after)
             case "drop":
                 if action.seconds is None:
                     await self._hang()
@@ -181,13 +185,13 @@ class RequestorEnd:
                 await self._be_overtaken(name)
                 await self._alive(name)
             case "error":
-                raise error_of(action.code, name)
+                raise error_of(action.code, name, after=action.after)
             case "crash_provider":
                 back = None if action.seconds is None else self._draw(action.seconds)
                 self._crash_provider(args, back)
             case "crash_daemon":
                 self.crash_daemon(self._draw(action.seconds))
-                raise error_of("refused", name)
+                raise error_of("refused", name, after=action.after)
             case "crash_requestor":
                 self.cut()
                 await self._hang()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from requestor_sdk.model.errors import (
     NetworkError,
+    NetworkInterrupted,
     NetworkTimeout,
     NetworkUnreachable,
     NotAvailable,
@@ -106,9 +107,17 @@ _TOLD: Final = {
 }
 
 
-def error_of(code: str, call: str) -> RequestorError:
-    """Return the error that a daemon's answer becomes at the network's edge."""
+def error_of(code: str, call: str, *, after: bool = False) -> RequestorError:
+    """Return the error that a daemon's answer becomes at the network's edge.
+
+    Args:
+        code: One of ``ERRORS``.
+        call: Port and method.
+        after: Whether the call had its effect: then nobody can have refused it.
+    """
     ids = {"call": call}
+    if code == "refused" and after:
+        return NetworkInterrupted("the daemon broke off in the middle of the call", ids=ids)
     if code == "refused":
         hint = "start the daemon, or wait for it to be back"
         return NetworkUnreachable("the daemon refuses connections", ids=ids, hint=hint)

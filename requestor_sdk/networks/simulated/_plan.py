@@ -23,7 +23,7 @@ from requestor_sdk.ports import network as ports
 
 ERRORS: Final = ("400", "401", "404", "408", "410", "500", "503", "refused")
 """What ``error`` can be: the codes that the daemon of the real network answers with, or
-``refused``, where nothing listens at all."""
+``refused``, where nothing listens at all, or, after the effect, no longer."""
 
 PROVIDER: Final = "provider"
 """The call whose faults are behaviours of providers."""
@@ -106,7 +106,7 @@ def drop(seconds: Span | None = 30.0) -> Action:
 
 
 def duplicate() -> Action:
-    """The call reaches the network twice; the news comes twice."""
+    """The call reaches the network twice, a batch excepted; the news comes twice."""
     return Action(kind="duplicate")
 
 
