@@ -101,7 +101,8 @@ class Core:
         """Write an event to the journal, then show it to the sinks; nothing after the end."""
         if self.over:
             return
-        event = kind(at=self.clock.now(), **fields)
+        fields["at"] = self.clock.now()
+        event = kind(**fields)
         try:
             self.journal.append(event)
         except Exception as error:  # noqa: BLE001 - a journal of the user's may raise anything

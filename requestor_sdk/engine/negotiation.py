@@ -251,13 +251,14 @@ class Negotiator:
     def give_back(self, proposal: Proposal) -> None:
         """Put a draft back that could not be signed now, for whoever can sign it later."""
         lent = self._lent.pop(proposal.id, None)
-        self._drafts.add(lent or self._candidate(0.0, proposal))
+        now = asyncio.get_running_loop().time()
+        self._drafts.add(lent or self._candidate(0.0, proposal, now))
         if lent is None:
             self.scores_changed()  # its score is forgotten, or was given before others changed
         self._kick()
 
-    def _candidate(self, score: float, proposal: Proposal) -> Candidate:
-        return Candidate(next(self._numbers), score, proposal, asyncio.get_running_loop().time())
+    def _candidate(self, score: float, proposal: Proposal, since: float) -> Candidate:
+        return Candidate(next(self._numbers), score, proposal, since)
 
     def _time_silence(self) -> None:
         """Tell, after a while, that somebody waits and no offer has come at all."""
@@ -311,7 +312,7 @@ class Negotiator:
             score=score,
         )
         self._like(proposal, score)
-        self._keep(self._candidate(score, proposal))
+        self._keep(self._candidate(score, proposal, self._heard_at))
 
     def _like(self, proposal: Proposal, score: float) -> None:
         self._liked[proposal.provider_id] = _Liked(proposal.properties, score, self._changes)
@@ -339,7 +340,7 @@ class Negotiator:
             proposal_id=proposal.id,
             provider_id=proposal.provider_id,
         )
-        self._drafts.add(self._candidate(score, proposal))
+        self._drafts.add(self._candidate(score, proposal, self._heard_at))
 
     def _known_score(self, draft: Proposal) -> float | None:
         """Return the score of a draft whose terms are those of its offer.
@@ -452,6 +453,8 @@ class Negotiator:
         return self._replies.has_room()
 
     def _match(self) -> None:
+        if not self._has_wanted(self._drafts):
+            return
         too_old = asyncio.get_running_loop().time() - self._core.settings.draft_lifetime
         unwanted = []
         while self._has_wanted(self._drafts):
