@@ -198,8 +198,10 @@ class Cluster(Generic[S]):
             self.spawn_instances(size - len(living))
             added = self._members[len(self._members) - (size - len(living)) :]
             return self.census.each(added, SETTLED, None)
-        stopped = [self._stopped_member(member) for member in reversed(living[size:])]
-        return all_over(stopped)
+        going = living[size:]
+        # One that is being replaced goes, too: without its successor it would count again.
+        going += [m for m in self._members if m.successor in going]
+        return all_over([self._stopped_member(member) for member in reversed(going)])
 
     def _member_of(self, service: Service) -> Instance:
         member = service._member  # noqa: SLF001 - attached by the engine

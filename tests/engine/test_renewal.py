@@ -111,6 +111,24 @@ async def test_one_that_is_renewed_and_its_successor_count_as_one_member(world):
         assert [i.state for i in cluster.instances] == ["running", "starting", "terminated"]
 
 
+async def test_one_that_is_being_replaced_does_not_outlive_a_resize_that_stops_its_successor(world):
+    class Slow(Named):
+        async def start(self):
+            async for script in super().start():
+                yield script
+            if Named.made > 1:
+                await asyncio.sleep(60)
+
+    Named.made = 0
+    async with world.running(
+        Slow, expiration=timedelta(hours=3), hold_for=HOUR, renewal=RenewalPolicy()
+    ) as cluster:
+        await asyncio.sleep(3600 - MARGIN - 290)
+        assert [i.state for i in cluster.instances] == ["running", "starting"]
+        await cluster.resize(0)
+        assert [i.state for i in cluster.instances] == ["terminated", "terminated"]
+
+
 async def test_stopping_one_that_is_being_replaced_stops_its_successor_too(world):
     async with world.running(SlowSuccessor, **RENEWED) as cluster:
         await asyncio.sleep(3600 - MARGIN - 290)
