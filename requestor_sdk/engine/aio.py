@@ -7,11 +7,12 @@ import random
 import types
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Coroutine, Generator
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 from requestor_sdk.model.errors import HandlerError, NetworkError, RequestorError, WrongEventLoop
 
 T = TypeVar("T")
+K = TypeVar("K")
 
 
 def running_loop() -> asyncio.AbstractEventLoop:
@@ -55,6 +56,49 @@ class Backoff:
         self._failures = 0
 
 
+class Alarms(Generic[K]):
+    """Rings for many that are each due equally long after they were set, by one timer of the loop.
+
+    Args:
+        seconds: How long.
+        ring: Called with whom an alarm was set for.
+    """
+
+    def __init__(self, seconds: float, ring: Callable[[K], object]) -> None:
+        self._seconds = seconds
+        self._ring = ring
+        self._due: OrderedDict[K, float] = OrderedDict()
+        self._timer: asyncio.TimerHandle | None = None
+
+    def set(self, whom: K) -> None:
+        """Ring for somebody, unless it is cancelled before."""
+        loop = asyncio.get_running_loop()
+        due = self._due[whom] = loop.time() + self._seconds
+        if self._timer is None:
+            self._timer = loop.call_at(due, self._first_is_due)
+
+    def cancel(self, whom: K) -> None:
+        """Do not ring for somebody. Idempotent."""
+        self._due.pop(whom, None)
+
+    def _first_is_due(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._timer = None
+        while self._due:
+            whom, due = next(iter(self._due.items()))
+            if due > loop.time():
+                self._timer = loop.call_at(due, self._first_is_due)
+                return
+            del self._due[whom]
+            self._ring(whom)
+
+    def close(self) -> None:
+        """Forget the timer: nothing is under way any more."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+
 class Limit:
     """Bounds what may each take equally long, with one timer for all that is under way.
 
@@ -63,9 +107,7 @@ class Limit:
     """
 
     def __init__(self, seconds: float) -> None:
-        self._seconds = seconds
-        self._due: OrderedDict[asyncio.Timeout, float] = OrderedDict()
-        self._timer: asyncio.TimerHandle | None = None
+        self._alarms: Alarms[asyncio.Timeout] = Alarms(seconds, _out_of_time)
 
     async def keep(self, work: Coroutine[Any, Any, T]) -> T:
         """Await something; what never waits needs no bound, and pays for none.
@@ -79,31 +121,19 @@ class Limit:
             found: T = done.value
             return found
         async with asyncio.timeout(None) as limit:
-            loop = asyncio.get_running_loop()
-            due = self._due[limit] = loop.time() + self._seconds
-            if self._timer is None:
-                self._timer = loop.call_at(due, self._first_is_due)
+            self._alarms.set(limit)
             try:
                 return await _rest(work, waits_for)
             finally:
-                self._due.pop(limit, None)
-
-    def _first_is_due(self) -> None:
-        loop = asyncio.get_running_loop()
-        self._timer = None
-        while self._due:
-            limit, due = next(iter(self._due.items()))
-            if due > loop.time():
-                self._timer = loop.call_at(due, self._first_is_due)
-                return
-            self._due.popitem(last=False)
-            limit.reschedule(due)
+                self._alarms.cancel(limit)
 
     def close(self) -> None:
         """Forget the timer: nothing is under way any more."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._alarms.close()
+
+
+def _out_of_time(limit: asyncio.Timeout) -> None:
+    limit.reschedule(asyncio.get_running_loop().time())
 
 
 @types.coroutine

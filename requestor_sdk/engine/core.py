@@ -11,7 +11,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from requestor_sdk.engine.aio import Limit, own_code
+from requestor_sdk.engine.aio import Alarms, Limit, own_code
 from requestor_sdk.engine.effects import Turns
 from requestor_sdk.engine.room import RoomLines
 from requestor_sdk.model.errors import EngineFailed, NotAvailable, RequestorError
@@ -74,6 +74,12 @@ class Core:
         self.turns: Turns = Turns()
         self.creation: Limit = Limit(settings.create_timeout)
         self.release: Limit = Limit(settings.release_timeout)
+        self.starts: Alarms[Instance] = Alarms(
+            settings.start_timeout, lambda member: member.start_late()
+        )
+        self.shutdowns: Alarms[Instance] = Alarms(
+            settings.shutdown_timeout, lambda member: member.shutdown_late()
+        )
         self.run_id = run_id
         # Spreads load and guards nothing; by the run's id, so that a simulated run repeats itself.
         self.dice: random.Random = random.Random(run_id)  # noqa: S311

@@ -93,7 +93,6 @@ class Instance:
         "_effects",
         "_ending_cause",
         "_handler",
-        "_handler_timer",
         "_hold_timers",
         "_inbox",
         "_loss",
@@ -141,7 +140,6 @@ class Instance:
         self._pump: Pump | None = None
         self._handler: str | None = None
         self._deadline: asyncio.TimerHandle | None = None
-        self._handler_timer: asyncio.TimerHandle | None = None
         self._hold_timers: Sequence[asyncio.TimerHandle] = ()
         self._inbox: list[tuple[Stimulus, BaseException | None]] | None = None
         self._stepping = False
@@ -359,7 +357,7 @@ class Instance:
     # Effects out ---------------------------------------------------------------------------------
 
     def _close_handler(self, before: Record) -> None:
-        self._cancel_timer("_handler_timer")
+        self._stop_clock()
         state = self.record.state
         pump, loss, self._loss = self._pump, self._loss, None
         self._pump = self._handler = None
@@ -422,7 +420,10 @@ class Instance:
             handler=name,
             attempt=number,
         )
-        self._time_handler(name, number)
+        if name == "start":
+            self._core.starts.set(self)
+        elif name == "shutdown":
+            self._core.shutdowns.set(self)
 
     def _has_shutdown(self) -> bool:
         """Tell whether there is something to do: the default does no more than the release."""
@@ -437,33 +438,31 @@ class Instance:
             # It ended by itself in the moment before it would have been closed.
             self._closed_with(error, number)
 
-    def _time_handler(self, name: str, number: int) -> None:
-        settings, loop = self._core.settings, asyncio.get_running_loop()
-        if name == "start":
-            self._handler_timer = loop.call_later(
-                settings.start_timeout, self._start_late, number, settings.start_timeout
-            )
-        elif name == "shutdown":
-            self._handler_timer = loop.call_later(
-                settings.shutdown_timeout, self._shutdown_late, number, settings.shutdown_timeout
-            )
+    def _stop_clock(self) -> None:
+        """No handler is on the clock any more."""
+        self._core.starts.cancel(self)
+        self._core.shutdowns.cancel(self)
 
-    def _start_late(self, number: int, seconds: float) -> None:
+    def start_late(self) -> None:
+        """Its ``start()`` has had its time. Called by the core's alarms."""
+        seconds = self._core.settings.start_timeout
         late = StartTimeout(f"start() took longer than {seconds:g} s", ids={"instance": self.id})
-        self.post(Stimulus.start_failed, error=late, attempt=number)
+        self.post(Stimulus.start_failed, error=late)
 
-    def _shutdown_late(self, number: int, seconds: float) -> None:
+    def shutdown_late(self) -> None:
+        """Its ``shutdown()`` has had its time. Called by the core's alarms."""
+        seconds = self._core.settings.shutdown_timeout
         late = ShutdownTimeout(
             f"shutdown() took longer than {seconds:g} s", ids={"instance": self.id}
         )
-        self.post(Stimulus.shutdown_over, error=late, attempt=number)
+        self.post(Stimulus.shutdown_over, error=late)
 
     def _handler_done(self, name: str, number: int, error: BaseException | None) -> None:
         if isinstance(error, asyncio.CancelledError):
             error = NotAvailable(f"{name}() of {self.id} was cancelled from outside")
         stimulus = (_DONE if error is None else _FAILED)[name]
         if number == self.record.attempt:
-            self._cancel_timer("_handler_timer")
+            self._stop_clock()
         self.post(stimulus, error=error, attempt=number)
 
     async def _close(

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from requestor_sdk.engine.aio import Limit
+from requestor_sdk.engine.aio import Alarms, Limit
 
 
 async def test_what_is_done_in_time_gives_its_value(now):
@@ -61,7 +61,7 @@ async def test_what_never_waits_gives_its_value_at_once_and_starts_no_timer():
         return 7
 
     assert await limit.keep(work()) == 7
-    assert limit._timer is None
+    assert limit._alarms._timer is None
 
 
 async def test_work_that_waits_again_and_again_sees_what_it_waited_for_and_its_errors():
@@ -102,3 +102,25 @@ async def test_work_that_is_late_can_clear_up_and_its_own_time_outs_stay_its_own
     assert seen == ["own", "cleared up"]
     assert round(now(), 3) == 5.1
     limit.close()
+
+
+async def test_alarms_ring_for_each_in_its_time_but_not_for_those_cancelled(now):
+    rung = []
+    alarms = Alarms(5.0, lambda whom: rung.append((whom, round(now(), 3))))
+    now()
+    for whom in ("a", "b", "c"):
+        alarms.set(whom)
+        await asyncio.sleep(1)
+    alarms.cancel("b")
+    alarms.cancel("nobody")
+    await asyncio.sleep(10)
+    assert rung == [("a", 5), ("c", 7)]
+
+
+async def test_alarms_that_are_closed_do_not_ring(now):
+    rung = []
+    alarms = Alarms(5.0, rung.append)
+    alarms.set("a")
+    alarms.close()
+    await asyncio.sleep(10)
+    assert rung == []
