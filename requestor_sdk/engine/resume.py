@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, TypeVar
@@ -56,6 +57,8 @@ async def resume_service(
         collect_offers=collect_offers,
         default=engine.defaults,
     )
+    if hold_for is not None:
+        demands.deadline_of(hold_for, core.clock.now(), core.settings)
     demands.check_renewal(renewal, hold_for, core.settings)
     found = recovery.take(service_class.__qualname__, cluster_id)
     try:
@@ -74,7 +77,7 @@ async def resume_service(
     cluster = engine.make_cluster(
         service_class,
         demand=demand,
-        buying=buying,
+        buying=replace(buying, budget=found[0].cluster.budget),
         policy=policy,
         lifetime=Lifetime(
             clock=core.clock,

@@ -12,6 +12,7 @@ from support.world import World
 from requestor_sdk import Compute, MemoryJournal, RestartPolicy, Settings
 from requestor_sdk.model import events
 from requestor_sdk.model.errors import (
+    DeadlineError,
     NetworkUnreachable,
     NotAvailable,
     NotSupported,
@@ -21,6 +22,8 @@ from requestor_sdk.model.errors import (
 from requestor_sdk.model.events import ComputationStarted
 from requestor_sdk.model.history import RunHistory
 from requestor_sdk.model.market import ActivityState, DebitNote, EndReason
+from requestor_sdk.model.money import LinearPricing
+from requestor_sdk.testing import SimulatedNetwork, SimulatedProvider, crash
 
 
 @pytest.fixture
@@ -556,3 +559,38 @@ async def test_on_a_network_that_ends_with_its_process_recovery_closes_the_books
     async with Compute.recover(run_id, network=World().network, journal=paper):
         pass
     assert list(paper.read()) == before
+
+
+async def test_what_is_taken_up_keeps_to_the_budget_of_its_cluster():
+    """A provider that is too dear for the cluster is declined, not waited for."""
+    cheap, dear = (
+        SimulatedProvider(name=name, pricing=LinearPricing(coeffs=(price, Decimal(0))))
+        for name, price in (("cheap", Decimal("0.0001")), ("dear", Decimal("0.1")))
+    )
+    network = SimulatedNetwork([cheap, dear])
+    journal, heard = MemoryJournal(), []
+    first = Compute(budget=1000, network=network, journal=journal)
+    await first.start()
+    cluster = await first.run_service(Simple, expiration=HOUR, budget=2)
+    await cluster.wait("running", count=1)
+    await crash(first)
+    async with Compute.recover(
+        first.run_id, network=network, journal=journal, event_consumer=heard.append
+    ) as again:
+        restart = RestartPolicy(when="on-failure", avoid_failed_provider=False)
+        network.crash_provider("cheap")
+        cluster = await again.resume_service(Simple, restart=restart)
+        await asyncio.sleep(60)
+        assert cluster.instances[0].state == "pending"
+        await cluster.stop()
+    declined = [e.reason for e in heard if isinstance(e, events.ProposalRejected)]
+    assert declined
+    assert all("above the whole budget of 2" in reason for reason in declined)
+
+
+async def test_a_hold_that_leaves_no_time_is_refused_where_instances_are_taken_up(market):
+    await left(market)
+    async with recovering(market) as compute:
+        with pytest.raises(DeadlineError):
+            await compute.resume_service(Simple, hold_for=timedelta(0))
+        await compute.resume_service(Simple)
