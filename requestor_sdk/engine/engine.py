@@ -33,6 +33,7 @@ from requestor_sdk.model.errors import (
 from requestor_sdk.model.ledger import Ledger
 from requestor_sdk.model.lifecycle import ServiceState
 from requestor_sdk.model.market import Demand, EndReason
+from requestor_sdk.model.money import ZERO
 from requestor_sdk.model.props import Payload
 from requestor_sdk.model.restart import RenewalPolicy, RestartPolicy
 from requestor_sdk.service._handles import Outcome
@@ -364,6 +365,14 @@ class Engine:
     async def _close(self) -> None:
         core = self.core
         left_over = core.billing.close(but=self._staying)  # in whatever way the run ended
+        for agreement_id, provider_id in core.unheard.items():
+            # No money depends on it, but it may stand: a recovery ends it.
+            core.emit(
+                events.PaymentLeftOver,
+                agreement_id=agreement_id,
+                provider_id=provider_id,
+                at_most=ZERO,
+            )
         if (core.allocation_id or core.asked) and not self._staying:
             await self._release_allocation()
         await core.network.close()

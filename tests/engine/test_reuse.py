@@ -72,7 +72,7 @@ async def test_an_activity_that_is_over_costs_no_more_while_later_ones_of_its_ag
         await asyncio.sleep(100)
         await cluster.stop()
     assert len(world.of(events.ActivityCreated)) == 5
-    # The seconds of each are noted at its end; what clocks may differ by is all that can still come.
+    # The seconds of each are noted at its end; what is left is by how much clocks may differ.
     assert Decimal(0) < payable[0] < Decimal("0.05")
     world.check(compute)
 
