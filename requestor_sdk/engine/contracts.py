@@ -396,11 +396,18 @@ async def end_agreement(core: Core, contract: Contract, reason: EndReason) -> No
     core.room.made()
     if contract.ended_by != "requestor":
         return
+    if contract.use is None:
+        core.unheard[contract.id] = contract.provider_id
     await bounded(
         core,
-        partial(core.network.market.terminate, contract.id, reason),
+        partial(_terminate, core, contract.id, reason),
         f"agreement {contract.id} could not be terminated",
     )
+
+
+async def _terminate(core: Core, agreement_id: str, reason: EndReason) -> None:
+    await core.network.market.terminate(agreement_id, reason)
+    core.unheard.pop(agreement_id, None)
 
 
 async def bounded(core: Core, act: Callable[[], Awaitable[None]], told: str) -> None:

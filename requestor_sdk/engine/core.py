@@ -49,6 +49,7 @@ class Core:
     Attributes:
         asked: What was asked for and became allocations of this run: amount and time.
         attached: Which instance has an agreement or activity, by the id of either.
+        unheard: Unused agreements whose end the network has not heard: id to provider's id.
         callbacks: The tasks of users' callbacks, in the order they began.
         tellers: Tasks that tell the network what it has not heard yet; the end cancels them.
         over: Whether the run's last event is written: what is asked of it later happens to nobody.
@@ -86,6 +87,7 @@ class Core:
         self.sinks: list[Sink] = []
         self.allocation_id = ""
         self.asked: list[tuple[Decimal, datetime]] = []
+        self.unheard: dict[str, str] = {}
         self.billing: Billing
         self.health: Health
         self.leaving = False

@@ -17,6 +17,7 @@ from requestor_sdk.model import events
 from requestor_sdk.model.errors import NotAvailable
 from requestor_sdk.model.lifecycle import ServiceState
 from requestor_sdk.model.market import EndReason
+from requestor_sdk.model.money import ZERO
 
 if TYPE_CHECKING:
     from requestor_sdk.engine.cluster import Cluster
@@ -120,6 +121,14 @@ class Leaving:
         """Release the allocation, close the network and write down how the run ended."""
         core = self._core
         left_over = core.billing.close(but=self._staying)  # in whatever way the run ended
+        for agreement_id, provider_id in core.unheard.items():
+            # No money depends on it, but it may stand: a recovery ends it.
+            core.emit(
+                events.PaymentLeftOver,
+                agreement_id=agreement_id,
+                provider_id=provider_id,
+                at_most=ZERO,
+            )
         if (core.allocation_id or core.asked) and not self._staying:
             await self._release_allocation()
         await core.network.close()

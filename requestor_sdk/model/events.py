@@ -681,7 +681,10 @@ class InvoiceRejected(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PaymentLeftOver(Event):
-    """No invoice came in time; ``at_most`` may still be asked for and is settled by recovery."""
+    """No invoice came in time; ``at_most`` may still be asked for and is settled by recovery.
+
+    Of nothing where an agreement was not used and the network did not hear of its end.
+    """
 
     durable: ClassVar[bool] = True
 

@@ -133,6 +133,10 @@ class RunHistory:
     @_take.register
     def _(self, event: ev.ComputationRecovered) -> None:
         self.run_id, self.network, self.ended = event.run_id, event.network, ""
+        for agreement in self.agreements.values():
+            if not agreement.uses:
+                # It is looked at now; where its end is not heard again, that is written down again.
+                agreement.left_over = None
 
     @_take.register
     def _(self, event: ev.ComputationFinished) -> None:

@@ -415,6 +415,20 @@ async def test_suspended_instances_outlive_processes_until_one_resumes_them(mark
     check(market)
 
 
+async def test_who_waits_for_the_end_of_a_cluster_does_not_wait_for_what_a_later_process_takes_up(
+    market,
+):
+    process = Process(market)
+    async with process.compute() as compute:
+        cluster = await compute.run_service(Simple, num_instances=2, expiration=HOUR)
+        first, _ = await cluster.wait("running", count=2)
+        await cluster.suspend(first)
+    assert market.paper.history.state == "suspended"
+    await asyncio.wait_for(cluster.stop(), 60)
+    assert market.paper.history.state == "suspended"
+    assert len(market.living()) == 1
+
+
 async def test_one_that_is_suspended_again_stays_again(market):
     await left(market)
     async with recovering(market) as compute:

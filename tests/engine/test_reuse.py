@@ -70,6 +70,26 @@ async def test_all_activities_of_an_agreement_are_paid_by_its_one_invoice():
     world.check(compute)
 
 
+async def test_an_activity_that_is_over_costs_no_more_while_later_ones_of_its_agreement_go_on():
+    pricing = LinearPricing(coeffs=(Decimal("0.001"), Decimal(0)), fixed=Decimal(0))
+    world = World(one_provider(pricing=pricing))
+    payable = []
+
+    def watch(event):
+        world.events.append(event)
+        if isinstance(event, events.AgreementTerminated):
+            payable.append(compute.budget.payable)
+
+    async with world.compute(100, event_consumer=watch) as compute:
+        cluster = await compute.run_service(Short, restart=ALWAYS, expiration=timedelta(minutes=30))
+        await asyncio.sleep(100)
+        await cluster.stop()
+    assert len(world.of(events.ActivityCreated)) == 5
+    # The seconds of each are noted at its end; what is left is by how much clocks may differ.
+    assert Decimal(0) < payable[0] < Decimal("0.05")
+    world.check(compute)
+
+
 async def _next(world, kind):
     while not world.of(kind):
         await asyncio.sleep(0.1)

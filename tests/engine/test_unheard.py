@@ -110,6 +110,30 @@ async def test_a_recovery_ends_what_it_could_not_ask_about_at_first():
     assert history.state == "settled"
 
 
+@pytest.mark.parametrize("asked", ["", "; market.agreement_state~1=error:500"])
+async def test_an_unused_agreement_whose_end_was_not_heard_is_ended_by_a_recovery(asked):
+    faults = f"activities.create@1=error:500; market.terminate~1=error:500{asked}"
+    sim = Simulation(1, faults=faults)
+    async with sim.running(restart=RestartPolicy(when="never")):
+        await asyncio.sleep(2)
+    assert states(sim) == {AgreementState.approved}
+    assert RunHistory.of(sim.events).state == "left over"
+    assert (await recovered(sim)).state == "left over"  # it was not heard this time either
+    assert states(sim) == {AgreementState.approved}
+    sim.network.calm()
+    assert (await recovered(sim)).state == "settled"
+    assert states(sim) == {AgreementState.terminated}
+
+
+async def test_an_unused_agreement_whose_end_was_heard_late_is_not_left_over():
+    down = "; ".join(f"market.terminate@{n}=error:500" for n in range(1, 12))
+    sim = Simulation(1, faults=f"activities.create@1=error:500; {down}")
+    async with sim.running(restart=RestartPolicy(when="never")):
+        await asyncio.sleep(400)
+    assert states(sim) == {AgreementState.terminated}
+    assert RunHistory.of(sim.events).state == "settled"
+
+
 # Batches ------------------------------------------------------------------------------------------
 
 

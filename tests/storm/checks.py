@@ -131,10 +131,8 @@ def _of_history(history, books, found):
     if history.state not in ("settled", "left over"):
         yield f"the run is {history.state} after its last recovery"
     binding = (AgreementState.pending, AgreementState.approved)
-    for name, agreement in history.agreements.items():
-        # One in which nothing ran costs nothing: a run that owes nothing is not recovered for it.
-        idle = history.state == "settled" and not agreement.uses
-        if books.agreements[name].state in binding and not idle:
+    for name in history.agreements:
+        if books.agreements[name].state in binding:
             yield f"agreement {name} stands in the market after the last recovery"
     invoiced = {e.agreement_id: e.amount for e in found if isinstance(e, events.InvoiceAccepted)}
     for agreement in history.agreements.values():

@@ -12,6 +12,7 @@ import json
 from datetime import timedelta
 
 from requestor_sdk import Compute
+from requestor_sdk.client import ambient
 from requestor_sdk.model import events
 from requestor_sdk.model.errors import NetworkUnreachable
 from requestor_sdk.model.events import from_record
@@ -252,6 +253,9 @@ class Process:
         for _ in range(100):
             left = {t for t in asyncio.all_tasks() - self._before if t is not mine}
             if not left:
+                # A process that died holds none of its own either.
+                for compute in [c for c in ambient.active if c.network is self]:
+                    ambient.active.discard(compute)
                 return
             for task in left:
                 task.cancel()
