@@ -100,7 +100,10 @@ def _waiting(store: RunStore, *, everything: bool) -> list[str]:
     states = ("crashed", "left over", *(("suspended",) if everything else ()))
     told = [store.summary(run_id) for run_id in reversed(store.ids())]
     return [
-        one.run_id for one in told if one.history.state in states and one.state.value != "alive"
+        one.run_id
+        for one in told
+        # What is left of one that cannot be read in full is not known: it is told, not passed over.
+        if one.problem is not None or (one.history.state in states and one.state.value != "alive")
     ]
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -71,6 +73,13 @@ def damage(store, run_id):
     path.write_bytes(content)
 
 
+def lose(path, *numbers):
+    """Take rows out of a journal, as no program of ours ever does."""
+    with closing(sqlite3.connect(path)) as connection, connection:
+        for number in numbers:
+            connection.execute("DELETE FROM events WHERE seq = ?", (number,))
+
+
 # runs ---------------------------------------------------------------------------------------------
 
 
@@ -96,7 +105,39 @@ def test_runs_are_listed_the_newest_first_with_how_they_are(cli, record, store):
     assert [next(word for word in row if word in states) for row in rows] == states
     assert rows[3][-3:] == ["1", "0.25", "1"], "instances, spent, budget"
     assert "r-bad: the journal" in result.stderr
-    assert result.exit_code == 0
+    assert result.exit_code == 1
+
+
+@pytest.mark.parametrize("options", [(), ("--json",)])
+def test_the_status_of_a_list_is_1_only_where_a_listed_run_cannot_be_read(
+    cli, record, store, options
+):
+    record("r-bad", end)
+    record("r-end", end)
+    assert cli("runs", *options).exit_code == 0
+    damage(store, "r-bad")
+    assert cli("runs", *options).exit_code == 1
+    assert cli("runs", "-n", 1, *options).exit_code == 0
+
+
+@pytest.mark.parametrize("lost", [1, 3, 4], ids=["first", "told", "untold"])
+def test_a_journal_with_missing_events_is_damaged_wherever_it_is_looked_at(
+    cli, record, store, lost
+):
+    def tell(story):
+        story.begin()
+        for name in "abc":
+            story.tell(ev.CustomEvent, name=name)
+        story.tell(ev.ComputationFinished, run_id="r", spent=Decimal(0))
+
+    record("r", tell)
+    assert cli("runs").exit_code == cli("status", "r").exit_code == cli("recover").exit_code == 0
+    lose(store.path("r"), lost)
+    for command in (("runs",), ("status", "r"), ("events", "r"), ("recover",), ("recover", "r")):
+        result = cli(*command)
+        assert result.exit_code == 1, command
+        assert f"1 event is missing, the first is number {lost}" in result.output, command
+    assert store.summary("r").state.value == "damaged"
 
 
 def test_only_so_many_runs_are_listed_and_the_rest_is_counted(cli, record):
