@@ -13,6 +13,7 @@ import click
 from requestor_sdk.cli._columns import say, table, width
 from requestor_sdk.cli.runs import as_record, lasted
 from requestor_sdk.observe import text
+from requestor_sdk.observe._names import SUFFIX, name_of
 
 if TYPE_CHECKING:
     from requestor_sdk.observe.runs import RunSummary
@@ -77,8 +78,18 @@ def _open(summary: RunSummary) -> Iterator[str]:
         for kind, ids in found.items():
             told = f"{kind} {', '.join(ids)}"
             yield from wrap(told, width() or 100, initial_indent="  ", subsequent_indent="    ")
-    if summary.state.value in ("crashed", "ended", "suspended"):
-        yield f"try: requestor-sdk recover {summary.run_id}"
+    yield from _ways_on(summary)
+
+
+def _ways_on(summary: RunSummary) -> Iterator[str]:
+    name = name_of(summary.path)
+    if summary.state.value == "suspended":
+        yield "its suspended instances cost until a program takes them up, or they are ended"
+        yield f"try: requestor-sdk recover --end-suspended {name}"
+    elif summary.state.value in ("crashed", "ended"):
+        if summary.path.suffix != SUFFIX:
+            yield "a journal of lines does not tell whether its process lives: make sure it is over"
+        yield f"try: requestor-sdk recover {name}"
 
 
 def _record(summary: RunSummary) -> dict[str, Any]:

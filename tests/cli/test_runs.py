@@ -365,9 +365,20 @@ def test_a_journal_that_lies_elsewhere_is_named_by_its_path(cli, record, store, 
     refused = cli("events", lines.path, "--follow")
     assert refused.exit_code == 1
     assert "tail -f" in refused.stderr
-    assert cli("events", tmp_path / "none.sqlite").exit_code == 1
-    assert cli("status", tmp_path / "none.sqlite").exit_code == 1
-    assert not (tmp_path / "none.sqlite").exists()
+
+
+@pytest.mark.parametrize("command", ["status", "events", "recover"])
+def test_a_journal_that_is_not_there_is_told_with_what_to_try(cli, tmp_path, command):
+    for name, said in (
+        (tmp_path / "none.sqlite", "there is no journal {}"),
+        ("none.jsonl", "there is no journal {}"),
+        (tmp_path, "{} is a folder, and no journal"),
+    ):
+        result = cli(command, name)
+        assert (result.exit_code, result.stdout) == (1, "")
+        assert said.format(name) in result.stderr
+        assert "try: requestor-sdk runs" in result.stderr
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_following_ends_with_the_run_and_misses_nothing(store, record):
