@@ -213,7 +213,8 @@ def _lines(told: Sequence[Recovered]) -> Iterator[str]:
             continue
         yield f"run {one.run_id} was {one.before or 'not read'}, is {one.after or 'as it was'}"
         if one.agreements:
-            yield from table(_HEAD, [_row(one, a) for a in one.agreements], within=width())
+            rows = [_row(one, agreement) for agreement in one.agreements]
+            yield from table(_HEAD, rows, within=width(), right=("paid",))
         if one.problem:
             yield one.problem
         elif not one.done:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from requestor_sdk.observe.runs import RunStore, RunSummary
 
 _HEAD = ("run", "network", "started", "time", "state", "instances", "spent", "budget", "left over")
+_NUMBERS = ("time", "instances", "spent", "budget", "left over")
 
 
 @click.command()
@@ -46,7 +47,9 @@ def command(
     elif not told:
         click.echo("no runs; make one by: requestor-sdk demo", err=True)
     else:
-        for line in table(_HEAD, [_row(summary) for summary in told], within=width()):
+        for line in table(
+            _HEAD, [_row(summary) for summary in told], within=width(), right=_NUMBERS
+        ):
             say(line)
         _tell_the_rest(told, len(ids))
     if any(summary.problem is not None for summary in told):

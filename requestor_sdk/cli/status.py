@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
@@ -16,9 +17,11 @@ from requestor_sdk.observe import text
 from requestor_sdk.observe._names import SUFFIX, name_of
 
 if TYPE_CHECKING:
+    from requestor_sdk.observe.bill import Bill
     from requestor_sdk.observe.runs import RunSummary
 
 _HEAD = ("instance", "state", "provider", "attempt", "cost", "why")
+_NUMBERS = ("attempt", "cost")
 
 
 @click.command()
@@ -54,11 +57,16 @@ def _lines(summary: RunSummary) -> Iterator[str]:
         yield view.notice
     if view.rows:
         yield ""
-        yield from table(_HEAD, list(_instances(summary)), within=width())
+        yield from table(_HEAD, list(_instances(summary)), within=width(), right=_NUMBERS)
     yield ""
-    yield summary.accounts.bill().render()
+    yield _bill(summary).render()
     yield ""
     yield from _open(summary)
+
+
+def _bill(summary: RunSummary) -> Bill:
+    # An activity of a living run costs while nothing happens.
+    return summary.accounts.bill(datetime.now(UTC) if summary.state.value == "alive" else None)
 
 
 def _instances(summary: RunSummary) -> Iterator[tuple[str, ...]]:
@@ -93,7 +101,7 @@ def _ways_on(summary: RunSummary) -> Iterator[str]:
 
 
 def _record(summary: RunSummary) -> dict[str, Any]:
-    bill = summary.accounts.bill()
+    bill = _bill(summary)
     return {
         **as_record(summary),
         "instances": [

@@ -144,9 +144,9 @@ class Accounts:
                     found.accepted += more
                     _follow(found, event)
 
-    def bill(self) -> Bill:
-        """Return the bill; what still runs is counted up to the last event."""
-        rows = _by_provider(self._accounts.values(), self._last)
+    def bill(self, until: datetime | None = None) -> Bill:
+        """Return the bill; what still runs is counted up to then, or to the last event."""
+        rows = _by_provider(self._accounts.values(), until or self._last)
         left_over = sum(self._left_over.values(), _ZERO)
         return Bill(rows=rows, budget=self._budget.total, left_over=left_over)
 

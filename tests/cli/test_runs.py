@@ -9,7 +9,7 @@ import sqlite3
 import subprocess
 import sys
 from contextlib import closing
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 
@@ -201,7 +201,7 @@ def test_the_status_of_the_newest_run_is_shown_if_none_is_named(cli, record):
 def test_a_status_shows_instances_what_is_open_the_bill_and_what_to_do(cli, record):
     record("r", crash)
     said = cli("status", "r").stdout
-    assert "i-1       running  beta      2        0.1" in said
+    assert "i-1       running  beta            2   0.1" in said
     for line in ("instances i-1", "activities act-a-2", "agreements a-2"):
         assert f"  {line}\n" in said
     assert "of a budget of 1; 0.9 unspent" in said
@@ -216,6 +216,21 @@ def test_the_status_of_a_settled_run_says_so_and_of_a_living_one_recovers_nothin
     journal.close()
     assert "recover" not in said
     assert "\nopen:\n" in said
+
+
+def test_the_bill_of_a_living_run_goes_on(cli, record):
+    def tell(story):
+        story.now = datetime.now(UTC) - timedelta(minutes=65)
+        crash(story)
+
+    journal, _ = record("s", tell, close=False)
+    said = cli("status", "s").stdout
+    living = json.loads(cli("status", "s", "--json").stdout)
+    journal.close()
+    crashed = json.loads(cli("status", "s", "--json").stdout)
+    assert " 1 h 0" in next(line for line in said.splitlines() if line.startswith("beta"))
+    assert living["bill"][1]["seconds"] > 3600
+    assert crashed["bill"][1]["seconds"] == 2
 
 
 def test_a_status_as_json_has_it_all(cli, record):
@@ -465,6 +480,21 @@ def test_a_block_is_broken_between_cells_and_within_long_ones_only():
         "  so it so it so it so",
         "  it so it so it so it",
         "  so it",
+    ]
+
+
+def test_numbers_are_flush_right_in_a_table_and_as_they_are_in_blocks():
+    head, rows = ("run", "spent", "why"), [("a", "0.25", "x"), ("b", "", ""), ("c", "12.5", "")]
+    assert list(_columns.table(head, rows, within=None, right=("spent",))) == [
+        "run  spent  why",
+        "a     0.25  x",
+        "b",
+        "c     12.5",
+    ]
+    assert list(_columns.table(head, rows, within=14, right=("spent",)))[:3] == [
+        "a",
+        "  spent 0.25,",
+        "  why x",
     ]
 
 
