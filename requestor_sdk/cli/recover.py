@@ -169,8 +169,8 @@ async def recovered(path: Path, run_id: str, *, end_suspended: bool = False) -> 
         told.before = told.after = _ALIVE
         told.agreements = []  # they are open, and no failure of a recovery
         told.problem = (
-            f"run {run_id} is alive: only its own process may go on with it; "
-            f"see: requestor-sdk status {name_of(path)}"
+            f"run {run_id} is alive: only its own process may go on with it\n"
+            f"  see: requestor-sdk status {name_of(path)}"
         )
     except RequestorError as error:
         told.problem = _problem(error)
@@ -199,7 +199,7 @@ async def _recover(told: Recovered, *, end_suspended: bool) -> None:
 
 
 def _problem(error: RequestorError) -> str:
-    return error.message + (f"; try: {error.hint}" if error.hint else "")
+    return error.message + (f"\n  try: {error.hint}" if error.hint else "")
 
 
 def _lines(told: Sequence[Recovered]) -> Iterator[str]:

@@ -230,7 +230,11 @@ class RunStore:
         # Asked for first: a run that ends meanwhile has written that it did.
         alive = self.is_alive(run_id)
         kinds = sorted(Event.kinds.keys() - _UNTOLD)
-        return summarised(run_id, journal.path, lambda: journal.read(kinds=kinds), alive=alive)
+        told = summarised(run_id, journal.path, lambda: journal.read(kinds=kinds), alive=alive)
+        if told.problem is not None:
+            # What is left of it is counted whole, as every other reading of it does.
+            told = summarised(run_id, journal.path, journal.read, alive=alive)
+        return told
 
     def remove(self, run_id: str, *, unsettled: bool = False) -> None:
         """Remove a run for good.

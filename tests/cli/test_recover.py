@@ -106,7 +106,8 @@ def test_a_run_that_is_alive_is_refused(store):
         done = call("a1")
         assert done.exit_code == 1
         assert done.output.splitlines() == [
-            "run a1 is alive: only its own process may go on with it; see: requestor-sdk status a1"
+            "run a1 is alive: only its own process may go on with it",
+            "  see: requestor-sdk status a1",
         ]
         [told] = json.loads(call("a1", "--json").output)
         assert (told["before"], told["after"], told["agreements"]) == ("alive", "alive", [])
@@ -176,10 +177,8 @@ def test_a_living_run_that_is_written_elsewhere_is_refused_with_its_path(store, 
     finally:
         journal.close()
     assert done.exit_code == 1
-    assert (
-        f"run a1 is alive: only its own process may go on with it; see: requestor-sdk status {path}"
-        in done.output
-    )
+    assert done.output.startswith("run a1 is alive: only its own process may go on with it\n")
+    assert f"see: requestor-sdk status {path}" in done.output
     for error in (caught, locked):
         assert f"`requestor-sdk status {path}`" in error.value.hint
 
@@ -191,6 +190,7 @@ def test_a_journal_that_is_damaged_or_has_no_run_is_told_and_not_touched(store, 
     assert done.exit_code == 1
     assert "was not read, is as it was" in done.output
     assert "is damaged" in done.output
+    assert done.output.splitlines()[-1].startswith("  try: the file was not changed")
     path.write_bytes(b"")
     done = call(str(path))
     assert done.exit_code == 1
