@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from requestor_sdk.model.errors import NotSupported
+from requestor_sdk.model.errors import NotSupported, RunNotFound
 from requestor_sdk.observe import journal_at
+from requestor_sdk.observe._names import is_path
 from requestor_sdk.observe.runs import RunStore, RunSummary, summarised
 from requestor_sdk.observe.sqlite import SqliteJournal
 
@@ -67,10 +67,19 @@ def chosen(name: str | None) -> Chosen:
     """Return the run of that name.
 
     Raises:
-        RunNotFound: There is none, or there are several.
+        RunNotFound: There is none, or there are several; or there is no such file.
     """
-    if name is not None and (os.sep in name or name.endswith((".sqlite", ".jsonl"))):
+    if name is not None and is_path(name):
+        _check_is_there(name)
         return Chosen(name, journal_at(name), None)
     store = RunStore()
     run_id = store.find(name)
     return Chosen(run_id, store.journal(run_id), store)
+
+
+def _check_is_there(name: str) -> None:
+    path = Path(name)
+    if path.is_dir():
+        raise RunNotFound(f"{name} is a folder, and no journal", hint="requestor-sdk runs")
+    if not path.exists():
+        raise RunNotFound(f"there is no journal {name}", hint="requestor-sdk runs")

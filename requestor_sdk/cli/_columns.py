@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from textwrap import wrap
 from typing import Final
 
@@ -24,15 +24,25 @@ def width() -> int | None:
 
 
 def table(
-    head: Sequence[str], rows: Sequence[Sequence[str]], *, within: int | None
+    head: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    *,
+    within: int | None,
+    right: Collection[str] = (),
 ) -> Iterator[str]:
-    """Return the lines of a table; of blocks, where its lines would be longer than ``within``."""
+    """Return the lines of a table; of blocks, where its lines would be longer than ``within``.
+
+    The columns named in ``right`` hold numbers, which are flush right.
+    """
     widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
     if within is not None and sum(widths) + len(_GAP) * (len(widths) - 1) > within:
         yield from _blocks(head, rows, within)
         return
     for row in (head, *rows):
-        cells = (cell.ljust(wide) for cell, wide in zip(row, widths, strict=True))
+        cells = (
+            cell.rjust(wide) if name in right else cell.ljust(wide)
+            for name, cell, wide in zip(head, row, widths, strict=True)
+        )
         yield _GAP.join(cells).rstrip()
 
 

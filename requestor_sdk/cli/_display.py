@@ -10,12 +10,16 @@ import logging
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import IO, TYPE_CHECKING, Final
 
 import click
 
 from requestor_sdk.client import ambient
+from requestor_sdk.model import events as ev
+from requestor_sdk.observe._names import name_of
 from requestor_sdk.observe.bill import Accounts
+from requestor_sdk.observe.runs import RunStore
 from requestor_sdk.observe.view import RunView
 
 if TYPE_CHECKING:
@@ -39,9 +43,12 @@ class Display:
         self.accounts = Accounts()
         self.restore: Callable[[], object] = lambda: None
         self._sinks: list[Callable[[Event], None]] = [self.accounts.apply]
+        self._ways_on = ""
 
     def __call__(self, event: Event, /) -> None:
         """Take one event."""
+        if isinstance(event, ev.ComputationSuspended):
+            self._ways_on = _ways_on(event.run_id)
         for sink in self._sinks:
             sink(event)
 
@@ -62,14 +69,27 @@ class Display:
         if self.view.run_id:
             click.echo(f"\n{self.accounts.bill().render()}", file=file, err=file is None)
         if self.view.staying:
-            run_id = self.view.run_id
             click.echo(
-                f"\n{', '.join(self.view.staying)} of run {run_id} stay suspended, and cost: take "
-                f"them up by Compute.recover({run_id!r}) and resume_service(), or end them by "
-                f"`requestor-sdk recover --end-suspended {run_id}`",
+                f"\n{', '.join(self.view.staying)} of run {self.view.run_id} stay suspended, and "
+                f"cost: {self._ways_on}",
                 file=file,
                 err=file is None,
             )
+
+
+def _ways_on(run_id: str) -> str:
+    """Return how to go on with a run of this process that is left with suspended instances."""
+    found = [run.journal for run in ambient.active if run.run_id == run_id]
+    path = getattr(found[0], "path", None) if found else RunStore().path(run_id)
+    if not isinstance(path, Path):
+        # Only the program knows a journal that is no file.
+        return f"take them up by Compute.recover({run_id!r}, journal=...) and resume_service()"
+    name = name_of(path)
+    journal = "" if name == run_id else f", journal={str(path)!r}"
+    return (
+        f"take them up by Compute.recover({run_id!r}{journal}) and resume_service(), or end them "
+        f"by `requestor-sdk recover --end-suspended {name}`"
+    )
 
 
 @contextmanager

@@ -5,23 +5,27 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from requestor_sdk.cli._columns import say, table, width
-from requestor_sdk.model.errors import RequestorError
-from requestor_sdk.observe import text
+from requestor_sdk.model.errors import RequestorError, RunLocked, RunNotFound, UsageError
+from requestor_sdk.observe import journal_at, text
+from requestor_sdk.observe._names import name_of
 
 if TYPE_CHECKING:
+    from requestor_sdk.model.events import Event
     from requestor_sdk.model.history import RunHistory
     from requestor_sdk.model.past import PastAgreement
     from requestor_sdk.observe.runs import RunStore
 
 _HEAD = ("agreement", "provider", "instance", "outcome", "paid")
 _DONE = ("settled", "suspended")
+_ALIVE = "alive"
 
 
 @dataclass(slots=True, kw_only=True)
@@ -30,7 +34,8 @@ class Recovered:
 
     Attributes:
         run_id: The run.
-        before: What it was: ``crashed``, ``suspended``, ``left over`` or ``settled``.
+        path: Its journal.
+        before: What it was: ``crashed``, ``suspended``, ``left over``, ``settled`` or ``alive``.
         after: What it is now.
         agreements: Those that were open before, as they are now.
         suspended: The agreements of instances that stay suspended.
@@ -38,6 +43,7 @@ class Recovered:
     """
 
     run_id: str
+    path: Path
     before: str = ""
     after: str = ""
     agreements: list[PastAgreement] = field(default_factory=list)
@@ -78,15 +84,16 @@ def _rejected(agreement: PastAgreement) -> str:
 def command(runs: tuple[str, ...], *, everything: bool, end_suspended: bool, as_json: bool) -> None:
     """Settle what runs left behind: end their agreements, pay what was worked, free the rest.
 
-    RUN is the id of a run or the beginning of it; all that crashed or have something left over,
-    where it is left out. A run that is alive is refused. Suspended instances stay as they are,
-    unless --end-suspended says otherwise. The status is 0 only where nothing is left open.
+    RUN is the id of a run or the beginning of it, or the path of a journal; all of the store that
+    crashed or have something left over, where it is left out. A run that is alive is refused.
+    Suspended instances stay as they are, unless --end-suspended says otherwise. The status is 0
+    only where nothing is left open.
     """
     from requestor_sdk.observe.runs import RunStore
 
-    store = RunStore()
-    found = [store.find(name) for name in runs] or _waiting(store, everything=everything)
-    told = asyncio.run(_recover_all(store, found, end_suspended=end_suspended))
+    named = [left for name in runs for left in _named(name)]
+    found = named or _waiting(RunStore(), everything=everything)
+    told = asyncio.run(_recover_all(found, end_suspended=end_suspended))
     if as_json:
         click.echo(json.dumps([_record(one) for one in told], indent=2))
     else:
@@ -96,51 +103,104 @@ def command(runs: tuple[str, ...], *, everything: bool, end_suspended: bool, as_
         sys.exit(1)
 
 
-def _waiting(store: RunStore, *, everything: bool) -> list[str]:
+@dataclass(frozen=True, slots=True)
+class _Left:
+    """A run that is to be recovered, and the journal that it is written in."""
+
+    run_id: str
+    path: Path
+
+
+def _named(name: str) -> list[_Left]:
+    """Return the runs of that name: one of the store, or those of a file that are not settled."""
+    from requestor_sdk.cli._chosen import chosen
+
+    found = chosen(name)
+    if found.store is not None:
+        return [_Left(found.name, found.store.path(found.name))]
+    path = Path(name)
+    try:
+        histories = _histories(found.journal.read())
+    except UsageError:
+        return [_Left(name, path)]  # recovering it tells why it cannot be read
+    left = [run_id for run_id, history in histories.items() if history.state != "settled"]
+    if not histories:
+        raise RunNotFound(f"the journal {name} has no run", hint="requestor-sdk runs")
+    return [_Left(run_id, path) for run_id in left or list(histories)[-1:]]
+
+
+def _histories(events: Iterable[Event]) -> dict[str, RunHistory]:
+    """Return what became of each run of a journal: a file is continued by the next one."""
+    from requestor_sdk.model.events import ComputationRecovered, ComputationStarted
+    from requestor_sdk.model.history import RunHistory
+
+    told: dict[str, RunHistory] = {}
+    current: RunHistory | None = None
+    for event in events:
+        if isinstance(event, ComputationStarted | ComputationRecovered):
+            current = told.setdefault(event.run_id, RunHistory())
+        if current is not None:
+            current.apply(event)
+    return told
+
+
+def _waiting(store: RunStore, *, everything: bool) -> list[_Left]:
     """Return the runs that something can be done for, the oldest first."""
     states = ("crashed", "left over", *(("suspended",) if everything else ()))
     told = [store.summary(run_id) for run_id in reversed(store.ids())]
     return [
-        one.run_id for one in told if one.history.state in states and one.state.value != "alive"
+        _Left(one.run_id, one.path)
+        for one in told
+        # What is left of one that cannot be read in full is not known: it is told, not passed over.
+        if one.problem is not None or (one.history.state in states and one.state.value != "alive")
     ]
 
 
-async def _recover_all(
-    store: RunStore, run_ids: Sequence[str], *, end_suspended: bool
-) -> list[Recovered]:
+async def _recover_all(found: Sequence[_Left], *, end_suspended: bool) -> list[Recovered]:
     """Recover one after another: one that fails does not hold up the rest."""
-    return [await recovered(store, run_id, end_suspended=end_suspended) for run_id in run_ids]
+    return [await recovered(one.path, one.run_id, end_suspended=end_suspended) for one in found]
 
 
-async def recovered(store: RunStore, run_id: str, *, end_suspended: bool = False) -> Recovered:
-    """Recover one run and tell what became of it."""
-    from requestor_sdk import Compute
-
+async def recovered(path: Path, run_id: str, *, end_suspended: bool = False) -> Recovered:
+    """Recover one run, of the journal of that file, and tell what became of it."""
+    told = Recovered(run_id=run_id, path=path)
     try:
-        before = _history(store, run_id)
-    except RequestorError as error:
-        return Recovered(run_id=run_id, problem=_problem(error))
-    told = Recovered(run_id=run_id, before=before.state)
-    try:
-        async with Compute.recover(run_id, journal=store.path(run_id), end_suspended=end_suspended):
-            pass
+        await _recover(told, end_suspended=end_suspended)
+    except RunLocked:
+        told.before = told.after = _ALIVE
+        told.agreements = []  # they are open, and no failure of a recovery
+        told.problem = (
+            f"run {run_id} is alive: only its own process may go on with it\n"
+            f"  see: requestor-sdk status {name_of(path)}"
+        )
     except RequestorError as error:
         told.problem = _problem(error)
-    after = _history(store, run_id)
-    told.after = after.state
-    told.agreements = [after.agreements[one.id] for one in before.open_agreements]
-    told.suspended = frozenset(i.agreement_id or "" for i in after.suspended)
     return told
 
 
-def _problem(error: RequestorError) -> str:
-    return error.message + (f"; try: {error.hint}" if error.hint else "")
-
-
-def _history(store: RunStore, run_id: str) -> RunHistory:
+async def _recover(told: Recovered, *, end_suspended: bool) -> None:
+    from requestor_sdk import Compute
     from requestor_sdk.model.history import RunHistory
+    from requestor_sdk.observe.sqlite import SqliteJournal
 
-    return RunHistory.of(store.journal(run_id).read(), run_id)
+    journal = journal_at(told.path)
+    if isinstance(journal, SqliteJournal) and journal.is_written:
+        raise RunLocked(f"run {told.run_id} is alive")
+    before = RunHistory.of(journal.read(), told.run_id)
+    told.before = before.state
+    try:
+        async with Compute.recover(told.run_id, journal=told.path, end_suspended=end_suspended):
+            pass
+    finally:
+        # Also what a recovery could not end in full has become of it.
+        after = RunHistory.of(journal_at(told.path).read(), told.run_id)
+        told.after = after.state
+        told.agreements = [after.agreements[one.id] for one in before.open_agreements]
+        told.suspended = frozenset(i.agreement_id or "" for i in after.suspended)
+
+
+def _problem(error: RequestorError) -> str:
+    return error.message + (f"\n  try: {error.hint}" if error.hint else "")
 
 
 def _lines(told: Sequence[Recovered]) -> Iterator[str]:
@@ -149,13 +209,18 @@ def _lines(told: Sequence[Recovered]) -> Iterator[str]:
     for place, one in enumerate(told):
         if place:
             yield ""
+        if one.before == _ALIVE:
+            yield one.problem
+            continue
         yield f"run {one.run_id} was {one.before or 'not read'}, is {one.after or 'as it was'}"
         if one.agreements:
-            yield from table(_HEAD, [_row(one, a) for a in one.agreements], within=width())
+            rows = [_row(one, agreement) for agreement in one.agreements]
+            yield from table(_HEAD, rows, within=width(), right=("paid",))
         if one.problem:
             yield one.problem
         elif not one.done:
-            yield f"what is still open is settled by a later: requestor-sdk recover {one.run_id}"
+            name = name_of(one.path)
+            yield f"what is still open is settled by a later: requestor-sdk recover {name}"
 
 
 def _row(one: Recovered, agreement: PastAgreement) -> tuple[str, ...]:
@@ -171,6 +236,7 @@ def _row(one: Recovered, agreement: PastAgreement) -> tuple[str, ...]:
 def _record(one: Recovered) -> dict[str, Any]:
     return {
         "run": one.run_id,
+        "journal": str(one.path),
         "before": one.before,
         "after": one.after,
         "done": one.done,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from requestor_sdk.observe.runs import RunStore, RunSummary
 
 _HEAD = ("run", "network", "started", "time", "state", "instances", "spent", "budget", "left over")
+_NUMBERS = ("time", "instances", "spent", "budget", "left over")
 
 
 @click.command()
@@ -30,7 +32,7 @@ def command(
     """List the runs, the newest first; or remove old ones.
 
     They lie in the folder `runs` of the user's data folder; REQUESTOR_SDK_HOME moves it. A run that
-    is alive is never removed.
+    is alive is never removed. The status is 1 where one of those listed could not be read in full.
     """
     from requestor_sdk.observe.runs import RunStore
 
@@ -42,13 +44,16 @@ def command(
     told = [store.summary(run_id) for run_id in (ids if everything else ids[: max(0, limit)])]
     if as_json:
         click.echo(json.dumps([as_record(summary) for summary in told], indent=2))
-        return
-    if not told:
+    elif not told:
         click.echo("no runs; make one by: requestor-sdk demo", err=True)
-        return
-    for line in table(_HEAD, [_row(summary) for summary in told], within=width()):
-        say(line)
-    _tell_the_rest(told, len(ids))
+    else:
+        for line in table(
+            _HEAD, [_row(summary) for summary in told], within=width(), right=_NUMBERS
+        ):
+            say(line)
+        _tell_the_rest(told, len(ids))
+    if any(summary.problem is not None for summary in told):
+        sys.exit(1)
 
 
 def _remove(store: RunStore, names: Sequence[str], *, unsettled: bool) -> None:

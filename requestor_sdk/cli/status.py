@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
@@ -13,11 +14,14 @@ import click
 from requestor_sdk.cli._columns import say, table, width
 from requestor_sdk.cli.runs import as_record, lasted
 from requestor_sdk.observe import text
+from requestor_sdk.observe._names import SUFFIX, name_of
 
 if TYPE_CHECKING:
+    from requestor_sdk.observe.bill import Bill
     from requestor_sdk.observe.runs import RunSummary
 
 _HEAD = ("instance", "state", "provider", "attempt", "cost", "why")
+_NUMBERS = ("attempt", "cost")
 
 
 @click.command()
@@ -53,11 +57,16 @@ def _lines(summary: RunSummary) -> Iterator[str]:
         yield view.notice
     if view.rows:
         yield ""
-        yield from table(_HEAD, list(_instances(summary)), within=width())
+        yield from table(_HEAD, list(_instances(summary)), within=width(), right=_NUMBERS)
     yield ""
-    yield summary.accounts.bill().render()
+    yield _bill(summary).render()
     yield ""
     yield from _open(summary)
+
+
+def _bill(summary: RunSummary) -> Bill:
+    # An activity of a living run costs while nothing happens.
+    return summary.accounts.bill(datetime.now(UTC) if summary.state.value == "alive" else None)
 
 
 def _instances(summary: RunSummary) -> Iterator[tuple[str, ...]]:
@@ -77,12 +86,22 @@ def _open(summary: RunSummary) -> Iterator[str]:
         for kind, ids in found.items():
             told = f"{kind} {', '.join(ids)}"
             yield from wrap(told, width() or 100, initial_indent="  ", subsequent_indent="    ")
-    if summary.state.value in ("crashed", "ended", "suspended"):
-        yield f"try: requestor-sdk recover {summary.run_id}"
+    yield from _ways_on(summary)
+
+
+def _ways_on(summary: RunSummary) -> Iterator[str]:
+    name = name_of(summary.path)
+    if summary.state.value == "suspended":
+        yield "its suspended instances cost until a program takes them up, or they are ended"
+        yield f"try: requestor-sdk recover --end-suspended {name}"
+    elif summary.state.value in ("crashed", "ended"):
+        if summary.path.suffix != SUFFIX:
+            yield "a journal of lines does not tell whether its process lives: make sure it is over"
+        yield f"try: requestor-sdk recover {name}"
 
 
 def _record(summary: RunSummary) -> dict[str, Any]:
-    bill = summary.accounts.bill()
+    bill = _bill(summary)
     return {
         **as_record(summary),
         "instances": [

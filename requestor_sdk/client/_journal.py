@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from requestor_sdk.model.errors import JournalUnwritable, RunLocked, RunNotFound
 from requestor_sdk.model.history import RunHistory
 from requestor_sdk.observe import MemoryJournal, journal_at
+from requestor_sdk.observe._names import name_of
 from requestor_sdk.observe.runs import RunStore
 from requestor_sdk.observe.sqlite import SqliteJournal
 
@@ -80,7 +81,8 @@ def existing_journal(given: Journal | os.PathLike[str] | str | None, run_id: str
         raise RunLocked(
             f"run {run_id} is alive: only its own process may go on with it",
             ids={"run": run_id},
-            hint=f"wait until it is over, or end it; `requestor-sdk status {run_id}` shows it",
+            hint="wait until it is over, or end it; "
+            f"`requestor-sdk status {name_of(journal.path)}` shows it",
         )
     return journal
 

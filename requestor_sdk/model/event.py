@@ -82,7 +82,16 @@ class Event:
 
 
 def _one_line(value: object) -> str:
-    text = " | ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+    if isinstance(value, tuple):
+        text = " | ".join(map(_one_line, value))
+    elif isinstance(value, Decimal) and value.is_finite():
+        # Networks count to the eighteenth decimal; zeros there hide the amount.
+        whole, _, decimals = f"{value:f}".partition(".")
+        text = f"{whole}.{decimals}".rstrip("0").rstrip(".") if decimals else whole
+    elif isinstance(value, datetime):
+        text = value.isoformat(sep=" ", timespec="seconds")
+    else:
+        text = str(value)
     return text.partition("\n")[0]
 
 

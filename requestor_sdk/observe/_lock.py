@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from requestor_sdk.model.errors import JournalUnwritable, RunLocked
+from requestor_sdk.observe._names import SUFFIX, name_of
 
 _BUSY: Final = 5
 # One who only looks whether the lock is held has it for a moment.
@@ -48,11 +49,12 @@ class RunLock:
         except sqlite3.Error as error:
             connection.close()
             if _is_busy(error):
+                journal = path.with_suffix(SUFFIX)
                 raise RunLocked(
-                    f"the run of {path.with_suffix('.sqlite')} is alive",
+                    f"the run of {journal} is alive",
                     ids={"run": path.stem},
-                    hint=f"wait until it is over, or end it; `requestor-sdk status {path.stem}` "
-                    "shows it meanwhile",
+                    hint="wait until it is over, or end it; "
+                    f"`requestor-sdk status {name_of(journal)}` shows it meanwhile",
                 ) from None
             raise _unwritable(path, error) from error
         self._connection = connection

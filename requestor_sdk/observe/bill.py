@@ -9,6 +9,7 @@ from decimal import Decimal
 
 from requestor_sdk.model import events as ev
 from requestor_sdk.observe import text
+from requestor_sdk.observe._money import Acceptances, Budget
 
 _ZERO = Decimal(0)
 
@@ -119,20 +120,17 @@ class Accounts:
     """The bill as it grows: hand it each event in order, ask for the bill at any time."""
 
     _accounts: dict[str, _Account] = field(default_factory=dict)
-    _budget: Decimal = _ZERO
-    _run_id: str = ""
+    _budget: Budget = field(default_factory=Budget)
+    _acceptances: Acceptances = field(default_factory=Acceptances)
     _left_over: dict[str, Decimal] = field(default_factory=dict)
     _last: datetime | None = None
 
     def apply(self, event: ev.Event) -> None:
         """Take one event."""
         self._last = event.at
+        self._budget.apply(event)
+        more = self._acceptances.more(event)
         match event:
-            case ev.ComputationStarted() | ev.ComputationRecovered():
-                # A recovery goes on with the same budget.
-                if event.run_id != self._run_id:
-                    self._budget += event.budget
-                self._run_id = event.run_id
             case ev.PaymentLeftOver():
                 self._left_over[event.agreement_id] = event.at_most
             case ev.AgreementCreated():
@@ -143,24 +141,26 @@ class Accounts:
                     self._left_over.pop(event.agreement_id, None)
                 found = self._accounts.get(event.ids().get("agreement", ""))
                 if found is not None:
-                    _charge(found, event)
+                    found.accepted += more
+                    _follow(found, event)
 
-    def bill(self) -> Bill:
-        """Return the bill; what still runs is counted up to the last event."""
-        rows = _by_provider(self._accounts.values(), self._last)
+    def bill(self, until: datetime | None = None) -> Bill:
+        """Return the bill; what still runs is counted up to then, or to the last event."""
+        rows = _by_provider(self._accounts.values(), until or self._last)
         left_over = sum(self._left_over.values(), _ZERO)
-        return Bill(rows=rows, budget=self._budget, left_over=left_over)
+        return Bill(rows=rows, budget=self._budget.total, left_over=left_over)
 
 
 def bill(events: Iterable[ev.Event]) -> Bill:
-    """Return the bill of a run: what was accepted, an agreement counted by its highest total."""
+    """Return the bill of a run: what was accepted, as debit notes and invoices told it."""
     accounts = Accounts()
     for event in events:
         accounts.apply(event)
     return accounts.bill()
 
 
-def _charge(account: _Account, event: ev.Event) -> None:
+def _follow(account: _Account, event: ev.Event) -> None:
+    """Note what an event tells of an agreement, and for how long its activities exist."""
     match event:
         case ev.AgreementConfirmed():
             account.confirmed = True
@@ -170,10 +170,6 @@ def _charge(account: _Account, event: ev.Event) -> None:
             account.end(event.at, event.activity_id)
         case ev.AgreementTerminated():
             account.end(event.at)
-        case ev.DebitNoteAccepted():
-            account.accepted = max(account.accepted, event.total)
-        case ev.InvoiceAccepted():
-            account.accepted = max(account.accepted, event.amount)
         case _:
             pass
 

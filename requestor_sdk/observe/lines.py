@@ -127,6 +127,14 @@ class PlainLines:
         return f"the budget has no room: an offer may cost {needed}, {available} is available"
 
     @_line.register
+    def _(self, event: ev.AllocationAmended) -> str:
+        return f"the budget is raised to {text.amount(event.amount)}"
+
+    @_line.register
+    def _(self, event: ev.AllocationAmendFailed) -> str:
+        return f"the budget stays {text.amount(event.amount)}: {event.reason}"
+
+    @_line.register
     def _(self, event: ev.AgreementRejected) -> str:
         return f"{event.instance_id} refused by {self._name(event.provider_id)}: {event.reason}"
 

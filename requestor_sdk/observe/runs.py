@@ -20,15 +20,14 @@ from requestor_sdk.model.errors import (
 )
 from requestor_sdk.model.events import Event
 from requestor_sdk.model.history import RunHistory
+from requestor_sdk.observe._names import SUFFIX, runs_folder
 from requestor_sdk.observe.bill import Accounts
 from requestor_sdk.observe.view import RunView
-from requestor_sdk.settings import data_home
 
 if TYPE_CHECKING:
     from requestor_sdk.observe._lock import RunLock
     from requestor_sdk.observe.sqlite import SqliteJournal
 
-_SUFFIX: Final = ".sqlite"
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 # Most of a journal is these, and a summary tells nothing of them.
 _UNTOLD: Final = frozenset(
@@ -118,7 +117,7 @@ class RunStore:
     """
 
     def __init__(self, home: Path | None = None) -> None:
-        self.folder: Path = (home or data_home()) / "runs"
+        self.folder: Path = runs_folder(home)
 
     def path(self, run_id: str) -> Path:
         """Return where the journal of a run lies, or would lie.
@@ -130,7 +129,7 @@ class RunStore:
             raise UsageError(
                 f"a run cannot be named {run_id!r}", hint="letters, digits, dots, - and _"
             )
-        return self.folder / f"{run_id}{_SUFFIX}"
+        return self.folder / f"{run_id}{SUFFIX}"
 
     def create(self, run_id: str, *, network: str, started: datetime) -> SqliteJournal:
         """Make the journal of a new run and open it to write: from now on the run is alive.
@@ -188,7 +187,7 @@ class RunStore:
     def ids(self) -> list[str]:
         """Return the ids of all runs, the newest first."""
         return sorted(
-            (path.stem for path in self.folder.glob(f"*{_SUFFIX}")),
+            (path.stem for path in self.folder.glob(f"*{SUFFIX}")),
             key=lambda run_id: (self._began(run_id), run_id),
             reverse=True,
         )
@@ -218,7 +217,7 @@ class RunStore:
             f"{len(found)} runs begin with {name!r}: {shown}"
             if found
             else f"there is no run {name!r}; there is {shown}",
-            hint="requestor-sdk runs --all",
+            hint="requestor-sdk runs --all; a journal that lies elsewhere is named by its path",
         )
 
     def summary(self, run_id: str) -> RunSummary:
@@ -231,7 +230,11 @@ class RunStore:
         # Asked for first: a run that ends meanwhile has written that it did.
         alive = self.is_alive(run_id)
         kinds = sorted(Event.kinds.keys() - _UNTOLD)
-        return summarised(run_id, journal.path, lambda: journal.read(kinds=kinds), alive=alive)
+        told = summarised(run_id, journal.path, lambda: journal.read(kinds=kinds), alive=alive)
+        if told.problem is not None:
+            # What is left of it is counted whole, as every other reading of it does.
+            told = summarised(run_id, journal.path, journal.read, alive=alive)
+        return told
 
     def remove(self, run_id: str, *, unsettled: bool = False) -> None:
         """Remove a run for good.

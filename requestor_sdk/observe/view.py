@@ -10,11 +10,16 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 from functools import singledispatchmethod
-from typing import Final
+from typing import Final, TypeAlias
 
 from requestor_sdk.model import events as ev
+from requestor_sdk.observe._money import Acceptances, Budget
 
 TERMINATED: Final = "terminated"
+
+_Judged: TypeAlias = (
+    ev.DebitNoteReceived | ev.DebitNoteRejected | ev.DebitNoteAccepted | ev.InvoiceAccepted
+)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -85,7 +90,6 @@ class RunView:
     Attributes:
         run_id: The run, the last one of several; empty before it began.
         network: What network it runs on.
-        budget: The whole budget, of all runs.
         spent: What was accepted.
         offers: The way of the offers.
         rows: The instances, in the order they were first heard of.
@@ -97,7 +101,6 @@ class RunView:
 
     run_id: str = ""
     network: str = ""
-    budget: Decimal = Decimal(0)
     spent: Decimal = Decimal(0)
     offers: Funnel = field(default_factory=Funnel)
     rows: dict[str, Row] = field(default_factory=dict)
@@ -110,6 +113,13 @@ class RunView:
     _activities: dict[str, str] = field(default_factory=dict)
     _allocations: dict[str, Decimal] = field(default_factory=dict)
     _left_over: dict[str, Decimal] = field(default_factory=dict)
+    _budget: Budget = field(default_factory=Budget)
+    _acceptances: Acceptances = field(default_factory=Acceptances)
+
+    @property
+    def budget(self) -> Decimal:
+        """The whole budget, of all runs, as it is now."""
+        return self._budget.total
 
     @property
     def held(self) -> Decimal:
@@ -135,6 +145,7 @@ class RunView:
 
     def apply(self, event: ev.Event) -> None:
         """Take one event."""
+        self._budget.apply(event)
         self._take(event)
 
     @singledispatchmethod
@@ -144,13 +155,10 @@ class RunView:
     @_take.register
     def _(self, event: ev.ComputationStarted) -> None:
         self.run_id, self.network = event.run_id, event.network
-        self.budget += event.budget
         self.finished = False
 
     @_take.register
     def _(self, event: ev.ComputationRecovered) -> None:
-        if event.run_id != self.run_id:
-            self.budget += event.budget
         self.run_id, self.network = event.run_id, event.network
         self.finished, self.notice, self.staying = False, "", ()
 
@@ -212,6 +220,13 @@ class RunView:
         agreement = self._agreements.get(event.agreement_id)
         if agreement is not None:
             agreement.ended = True
+
+    @_take.register
+    def _(self, event: ev.ActivityRequested) -> None:
+        agreement = self._agreements.get(event.agreement_id)
+        if agreement is not None:
+            # Each activity of an agreement can cost once more what one can.
+            agreement.held = max(agreement.held, event.held)
 
     @_take.register
     def _(self, event: ev.ActivityCreated) -> None:
@@ -279,13 +294,17 @@ class RunView:
     def _(self, event: ev.AllocationReleased) -> None:
         self._allocations.pop(event.allocation_id, None)
 
-    @_take.register
-    def _(self, event: ev.DebitNoteAccepted) -> None:
-        self._accept(event.agreement_id, event.total)
+    @_take.register(ev.DebitNoteReceived)
+    @_take.register(ev.DebitNoteRejected)
+    @_take.register(ev.DebitNoteAccepted)
+    def _(self, event: _Judged) -> None:
+        self._accept(event)
 
     @_take.register
     def _(self, event: ev.InvoiceAccepted) -> None:
-        self._accept(event.agreement_id, event.amount)
+        agreement = self._accept(event)
+        if agreement is not None:
+            agreement.held = agreement.accepted  # nothing more can be asked for
         self._left_over.pop(event.agreement_id, None)
 
     @_take.register
@@ -296,16 +315,17 @@ class RunView:
     def _(self, event: ev.PaymentWrittenOff) -> None:
         self._left_over.pop(event.agreement_id, None)
 
-    def _accept(self, agreement_id: str, total: Decimal) -> None:
-        agreement = self._agreements.get(agreement_id)
-        if agreement is None:
-            return
-        more = max(Decimal(0), total - agreement.accepted)
-        agreement.accepted += more
-        self.spent += more
-        row = self.rows.get(agreement.instance_id)
-        if row is not None:
-            row.cost += more
+    def _accept(self, event: _Judged) -> _Agreement | None:
+        """Count what the event accepts; return its agreement, where that is known."""
+        more = self._acceptances.more(event)
+        agreement = self._agreements.get(event.agreement_id)
+        if agreement is not None:
+            agreement.accepted += more
+            self.spent += more
+            row = self.rows.get(agreement.instance_id)
+            if row is not None:
+                row.cost += more
+        return agreement
 
     def _row(self, instance_id: str, at: datetime) -> Row:
         row = self.rows.get(instance_id)

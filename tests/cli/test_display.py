@@ -6,12 +6,16 @@ import io
 import sys
 from datetime import UTC, datetime
 from decimal import Decimal
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from requestor_sdk.cli._display import shown
 from requestor_sdk.client import ambient
 from requestor_sdk.model import events as ev
+from requestor_sdk.observe import JsonlJournal, MemoryJournal
+from requestor_sdk.observe.sqlite import SqliteJournal
 
 
 class Terminal(io.StringIO):
@@ -101,14 +105,45 @@ def test_the_bill_is_printed_where_something_ran(capsys):
     assert "of a budget of 1; 1 unspent" in capsys.readouterr().err
 
 
-def test_what_stays_suspended_is_told_with_the_way_to_go_on(capsys):
+def test_what_stays_suspended_is_told_with_the_way_to_go_on(capsys, monkeypatch):
+    monkeypatch.setattr(ambient, "active", set())  # tests of crashes leave theirs
     with shown(lines=False) as display:
         _tell(ev.ComputationSuspended, run_id="r-1", spent=Decimal(0), instances=("i-1", "i-2"))
     display.print_bill()
     told = capsys.readouterr().err
     assert "i-1, i-2 of run" in told
     assert "stay suspended" in told
-    assert "requestor-sdk recover --end-suspended" in told
+    assert "take them up by Compute.recover('r-1') and resume_service()" in told
+    assert "requestor-sdk recover --end-suspended r-1" in told
+
+
+@pytest.mark.parametrize(
+    ("journal", "ways"),
+    [
+        (
+            SqliteJournal("/far/mine.sqlite"),
+            (
+                "Compute.recover('r-1', journal='/far/mine.sqlite') and resume_service(), or end "
+                "them by `requestor-sdk recover --end-suspended /far/mine.sqlite`"
+            ),
+        ),
+        (
+            JsonlJournal("mine.log"),
+            (
+                "Compute.recover('r-1', journal='mine.log') and resume_service(), or end them by "
+                f"`requestor-sdk recover --end-suspended {Path('mine.log').absolute()}`"
+            ),
+        ),
+        (MemoryJournal(), "Compute.recover('r-1', journal=...) and resume_service()"),
+    ],
+)
+def test_what_stays_suspended_is_told_with_where_it_was_written(capsys, monkeypatch, journal, ways):
+    run = SimpleNamespace(run_id="r-1", journal=journal)
+    monkeypatch.setattr(ambient, "active", [run])
+    with shown(lines=False) as display:
+        _tell(ev.ComputationSuspended, run_id="r-1", spent=Decimal(0), instances=("i-1",))
+    display.print_bill()
+    assert capsys.readouterr().err.rstrip().endswith(f"take them up by {ways}")
 
 
 def test_something_can_be_said_at_any_time(capsys):

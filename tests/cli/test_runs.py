@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sqlite3
 import subprocess
 import sys
-from datetime import timedelta
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 
@@ -71,6 +73,13 @@ def damage(store, run_id):
     path.write_bytes(content)
 
 
+def lose(path, *numbers):
+    """Take rows out of a journal, as no program of ours ever does."""
+    with closing(sqlite3.connect(path)) as connection, connection:
+        for number in numbers:
+            connection.execute("DELETE FROM events WHERE seq = ?", (number,))
+
+
 # runs ---------------------------------------------------------------------------------------------
 
 
@@ -96,7 +105,40 @@ def test_runs_are_listed_the_newest_first_with_how_they_are(cli, record, store):
     assert [next(word for word in row if word in states) for row in rows] == states
     assert rows[3][-3:] == ["1", "0.25", "1"], "instances, spent, budget"
     assert "r-bad: the journal" in result.stderr
-    assert result.exit_code == 0
+    assert result.exit_code == 1
+
+
+@pytest.mark.parametrize("options", [(), ("--json",)])
+def test_the_status_of_a_list_is_1_only_where_a_listed_run_cannot_be_read(
+    cli, record, store, options
+):
+    record("r-bad", end)
+    record("r-end", end)
+    assert cli("runs", *options).exit_code == 0
+    damage(store, "r-bad")
+    assert cli("runs", *options).exit_code == 1
+    assert cli("runs", "-n", 1, *options).exit_code == 0
+
+
+@pytest.mark.parametrize("lost", [1, 3, 4], ids=["first", "told", "untold"])
+def test_a_journal_with_missing_events_is_damaged_wherever_it_is_looked_at(
+    cli, record, store, lost
+):
+    def tell(story):
+        story.begin()
+        for name in "abc":
+            story.tell(ev.CustomEvent, name=name)
+        story.tell(ev.ComputationFinished, run_id="r", spent=Decimal(0))
+
+    record("r", tell)
+    assert cli("runs").exit_code == cli("status", "r").exit_code == cli("recover").exit_code == 0
+    lose(store.path("r"), lost)
+    for command in (("runs",), ("status", "r"), ("events", "r"), ("recover",), ("recover", "r")):
+        result = cli(*command)
+        assert result.exit_code == 1, command
+        said = f"4 events could be read; at least 1 event is missing, the first is number {lost}"
+        assert said in result.output, command
+    assert store.summary("r").state.value == "damaged"
 
 
 def test_only_so_many_runs_are_listed_and_the_rest_is_counted(cli, record):
@@ -160,7 +202,7 @@ def test_the_status_of_the_newest_run_is_shown_if_none_is_named(cli, record):
 def test_a_status_shows_instances_what_is_open_the_bill_and_what_to_do(cli, record):
     record("r", crash)
     said = cli("status", "r").stdout
-    assert "i-1       running  beta      2        0.1" in said
+    assert "i-1       running  beta            2   0.1" in said
     for line in ("instances i-1", "activities act-a-2", "agreements a-2"):
         assert f"  {line}\n" in said
     assert "of a budget of 1; 0.9 unspent" in said
@@ -175,6 +217,21 @@ def test_the_status_of_a_settled_run_says_so_and_of_a_living_one_recovers_nothin
     journal.close()
     assert "recover" not in said
     assert "\nopen:\n" in said
+
+
+def test_the_bill_of_a_living_run_goes_on(cli, record):
+    def tell(story):
+        story.now = datetime.now(UTC) - timedelta(minutes=65)
+        crash(story)
+
+    journal, _ = record("s", tell, close=False)
+    said = cli("status", "s").stdout
+    living = json.loads(cli("status", "s", "--json").stdout)
+    journal.close()
+    crashed = json.loads(cli("status", "s", "--json").stdout)
+    assert " 1 h 0" in next(line for line in said.splitlines() if line.startswith("beta"))
+    assert living["bill"][1]["seconds"] > 3600
+    assert crashed["bill"][1]["seconds"] == 2
 
 
 def test_a_status_as_json_has_it_all(cli, record):
@@ -324,9 +381,20 @@ def test_a_journal_that_lies_elsewhere_is_named_by_its_path(cli, record, store, 
     refused = cli("events", lines.path, "--follow")
     assert refused.exit_code == 1
     assert "tail -f" in refused.stderr
-    assert cli("events", tmp_path / "none.sqlite").exit_code == 1
-    assert cli("status", tmp_path / "none.sqlite").exit_code == 1
-    assert not (tmp_path / "none.sqlite").exists()
+
+
+@pytest.mark.parametrize("command", ["status", "events", "recover"])
+def test_a_journal_that_is_not_there_is_told_with_what_to_try(cli, tmp_path, command):
+    for name, said in (
+        (tmp_path / "none.sqlite", "there is no journal {}"),
+        ("none.jsonl", "there is no journal {}"),
+        (tmp_path, "{} is a folder, and no journal"),
+    ):
+        result = cli(command, name)
+        assert (result.exit_code, result.stdout) == (1, "")
+        assert said.format(name) in result.stderr
+        assert "try: requestor-sdk runs" in result.stderr
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_following_ends_with_the_run_and_misses_nothing(store, record):
@@ -413,6 +481,21 @@ def test_a_block_is_broken_between_cells_and_within_long_ones_only():
         "  so it so it so it so",
         "  it so it so it so it",
         "  so it",
+    ]
+
+
+def test_numbers_are_flush_right_in_a_table_and_as_they_are_in_blocks():
+    head, rows = ("run", "spent", "why"), [("a", "0.25", "x"), ("b", "", ""), ("c", "12.5", "")]
+    assert list(_columns.table(head, rows, within=None, right=("spent",))) == [
+        "run  spent  why",
+        "a     0.25  x",
+        "b",
+        "c     12.5",
+    ]
+    assert list(_columns.table(head, rows, within=14, right=("spent",)))[:3] == [
+        "a",
+        "  spent 0.25,",
+        "  why x",
     ]
 
 

@@ -13,6 +13,7 @@ from docs.reading import DOCS, PAGES, ROOT, blocks
 
 import requestor_sdk
 import requestor_sdk.testing
+from requestor_sdk.observe.runs import RunState
 
 QUICKSTART = DOCS / "quickstart.md"
 
@@ -115,3 +116,8 @@ def test_the_readme_has_the_two_command_lines_each_on_a_line_of_its_own():
 
 def test_the_changelog_has_an_unreleased_section():
     assert "## [Unreleased]" in (ROOT / "CHANGELOG.md").read_text()
+
+
+def test_the_command_line_page_has_each_state_of_a_run():
+    page = (DOCS / "command-line.md").read_text()
+    assert [state for state in RunState if f"| `{state}` |" not in page] == []

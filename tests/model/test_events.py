@@ -106,6 +106,27 @@ def test_a_line_of_a_story_names_the_provider_once_and_lists_as_text():
     assert noted.line().endswith("total 1, usage 2")
 
 
+def test_a_line_of_a_story_has_amounts_and_times_without_idle_digits():
+    made = events.AgreementCreated(
+        at=AT,
+        instance_id="i-1",
+        agreement_id="a",
+        provider_id="p",
+        provider_name="amber",
+        held=Decimal("0.039708876680000000"),
+        until=AT,
+    )
+    assert made.line().endswith("held 0.03970887668, until 2026-11-22 12:30:05+00:00")
+    for amount, said in (
+        ("1000", "1000"),
+        ("1E+3", "1000"),
+        ("0E-18", "0"),
+        ("1E-18", f"0.{'0' * 17}1"),
+    ):
+        noted = events.AllocationRequested(at=AT, amount=Decimal(amount))
+        assert noted.line().endswith(f"amount {said}")
+
+
 def test_amounts_and_times_keep_every_digit():
     event = events.DebitNoteAccepted(
         at=AT + timedelta(microseconds=1), note_id="n", agreement_id="a", total=Decimal("0.10")

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from decimal import Decimal
 
 from requestor_sdk.model import events as ev
-from requestor_sdk.observe.bill import bill
+from requestor_sdk.observe.bill import Accounts, bill
 
 D = Decimal
 ALPHA, BETA = "0x" + "a" * 40, "0x" + "b" * 40
@@ -38,6 +39,20 @@ def test_an_activity_whose_end_was_not_told_ends_with_the_last_event(story):
     story.note("a-1", "0.1")
     story.note("a-1", "0.2")
     assert bill(story.events).rows[0].seconds == 2
+
+
+def test_an_activity_that_still_runs_is_counted_up_to_the_time_that_is_told(story):
+    story.begin()
+    story.agree("a-1")
+    accounts = Accounts()
+    for event in story.events:
+        accounts.apply(event)
+    assert accounts.bill().rows[0].seconds == 0
+    assert accounts.bill(story.now + timedelta(seconds=9)).rows[0].seconds == 10
+    story.end("a-1")
+    for event in story.events[-2:]:
+        accounts.apply(event)
+    assert accounts.bill(story.now + timedelta(hours=1)).rows[0].seconds == 1
 
 
 def test_several_agreements_with_a_provider_are_added_up(story):

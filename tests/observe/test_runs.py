@@ -85,7 +85,7 @@ def test_a_run_is_found_by_the_beginning_that_only_it_has(store, record):
         RunNotFound, match="there is no run 'y'; there is x, ab, abd, abc"
     ) as caught:
         store.find("y")
-    assert caught.value.hint == "requestor-sdk runs --all"
+    assert caught.value.hint.startswith("requestor-sdk runs --all; ")
     with pytest.raises(RunNotFound, match="no run 'y'"):
         store.journal("y")
     with pytest.raises(RunNotFound, match="3 runs begin with 'a'"):

@@ -172,7 +172,7 @@ def test_who_writes_a_journal_holds_its_lock_until_it_is_closed(path, events):
     assert is_held(path.with_suffix(".lock"))
     with pytest.raises(RunLocked, match=r"r-1.sqlite is alive") as caught:
         SqliteJournal(path).append(events[0])
-    assert "requestor-sdk status r-1" in caught.value.hint
+    assert f"`requestor-sdk status {path}`" in caught.value.hint
     journal.close()
     assert not is_held(path.with_suffix(".lock"))
     assert list(SqliteJournal(path).read()) == events
