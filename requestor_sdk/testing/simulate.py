@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from requestor_sdk.client.compute import Compute
 from requestor_sdk.model import events
-from requestor_sdk.model.errors import EngineFailed, RequestorError
+from requestor_sdk.model.errors import EngineFailed, NotAvailable, RequestorError, UsageError
 from requestor_sdk.networks.simulated import FaultPlan, SimulatedNetwork, SimulatedProvider
 from requestor_sdk.testing import invariants
 from requestor_sdk.testing.clock import Deadlock, VirtualTimeLoop
@@ -57,7 +57,8 @@ class RunReport:
         outcome: How it ended: ``ended well``, or the error with its code, or what else happened.
         error: The error's text, where there was one.
         broken: The invariants that did not hold, and failures of this package; empty is good.
-        own: Whether the program failed by an error of its own, which no fault explains.
+        own: Whether the program failed by an error of its own, which no fault explains: none struck,
+            or it is one that none can cause.
         story: The last events, where something was broken.
         restarts: How many attempts of instances followed another.
         struck: How many faults struck.
@@ -145,24 +146,37 @@ async def _to_the_end(
             running.cancel()
             await asyncio.wait({running})
             return
-        _take_outcome(running, report)
+        _take_outcome(running, network, report)
     finally:
         for task in (running, dead):
             task.cancel()
         await asyncio.wait({running, dead})
 
 
-def _take_outcome(running: asyncio.Task[None], report: RunReport) -> None:
+def _take_outcome(
+    running: asyncio.Task[None], network: SimulatedNetwork, report: RunReport
+) -> None:
     error = None if running.cancelled() else running.exception()
     if error is None:
         return
     report.error = str(error)
+    if isinstance(error, EngineFailed):
+        report.broken = (f"the engine failed: {error.message}",)
+    else:
+        report.own = not _explained(error, network)
     if isinstance(error, RequestorError):
         report.outcome = f"{type(error).__name__} ({error.code})"
-        if isinstance(error, EngineFailed):
-            report.broken = (f"the engine failed: {error.message}",)
     else:
-        report.outcome, report.own = f"{type(error).__name__}: {error}", True
+        report.outcome = f"{type(error).__name__}: {error}"
+
+
+def _explained(error: BaseException, network: SimulatedNetwork) -> bool:
+    """Tell whether what went wrong on the network can be why the program failed."""
+    if not isinstance(error, RequestorError):
+        return False
+    if isinstance(error, UsageError) and not isinstance(error, NotAvailable):
+        return False  # handed over wrongly; but what was lost by a fault is not available
+    return network.disturbed or any(agent.config.behaviours for agent in network.providers)
 
 
 async def _recover(

@@ -90,6 +90,52 @@ def test_an_error_of_the_programs_own_is_told_with_the_command_that_repeats_it(s
     )
 
 
+WRONG = """
+from requestor_sdk import Service, vm
+
+class Wrong(Service):
+    @staticmethod
+    async def get_payload():
+        return await vm.repo(image_tag="any", {given})
+
+async def main(compute):
+    cluster = await compute.run_service(Wrong)
+    await cluster.wait("running")
+"""
+NO_OFFER = WRONG.format(given="min_mem_gib=10_000")
+NO_SENSE = WRONG.format(given="min_mem_gib=-1")
+
+
+@pytest.mark.parametrize(
+    ("text", "faults", "told"),
+    [
+        (NO_SENSE, "none", "AmountError (RSK-103)"),
+        (NO_OFFER, "none", "NoMatchingOffer (RSK-201)"),
+        (NO_SENSE, "payments.allocate@1=delay:1", "AmountError (RSK-103)"),
+        (NO_OFFER, "provider@99=slow", "NoMatchingOffer (RSK-201)"),
+    ],
+)
+def test_an_error_that_no_fault_explains_is_the_programs_own(simulate, text, faults, told):
+    done = simulate(text, "--runs", "2", "--faults", faults, "program.py")
+    assert done.exit_code == 1, done.output
+    assert f"    2  {told}" in done.output
+    assert "    2  runs in which the program itself failed" in done.output
+
+
+@pytest.mark.parametrize(
+    ("text", "faults", "told"),
+    [
+        (NO_OFFER, "payments.allocate@1=delay:1", "NoMatchingOffer (RSK-201)"),
+        (NO_OFFER, "provider@1=slow", "NoMatchingOffer (RSK-201)"),
+        (PROGRAM, "payments.allocate~1=error:404", "NotAvailable (RSK-110)"),
+    ],
+)
+def test_an_error_that_a_fault_can_explain_is_an_outcome(simulate, text, faults, told):
+    done = simulate(text, "--runs", "2", "--faults", faults, "program.py")
+    assert done.exit_code == 0, done.output
+    assert f"    2  {told}" in done.output
+
+
 def test_a_program_that_waits_for_ever_is_told_what_it_waits_for(simulate):
     text = "import asyncio\nasync def main(compute):\n    await asyncio.Event().wait()\n"
     done = simulate(text, "--runs", "1", "--hours", "2", "program.py")
