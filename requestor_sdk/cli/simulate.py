@@ -72,6 +72,14 @@ class _Asked:
     show_default=True,
     help="Virtual time after which a run is ended.",
 )
+@click.option(
+    "--real-seconds",
+    metavar="N",
+    type=click.FloatRange(0, min_open=True),
+    default=300.0,
+    show_default=True,
+    help="Real time after which a run is ended.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.argument("file", metavar="FILE.py", type=click.Path(exists=True, dir_okay=False))
 @click.argument("args", nargs=-1, type=click.UNPROCESSED)
@@ -99,6 +107,7 @@ def command(ctx: click.Context, /, file: str, args: tuple[str, ...], **options: 
         faults=FaultPlan.parse(options["faults"]),
         budget=budget,
         limit=timedelta(hours=options["hours"]),
+        real_sec=options["real_seconds"],
     )
     asked = _Asked(
         file=file,

@@ -196,6 +196,97 @@ def test_a_run_whose_requestor_a_plan_crashes_is_recovered_and_leaves_nothing(si
 
 
 @pytest.mark.parametrize(
+    ("plan", "outcome"),
+    [
+        (
+            "activities.execute@2=crash_requestor; payments.allocations@1=crash_requestor",
+            "crashed and was recovered",
+        ),
+        (
+            "activities.execute@2=crash_requestor; payments.allocations@1=crash_requestor;"
+            "payments.allocations@2=crash_requestor; market.terminate@1=crash_requestor:after",
+            "crashed and was recovered",
+        ),
+        ("activities.execute@2=crash_requestor; payments.allocations~1=crash_requestor", "crashed"),
+    ],
+)
+def test_a_recovery_that_is_crashed_is_taken_up_again(simulate, plan, outcome):
+    done = simulate(PROGRAM, "--runs", "2", "--faults", plan, "program.py")
+    assert done.exit_code == 0, done.output
+    assert f"    2  {outcome}\n" in done.output
+
+
+def test_requestors_that_crash_by_chance_are_recovered_or_leave_what_is_no_programs_fault(simulate):
+    done = simulate(PROGRAM, "--runs", "40", "--faults", "*~0.02=crash_requestor", "program.py")
+    assert done.exit_code == 0, done.output
+    assert "crashed and was recovered" in done.output
+
+
+MAIN = "import asyncio, sys\nasync def main(compute):\n    "
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "told"),
+    [
+        ("0", 0, "ended well"),
+        ("", 0, "ended well"),
+        ("3", 1, "SystemExit: 3"),
+        ("'no luck'", 1, "SystemExit: no luck"),
+    ],
+)
+def test_a_program_that_leaves_by_sys_exit_has_ended_as_it_says(simulate, code, status, told):
+    done = simulate(f"{MAIN}sys.exit({code})\n", "--runs", "3", "program.py")
+    assert done.exit_code == status, done.output
+    assert f"    3  {told}\n" in done.output
+
+
+def test_a_handler_that_leaves_by_sys_exit_fails_its_run_and_no_other(simulate, recwarn):
+    text = PROGRAM.replace(
+        "async def main",
+        "    async def run(self):\n        sys.exit(0)\n        yield\n\nasync def main",
+    )
+    done = simulate(text, "--runs", "2", "program.py")
+    assert done.exit_code == 1
+    assert "    2  SystemExit: 0\n" in done.output
+    assert "a handler or a task ended the process" in done.output
+    assert not [str(one.message) for one in recwarn]
+
+
+SWALLOWING = """while True:
+        try:
+            await asyncio.sleep({seconds})
+        except BaseException:
+            pass
+"""
+
+
+@pytest.mark.parametrize(
+    ("body", "limit", "told"),
+    [
+        ("while True: await asyncio.sleep(0)\n", ("--real-seconds", "0.3"), "its real time"),
+        (SWALLOWING.format(seconds=1), ("--hours", "1"), "it swallows each cancellation"),
+        (SWALLOWING.format(seconds=0), ("--real-seconds", "0.3"), "it swallows each cancellation"),
+    ],
+)
+def test_a_program_that_cannot_be_ended_is_an_outcome_with_its_seed(
+    simulate, monkeypatch, body, limit, told
+):
+    monkeypatch.setattr("requestor_sdk.testing.lives.GRACE_SEC", 0.2, raising=False)
+    done = simulate(MAIN + body, "--runs", "2", "--seed", "4", *limit, "program.py")
+    assert done.exit_code == 1
+    assert "    2  did not end in time" in done.output
+    assert told in done.output
+    assert "--seed 5 --runs 1" in done.output
+
+
+def test_a_call_that_a_fault_lets_hang_is_named_and_the_program_is_not_blamed(simulate):
+    plan = "payments.allocate@1=drop:never"
+    done = simulate(PROGRAM, "--runs", "2", "--hours", "2", "--faults", plan, "program.py")
+    assert done.exit_code == 0, done.output
+    assert "    2  payments.allocate never answered" in done.output
+
+
+@pytest.mark.parametrize(
     ("arguments", "told"),
     [
         (("--faults", "tempest"), "there is no plan of that name; there is none, calm, rough"),

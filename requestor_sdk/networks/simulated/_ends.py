@@ -66,7 +66,7 @@ class RequestorEnd:
         self._crash_provider = crash_provider
         self._on_cut = on_cut
         self._down_until = 0.0
-        self._hung: set[asyncio.Future[None]] = set()
+        self._hung: dict[asyncio.Future[None], str] = {}
         self._ending = False
         self._held: dict[tuple[Any, ...], Sequence[Any]] = {}
         self._overtaken: dict[str, list[asyncio.Future[None]]] = {}
@@ -117,23 +117,28 @@ class RequestorEnd:
     def let_go(self) -> None:
         """Cancel the calls that hang, and each one that still comes: the dead one is buried."""
         self._ending = True
-        for future in self._hung:
+        for future in list(self._hung):
             future.cancel()
 
-    async def _hang(self) -> NoReturn:
+    @property
+    def hanging(self) -> tuple[str, ...]:
+        """The calls that a fault lets hang, the oldest first."""
+        return tuple(self._hung.values())
+
+    async def _hang(self, call: str) -> NoReturn:
         if self._ending:
             raise asyncio.CancelledError
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._hung.add(future)
+        self._hung[future] = call
         try:
             await future
         finally:
-            self._hung.discard(future)
+            del self._hung[future]
         raise AssertionError("unreachable: nobody sets the result of a call that hangs")
 
     async def _alive(self, call: str) -> None:
         if self.dead:
-            await self._hang()
+            await self._hang(call)
         if self.down:
             raise error_of("refused", call)
 
@@ -174,7 +179,7 @@ class RequestorEnd:
                 await self._alive(name)
             case "drop":
                 if action.seconds is None:
-                    await self._hang()
+                    await self._hang(name)
                 await asyncio.sleep(self._draw(action.seconds))
                 raise error_of("408", name)
             case "reorder":
@@ -190,7 +195,7 @@ class RequestorEnd:
                 raise error_of("refused", name)
             case "crash_requestor":
                 self.cut()
-                await self._hang()
+                await self._hang(name)
             case _:
                 pass
 

@@ -221,6 +221,11 @@ class SimulatedNetwork:
         """The faults that struck so far."""
         return tuple(self._injector.struck)
 
+    @property
+    def hanging(self) -> tuple[str, ...]:
+        """The calls of the requestor that a fault lets hang, the oldest first."""
+        return () if self._end is None else self._end.hanging
+
     def crash_requestor(self) -> None:
         """Cut the requestor that has it open: its calls hang, and nothing it does has an effect.
 
