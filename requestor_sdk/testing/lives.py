@@ -148,7 +148,7 @@ def _error_of(running: asyncio.Task[None]) -> BaseException | None:
 
 
 def _after_really(seconds: float) -> asyncio.Future[None]:
-    """Return a future that is cancelled after so many real seconds; it takes the place of another."""
+    """Return a future that is cancelled after so many real seconds; there is one only."""
     loop = asyncio.get_running_loop()
     assert isinstance(loop, VirtualTimeLoop)
     future: asyncio.Future[None] = loop.create_future()

@@ -203,8 +203,8 @@ def test_a_run_whose_requestor_a_plan_crashes_is_recovered_and_leaves_nothing(si
             "crashed and was recovered",
         ),
         (
-            "activities.execute@2=crash_requestor; payments.allocations@1=crash_requestor;"
-            "payments.allocations@2=crash_requestor; market.terminate@1=crash_requestor:after",
+            "activities.execute@2=crash_requestor; payments.allocations@1=crash_requestor; "
+            + "payments.allocations@2=crash_requestor; market.terminate@1=crash_requestor:after",
             "crashed and was recovered",
         ),
         ("activities.execute@2=crash_requestor; payments.allocations~1=crash_requestor", "crashed"),

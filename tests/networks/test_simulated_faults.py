@@ -307,6 +307,35 @@ async def test_a_crash_of_the_requestor_leaves_the_market_and_the_journal_as_the
     assert list(invariants.unowned_agreements(sim.network, written)) == []
 
 
+async def test_a_dead_requestor_writes_nothing_while_it_leaves_and_its_run_can_be_recovered():
+    sim = Simulation()
+    compute = Compute(budget=10, network=sim.network, settings=QUICK)
+    async with compute:
+        cluster = await compute.run_service(Simple, expiration=timedelta(minutes=30))
+        await cluster.wait("running")
+        written = list(compute.journal.read())
+        sim.network.crash_requestor()
+    journal = sim.network.journals[compute.run_id]
+    assert list(journal.read()) == written
+    async with Compute.recover(compute.run_id, journal=journal, network=sim.network):
+        pass
+    assert list(invariants.standing(sim.network)) == []
+
+
+@pytest.mark.parametrize("faults", [None, "payments.reject_invoice@999=reorder"])
+async def test_no_news_comes_while_the_daemon_is_down_with_a_plan_and_without(faults):
+    sim = Simulation(faults=faults)
+    async with sim.running(restart=RestartPolicy(when="on-failure")) as cluster:
+        (instance,) = await cluster.wait("running")
+        sim.network.crash_daemon(15)
+        await asyncio.sleep(1)
+        sim.network.crash_provider(instance.provider_name)
+        await asyncio.sleep(13)
+        assert instance.state == "running"
+        await asyncio.sleep(10)
+        assert sim.of(events.ServiceRestarting)
+
+
 async def test_another_compute_can_open_the_network_of_a_dead_one():
     sim = Simulation()
     compute, _ = await crashed_run(sim)

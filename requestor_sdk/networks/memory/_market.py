@@ -212,6 +212,12 @@ class MemoryMarket:
         self.payment_news = self.payment_news.handed_over()
         self.proposals = {key: box.handed_over() for key, box in self.proposals.items()}
 
+    def refuse_readers(self, error: Callable[[], Exception]) -> None:
+        """The requestor's way to its news is cut: what waits there fails, and nothing is lost."""
+        news = (self.agreement_news, self.activity_news, self.payment_news)
+        for box in (*news, *self.proposals.values()):
+            box.refuse(error())
+
     def agreement(self, agreement_id: str) -> Agreement:
         """Return an agreement by its id."""
         try:

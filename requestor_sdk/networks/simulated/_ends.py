@@ -46,6 +46,7 @@ class RequestorEnd:
         now: The simulation's time.
         crash_provider: Lets a provider crash: which one the call's arguments tell.
         on_cut: Called once the requestor is dead.
+        refuse_readers: Lets the calls fail that wait for news just now.
 
     Attributes:
         dead: Whether the requestor has crashed.
@@ -59,12 +60,14 @@ class RequestorEnd:
         now: Callable[[], Any],
         crash_provider: Callable[[Sequence[Any], float | None], None],
         on_cut: Callable[[], None],
+        refuse_readers: Callable[[Callable[[], Exception]], None],
     ) -> None:
         self._network = network
         self._injector = injector
         self._now = now
         self._crash_provider = crash_provider
         self._on_cut = on_cut
+        self._refuse_readers = refuse_readers
         self._down_until = 0.0
         self._hung: dict[asyncio.Future[None], str] = {}
         self._ending = False
@@ -94,6 +97,8 @@ class RequestorEnd:
         loop = asyncio.get_running_loop()
         self._down_until = max(self._down_until, loop.time() + seconds)
         self._gate(gated=True)
+        # What waits for news is no call that a gate stands before; its connection breaks.
+        self._refuse_readers(lambda: error_of("refused", "news"))
         loop.call_at(self._down_until, self._up_again)
 
     def _up_again(self) -> None:

@@ -151,6 +151,8 @@ class SimulatedNetwork:
         """
         if self._end is not None:
             raise NotAvailable("the network is open already")
+        for journal in self._journals.values():
+            journal.pass_on()
         for agent in self._agents:
             agent.arrive()
         self._end = RequestorEnd(
@@ -159,6 +161,7 @@ class SimulatedNetwork:
             now=self._clock.now,
             crash_provider=self._crash_concerned,
             on_cut=self._cut,
+            refuse_readers=self._market.refuse_readers,
         )
 
     async def resolve(self, payload: Payload) -> Payload:
@@ -171,9 +174,8 @@ class SimulatedNetwork:
     async def close(self) -> None:
         """End the requestor's end; what it left standing stays. Idempotent."""
         if self._end is not None and self._end.dead:
+            # Its journals stay cut until another one comes: the dead one may still want to write.
             self.crashed.clear()
-            for journal in self._journals.values():
-                journal.pass_on()
         self._end = None
 
     # The simulation ------------------------------------------------------------------------------
