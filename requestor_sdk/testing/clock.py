@@ -187,8 +187,8 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         self, executor: Executor | None, func: Callable[[*Ts], T], *args: *Ts
     ) -> asyncio.Future[T]:
         """Run a function in a worker thread; time stands still until it has ended."""
-        self._holds += 1
         future = super().run_in_executor(executor, func, *args)
+        self._holds += 1  # not before: an executor that was shut down refuses
         future.add_done_callback(self._thread_done)
         return future
 

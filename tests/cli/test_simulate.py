@@ -195,6 +195,9 @@ def test_a_run_whose_requestor_a_plan_crashes_is_recovered_and_leaves_nothing(si
     assert "    2  crashed and was recovered" in done.output
 
 
+AGAIN = "; ".join(f"payments.allocations@{turn}=crash_requestor" for turn in (1, 2, 3))
+
+
 @pytest.mark.parametrize(
     ("plan", "outcome"),
     [
@@ -204,7 +207,7 @@ def test_a_run_whose_requestor_a_plan_crashes_is_recovered_and_leaves_nothing(si
         ),
         (
             "activities.execute@2=crash_requestor; payments.allocations@1=crash_requestor; "
-            + "payments.allocations@2=crash_requestor; market.terminate@1=crash_requestor:after",
+            "payments.allocations@2=crash_requestor; market.terminate@1=crash_requestor:after",
             "crashed and was recovered",
         ),
         ("activities.execute@2=crash_requestor; payments.allocations~1=crash_requestor", "crashed"),

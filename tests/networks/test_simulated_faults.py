@@ -336,6 +336,43 @@ async def test_no_news_comes_while_the_daemon_is_down_with_a_plan_and_without(fa
         assert sim.of(events.ServiceRestarting)
 
 
+async def test_a_provider_that_was_to_come_back_stays_away_once_the_simulation_has_ended():
+    network = await opened()
+    network.crash_provider("amber", 10)
+    await network.end()
+    await asyncio.sleep(20)
+    assert not network.books.book.offers
+
+
+@pytest.mark.parametrize("action", ["error:500:after", "duplicate"])
+async def test_what_cannot_happen_to_a_transfer_is_refused_and_strikes_none(action):
+    with pytest.raises(UsageError, match="transfer"):
+        FaultPlan.parse(f"transfers.*@1={action}")
+    network = await opened(faults=f"*~1={action}")
+    async with network.transfers.publish(b"x"):
+        assert not network.struck
+
+
+@pytest.mark.parametrize(
+    "text", ["market.confirm~0.123456789=delay:0.1234567", "market.*@3=delay:0..1.23456789"]
+)
+def test_the_text_of_a_plan_says_its_numbers_in_full(text):
+    assert str(FaultPlan.parse(text)) == text
+
+
+def test_a_behaviour_with_values_of_its_own_is_told_as_what_it_is():
+    plan = FaultPlan(Fault(call="provider", p=0.5, action=behave(Slow(seconds=99))))
+    assert str(plan) == "provider~0.5=Slow(seconds=99)"
+
+
+def test_numbers_of_thousands_of_digits_are_refused():
+    with pytest.raises(UsageError, match="whole number"):
+        FaultPlan.parse(f"market.confirm@{'9' * 5000}=reorder")
+    for seed in ("9" * 5000, 10**5000):
+        with pytest.raises(UsageError, match="seed"):
+            SimulatedNetwork(1, seed=seed)
+
+
 async def test_another_compute_can_open_the_network_of_a_dead_one():
     sim = Simulation()
     compute, _ = await crashed_run(sim)

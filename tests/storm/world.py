@@ -74,9 +74,7 @@ def behaviour(dice):
             ),
             lambda: Overcharging(how=dice.choice(("total", "usage", "invoice")), factor=1.5),
             lambda: Lying(how=dice.choice(("ready", "terminated", "unresponsive")), after=after),
-            lambda: AnsweringTwice(
-                what=dice.choice(("proposal", "approval", "result", "note", "invoice"))
-            ),
+            lambda: AnsweringTwice(what=dice.choice(("proposal", "result", "note", "invoice"))),
             lambda: TerminatingEarly(what=dice.choice(("agreement", "activity")), after=after),
         )
     )()

@@ -362,9 +362,19 @@ def seed_of(value: object) -> int:
     Raises:
         UsageError: It is no whole number, zero or more.
     """
-    text = str(value).strip() if isinstance(value, int | str) else ""
-    if isinstance(value, bool) or not text.isascii() or not text.isdigit():
-        raise UsageError(
-            f"a seed is a whole number, zero or more, not {value!r}", hint="for example --seed 7"
-        )
-    return int(text)
+    text = value.strip() if isinstance(value, str) else ""
+    if text.isascii() and text.isdigit() and len(text) <= _DIGITS:
+        return int(text)
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 10**_DIGITS:
+        return value
+    told = value if isinstance(value, str) else type(value).__name__
+    if isinstance(value, int | float) and abs(value) < 10**_DIGITS:
+        told = value
+    raise UsageError(
+        f"a seed is a whole number, zero or more, not {repr(told)[:40]}",
+        hint="for example --seed 7",
+    )
+
+
+_DIGITS: Final = 40
+"""Longer numbers are no seed that anybody meant, and Python reads none of thousands of digits."""
