@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from decimal import Decimal
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from requestor_sdk.client.compute import Compute
+from requestor_sdk.engine.tracebacks import is_ours
 from requestor_sdk.model import events
 from requestor_sdk.model.errors import EngineFailed, NotAvailable, RequestorError, UsageError
 from requestor_sdk.networks.simulated import FaultPlan, SimulatedNetwork, SimulatedProvider
@@ -60,6 +63,7 @@ class RunReport:
         seed: Its seed.
         outcome: How it ended: ``ended well``, or the error with its code, or what else happened.
         error: The error's text, where there was one.
+        where: The last lines of the program's that the error came through.
         broken: The invariants that did not hold, and failures of this package; empty is good.
         own: Whether the program failed by an error of its own: no fault struck that could explain
             it, or none could.
@@ -73,6 +77,7 @@ class RunReport:
     seed: int
     outcome: str = WELL
     error: str = ""
+    where: tuple[str, ...] = ()
     broken: tuple[str, ...] = ()
     own: bool = False
     story: tuple[str, ...] = ()
@@ -185,7 +190,7 @@ def _take_outcome(last: Life, network: SimulatedNetwork, report: RunReport) -> N
 def _take_error(
     error: BaseException, last: Life, network: SimulatedNetwork, report: RunReport
 ) -> None:
-    report.error = str(error)
+    report.error, report.where = str(error), _where(error)
     if isinstance(error, Exit):
         if error.code not in (None, 0):
             report.outcome, report.own = f"SystemExit: {error.code}", True
@@ -202,6 +207,18 @@ def _take_error(
         report.broken = (f"the recovery failed: {report.outcome}",)
     if last.recovery:
         report.outcome += " while it was recovered"
+
+
+def _where(error: BaseException) -> tuple[str, ...]:
+    """Return the last lines that it came through of what is neither ours nor a library's."""
+    library = str(Path(traceback.__file__).parent)
+    return tuple(
+        f"{Path(frame.filename).name}:{frame.lineno} in {frame.name}: {frame.line}"
+        for frame in traceback.extract_tb(error.__traceback__)
+        if not is_ours(frame.filename)
+        and not frame.filename.startswith(("<", library))
+        and "site-packages" not in frame.filename
+    )[-3:]
 
 
 def _explained(error: BaseException, network: SimulatedNetwork) -> bool:

@@ -201,15 +201,7 @@ AGAIN = "; ".join(f"payments.allocations@{turn}=crash_requestor" for turn in (1,
 @pytest.mark.parametrize(
     ("plan", "outcome"),
     [
-        (
-            "activities.execute@2=crash_requestor; payments.allocations@1=crash_requestor",
-            "crashed and was recovered",
-        ),
-        (
-            "activities.execute@2=crash_requestor; payments.allocations@1=crash_requestor; "
-            "payments.allocations@2=crash_requestor; market.terminate@1=crash_requestor:after",
-            "crashed and was recovered",
-        ),
+        (f"activities.execute@2=crash_requestor; {AGAIN}", "crashed and was recovered"),
         ("activities.execute@2=crash_requestor; payments.allocations~1=crash_requestor", "crashed"),
     ],
 )
@@ -289,11 +281,70 @@ def test_a_call_that_a_fault_lets_hang_is_named_and_the_program_is_not_blamed(si
     assert "    2  payments.allocate never answered" in done.output
 
 
+def test_the_command_that_repeats_a_run_says_all_that_was_asked(simulate):
+    arguments = ["--hours", "5", "--real-seconds", "60", "--runs", "1", "program.py", "--"]
+    text = PROGRAM + "    assert sys.argv[1:] == ['--fast', 'x']\n    raise KeyError('mine')\n"
+    done = simulate(text, *arguments, "--fast", "x")
+    assert "KeyError: 'mine'" in done.output
+    again = done.output.splitlines()[-1].split()
+    assert "--hours 5.0 --real-seconds 60.0" in " ".join(again)
+    assert "KeyError: 'mine'" in simulate(text, *again[2:]).output
+
+
+def test_modules_beside_the_program_are_loaded_anew_in_each_run(simulate, tmp_path):
+    (tmp_path / "a_helper_of_the_simulated.py").write_text("count = 0\n")
+    text = "import a_helper_of_the_simulated as h\n\nasync def main(compute):\n    h.count += 1\n"
+    done = simulate(text + "    assert h.count == 1\n", "--runs", "3", "program.py")
+    assert done.exit_code == 0, done.output
+
+
+def test_an_error_of_the_programs_own_is_told_with_its_last_lines(simulate):
+    text = "def check(x):\n    assert x == 3\n\n" + PROGRAM + "    check(4)\n"
+    done = simulate(text, "--runs", "1", "program.py")
+    assert "in check: assert x == 3\n" in done.output
+    assert "program.py:2 in check" in done.output
+    assert "in main: check(4)\n" in done.output
+    assert "requestor_sdk/" not in done.output
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("import nothing_of_that_name\n", "No module named 'nothing_of_that_name'"),
+        ("1 / 0\n", "ZeroDivisionError"),
+        ("import sys\nsys.exit(3)\n", "SystemExit"),
+    ],
+)
+def test_a_file_that_cannot_be_loaded_is_told_from_its_own_line_on(simulate, text, told):
+    done = simulate(text + PROGRAM, "--runs", "5", "program.py")
+    assert done.exit_code == 1
+    assert told in done.output
+    assert "requestor_sdk/" not in done.output
+    assert "5 runs" not in done.output
+
+
+def test_a_file_that_is_no_python_is_told_as_that(simulate):
+    done = simulate("async def main(compute:\n", "program.py")
+    assert done.exit_code == 2
+    assert "program.py, line 1: " in done.output
+    assert "has no `async def" not in done.output
+
+
+def test_what_many_runs_print_is_kept_nowhere(simulate):
+    text = MAIN + "print('x')\n    assert not sys.stdout.seekable()\n"
+    done = simulate(text, "--runs", "2", "program.py")
+    assert done.exit_code == 0, done.output
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
         (("--faults", "tempest"), "there is no plan of that name; there is none, calm, rough"),
         (("--seed", "seven"), "a seed is a whole number, zero or more, not 'seven'"),
+        (("--seed", "9" * 5000), "a seed is a whole number, zero or more, not '999"),
+        (("--hours", "nan"), "--hours"),
+        (("--hours", "1e30"), "--hours"),
+        (("--real-seconds", "nan"), "--real-seconds"),
         (("--runs", "0"), "--runs"),
         (("--providers", "0"), "--providers"),
         (("--budget", "much"), "budget must be a number"),

@@ -117,6 +117,26 @@ async def test_a_bank_that_paid_something_else_than_was_accepted_is_found_out(ch
     assert raised.value.story == tuple(story_of(sim.network))
 
 
+def test_proposals_do_not_crowd_out_the_rest_of_a_story():
+    network = SimulatedNetwork(1)
+    journal = network.new_run().journal
+    for event in moves(*UP):
+        journal.append(event)
+    for number in range(50):
+        journal.append(
+            events.ProposalReceived(
+                at=AT,
+                proposal_id=f"o-{number}",
+                provider_id="p",
+                provider_name="amber",
+                cluster_id="c",
+            )
+        )
+    story = story_of(network)
+    assert len(story) == 30
+    assert sum("ServiceStateChanged" in line for line in story) == 2
+
+
 async def test_an_agreement_that_stands_after_its_end_or_without_a_journal_is_found_out():
     sim = await ended_run()
     (agreement,) = sim.network.books.agreements.values()
