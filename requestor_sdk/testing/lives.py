@@ -98,6 +98,7 @@ class Lives:
             return Life(how="late", stuck=stuck, hanging=hanging, recovery=recovery)
         finally:
             await put_down([running, dead])
+            _error_of(running)  # of one that was ended it says nothing; unread it would be logged
 
     async def _killed(self, compute: Compute, running: asyncio.Task[None]) -> bool:
         """Bury a requestor that is dead, with the program that had it."""
@@ -144,7 +145,7 @@ class Exit(Exception):
 
 
 def _error_of(running: asyncio.Task[None]) -> BaseException | None:
-    return None if running.cancelled() else running.exception()
+    return running.exception() if running.done() and not running.cancelled() else None
 
 
 def _after_really(seconds: float) -> asyncio.Future[None]:

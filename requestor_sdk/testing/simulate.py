@@ -242,7 +242,9 @@ def _broken(
     report: RunReport,
     last: Life,
 ) -> list[str]:
-    finished = last.how != "crashed" and not last.stuck
+    # A recovery that failed leaves it to the next one.
+    given_over = last.recovery and last.error is not None
+    finished = last.how != "crashed" and not last.stuck and not given_over
     broken = list(invariants.broken_of(compute, found, finished=finished))
     try:
         invariants.check_network(network)

@@ -1,5 +1,6 @@
 """``requestor-sdk simulate``: what it runs, what it reports, and how it ends."""
 
+import gc
 import json
 
 import pytest
@@ -209,6 +210,15 @@ def test_a_recovery_that_is_crashed_is_taken_up_again(simulate, plan, outcome):
     done = simulate(PROGRAM, "--runs", "2", "--faults", plan, "program.py")
     assert done.exit_code == 0, done.output
     assert f"    2  {outcome}\n" in done.output
+
+
+def test_a_recovery_that_fails_under_faults_is_an_outcome_and_unfinished(simulate, caplog):
+    plan = "activities.execute@2=crash_requestor; payments.allocations~1=error:401"
+    done = simulate(PROGRAM, "--runs", "2", "--faults", plan, "program.py")
+    assert done.exit_code == 0, done.output
+    assert "    2  NetworkError (RSK-800) while it was rec" in done.output
+    gc.collect()
+    assert "never retrieved" not in caplog.text
 
 
 def test_requestors_that_crash_by_chance_are_recovered_or_leave_what_is_no_programs_fault(simulate):

@@ -214,9 +214,13 @@ class MemoryMarket:
 
     def refuse_readers(self, error: Callable[[], Exception]) -> None:
         """The requestor's way to its news is cut: what waits there fails, and nothing is lost."""
-        news = (self.agreement_news, self.activity_news, self.payment_news)
-        for box in (*news, *self.proposals.values()):
-            box.refuse(error())
+        for refuse in (
+            self.agreement_news.refuse,
+            self.activity_news.refuse,
+            self.payment_news.refuse,
+            *(box.refuse for box in self.proposals.values()),
+        ):
+            refuse(error())
 
     def agreement(self, agreement_id: str) -> Agreement:
         """Return an agreement by its id."""

@@ -362,17 +362,17 @@ def seed_of(value: object) -> int:
     Raises:
         UsageError: It is no whole number, zero or more.
     """
-    text = value.strip() if isinstance(value, str) else ""
-    if text.isascii() and text.isdigit() and len(text) <= _DIGITS:
-        return int(text)
-    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 10**_DIGITS:
-        return value
-    told = value if isinstance(value, str) else type(value).__name__
-    if isinstance(value, int | float) and abs(value) < 10**_DIGITS:
-        told = value
+    if isinstance(value, int) and not isinstance(value, bool):
+        if 0 <= value < 10**_DIGITS:
+            return value
+        told = repr(value) if abs(value) < 10**_DIGITS else f"one of more than {_DIGITS} digits"
+    else:
+        text = value.strip() if isinstance(value, str) else ""
+        if text.isascii() and text.isdigit() and len(text) <= _DIGITS:
+            return int(text)
+        told = repr(value)[: _DIGITS + 2]
     raise UsageError(
-        f"a seed is a whole number, zero or more, not {repr(told)[:40]}",
-        hint="for example --seed 7",
+        f"a seed is a whole number, zero or more, not {told}", hint="for example --seed 7"
     )
 
 
