@@ -5,12 +5,27 @@ from __future__ import annotations
 import ast
 import importlib.util
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import click
+
+
+def is_python(path: Path) -> None:
+    """Refuse a file that Python cannot read.
+
+    Raises:
+        click.UsageError: It says where and why.
+    """
+    try:
+        ast.parse(path.read_bytes(), filename=str(path))
+    except SyntaxError as wrong:
+        line = "" if wrong.lineno is None else f", line {wrong.lineno}"
+        raise click.UsageError(f"{path.name}{line}: {wrong.msg}") from None
+    except ValueError as wrong:  # null bytes, for older Pythons
+        raise click.UsageError(f"{path.name}: {wrong}") from None
 
 
 def has_main(path: Path) -> bool:
@@ -46,6 +61,23 @@ def load(path: Path) -> Any:
     sys.modules[name] = module
     spec.loader.exec_module(module)
     return module
+
+
+def forget_neighbours(path: Path, known: Collection[str]) -> None:
+    """Let what the program imported from its own folder be imported anew.
+
+    Args:
+        path: The program.
+        known: The modules that were there before it.
+    """
+    from requestor_sdk.engine.tracebacks import is_ours
+
+    for name, module in list(sys.modules.items()):
+        file = getattr(module, "__file__", None)
+        if name in known or file is None or is_ours(file) or "site-packages" in file:
+            continue
+        if path.parent in Path(file).parents:
+            del sys.modules[name]
 
 
 def as_program(path: Path, args: Sequence[str]) -> ExitStack:

@@ -6,19 +6,19 @@ import json
 import shlex
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
-from io import StringIO
+from io import TextIOBase
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from requestor_sdk.cli._program import as_program, has_main, load
+from requestor_sdk.cli._program import as_program, forget_neighbours, has_main, is_python, load
 
 if TYPE_CHECKING:
     from requestor_sdk.testing.simulate import RunReport
@@ -37,6 +37,7 @@ class _Asked:
     providers: int
     faults: str
     budget: str
+    bounds: tuple[str, ...] = ()
 
     def again(self, seed: int) -> str:
         words = [
@@ -45,12 +46,29 @@ class _Asked:
             *("--providers", str(self.providers)),
             *("--faults", self.faults),
             *("--budget", self.budget),
+            *self.bounds,
             *("--seed", str(seed)),
             *("--runs", "1"),
             self.file,
+            # Else this command would take the program's options for its own.
+            *(("--",) if any(word.startswith("-") for word in self.args) else ()),
             *self.args,
         ]
         return shlex.join(words)
+
+
+class _Bound(click.FloatRange):
+    """A time above zero that is a number, and not past all dates."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        found = super().convert(value, param, ctx)
+        if found != found:  # noqa: PLR0124 - it is no number
+            self.fail(f"{value} is no number", param, ctx)
+        return found
+
+
+_HOURS = 720.0
+_REAL_SEC = 300.0
 
 
 @click.command()
@@ -67,10 +85,18 @@ class _Asked:
 @click.option("--budget", metavar="AMOUNT", default="10", show_default=True, help="Of each run.")
 @click.option(
     "--hours",
-    type=click.FloatRange(0, min_open=True),
-    default=720.0,
+    type=_Bound(0, 876_000, min_open=True),
+    default=_HOURS,
     show_default=True,
     help="Virtual time after which a run is ended.",
+)
+@click.option(
+    "--real-seconds",
+    metavar="N",
+    type=_Bound(0, 1e6, min_open=True),
+    default=_REAL_SEC,
+    show_default=True,
+    help="Real time after which a run is ended.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.argument("file", metavar="FILE.py", type=click.Path(exists=True, dir_okay=False))
@@ -88,6 +114,7 @@ def command(ctx: click.Context, /, file: str, args: tuple[str, ...], **options: 
     from requestor_sdk.testing.simulate import Setting, run_all
 
     path = Path(file).resolve()
+    is_python(path)
     if not has_main(path):
         raise click.UsageError(f"{file} has no `async def main(compute)` to run", ctx)
     first, runs = seed_of(options["seed"]), options["runs"]
@@ -99,6 +126,7 @@ def command(ctx: click.Context, /, file: str, args: tuple[str, ...], **options: 
         faults=FaultPlan.parse(options["faults"]),
         budget=budget,
         limit=timedelta(hours=options["hours"]),
+        real_sec=options["real_seconds"],
     )
     asked = _Asked(
         file=file,
@@ -106,19 +134,52 @@ def command(ctx: click.Context, /, file: str, args: tuple[str, ...], **options: 
         providers=options["providers"],
         faults=options["faults"],
         budget=options["budget"],
+        bounds=_bounds(options),
     )
     progress = _Progress(runs)
     # Of many runs the program's own output would say nothing; of one it may say what went wrong.
-    output = sys.stdout if runs == 1 and not options["as_json"] else StringIO()
+    output = sys.stdout if runs == 1 and not options["as_json"] else _Nowhere()
+    known = frozenset(sys.modules)
+
+    def program() -> Any:
+        forget_neighbours(path, known)
+        return load(path).main
+
     with as_program(path, args), redirect_stdout(output):
-        reports = run_all(
-            lambda: load(path).main, setting, range(first, first + runs), progress.done
-        )
+        _try_loading(path, program)
+        reports = run_all(program, setting, range(first, first + runs), progress.done)
     progress.clear()
     click.echo(_as_json(reports, asked) if options["as_json"] else _as_text(reports, asked, runs))
     if len(reports) < runs:
         sys.exit(_INTERRUPTED)
     sys.exit(1 if any(report.broken or report.own for report in reports) else 0)
+
+
+def _bounds(options: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the options that bound a run, where they are not as by default."""
+    words: list[str] = []
+    if options["hours"] != _HOURS:
+        words += ["--hours", str(options["hours"])]
+    if options["real_seconds"] != _REAL_SEC:
+        words += ["--real-seconds", str(options["real_seconds"])]
+    return tuple(words)
+
+
+def _try_loading(path: Path, program: Callable[[], Any]) -> None:
+    """Load the program once: one that cannot be loaded would fail with every seed alike."""
+    from requestor_sdk.cli._tracebacks import told
+
+    try:
+        program()
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - the user's own: told in full
+        raise click.ClickException(f"{path.name} cannot be loaded\n{told(error, path)}") from None
+
+
+class _Nowhere(TextIOBase):
+    """Takes what is printed and keeps nothing of it."""
+
+    def write(self, text: str) -> int:
+        return len(text)
 
 
 class _Progress:
@@ -168,7 +229,9 @@ def _as_text(reports: Sequence[RunReport], asked: _Asked, runs: int) -> str:
     if own:
         lines.append(f"{'failed':<13}{len(own):>5}  runs in which the program itself failed")
     for report in own:
-        lines += _told(report, [report.outcome, *report.error.splitlines()[:6]], asked)
+        lines += _told(
+            report, [report.outcome, *report.error.splitlines()[:6], *report.where], asked
+        )
     return "\n".join(lines)
 
 
@@ -206,6 +269,7 @@ def _as_json(reports: Sequence[RunReport], asked: _Asked) -> str:
             "seed": report.seed,
             "outcome": report.outcome,
             "error": report.error,
+            "where": list(report.where),
             "broken": list(report.broken),
             "failed": report.own,
             "restarts": report.restarts,

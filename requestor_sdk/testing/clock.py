@@ -19,6 +19,7 @@ time by ``with loop.held():`` for as long as it runs.
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import selectors
 import socket
@@ -54,6 +55,8 @@ class _JumpingSelector(selectors.DefaultSelector):
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         found = super().select(0)
+        if self.loop is not None and self.loop.ring_alarm():
+            return found
         if found or self.loop is None or (timeout is not None and timeout <= 0):
             return found
         return self.loop.pass_time(timeout, super().select)
@@ -72,6 +75,8 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         self._idle_sec = 0.0
         self._starting = 0
         self._children: list[asyncio.SubprocessTransport] = []
+        self._alarm_at = math.inf
+        self._alarm: Callable[[], object] = lambda: None
         selector = _JumpingSelector()
         super().__init__(selector)
         self._own_fds = frozenset(selector.get_map())
@@ -89,6 +94,21 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
             yield
         finally:
             self._holds -= 1
+
+    def alarm(self, seconds: float, ring: Callable[[], object]) -> None:
+        """Call a function after so many real seconds, whatever virtual time does until then.
+
+        There is one alarm: another one takes its place.
+        """
+        self._alarm_at, self._alarm = time.monotonic() + seconds, ring
+
+    def ring_alarm(self) -> bool:
+        """Ring if it is time; called by the loop's selector, in each round of the loop."""
+        if self._alarm_at == math.inf or time.monotonic() < self._alarm_at:
+            return False
+        self._alarm_at = math.inf
+        self._alarm()
+        return True
 
     # How time passes -----------------------------------------------------------------------------
 
@@ -125,7 +145,9 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         self, timeout: float | None, wait: Callable[[float | None], list[Any]]
     ) -> list[Any]:
         began = time.monotonic()
-        found = wait(timeout)
+        most = math.inf if timeout is None else timeout
+        most = min(most, max(0.0, self._alarm_at - began))
+        found = wait(None if most == math.inf else most)
         passed = time.monotonic() - began
         if found:
             self._idle_sec = 0.0
@@ -165,8 +187,8 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         self, executor: Executor | None, func: Callable[[*Ts], T], *args: *Ts
     ) -> asyncio.Future[T]:
         """Run a function in a worker thread; time stands still until it has ended."""
-        self._holds += 1
         future = super().run_in_executor(executor, func, *args)
+        self._holds += 1  # not before: an executor that was shut down refuses
         future.add_done_callback(self._thread_done)
         return future
 

@@ -158,6 +158,8 @@ def broken_paths(found: Sequence[events.Event]) -> Iterator[str]:
         if (who_stopped := stopped_by(event)) is not None:
             stopped.add(who_stopped)
     for instance_id, changes in by_instance.items():
+        if changes[0].old != ServiceState.pending:
+            yield f"{instance_id} began as {changes[0].old}, not as pending"
         for before, after in itertools.pairwise(changes):
             if before.new != after.old:
                 yield f"{instance_id} was {before.new} and then came from {after.old}"
@@ -316,9 +318,18 @@ def broken_books(
     for agreement_id in sorted(mine & ended):
         if (state := books.agreements[agreement_id].state) in _STANDING:
             yield f"agreement {agreement_id} is {state.lower()} after its end"
-    for released in _of(found, events.AllocationReleased):
-        if released.allocation_id in books.bank.allocations:
-            yield f"allocation {released.allocation_id} was released and still stands"
+    yield from _standing_allocations(found, books)
+
+
+def _standing_allocations(found: Sequence[events.Event], books: MemoryMarket) -> Iterator[str]:
+    released = {e.allocation_id for e in _of(found, events.AllocationReleased)}
+    for allocation_id in sorted(released & books.bank.allocations.keys()):
+        yield f"allocation {allocation_id} was released and still stands"
+    if not found or not isinstance(found[-1], events.ComputationFinished):
+        return  # what is suspended keeps it
+    made = {e.allocation_id for e in _of(found, events.AllocationCreated)}
+    for allocation_id in sorted((made - released) & books.bank.allocations.keys()):
+        yield f"allocation {allocation_id} was never released and still stands"
 
 
 def unowned_agreements(network: SimulatedNetwork, found: Iterable[events.Event]) -> Iterator[str]:

@@ -168,6 +168,7 @@ async def simulated_compute(
     ``@pytest.mark.simulated(budget=, settings=, strategy=, subnet_tag=)`` says how it is made.
     """
     from requestor_sdk.client.compute import Compute
+    from requestor_sdk.testing.crashes import crash
     from requestor_sdk.testing.invariants import check_invariants
 
     options = _options(request)
@@ -175,4 +176,7 @@ async def simulated_compute(
     compute = Compute(network=simulated_network, **made)
     async with compute:
         yield compute
-    check_invariants(compute)
+        if simulated_network.crashed.is_set():
+            await crash(compute)  # a plan or the test has killed it: it is to leave nothing undone
+    cut = simulated_network.journals[compute.run_id].was_cut
+    check_invariants(compute, finished=not cut)

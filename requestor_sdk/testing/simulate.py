@@ -5,19 +5,23 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-from collections.abc import Awaitable, Callable, Sequence
+import traceback
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from decimal import Decimal
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from requestor_sdk.client.compute import Compute
+from requestor_sdk.engine.tracebacks import is_ours
 from requestor_sdk.model import events
-from requestor_sdk.model.errors import EngineFailed, RequestorError
+from requestor_sdk.model.errors import EngineFailed, NotAvailable, RequestorError, UsageError
 from requestor_sdk.networks.simulated import FaultPlan, SimulatedNetwork, SimulatedProvider
 from requestor_sdk.testing import invariants
 from requestor_sdk.testing.clock import Deadlock, VirtualTimeLoop
-from requestor_sdk.testing.crashes import crash
+from requestor_sdk.testing.crashes import TRIES
+from requestor_sdk.testing.lives import Exit, Life, Lives, Program, put_down_others
 from requestor_sdk.testing.story import story_of
 
 if TYPE_CHECKING:
@@ -28,7 +32,8 @@ RECOVERED: Final = "crashed and was recovered"
 CRASHED: Final = "crashed"
 ENDLESS: Final = "did not end in time"
 
-Program = Callable[[Compute], Awaitable[object]]
+RECOVERIES: Final = 20
+"""How often one run is taken up: a plan can let each recovery crash."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,12 +45,14 @@ class Setting:
         faults: What goes wrong at the requestor's calls.
         budget: Of each run.
         limit: Virtual time after which a run is ended.
+        real_sec: Real seconds after which it is ended, wherever its virtual time is.
     """
 
     providers: int | Sequence[SimulatedProvider] = 8
     faults: FaultPlan = field(default_factory=FaultPlan)
     budget: Decimal | float | str = 10
     limit: timedelta = timedelta(days=30)
+    real_sec: float = 300.0
 
 
 @dataclass(slots=True, kw_only=True)
@@ -56,8 +63,10 @@ class RunReport:
         seed: Its seed.
         outcome: How it ended: ``ended well``, or the error with its code, or what else happened.
         error: The error's text, where there was one.
+        where: The last lines of the program's that the error came through.
         broken: The invariants that did not hold, and failures of this package; empty is good.
-        own: Whether the program failed by an error of its own, which no fault explains.
+        own: Whether the program failed by an error of its own: no fault struck that could explain
+            it, or none could.
         story: The last events, where something was broken.
         restarts: How many attempts of instances followed another.
         struck: How many faults struck.
@@ -68,6 +77,7 @@ class RunReport:
     seed: int
     outcome: str = WELL
     error: str = ""
+    where: tuple[str, ...] = ()
     broken: tuple[str, ...] = ()
     own: bool = False
     story: tuple[str, ...] = ()
@@ -90,7 +100,12 @@ def simulate(load: Callable[[], Program], setting: Setting, seed: int) -> RunRep
     random.seed(seed)
     try:
         with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
-            runner.run(_one(load, setting, report))
+            try:
+                runner.run(_one(load, setting, report))
+            except SystemExit as leaving:
+                report.outcome = f"SystemExit: {leaving.code}"
+                report.error, report.own = "a handler or a task ended the process", True
+                _sweep(runner)
     except Deadlock as nothing_left:
         report.outcome, report.error, report.own = "waits for ever", str(nothing_left), True
     finally:
@@ -98,91 +113,121 @@ def simulate(load: Callable[[], Program], setting: Setting, seed: int) -> RunRep
     return report
 
 
+def _sweep(runner: asyncio.Runner) -> None:
+    """End all tasks of a loop that one of them has ended."""
+    for _ in range(TRIES):
+        # Whoever awaits that one ends the loop once more; and the run itself, on its way out, puts
+        # down all others.
+        with contextlib.suppress(SystemExit, asyncio.CancelledError):
+            runner.run(put_down_others())
+            return
+
+
 async def _one(load: Callable[[], Program], setting: Setting, report: RunReport) -> None:
     network = SimulatedNetwork(setting.providers, seed=report.seed, faults=setting.faults)
     compute = Compute(budget=setting.budget, network=network)
     began = asyncio.get_running_loop().time()
+    last = Life(how="over")
     try:
-        await _to_the_end(load(), compute, network, setting, report)
+        compute, last = await _lived(load, compute, network, setting)
+        _take_outcome(last, network, report)
     finally:
         report.seconds = asyncio.get_running_loop().time() - began
         found = [event for journal in network.journals.values() for event in journal.read()]
         report.struck = len(network.struck)
         _count(found, report)
-    broken = [*report.broken, *_broken(compute, network, found, report)]
+    broken = [*report.broken, *_broken(compute, network, found, report, last)]
     report.broken = tuple(dict.fromkeys(broken))
     if broken or report.own:
         report.story = tuple(story_of(network))
     await network.end()
+    # The end of the loop waits for all its tasks, and one may swallow its cancellation.
+    await put_down_others()
 
 
-async def _to_the_end(
-    program: Program,
-    compute: Compute,
-    network: SimulatedNetwork,
-    setting: Setting,
-    report: RunReport,
-) -> None:
-    """Let the program run until it ends, its requestor is crashed, or its time is over."""
+async def _lived(
+    load: Callable[[], Program], compute: Compute, network: SimulatedNetwork, setting: Setting
+) -> tuple[Compute, Life]:
+    """Let the program run, and take up what it leaves as often as a plan crashes the requestor.
 
-    async def run() -> None:
-        async with compute:
-            await program(compute)
+    Returns:
+        The last requestor, and how its life ended.
+    """
+    lives = Lives(network, setting.limit, setting.real_sec)
+    run_id = compute.run_id
+    last = await lives.live(compute, load())
+    for _ in range(RECOVERIES):
+        journal = network.journals[run_id]
+        if last.how != "crashed" or last.stuck or not journal.begun:
+            break  # one that wrote nothing did nothing
+        compute = Compute.recover(run_id, journal=journal, network=network)
+        last = await lives.live(compute, None)
+    return compute, last
 
-    running = asyncio.create_task(run(), name="the program")
-    dead = asyncio.create_task(network.crashed.wait(), name="a crash of the requestor")
-    try:
-        await asyncio.wait(
-            {running, dead},
-            timeout=setting.limit.total_seconds(),
-            return_when=asyncio.FIRST_COMPLETED,
-        )
-        if dead.done():
-            await _recover(running, compute, network, report)
-            return
-        if not running.done():
+
+def _take_outcome(last: Life, network: SimulatedNetwork, report: RunReport) -> None:
+    match last:
+        case Life(error=None, how="over"):
+            report.outcome = RECOVERED if last.recovery else WELL
+        case Life(error=BaseException() as error):
+            _take_error(error, last, network, report)
+        case Life(how="crashed"):
+            report.outcome, report.own = CRASHED, last.stuck
+        case Life(hanging=(first, *_), stuck=False):
+            # A call that no time-out bounds is what the plan was asked for.
+            report.outcome = f"{first} never answered"
+            report.error = f"calls that a fault lets hang: {', '.join(last.hanging)}"
+        case _ if last.recovery:
+            report.outcome, report.broken = ENDLESS, ("the recovery did not end",)
+        case _:
             report.outcome, report.own = ENDLESS, True
-            running.cancel()
-            await asyncio.wait({running})
-            return
-        _take_outcome(running, report)
-    finally:
-        for task in (running, dead):
-            task.cancel()
-        await asyncio.wait({running, dead})
+    if last.stuck:
+        report.error = "it swallows each cancellation, and was given up"
+    elif last.how == "slow":
+        report.error = "its real time was over"
 
 
-def _take_outcome(running: asyncio.Task[None], report: RunReport) -> None:
-    error = None if running.cancelled() else running.exception()
-    if error is None:
+def _take_error(
+    error: BaseException, last: Life, network: SimulatedNetwork, report: RunReport
+) -> None:
+    report.error, report.where = str(error), _where(error)
+    if isinstance(error, Exit):
+        if error.code not in (None, 0):
+            report.outcome, report.own = f"SystemExit: {error.code}", True
         return
-    report.error = str(error)
     if isinstance(error, RequestorError):
         report.outcome = f"{type(error).__name__} ({error.code})"
-        if isinstance(error, EngineFailed):
-            report.broken = (f"the engine failed: {error.message}",)
     else:
-        report.outcome, report.own = f"{type(error).__name__}: {error}", True
+        report.outcome = f"{type(error).__name__}: {error}"
+    if isinstance(error, EngineFailed):
+        report.broken = (f"the engine failed: {error.message}",)
+    elif not last.recovery:
+        report.own = not _explained(error, network)
+    elif not isinstance(error, RequestorError):
+        report.broken = (f"the recovery failed: {report.outcome}",)
+    if last.recovery:
+        report.outcome += " while it was recovered"
 
 
-async def _recover(
-    running: asyncio.Task[None], compute: Compute, network: SimulatedNetwork, report: RunReport
-) -> None:
-    """The plan has crashed the requestor: bury it, and take up what it has left."""
-    report.outcome = CRASHED
-    await crash(compute)
-    running.cancel()
-    await asyncio.wait({running})
-    journal = network.journals[compute.run_id]
-    if not journal.begun:
-        return  # it died before it wrote or did anything
-    report.outcome = RECOVERED
-    try:
-        async with Compute.recover(compute.run_id, journal=journal, network=network):
-            pass
-    except RequestorError as error:
-        report.outcome = f"{type(error).__name__} ({error.code}) while it was recovered"
-        report.error = str(error)
+def _where(error: BaseException) -> tuple[str, ...]:
+    """Return the last lines that it came through of what is neither ours nor a library's."""
+    library = str(Path(traceback.__file__).parent)
+    return tuple(
+        f"{Path(frame.filename).name}:{frame.lineno} in {frame.name}: {frame.line}"
+        for frame in traceback.extract_tb(error.__traceback__)
+        if not is_ours(frame.filename)
+        and not frame.filename.startswith(("<", library))
+        and "site-packages" not in frame.filename
+    )[-3:]
+
+
+def _explained(error: BaseException, network: SimulatedNetwork) -> bool:
+    """Tell whether what went wrong on the network can be why the program failed."""
+    if not isinstance(error, RequestorError):
+        return False
+    if isinstance(error, UsageError) and not isinstance(error, NotAvailable):
+        return False  # handed over wrongly; but what was lost by a fault is not available
+    return network.disturbed or any(agent.config.behaviours for agent in network.providers)
 
 
 def _count(found: Sequence[Event], report: RunReport) -> None:
@@ -191,10 +236,16 @@ def _count(found: Sequence[Event], report: RunReport) -> None:
 
 
 def _broken(
-    compute: Compute, network: SimulatedNetwork, found: Sequence[Event], report: RunReport
+    compute: Compute,
+    network: SimulatedNetwork,
+    found: Sequence[Event],
+    report: RunReport,
+    last: Life,
 ) -> list[str]:
-    crashed = report.outcome.startswith(CRASHED)
-    broken = list(invariants.broken_of(compute, found, finished=not crashed))
+    # A recovery that failed leaves it to the next one.
+    given_over = last.recovery and last.error is not None
+    finished = last.how != "crashed" and not last.stuck and not given_over
+    broken = list(invariants.broken_of(compute, found, finished=finished))
     try:
         invariants.check_network(network)
     except invariants.InvariantBroken as also:

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from datetime import datetime
 
     from requestor_sdk.model.events import Event
     from requestor_sdk.networks.simulated import SimulatedNetwork
@@ -22,12 +21,20 @@ def lines_of(events: Iterable[Event], most: int = STORY_LINES) -> list[str]:
 def story_of(network: SimulatedNetwork, most: int = STORY_LINES) -> list[str]:
     """Return what happened last on a simulated network, faults included, a line each.
 
+    Where there is more than that, proposals are the first to be left out: of these there are many.
+
     Args:
         network: The network.
         most: How many lines.
     """
-    told: list[tuple[datetime, str]] = [(strike.at, strike.line()) for strike in network.struck]
+    from requestor_sdk.model.events import ProposalReceived, ProposalScored
+
+    told = [(strike.at, False, strike.line()) for strike in network.struck]
     for journal in network.journals.values():
-        told += [(event.at, event.line()) for event in journal.read()]
+        for event in journal.read():
+            many = isinstance(event, ProposalReceived | ProposalScored)
+            told.append((event.at, many, event.line()))
     told.sort(key=lambda row: row[0])
-    return [line for _, line in told[-most:]]
+    # Those that are kept are the last ones, and proposals only where room is left.
+    ranked = sorted(range(len(told)), key=lambda place: (told[place][1], -place))
+    return [told[place][2] for place in sorted(ranked[:most])]

@@ -1,5 +1,6 @@
 """``requestor-sdk simulate``: what it runs, what it reports, and how it ends."""
 
+import gc
 import json
 
 import pytest
@@ -90,6 +91,52 @@ def test_an_error_of_the_programs_own_is_told_with_the_command_that_repeats_it(s
     )
 
 
+WRONG = """
+from requestor_sdk import Service, vm
+
+class Wrong(Service):
+    @staticmethod
+    async def get_payload():
+        return await vm.repo(image_tag="any", {given})
+
+async def main(compute):
+    cluster = await compute.run_service(Wrong)
+    await cluster.wait("running")
+"""
+NO_OFFER = WRONG.format(given="min_mem_gib=10_000")
+NO_SENSE = WRONG.format(given="min_mem_gib=-1")
+
+
+@pytest.mark.parametrize(
+    ("text", "faults", "told"),
+    [
+        (NO_SENSE, "none", "AmountError (RSK-103)"),
+        (NO_OFFER, "none", "NoMatchingOffer (RSK-201)"),
+        (NO_SENSE, "payments.allocate@1=delay:1", "AmountError (RSK-103)"),
+        (NO_OFFER, "provider@99=slow", "NoMatchingOffer (RSK-201)"),
+    ],
+)
+def test_an_error_that_no_fault_explains_is_the_programs_own(simulate, text, faults, told):
+    done = simulate(text, "--runs", "2", "--faults", faults, "program.py")
+    assert done.exit_code == 1, done.output
+    assert f"    2  {told}" in done.output
+    assert "    2  runs in which the program itself failed" in done.output
+
+
+@pytest.mark.parametrize(
+    ("text", "faults", "told"),
+    [
+        (NO_OFFER, "payments.allocate@1=delay:1", "NoMatchingOffer (RSK-201)"),
+        (NO_OFFER, "provider@1=slow", "NoMatchingOffer (RSK-201)"),
+        (PROGRAM, "payments.allocate~1=error:404", "NotAvailable (RSK-110)"),
+    ],
+)
+def test_an_error_that_a_fault_can_explain_is_an_outcome(simulate, text, faults, told):
+    done = simulate(text, "--runs", "2", "--faults", faults, "program.py")
+    assert done.exit_code == 0, done.output
+    assert f"    2  {told}" in done.output
+
+
 def test_a_program_that_waits_for_ever_is_told_what_it_waits_for(simulate):
     text = "import asyncio\nasync def main(compute):\n    await asyncio.Event().wait()\n"
     done = simulate(text, "--runs", "1", "--hours", "2", "program.py")
@@ -149,11 +196,165 @@ def test_a_run_whose_requestor_a_plan_crashes_is_recovered_and_leaves_nothing(si
     assert "    2  crashed and was recovered" in done.output
 
 
+AGAIN = "; ".join(f"payments.allocations@{turn}=crash_requestor" for turn in (1, 2, 3))
+
+
+@pytest.mark.parametrize(
+    ("plan", "outcome"),
+    [
+        (f"activities.execute@2=crash_requestor; {AGAIN}", "crashed and was recovered"),
+        ("activities.execute@2=crash_requestor; payments.allocations~1=crash_requestor", "crashed"),
+    ],
+)
+def test_a_recovery_that_is_crashed_is_taken_up_again(simulate, plan, outcome):
+    done = simulate(PROGRAM, "--runs", "2", "--faults", plan, "program.py")
+    assert done.exit_code == 0, done.output
+    assert f"    2  {outcome}\n" in done.output
+
+
+def test_a_recovery_that_fails_under_faults_is_an_outcome_and_unfinished(simulate, caplog):
+    plan = "activities.execute@2=crash_requestor; payments.allocations~1=error:401"
+    done = simulate(PROGRAM, "--runs", "2", "--faults", plan, "program.py")
+    assert done.exit_code == 0, done.output
+    assert "    2  NetworkError (RSK-800) while it was rec" in done.output
+    gc.collect()
+    assert "never retrieved" not in caplog.text
+
+
+def test_requestors_that_crash_by_chance_are_recovered_or_leave_what_is_no_programs_fault(simulate):
+    done = simulate(PROGRAM, "--runs", "40", "--faults", "*~0.02=crash_requestor", "program.py")
+    assert done.exit_code == 0, done.output
+    assert "crashed and was recovered" in done.output
+
+
+MAIN = "import asyncio, sys\nasync def main(compute):\n    "
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "told"),
+    [
+        ("0", 0, "ended well"),
+        ("", 0, "ended well"),
+        ("3", 1, "SystemExit: 3"),
+        ("'no luck'", 1, "SystemExit: no luck"),
+    ],
+)
+def test_a_program_that_leaves_by_sys_exit_has_ended_as_it_says(simulate, code, status, told):
+    done = simulate(f"{MAIN}sys.exit({code})\n", "--runs", "3", "program.py")
+    assert done.exit_code == status, done.output
+    assert f"    3  {told}\n" in done.output
+
+
+def test_a_handler_that_leaves_by_sys_exit_fails_its_run_and_no_other(simulate, recwarn):
+    text = PROGRAM.replace(
+        "async def main",
+        "    async def run(self):\n        sys.exit(0)\n        yield\n\nasync def main",
+    )
+    done = simulate(text, "--runs", "2", "program.py")
+    assert done.exit_code == 1
+    assert "    2  SystemExit: 0\n" in done.output
+    assert "a handler or a task ended the process" in done.output
+    assert not [str(one.message) for one in recwarn]
+
+
+SWALLOWING = """while True:
+        try:
+            await asyncio.sleep({seconds})
+        except BaseException:
+            pass
+"""
+
+
+@pytest.mark.parametrize(
+    ("body", "limit", "told"),
+    [
+        ("while True: await asyncio.sleep(0)\n", ("--real-seconds", "0.3"), "its real time"),
+        (SWALLOWING.format(seconds=1), ("--hours", "1"), "it swallows each cancellation"),
+        (SWALLOWING.format(seconds=0), ("--real-seconds", "0.3"), "it swallows each cancellation"),
+    ],
+)
+def test_a_program_that_cannot_be_ended_is_an_outcome_with_its_seed(
+    simulate, monkeypatch, body, limit, told
+):
+    monkeypatch.setattr("requestor_sdk.testing.lives.GRACE_SEC", 0.2, raising=False)
+    done = simulate(MAIN + body, "--runs", "2", "--seed", "4", *limit, "program.py")
+    assert done.exit_code == 1
+    assert "    2  did not end in time" in done.output
+    assert told in done.output
+    assert "--seed 5 --runs 1" in done.output
+
+
+def test_a_call_that_a_fault_lets_hang_is_named_and_the_program_is_not_blamed(simulate):
+    plan = "payments.allocate@1=drop:never"
+    done = simulate(PROGRAM, "--runs", "2", "--hours", "2", "--faults", plan, "program.py")
+    assert done.exit_code == 0, done.output
+    assert "    2  payments.allocate never answered" in done.output
+
+
+def test_the_command_that_repeats_a_run_says_all_that_was_asked(simulate):
+    arguments = ["--hours", "5", "--real-seconds", "60", "--runs", "1", "program.py", "--"]
+    text = PROGRAM + "    assert sys.argv[1:] == ['--fast', 'x']\n    raise KeyError('mine')\n"
+    done = simulate(text, *arguments, "--fast", "x")
+    assert "KeyError: 'mine'" in done.output
+    again = done.output.splitlines()[-1].split()
+    assert "--hours 5.0 --real-seconds 60.0" in " ".join(again)
+    assert "KeyError: 'mine'" in simulate(text, *again[2:]).output
+
+
+def test_modules_beside_the_program_are_loaded_anew_in_each_run(simulate, tmp_path):
+    (tmp_path / "a_helper_of_the_simulated.py").write_text("count = 0\n")
+    text = "import a_helper_of_the_simulated as h\n\nasync def main(compute):\n    h.count += 1\n"
+    done = simulate(text + "    assert h.count == 1\n", "--runs", "3", "program.py")
+    assert done.exit_code == 0, done.output
+
+
+def test_an_error_of_the_programs_own_is_told_with_its_last_lines(simulate):
+    text = "def check(x):\n    assert x == 3\n\n" + PROGRAM + "    check(4)\n"
+    done = simulate(text, "--runs", "1", "program.py")
+    assert "in check: assert x == 3\n" in done.output
+    assert "program.py:2 in check" in done.output
+    assert "in main: check(4)\n" in done.output
+    assert "requestor_sdk/" not in done.output
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("import nothing_of_that_name\n", "No module named 'nothing_of_that_name'"),
+        ("1 / 0\n", "ZeroDivisionError"),
+        ("import sys\nsys.exit(3)\n", "SystemExit"),
+    ],
+)
+def test_a_file_that_cannot_be_loaded_is_told_from_its_own_line_on(simulate, text, told):
+    done = simulate(text + PROGRAM, "--runs", "5", "program.py")
+    assert done.exit_code == 1
+    assert told in done.output
+    assert "requestor_sdk/" not in done.output
+    assert "5 runs" not in done.output
+
+
+def test_a_file_that_is_no_python_is_told_as_that(simulate):
+    done = simulate("async def main(compute:\n", "program.py")
+    assert done.exit_code == 2
+    assert "program.py, line 1: " in done.output
+    assert "has no `async def" not in done.output
+
+
+def test_what_many_runs_print_is_kept_nowhere(simulate):
+    text = MAIN + "print('x')\n    assert not sys.stdout.seekable()\n"
+    done = simulate(text, "--runs", "2", "program.py")
+    assert done.exit_code == 0, done.output
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
         (("--faults", "tempest"), "there is no plan of that name; there is none, calm, rough"),
         (("--seed", "seven"), "a seed is a whole number, zero or more, not 'seven'"),
+        (("--seed", "9" * 5000), "a seed is a whole number, zero or more, not '999"),
+        (("--hours", "nan"), "--hours"),
+        (("--hours", "1e30"), "--hours"),
+        (("--real-seconds", "nan"), "--real-seconds"),
         (("--runs", "0"), "--runs"),
         (("--providers", "0"), "--providers"),
         (("--budget", "much"), "budget must be a number"),

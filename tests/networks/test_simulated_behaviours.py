@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+import sys
 from decimal import Decimal
 
 import pytest
@@ -272,7 +273,7 @@ async def test_a_lie_that_an_activity_does_not_answer_costs_its_provider_the_ins
         assert instance.provider_name == "honest"
 
 
-@pytest.mark.parametrize("what", ["proposal", "approval", "result", "note", "invoice"])
+@pytest.mark.parametrize("what", ["proposal", "result", "note", "invoice"])
 async def test_what_is_said_twice_counts_once(what):
     class Counting(Simple):
         async def run(self):
@@ -325,6 +326,24 @@ async def test_a_program_that_fails_in_the_simulation_is_told_with_its_traceback
         with pytest.raises(CommandFailed) as failed:
             await instance.ctx.run("broken")
         assert "ZeroDivisionError: in the program" in failed.value.stderr
+
+
+@pytest.mark.parametrize(("code", "status", "said"), [(3, 3, ""), ("no luck", 1, "no luck\n")])
+@pytest.mark.parametrize("waits", [False, True])
+async def test_a_program_that_leaves_by_sys_exit_has_that_exit_status(code, status, said, waits):
+    def leaves(_argv, _files):
+        sys.exit(code)
+
+    async def leaves_later(_argv, _files):
+        await asyncio.sleep(1)
+        sys.exit(code)
+
+    sim = Simulation([rogue(programs={"leaves": leaves_later if waits else leaves})])
+    async with sim.running() as cluster:
+        (instance,) = await cluster.wait("running")
+        with pytest.raises(CommandFailed) as failed:
+            await instance.ctx.run("leaves")
+        assert (failed.value.return_code, failed.value.stderr) == (status, said)
 
 
 @pytest.mark.parametrize(

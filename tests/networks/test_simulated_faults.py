@@ -339,6 +339,72 @@ async def test_a_crash_of_the_requestor_leaves_the_market_and_the_journal_as_the
     assert list(invariants.unowned_agreements(sim.network, written)) == []
 
 
+async def test_a_dead_requestor_writes_nothing_while_it_leaves_and_its_run_can_be_recovered():
+    sim = Simulation()
+    compute = Compute(budget=10, network=sim.network, settings=QUICK)
+    async with compute:
+        cluster = await compute.run_service(Simple, expiration=timedelta(minutes=30))
+        await cluster.wait("running")
+        written = list(compute.journal.read())
+        sim.network.crash_requestor()
+    journal = sim.network.journals[compute.run_id]
+    assert list(journal.read()) == written
+    async with Compute.recover(compute.run_id, journal=journal, network=sim.network):
+        pass
+    assert list(invariants.standing(sim.network)) == []
+
+
+@pytest.mark.parametrize("faults", [None, "payments.reject_invoice@999=reorder"])
+async def test_no_news_comes_while_the_daemon_is_down_with_a_plan_and_without(faults):
+    sim = Simulation(faults=faults)
+    async with sim.running(restart=RestartPolicy(when="on-failure")) as cluster:
+        (instance,) = await cluster.wait("running")
+        sim.network.crash_daemon(15)
+        await asyncio.sleep(1)
+        sim.network.crash_provider(instance.provider_name)
+        await asyncio.sleep(13)
+        assert instance.state == "running"
+        await asyncio.sleep(10)
+        assert sim.of(events.ServiceRestarting)
+
+
+async def test_a_provider_that_was_to_come_back_stays_away_once_the_simulation_has_ended():
+    network = await opened()
+    network.crash_provider("amber", 10)
+    await network.end()
+    await asyncio.sleep(20)
+    assert not network.books.book.offers
+
+
+@pytest.mark.parametrize("action", ["error:500:after", "duplicate"])
+async def test_what_cannot_happen_to_a_transfer_is_refused_and_strikes_none(action):
+    with pytest.raises(UsageError, match="transfer"):
+        FaultPlan.parse(f"transfers.*@1={action}")
+    network = await opened(faults=f"*~1={action}")
+    async with network.transfers.publish(b"x"):
+        assert not network.struck
+
+
+@pytest.mark.parametrize(
+    "text", ["market.confirm~0.123456789=delay:0.1234567", "market.*@3=delay:0..1.23456789"]
+)
+def test_the_text_of_a_plan_says_its_numbers_in_full(text):
+    assert str(FaultPlan.parse(text)) == text
+
+
+def test_a_behaviour_with_values_of_its_own_is_told_as_what_it_is():
+    plan = FaultPlan(Fault(call="provider", p=0.5, action=behave(Slow(seconds=99))))
+    assert str(plan) == "provider~0.5=Slow(seconds=99)"
+
+
+def test_numbers_of_thousands_of_digits_are_refused():
+    with pytest.raises(UsageError, match="whole number"):
+        FaultPlan.parse(f"market.confirm@{'9' * 5000}=reorder")
+    for seed in ("9" * 5000, 10**5000):
+        with pytest.raises(UsageError, match="seed"):
+            SimulatedNetwork(1, seed=seed)
+
+
 async def test_another_compute_can_open_the_network_of_a_dead_one():
     sim = Simulation()
     compute, _ = await crashed_run(sim)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from decimal import Decimal
 
 from requestor_sdk import Settings
@@ -74,9 +75,7 @@ def behaviour(dice):
             ),
             lambda: Overcharging(how=dice.choice(("total", "usage", "invoice")), factor=1.5),
             lambda: Lying(how=dice.choice(("ready", "terminated", "unresponsive")), after=after),
-            lambda: AnsweringTwice(
-                what=dice.choice(("proposal", "approval", "result", "note", "invoice"))
-            ),
+            lambda: AnsweringTwice(what=dice.choice(("proposal", "result", "note", "invoice"))),
             lambda: TerminatingEarly(what=dice.choice(("agreement", "activity")), after=after),
         )
     )()
@@ -133,6 +132,13 @@ def call(dice):
     return dice.choice(("*", f"{port}.*", dice.choice(CALLS), dice.choice(CALLS)))
 
 
+def fault(at_call, what, **when):
+    """A fault; a transfer lasts, so that there is no moment after it and no second one."""
+    if at_call.startswith("transfers."):
+        what = reorder() if what.kind == "duplicate" else dataclasses.replace(what, after=False)
+    return Fault(call=at_call, action=what, **when)
+
+
 def plan(dice):
     """A few faults at single steps, a mixture of them all the time, or the storm that is shipped.
 
@@ -145,19 +151,19 @@ def plan(dice):
         faults = FaultPlan(*(f for f in PLANS["storm"].faults if f.call != "provider"))
     elif kind == "steps":
         made = (
-            Fault(call=call(dice), at=dice.choice((1, 2, 3, 5, 9, 20)), action=action(dice))
+            fault(call(dice), at=dice.choice((1, 2, 3, 5, 9, 20)), what=action(dice))
             for _ in range(dice.randrange(1, 8))
         )
         faults = FaultPlan(*made)
     elif kind == "mixture":
         made = (
-            Fault(call=call(dice), p=dice.choice((0.01, 0.03, 0.1, 0.3)), action=action(dice))
+            fault(call(dice), p=dice.choice((0.01, 0.03, 0.1, 0.3)), what=action(dice))
             for _ in range(dice.randrange(1, 6))
         )
         faults = FaultPlan(*made)
     if dice.random() < 0.35:
         dies = crash_requestor(after=dice.random() < 0.5)
-        faults = FaultPlan(Fault(call=call(dice), at=dice.randrange(1, 80), action=dies)) + faults
+        faults = FaultPlan(fault(call(dice), dies, at=dice.randrange(1, 80))) + faults
     return faults
 
 

@@ -4,6 +4,7 @@ import asyncio
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import aiohttp
 import pytest
@@ -52,6 +53,31 @@ def test_time_stands_still_while_a_worker_thread_runs():
         return since()
 
     assert run(main) == pytest.approx(LONG)
+
+
+def test_an_executor_that_refuses_a_function_holds_no_time_up():
+    async def main():
+        pool = ThreadPoolExecutor(1)
+        pool.shutdown()
+        with pytest.raises(RuntimeError, match="shutdown"):
+            asyncio.get_running_loop().run_in_executor(pool, print)
+        began = time.monotonic()
+        await asyncio.sleep(1)
+        return time.monotonic() - began
+
+    assert run(main) < 0.9
+
+
+def test_an_alarm_rings_after_real_seconds_though_virtual_time_stands_still():
+    async def main():
+        rung = []
+        asyncio.get_running_loop().alarm(0.05, lambda: rung.append(time.monotonic()))
+        began = time.monotonic()
+        while not rung and time.monotonic() < began + 5:
+            await asyncio.sleep(0)
+        return rung[0] - began
+
+    assert 0.05 <= run(main) < 5
 
 
 def test_a_thread_that_waits_for_a_timer_gets_it_once_patience_is_over():

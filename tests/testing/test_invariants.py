@@ -34,6 +34,7 @@ FINISHED = events.ComputationFinished(at=AT, run_id="r", spent=Decimal(0))
     ("found", "told"),
     [
         (moves(UP[0], ("running", "stopping", "stop")), "was starting and then came from running"),
+        (moves(UP[1], *DOWN), "i-1 began as starting, not as pending"),
         (moves(("pending", "running", "start done")), "which the table does not allow"),
         (moves(*UP, ("running", "pending", "stop")), "which the table does not allow"),
         (moves(("starting", "running", "ready")), "without a start that succeeded"),
@@ -117,6 +118,26 @@ async def test_a_bank_that_paid_something_else_than_was_accepted_is_found_out(ch
     assert raised.value.story == tuple(story_of(sim.network))
 
 
+def test_proposals_do_not_crowd_out_the_rest_of_a_story():
+    network = SimulatedNetwork(1)
+    journal = network.new_run().journal
+    for event in moves(*UP):
+        journal.append(event)
+    for number in range(50):
+        journal.append(
+            events.ProposalReceived(
+                at=AT,
+                proposal_id=f"o-{number}",
+                provider_id="p",
+                provider_name="amber",
+                cluster_id="c",
+            )
+        )
+    story = story_of(network)
+    assert len(story) == 30
+    assert sum("ServiceStateChanged" in line for line in story) == 2
+
+
 async def test_an_agreement_that_stands_after_its_end_or_without_a_journal_is_found_out():
     sim = await ended_run()
     (agreement,) = sim.network.books.agreements.values()
@@ -125,6 +146,19 @@ async def test_an_agreement_that_stands_after_its_end_or_without_a_journal_is_fo
         check_invariants(sim.compute)
     sim.network.journals[sim.compute.run_id]._events.clear()
     with pytest.raises(InvariantBroken, match="no journal knows of it"):
+        check_network(sim.network)
+
+
+async def test_an_allocation_that_is_never_released_and_never_said_to_be_is_found_out():
+    sim = await ended_run()
+    journal = sim.network.journals[sim.compute.run_id]
+    allocated = next(e for e in journal.read() if isinstance(e, events.AllocationCreated))
+    journal._events = [e for e in journal.read() if not isinstance(e, events.AllocationReleased)]
+    check_invariants(sim.compute)
+    sim.network.books.bank.allocations[allocated.allocation_id] = Decimal(1)
+    with pytest.raises(InvariantBroken, match="was never released and still stands"):
+        check_invariants(sim.compute)
+    with pytest.raises(InvariantBroken, match="was never released and still stands"):
         check_network(sim.network)
 
 

@@ -116,6 +116,45 @@ def test_an_option_that_is_no_seed_is_refused_before_anything_runs(suite, seed):
     done.stderr.fnmatch_lines([f"*--requestor-seed: a seed is a whole number*{seed}*"])
 
 
+def test_a_requestor_that_is_crashed_is_judged_as_one_that_is_not_finished(suite):
+    done = suite(
+        """
+from requestor_sdk import Compute
+from requestor_sdk.testing import crash
+
+async def running(compute):
+    cluster = await compute.run_service(Idle, expiration=timedelta(minutes=30))
+    await cluster.wait("running")
+
+@pytest.mark.asyncio
+async def test_killed(simulated_compute):
+    await running(simulated_compute)
+    await crash(simulated_compute)
+
+@pytest.mark.asyncio
+async def test_cut(simulated_compute, simulated_network):
+    await running(simulated_compute)
+    simulated_network.crash_requestor()
+
+@pytest.mark.asyncio
+@pytest.mark.simulated(faults="activities.execute@1=crash_requestor")
+async def test_by_plan(simulated_compute):
+    await simulated_compute.run_service(Idle, expiration=timedelta(minutes=30))
+    await asyncio.sleep(5)
+
+@pytest.mark.asyncio
+async def test_recovered(simulated_compute, simulated_network):
+    await running(simulated_compute)
+    await crash(simulated_compute)
+    run_id = simulated_compute.run_id
+    journal = simulated_network.journals[run_id]
+    async with Compute.recover(run_id, journal=journal, network=simulated_network):
+        pass
+"""
+    )
+    done.assert_outcomes(passed=4)
+
+
 def test_a_broken_invariant_fails_the_test_at_the_end_of_the_fixture(suite):
     done = suite(
         """

@@ -174,6 +174,13 @@ class Latest(Changing, Generic[T]):
         heir._items, self._items = self._items, {}
         return heir
 
+    def refuse(self, error: Exception) -> None:
+        """Let whoever waits just now fail; what is unread stays for the next one who asks."""
+        waiters, self._waiters = self._waiters or [], None
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_exception(error)
+
     def close(self, reason: str = "") -> None:
         """Let nothing follow."""
         self._closed = reason

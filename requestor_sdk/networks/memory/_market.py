@@ -212,6 +212,16 @@ class MemoryMarket:
         self.payment_news = self.payment_news.handed_over()
         self.proposals = {key: box.handed_over() for key, box in self.proposals.items()}
 
+    def refuse_readers(self, error: Callable[[], Exception]) -> None:
+        """The requestor's way to its news is cut: what waits there fails, and nothing is lost."""
+        for refuse in (
+            self.agreement_news.refuse,
+            self.activity_news.refuse,
+            self.payment_news.refuse,
+            *(box.refuse for box in self.proposals.values()),
+        ):
+            refuse(error())
+
     def agreement(self, agreement_id: str) -> Agreement:
         """Return an agreement by its id."""
         try:

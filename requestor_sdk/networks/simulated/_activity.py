@@ -243,6 +243,9 @@ class CommandsOfActivity:
             return
         try:
             found = program(command.argv, self.files)
+        except SystemExit as leaving:
+            self._ran(command, _left(leaving))
+            return
         except Exception:  # noqa: BLE001 - the user's own program: told as its failure
             self._ran(command, _crashed())
             return
@@ -257,6 +260,8 @@ class CommandsOfActivity:
         began = asyncio.get_running_loop().time()
         try:
             outcome = await work
+        except SystemExit as leaving:
+            outcome = _left(leaving)
         except Exception:  # noqa: BLE001 - the user's own program: told as its failure
             outcome = _crashed()
         self._task = None
@@ -363,6 +368,13 @@ def _result_of(outcome: object) -> ProgramResult:
 
 
 _SUCCESS = ProgramResult()
+
+
+def _left(leaving: SystemExit) -> ProgramResult:
+    """Return what a process that leaves so leaves behind: a text goes to its standard error."""
+    if leaving.code is None or isinstance(leaving.code, int):
+        return ProgramResult(return_code=leaving.code or 0)
+    return ProgramResult(stderr=f"{leaving.code}\n", return_code=1)
 
 
 def _crashed() -> ProgramResult:

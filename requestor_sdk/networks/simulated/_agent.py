@@ -95,6 +95,7 @@ class SimulatedAgent:
         self._there = False
         self._armed = False
         self._held: list[Callable[[], object]] = []
+        self._returns: list[asyncio.TimerHandle] = []
         self._silenced: dict[str, ActivityState] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._acts: dict[type, Callable[[Any], None]] = {
@@ -130,6 +131,7 @@ class SimulatedAgent:
     async def leave(self) -> None:
         """Leave the market: what it ran is lost, and its tasks are over. Idempotent."""
         self._forget()
+        self._stay_away()
         self.end.leave()
         if self._tasks:
             await asyncio.wait(self._tasks)
@@ -210,7 +212,8 @@ class SimulatedAgent:
                 self._fall_silent()
             self._forget()
         if back_after is not None:
-            asyncio.get_running_loop().call_later(back_after, self.come_back)
+            loop = asyncio.get_running_loop()
+            self._returns.append(loop.call_later(back_after, self.come_back))
 
     def _forget(self) -> None:
         self._there = self.paused = False
@@ -221,8 +224,14 @@ class SimulatedAgent:
         self.deals.clear()
         self.deadlines.clear()
 
+    def _stay_away(self) -> None:
+        for timer in self._returns:
+            timer.cancel()
+        self._returns.clear()
+
     def come_back(self) -> None:
         """Be there again after it had vanished, without its past. Idempotent."""
+        self._stay_away()
         if self._there:
             return
         self._there = True
@@ -347,8 +356,6 @@ class SimulatedAgent:
                 return
             self.end.approve(event.agreement_id)
             self._begin(event)
-            if "approval" in self.conduct.twice:
-                self.end.approve(event.agreement_id)
         finally:
             self._replenish()
 

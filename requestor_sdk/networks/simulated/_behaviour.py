@@ -141,10 +141,10 @@ class AnsweringTwice(Behaviour):
     """Says everything of a kind twice.
 
     Attributes:
-        what: ``proposal``, ``approval``, ``result`` (of a command), ``note`` or ``invoice``.
+        what: ``proposal``, ``result`` (of a command), ``note`` or ``invoice``.
     """
 
-    what: Literal["proposal", "approval", "result", "note", "invoice"] = "result"
+    what: Literal["proposal", "result", "note", "invoice"] = "result"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,7 +171,7 @@ _WORDS: Final[dict[str, dict[str, tuple[str, ...]]]] = {
         "how": ("total", "usage", "falling", "invoice", "late", "none", "second"),
     },
     "Lying": {"how": ("ready", "terminated", "unresponsive")},
-    "AnsweringTwice": {"what": ("proposal", "approval", "result", "note", "invoice")},
+    "AnsweringTwice": {"what": ("proposal", "result", "note", "invoice")},
     "TerminatingEarly": {"what": ("agreement", "activity")},
 }
 

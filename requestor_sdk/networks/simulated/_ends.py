@@ -49,6 +49,7 @@ class RequestorEnd:
         now: The simulation's time.
         crash_provider: Lets a provider crash: which one the call's arguments tell.
         on_cut: Called once the requestor is dead.
+        refuse_readers: Lets the calls fail that wait for news just now.
 
     Attributes:
         dead: Whether the requestor has crashed.
@@ -62,14 +63,16 @@ class RequestorEnd:
         now: Callable[[], Any],
         crash_provider: Callable[[Sequence[Any], float | None], None],
         on_cut: Callable[[], None],
+        refuse_readers: Callable[[Callable[[], Exception]], None],
     ) -> None:
         self._network = network
         self._injector = injector
         self._now = now
         self._crash_provider = crash_provider
         self._on_cut = on_cut
+        self._refuse_readers = refuse_readers
         self._down_until = 0.0
-        self._hung: set[asyncio.Future[None]] = set()
+        self._hung: dict[asyncio.Future[None], str] = {}
         self._ending = False
         self._held: dict[tuple[Any, ...], Sequence[Any]] = {}
         self._overtaken: dict[str, list[asyncio.Future[None]]] = {}
@@ -97,6 +100,8 @@ class RequestorEnd:
         loop = asyncio.get_running_loop()
         self._down_until = max(self._down_until, loop.time() + seconds)
         self._gate(gated=True)
+        # What waits for news is no call that a gate stands before; its connection breaks.
+        self._refuse_readers(lambda: error_of("refused", "news"))
         loop.call_at(self._down_until, self._up_again)
 
     def _up_again(self) -> None:
@@ -120,23 +125,28 @@ class RequestorEnd:
     def let_go(self) -> None:
         """Cancel the calls that hang, and each one that still comes: the dead one is buried."""
         self._ending = True
-        for future in self._hung:
+        for future in list(self._hung):
             future.cancel()
 
-    async def _hang(self) -> NoReturn:
+    @property
+    def hanging(self) -> tuple[str, ...]:
+        """The calls that a fault lets hang, the oldest first."""
+        return tuple(self._hung.values())
+
+    async def _hang(self, call: str) -> NoReturn:
         if self._ending:
             raise asyncio.CancelledError
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._hung.add(future)
+        self._hung[future] = call
         try:
             await future
         finally:
-            self._hung.discard(future)
+            del self._hung[future]
         raise AssertionError("unreachable: nobody sets the result of a call that hangs")
 
     async def _alive(self, call: str, *, after: bool = False) -> None:
         if self.dead:
-            await self._hang()
+            await self._hang(call)
         if self.down:
             raise error_of("refused", call, after=after)
 
@@ -178,7 +188,7 @@ class RequestorEnd:
                 await self._alive(name, after=action.after)
             case "drop":
                 if action.seconds is None:
-                    await self._hang()
+                    await self._hang(name)
                 await asyncio.sleep(self._draw(action.seconds))
                 raise error_of("408", name)
             case "reorder":
@@ -194,7 +204,7 @@ class RequestorEnd:
                 raise error_of("refused", name, after=action.after)
             case "crash_requestor":
                 self.cut()
-                await self._hang()
+                await self._hang(name)
             case _:
                 pass
 

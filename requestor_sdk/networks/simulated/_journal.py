@@ -31,12 +31,16 @@ class SimulatedJournal:
 
     Args:
         record: What all runs of a network wrote, and what they did, in the order of both.
+
+    Attributes:
+        was_cut: Whether one that wrote it was crashed, be it taken up since or not.
     """
 
     def __init__(self, record: list[Event | Act]) -> None:
         self._record = record
         self._events: list[Event] = []
         self._cut = False
+        self.was_cut: bool = False
 
     @property
     def begun(self) -> bool:
@@ -56,7 +60,7 @@ class SimulatedJournal:
 
     def cut(self) -> None:
         """Let nothing more be written: whoever wrote is dead."""
-        self._cut = True
+        self._cut = self.was_cut = True
 
     def pass_on(self) -> None:
         """Let it be written on by whoever takes up the run of the dead one."""

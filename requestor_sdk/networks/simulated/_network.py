@@ -151,6 +151,8 @@ class SimulatedNetwork:
         """
         if self._end is not None:
             raise NotAvailable("the network is open already")
+        for journal in self._journals.values():
+            journal.pass_on()
         for agent in self._agents:
             agent.arrive()
         self._end = RequestorEnd(
@@ -159,6 +161,7 @@ class SimulatedNetwork:
             now=self._clock.now,
             crash_provider=self._crash_concerned,
             on_cut=self._cut,
+            refuse_readers=self._market.refuse_readers,
         )
 
     async def resolve(self, payload: Payload) -> Payload:
@@ -171,9 +174,8 @@ class SimulatedNetwork:
     async def close(self) -> None:
         """End the requestor's end; what it left standing stays. Idempotent."""
         if self._end is not None and self._end.dead:
+            # Its journals stay cut until another one comes: the dead one may still want to write.
             self.crashed.clear()
-            for journal in self._journals.values():
-                journal.pass_on()
         self._end = None
 
     # The simulation ------------------------------------------------------------------------------
@@ -220,6 +222,11 @@ class SimulatedNetwork:
     def struck(self) -> tuple[Strike, ...]:
         """The faults that struck so far."""
         return tuple(self._injector.struck)
+
+    @property
+    def hanging(self) -> tuple[str, ...]:
+        """The calls of the requestor that a fault lets hang, the oldest first."""
+        return () if self._end is None else self._end.hanging
 
     def crash_requestor(self) -> None:
         """Cut the requestor that has it open: its calls hang, and nothing it does has an effect.
@@ -355,9 +362,19 @@ def seed_of(value: object) -> int:
     Raises:
         UsageError: It is no whole number, zero or more.
     """
-    text = str(value).strip() if isinstance(value, int | str) else ""
-    if isinstance(value, bool) or not text.isascii() or not text.isdigit():
-        raise UsageError(
-            f"a seed is a whole number, zero or more, not {value!r}", hint="for example --seed 7"
-        )
-    return int(text)
+    if isinstance(value, int) and not isinstance(value, bool):
+        if 0 <= value < 10**_DIGITS:
+            return value
+        told = repr(value) if abs(value) < 10**_DIGITS else f"one of more than {_DIGITS} digits"
+    else:
+        text = value.strip() if isinstance(value, str) else ""
+        if text.isascii() and text.isdigit() and len(text) <= _DIGITS:
+            return int(text)
+        told = repr(value)[: _DIGITS + 2]
+    raise UsageError(
+        f"a seed is a whole number, zero or more, not {told}", hint="for example --seed 7"
+    )
+
+
+_DIGITS: Final = 40
+"""Longer numbers are no seed that anybody meant, and Python reads none of thousands of digits."""

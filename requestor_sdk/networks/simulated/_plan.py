@@ -80,19 +80,29 @@ class Action:
     behaviour: Behaviour | None = None
 
     def __str__(self) -> str:
-        """Return the text that reads as this action."""
+        """Return the text that reads as this action.
+
+        A behaviour that has no name, as its values are its own, is told by them; that is not read.
+        """
         if self.behaviour is not None:
-            return next((n for n, b in BEHAVIOURS.items() if b == self.behaviour), "behave")
+            named = (n for n, b in BEHAVIOURS.items() if b == self.behaviour)
+            return next(named, repr(self.behaviour))
         parts: list[str] = [self.kind]
         if self.code:
             parts.append(self.code)
         if isinstance(self.seconds, tuple):
-            parts.append(f"{self.seconds[0]:g}..{self.seconds[1]:g}")
+            parts.append(f"{_text(self.seconds[0])}..{_text(self.seconds[1])}")
         elif self.kind == "drop" and self.seconds is None:
             parts.append("never")
         elif self.seconds is not None:
-            parts.append(f"{self.seconds:g}")
+            parts.append(_text(self.seconds))
         return ":".join([*parts, "after"] if self.after else parts)
+
+
+def _text(number: float) -> str:
+    """Return a number so that it reads back as the same one."""
+    short = f"{number:g}"
+    return short if float(short) == number else repr(number)
 
 
 def delay(seconds: Span, *, after: bool = False) -> Action:
@@ -177,12 +187,21 @@ class Fault:
                 "calls",
                 hint="provider~0.1=slow; market.confirm@3=error:500",
             )
+        if self._spares_transfers and self.call.startswith("transfers."):
+            raise UsageError(f"{self.action} cannot happen to a transfer, which lasts")
         if self.call != PROVIDER and not self.matches_any():
             raise UsageError(f"there is no call {self.call!r}; there is {', '.join(CALLS)}")
 
     def matches(self, call: str) -> bool:
         """Tell whether it is about a call."""
+        if self._spares_transfers and call.startswith("transfers."):
+            return False
         return fnmatchcase(call, self.call)
+
+    @property
+    def _spares_transfers(self) -> bool:
+        """A transfer is open for a while: there is no one effect after it, and no second one."""
+        return self.action.after or self.action.kind == "duplicate"
 
     def matches_any(self) -> bool:
         """Tell whether it is about any call that there is."""
@@ -190,7 +209,7 @@ class Fault:
 
     def __str__(self) -> str:
         """Return the text that reads as this fault."""
-        when = f"@{self.at}" if self.at is not None else f"~{self.p:g}"
+        when = f"@{self.at}" if self.at is not None else f"~{_text(self.p or 0)}"
         return f"{self.call}{when}={self.action}"
 
 
@@ -317,6 +336,9 @@ _ACTIONS: Final = {
 """How many words follow each action, and whether it can come after the effect."""
 
 
+_DIGITS: Final = 18
+
+
 def _counted(least: int, most: int) -> str:
     return "nothing" if most == 0 else "one value" if least else "one value at most"
 
@@ -339,8 +361,8 @@ def _number(text: str) -> float:
 
 
 def _whole(text: str) -> int:
-    if not (text.isascii() and text.isdigit()):
-        raise UsageError(f"{text!r} is no whole number")
+    if not (text.isascii() and text.isdigit() and len(text) <= _DIGITS):
+        raise UsageError(f"{text[:_DIGITS]!r} is no whole number, or too long for one")
     return int(text)
 
 
