@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
+import weakref
+from dataclasses import replace
 
 import pytest
-from support.services import Bare
+from support.services import Bare, Simple
 from support.tasks import broken_tasks
 
-from requestor_sdk import Compute
+from requestor_sdk import Compute, Task
 from requestor_sdk.model import events
 from requestor_sdk.model.errors import WorkersExhausted
 from requestor_sdk.testing import (
+    Overcharging,
     ProgramResult,
     Refusing,
     SimulatedNetwork,
@@ -27,6 +31,7 @@ PROGRAMS = {
     "false": ProgramResult(return_code=1),
 }
 GOOD = SimulatedProvider(name="good", capacity=1, programs=PROGRAMS)
+LATE = Overcharging(how="late", after=5)
 REFUSING = [
     SimulatedProvider(name=f"bad{n}", behaviour=Refusing(what="activity")) for n in range(8)
 ]
@@ -123,3 +128,80 @@ async def test_a_stuck_worker_that_is_stopped_from_outside_ends_its_task_and_not
     check_invariants(compute, found=found)
     assert list(broken_tasks(found)) == []
     assert [e.handler for e in found if isinstance(e, events.HandlerAbandoned)] == ["i-1 run"]
+
+
+# What stays ---------------------------------------------------------------------------------------
+
+
+class Data:
+    """What a weak reference can be had of."""
+
+    def __init__(self, program):
+        self.program = program
+
+
+async def of_data(ctx, task):
+    await ctx.run(task.data.program)
+    return Data("result")
+
+
+async def test_a_job_that_is_over_keeps_no_data_no_result_and_no_offer():
+    """Neither where its results are still held, as a variable of the program does."""
+    refs, found, held = [], [], []
+
+    async def job(compute):
+        tasks = [Task(Data("work")) for _ in range(6)]
+        refs.extend(weakref.ref(task.data) for task in tasks)
+        results = compute.execute_tasks(of_data, tasks, Bare(), max_workers=2)
+        held.append(results)
+        async for task in results:
+            refs.append(weakref.ref(task.result))
+            negotiators.add(compute.clusters[-1].negotiator)
+
+    negotiators = weakref.WeakSet()
+    async with run(PAIR, found) as compute:
+        for _ in range(3):
+            await job(compute)
+        await asyncio.sleep(60)
+        gc.collect()
+        assert len(refs) == 36
+        assert [ref for ref in refs if ref() is not None] == []
+        assert len(negotiators) == 0
+        assert compute.clusters == ()
+        assert compute.open_ids()["instances"] == ()
+        assert compute.budget.spent > 0
+    assert len([e for e in found if isinstance(e, events.InvoiceAccepted)]) == 6
+
+
+async def test_a_job_that_is_over_before_its_invoices_came_is_paid_all_the_same():
+    found = []
+    slow = [replace(provider, behaviour=LATE) for provider in PAIR]
+    async with run(slow, found) as compute:
+        results = compute.execute_tasks(one_by_one, ["work"] * 4, Bare(), max_workers=2)
+        assert len([task async for task in results]) == 4
+        assert compute.clusters == ()
+        assert compute.budget.payable > 0
+    assert len([e for e in found if isinstance(e, events.InvoiceAccepted)]) == 2
+    assert compute.budget.payable == 0
+
+
+async def test_leaving_waits_for_all_clusters_though_a_jobs_goes_meanwhile():
+    ends, found = [], []
+
+    class Slow(Simple):
+        def __init__(self, seconds):
+            self.seconds = seconds
+
+        async def shutdown(self):
+            await asyncio.sleep(self.seconds)
+            ends.append(self.id)
+            yield self.ctx.new_script()
+
+    async with run(PAIR, found) as compute:
+        results = compute.execute_tasks(one_by_one, ["work", "long"], Bare(), max_workers=2)
+        await anext(results)
+        for seconds in (30, 55):
+            params = [{"seconds": seconds}]
+            await (await compute.run_service(Slow, instance_params=params)).wait("running")
+    assert len(ends) == 2
+    assert [e for e in found if isinstance(e, events.PaymentLeftOver)] == []

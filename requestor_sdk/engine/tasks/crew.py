@@ -82,6 +82,10 @@ class Crew:
         cluster.shunned = self._book.shunned
         self._expect(cluster.members())
 
+    def disband(self) -> None:
+        """The cluster is over."""
+        self._cluster = None
+
     def adjust(self) -> None:
         """Hire or let go, and wake those for whom there is something to do.
 

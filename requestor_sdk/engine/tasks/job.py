@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from requestor_sdk.engine.tasks.crew import Crew
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
 OpenCluster = Callable[["Options", Crew, int], Awaitable["Cluster[TaskWorker]"]]
 """Makes a job's cluster, with so many workers."""
+DropCluster = Callable[["Cluster[TaskWorker]"], None]
+"""Forgets a job's cluster, of which nothing is left."""
 
 
 class Job:
@@ -36,6 +39,7 @@ class Job:
         core: What the engine shares.
         options: What was asked for.
         open_cluster: Makes the cluster.
+        drop_cluster: Called with it once it is over.
         jobs: The engine's list of the jobs that run.
 
     Attributes:
@@ -45,11 +49,18 @@ class Job:
     """
 
     def __init__(
-        self, core: Core, options: Options, *, open_cluster: OpenCluster, jobs: list[Job]
+        self,
+        core: Core,
+        options: Options,
+        *,
+        open_cluster: OpenCluster,
+        drop_cluster: DropCluster,
+        jobs: list[Job],
     ) -> None:
         core.check_running()
         self.core: Core = core
-        self.options: Options = options
+        # Without the data, which is the feed's: whoever has a worker's object holds these.
+        self.options: Options = replace(options, data=())
         self.id: str = options.job_id or core.next_id("job")
         self.over: bool = False
         self.error: BaseException | None = None
@@ -62,13 +73,14 @@ class Job:
         self._crew = Crew(
             core,
             self.id,
-            options,
+            self.options,
             book=book,
             desk=self._desk,
             changed=self._turn,
             give_up=self.end,
         )
         self._open_cluster = open_cluster
+        self._drop_cluster = drop_cluster
         self._jobs = jobs
         self._readers: list[asyncio.Future[None]] = []
         self._begun = asyncio.Event()
@@ -122,6 +134,10 @@ class Job:
             stopped = cluster.stop()
             await stopped.wait()
             self.error = self.error or stopped.error()
+            if stopped.error() is None:
+                # Its agreements are ended; what they can still ask for is the billing's to await.
+                self._crew.disband()
+                self._drop_cluster(cluster)
         self.finish()
 
     async def _opened(self) -> Cluster[TaskWorker] | None:

@@ -26,8 +26,15 @@ def results_of(engine: Engine, options: Options) -> TaskResults[Any, Any]:
         NotAvailable: The engine is not running.
     """
     engine.core.check_running()
-    opening = partial(_open_cluster, engine)
-    return TaskResults(lambda: Job(engine.core, options, open_cluster=opening, jobs=engine.jobs))
+    return TaskResults(
+        lambda: Job(
+            engine.core,
+            options,
+            open_cluster=partial(_open_cluster, engine),
+            drop_cluster=engine.drop_cluster,
+            jobs=engine.jobs,
+        )
+    )
 
 
 async def _open_cluster(

@@ -23,7 +23,7 @@ class TaskResults(AsyncIterator[Task[D, R]], Generic[D, R]):
     """
 
     def __init__(self, begin: Callable[[], Job]) -> None:
-        self._begin = begin
+        self._begin: Callable[[], Job] | None = begin
         self._loop = asyncio.get_running_loop()
         self._job: Job | None = None
         self._closed = False
@@ -40,12 +40,14 @@ class TaskResults(AsyncIterator[Task[D, R]], Generic[D, R]):
         """
         if self._closed:
             raise StopAsyncIteration
-        if self._job is None:
-            self._job = self._begin()
+        if self._begin is not None:
+            self._job, self._begin = self._begin(), None
         job = self._job
+        if job is None:
+            raise StopAsyncIteration
         while (task := job.next_done()) is None:
             if job.over:
-                self._closed = True
+                self._forget()
                 if job.error is not None:
                     raise job.error
                 raise StopAsyncIteration
@@ -60,6 +62,12 @@ class TaskResults(AsyncIterator[Task[D, R]], Generic[D, R]):
         self._closed = True
         if self._job is not None:
             await self._job.ended()
+        self._forget()
+
+    def _forget(self) -> None:
+        """All is read, or nobody wants it: hold no data, no result and no worker any more."""
+        self._closed = True
+        self._job = self._begin = None
 
     async def __aenter__(self) -> Self:
         return self
