@@ -122,6 +122,12 @@ async def test_the_first_result_of_the_tasks_page_is_that_of_an_accepted_task(co
     assert await first(compute, worker, ["one two"], PAYLOAD) == 2
 
 
+async def test_the_thrifty_job_of_the_tasks_page_buys_within_its_limits(compute):
+    worker = defined("tasks", "range(10)")["worker"]
+    thrifty = defined("tasks", "def thrifty(")["thrifty"]
+    assert [task.result async for task in thrifty(compute, worker, [2], PAYLOAD)] == [4]
+
+
 async def test_the_service_of_the_lifecycle_page_answers_messages(compute):
     echo = defined("lifecycle", "class Echo(Service):")["Echo"]
     cluster = await compute.run_service(echo, payload=PAYLOAD)

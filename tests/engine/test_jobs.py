@@ -7,6 +7,8 @@ import contextlib
 import gc
 import weakref
 from dataclasses import replace
+from datetime import timedelta
+from decimal import Decimal
 
 import pytest
 from support.services import Bare, Simple
@@ -14,7 +16,13 @@ from support.tasks import broken_tasks
 
 from requestor_sdk import Compute, Task
 from requestor_sdk.model import events
-from requestor_sdk.model.errors import WorkersExhausted
+from requestor_sdk.model.errors import (
+    BudgetTooSmall,
+    JobTimeout,
+    NoMatchingOffer,
+    UsageError,
+    WorkersExhausted,
+)
 from requestor_sdk.testing import (
     Overcharging,
     ProgramResult,
@@ -205,3 +213,71 @@ async def test_leaving_waits_for_all_clusters_though_a_jobs_goes_meanwhile():
             await (await compute.run_service(Slow, instance_params=params)).wait("running")
     assert len(ends) == 2
     assert [e for e in found if isinstance(e, events.PaymentLeftOver)] == []
+
+
+# What it may cost, and its name -------------------------------------------------------------------
+
+
+async def test_a_job_has_a_budget_of_its_own_within_the_whole():
+    async with run(PAIR) as compute:
+        results = compute.execute_tasks(one_by_one, ["work"], Bare(), budget="0.000001")
+        with pytest.raises(BudgetTooSmall, match=r"0\.000001"):
+            await anext(results)
+        results = compute.execute_tasks(
+            one_by_one, ["work"] * 4, Bare(), budget=0.05, max_workers=4
+        )
+        async with results:
+            assert (await anext(results)).result in {"p", "q"}
+            (cluster,) = compute.clusters
+            assert cluster.spending.total == Decimal("0.05")
+            assert [task.status async for task in results] == ["accepted"] * 3
+
+
+async def test_a_job_has_a_limit_of_its_own_to_what_an_hour_costs():
+    async with run([GOOD]) as compute:
+        results = compute.execute_tasks(one_by_one, ["work"], Bare(), max_price_per_hour="0.0001")
+        with pytest.raises(NoMatchingOffer, match=r"max_price_per_hour=0\.0001"):
+            await anext(results)
+
+
+async def test_a_job_collects_offers_for_as_long_as_it_says():
+    async with run([GOOD]) as compute:
+        began = asyncio.get_running_loop().time()
+        results = compute.execute_tasks(
+            one_by_one, ["work"], Bare(), collect_offers=timedelta(seconds=30)
+        )
+        assert [task.result async for task in results] == ["good"]
+        assert asyncio.get_running_loop().time() - began >= 40
+
+
+async def test_two_jobs_that_run_are_not_of_one_name():
+    found = []
+    async with run(PAIR, found) as compute:
+        first, second = (
+            compute.execute_tasks(one_by_one, ["work"], Bare(), job_id="job-1") for _ in range(2)
+        )
+        reading = asyncio.ensure_future(anext(first))
+        await asyncio.sleep(1)
+        with pytest.raises(UsageError, match="job-1 runs already") as refused:
+            await anext(second)
+        assert refused.value.ids == {"job": "job-1"}
+        unnamed = compute.execute_tasks(one_by_one, ["work"], Bare())
+        assert [task.result async for task in unnamed]
+        assert (await reading).data == "work"
+        await first.aclose()
+        assert [task.data async for task in second] == ["work"]
+    assert [e.job_id for e in found if isinstance(e, events.JobStarted)] == [
+        "job-1",
+        "job-2",
+        "job-1",
+    ]
+
+
+async def test_what_a_job_cancelled_is_not_handed_out_and_says_so_itself():
+    tasks = [Task("long"), Task("work")]
+    async with run([GOOD]) as compute:
+        results = compute.execute_tasks(one_by_one, tasks, Bare(), max_workers=1, timeout=60)
+        with pytest.raises(JobTimeout):
+            await anext(results)
+        assert [task.status for task in tasks] == ["cancelled", "cancelled"]
+        assert isinstance(tasks[0].error, JobTimeout)

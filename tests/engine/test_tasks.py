@@ -21,6 +21,7 @@ from requestor_sdk.model.errors import (
     TaskFailed,
     UsageError,
 )
+from requestor_sdk.strategy import MarketStrategy
 
 
 @pytest.fixture
@@ -333,6 +334,12 @@ async def test_what_makes_no_sense_is_refused_at_the_call(world):
             (AmountError, {"max_retries": -1}),
             (UsageError, {"job_id": ""}),
             (UsageError, {"data": 7}),
+            (UsageError, {"data": "abc"}),
+            (UsageError, {"data": b"abc"}),
+            (UsageError, {"strategy": MarketStrategy}),
+            (AmountError, {"budget": 0}),
+            (AmountError, {"max_price_per_hour": "much"}),
+            (AmountError, {"collect_offers": -1}),
             (PayloadError, {"payload": None}),
         ):
             arguments = {"data": [1], "payload": Bare(), **options}

@@ -16,7 +16,7 @@ from requestor_sdk.engine.tasks.desk import Desk
 from requestor_sdk.engine.tasks.feed import Feed
 from requestor_sdk.engine.tracebacks import told
 from requestor_sdk.model import events
-from requestor_sdk.model.errors import JobTimeout, NotAvailable
+from requestor_sdk.model.errors import JobTimeout, NotAvailable, UsageError
 from requestor_sdk.model.tasks import TaskBook
 
 if TYPE_CHECKING:
@@ -42,6 +42,9 @@ class Job:
         drop_cluster: Called with it once it is over.
         jobs: The engine's list of the jobs that run.
 
+    Raises:
+        UsageError: One of them has the id that was asked for.
+
     Attributes:
         id: Its id.
         over: Whether all is over: no worker is left, and what is not done never will be.
@@ -61,7 +64,7 @@ class Job:
         self.core: Core = core
         # Without the data, which is the feed's: whoever has a worker's object holds these.
         self.options: Options = replace(options, data=())
-        self.id: str = options.job_id or core.next_id("job")
+        self.id: str = _free_id(core, options.job_id, {job.id for job in jobs})
         self.over: bool = False
         self.error: BaseException | None = None
         self._book = book = TaskBook(
@@ -252,3 +255,18 @@ class Job:
         except NotAvailable as error:
             self.end(error)
         self._feed.wake()
+
+
+def _free_id(core: Core, asked: str | None, taken: set[str]) -> str:
+    """Return the id of a new job: two of one id cannot be told apart in the events."""
+    if asked in taken:
+        raise UsageError(
+            f"{asked} runs already: no two jobs that run can have the same id",
+            ids={"job": asked},
+            hint="another job_id=, or leave it out",
+        )
+    if asked is not None:
+        return asked
+    while (job_id := core.next_id("job")) in taken:
+        pass
+    return job_id

@@ -55,7 +55,7 @@ async def _open_cluster(
         hold_for=None,
         renewal=None,
         strategy=options.strategy,
-        budget=None,
-        max_price_per_hour=None,
-        collect_offers=None,
+        budget=options.budget,
+        max_price_per_hour=options.max_price_per_hour,
+        collect_offers=options.collect_offers,
     )

@@ -15,7 +15,9 @@ R = TypeVar("R")
 
 
 class TaskResults(AsyncIterator[Task[D, R]], Generic[D, R]):
-    """The tasks of a job, each once, as they end. Made by ``compute.execute_tasks()``.
+    """The tasks of a job, as they end. Made by ``compute.execute_tasks()``.
+
+    Each that is over is handed out once; those that the end of the job cancels are not.
 
     The job begins with the first reading. It ends with its last task, by ``aclose()``, at the end
     of ``async with``, or once nobody holds this any more: as a ``break`` out of an ``async for``
@@ -34,6 +36,7 @@ class TaskResults(AsyncIterator[Task[D, R]], Generic[D, R]):
         Raises:
             JobTimeout: The time of the job passed, and what was done before is read.
             WorkersExhausted: No worker ever came to ask for a task.
+            UsageError: A job of the same id runs.
             RequestorError: It could not begin, or the engine ended.
             Exception: What the input raised, after all that it gave before; with
                 ``raise_on_failure``, the error of a task.
