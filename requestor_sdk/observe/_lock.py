@@ -8,6 +8,7 @@ stays: to remove it when the run ends would let two processes lock two files of 
 from __future__ import annotations
 
 import sqlite3
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -24,13 +25,14 @@ class RunLock:
 
     Args:
         path: The file; its folder exists.
+        journal: What it guards; by default the journal in SQLite of the same name, in a store.
 
     Raises:
         RunLocked: Somebody else holds it, in this process or another.
         JournalUnwritable: The file cannot be made.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, journal: Path | None = None) -> None:
         self.path = path
         self._connection: sqlite3.Connection | None = None
         try:
@@ -48,10 +50,11 @@ class RunLock:
         except sqlite3.Error as error:
             connection.close()
             if _is_busy(error):
+                name = path.stem if journal is None else str(journal)
                 raise RunLocked(
-                    f"the run of {path.with_suffix('.sqlite')} is alive",
-                    ids={"run": path.stem},
-                    hint=f"wait until it is over, or end it; `requestor-sdk status {path.stem}` "
+                    f"the run of {journal or path.with_suffix('.sqlite')} is alive",
+                    ids={"run": name} if journal is None else {},
+                    hint=f"wait until it is over, or end it; `requestor-sdk status {name}` "
                     "shows it meanwhile",
                 ) from None
             raise _unwritable(path, error) from error
@@ -92,6 +95,12 @@ def is_held(path: Path) -> bool:
     finally:
         connection.close()
     return False
+
+
+def remove_empty(path: Path) -> None:
+    """Remove a file that was made for nothing, if that can be done."""
+    with suppress(OSError):  # it is empty, and says nothing that is not so
+        path.unlink()
 
 
 def _is_busy(error: sqlite3.Error) -> bool:
