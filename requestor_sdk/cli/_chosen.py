@@ -8,14 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from requestor_sdk.model.errors import NotSupported, RunNotFound
-from requestor_sdk.observe import journal_at
+from requestor_sdk.observe import JsonlJournal, journal_at
 from requestor_sdk.observe._names import is_path
 from requestor_sdk.observe.runs import RunStore, RunSummary, summarised
 from requestor_sdk.observe.sqlite import SqliteJournal
 
 if TYPE_CHECKING:
     from requestor_sdk.model.events import Event
-    from requestor_sdk.ports.basics import Journal
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,13 +28,13 @@ class Chosen:
     """
 
     name: str
-    journal: Journal
+    journal: SqliteJournal | JsonlJournal
     store: RunStore | None
 
     @property
     def alive(self) -> bool:
-        """Whether its process lives; not known of a journal of lines."""
-        return isinstance(self.journal, SqliteJournal) and self.journal.is_written
+        """Whether its process lives."""
+        return self.journal.is_written
 
     def numbered(self, after: int) -> Iterator[tuple[int, Event]]:
         """Return its events after that number, with their numbers."""
@@ -44,14 +43,15 @@ class Chosen:
         return (pair for pair in enumerate(self.journal.read(), 1) if pair[0] > after)
 
     def check_can_be_followed(self) -> None:
-        """Refuse to follow what does not tell whether it goes on.
+        """Refuse to follow what would be read anew each time.
 
         Raises:
             NotSupported: It is a journal of lines.
         """
         if not isinstance(self.journal, SqliteJournal):
             raise NotSupported(
-                f"{self.name} does not tell whether its run is alive", hint=f"tail -f {self.name}"
+                f"{self.name} is a journal of lines, which is not followed",
+                hint=f"tail -f {self.name}",
             )
 
     def summary(self) -> RunSummary:

@@ -141,6 +141,7 @@ def _run_script(path: Path, args: Sequence[str], journal: str | None) -> None:
             from requestor_sdk.observe import journal_at
 
             kept = journal_at(journal)
+            kept.open()  # what a consumer raises would only be logged
             stack.callback(kept.close)
             ambient.consumers.append(kept.append)
             stack.callback(ambient.consumers.remove, kept.append)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Coroutine, Iterable
 from datetime import timedelta
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from requestor_sdk.client._running import Running
@@ -39,6 +40,9 @@ class Batches(Running):
         ordered: bool = False,
         raise_on_failure: bool = False,
         strategy: MarketStrategy | None = None,
+        budget: Decimal | float | str | None = None,
+        max_price_per_hour: Decimal | float | str | None = None,
+        collect_offers: timedelta | float | None = None,
     ) -> TaskResults[D, R]: ...
     @overload
     def execute_tasks(
@@ -56,6 +60,9 @@ class Batches(Running):
         ordered: bool = False,
         raise_on_failure: bool = False,
         strategy: MarketStrategy | None = None,
+        budget: Decimal | float | str | None = None,
+        max_price_per_hour: Decimal | float | str | None = None,
+        collect_offers: timedelta | float | None = None,
     ) -> TaskResults[D, R]: ...
     @overload
     def execute_tasks(
@@ -73,6 +80,9 @@ class Batches(Running):
         ordered: bool = False,
         raise_on_failure: bool = False,
         strategy: MarketStrategy | None = None,
+        budget: Decimal | float | str | None = None,
+        max_price_per_hour: Decimal | float | str | None = None,
+        collect_offers: timedelta | float | None = None,
     ) -> TaskResults[D, R]: ...
     @overload
     def execute_tasks(
@@ -90,6 +100,9 @@ class Batches(Running):
         ordered: bool = False,
         raise_on_failure: bool = False,
         strategy: MarketStrategy | None = None,
+        budget: Decimal | float | str | None = None,
+        max_price_per_hour: Decimal | float | str | None = None,
+        collect_offers: timedelta | float | None = None,
     ) -> TaskResults[D, R]: ...
     def execute_tasks(  # noqa: PLR0917 - yapapi's order
         self,
@@ -106,14 +119,19 @@ class Batches(Running):
         ordered: bool = False,
         raise_on_failure: bool = False,
         strategy: MarketStrategy | None = None,
+        budget: Decimal | float | str | None = None,
+        max_price_per_hour: Decimal | float | str | None = None,
+        collect_offers: timedelta | float | None = None,
     ) -> TaskResults[Any, Any]:
         """Have workers on many providers do tasks, and read them as they are done.
 
             async for task in compute.execute_tasks(worker, range(100), payload):
                 print(task.data, task.result)
 
-        Each task is handed out once, whatever became of it; ``task.result`` raises where there is
-        none. The job begins with the first reading.
+        Each task that is over is handed out once, whatever became of it; ``task.result`` raises
+        where there is none. Those that the job's own end cancels (its time-out, an error that it
+        raises, a reader who leaves) are not handed out: ``Task`` objects of one's own tell of
+        themselves. The job begins with the first reading.
 
         Args:
             worker: ``async def worker(ctx, task)`` that returns the task's result; or ``async def
@@ -125,7 +143,8 @@ class Batches(Running):
             max_workers: Workers at most; 5 where it is left out. There are never more than there
                 are tasks.
             timeout: Seconds, or a timedelta, for the whole; 15 minutes where it is left out.
-            job_id: Of the job, in events; counts up where it is left out.
+            job_id: Of the job, in events; counts up where it is left out. No two that run can have
+                the same.
             implicit_init: Whether a worker is deployed and started before the function is called;
                 otherwise its first script has to.
             task_timeout: Seconds, or a timedelta, for one attempt at a task: after it the worker is
@@ -136,12 +155,16 @@ class Batches(Running):
             raise_on_failure: Raise the error of the first task that ends without a result, and end
                 the job.
             strategy: Judges offers for this job.
+            budget: What this job may spend, within the whole budget; as in ``run_service``.
+            max_price_per_hour: The most that an hour of a worker may cost; as in ``run_service``.
+            collect_offers: For how long offers are collected first; as in ``run_service``.
 
         Raises:
             HandlerError: The worker is of neither kind.
-            UsageError: The data cannot be iterated.
+            UsageError: The data cannot be iterated, or is one text; or the strategy is none. At
+                the first reading: a job of that id runs.
             PayloadError: The payload is none.
-            AmountError: A count or a time makes no sense.
+            AmountError: A count, a limit or a time makes no sense.
             NotAvailable: The run is not started, or over.
         """
         engine = self._running()
@@ -162,6 +185,9 @@ class Batches(Running):
                 raise_on_failure=raise_on_failure,
                 implicit_init=implicit_init,
                 strategy=strategy,
+                budget=budget,
+                max_price_per_hour=max_price_per_hour,
+                collect_offers=collect_offers,
                 job_id=job_id,
             ),
         )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from requestor_sdk.model.errors import JournalUnwritable, RunLocked, RunNotFound
 from requestor_sdk.model.history import RunHistory
-from requestor_sdk.observe import MemoryJournal, journal_at
+from requestor_sdk.observe import JsonlJournal, MemoryJournal, journal_at
 from requestor_sdk.observe._names import name_of
 from requestor_sdk.observe.runs import RunStore
 from requestor_sdk.observe.sqlite import SqliteJournal
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from requestor_sdk.ports.basics import Journal
     from requestor_sdk.ports.network import NetworkTraits
 
+_LOCKED = (SqliteJournal, JsonlJournal)
 _log = logging.getLogger(__name__)
 
 
@@ -44,9 +45,13 @@ def opened_journal(
         JournalUnwritable: The store cannot be written, and what the network does outlives this
             process.
         NotAvailable: There is a run of this id in the store.
+        RunLocked: Another run that is alive is written there.
     """
     if isinstance(given, str | os.PathLike):
-        return journal_at(given)
+        given = journal_at(given)
+    if isinstance(given, _LOCKED):
+        # Now, and not at the first event: until then nothing has been asked of the network.
+        given.open()
     chosen = own if given is None else given
     return _stored(run_id, traits, now()) if chosen is None else chosen
 
@@ -77,7 +82,7 @@ def existing_journal(given: Journal | os.PathLike[str] | str | None, run_id: str
         if isinstance(given, str | os.PathLike)
         else given
     )
-    if isinstance(journal, SqliteJournal) and journal.is_written:
+    if isinstance(journal, _LOCKED) and journal.is_written:
         raise RunLocked(
             f"run {run_id} is alive: only its own process may go on with it",
             ids={"run": run_id},
@@ -111,7 +116,7 @@ def taken_over(journal: Journal, run_id: str) -> RunHistory:
         RunLocked: The run is alive.
         UsageError: It cannot be read or written.
     """
-    if isinstance(journal, SqliteJournal):
+    if isinstance(journal, _LOCKED):
         journal.open()
     try:
         return history_of(journal, run_id)

@@ -204,5 +204,5 @@ class Services(Running):
 
     @property
     def clusters(self) -> tuple[Cluster[Any], ...]:
-        """The clusters of this run."""
+        """The clusters of this run; of a job, its workers, for as long as it runs."""
         return self._started_engine().clusters

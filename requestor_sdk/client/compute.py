@@ -169,7 +169,8 @@ class Compute(Services, Batches):
 
         Raises:
             RunNotFound: The store, or the journal, has no such run.
-            RunLocked: It is alive, here or in another process. A journal of lines cannot tell.
+            RunLocked: It is alive, here or in another process. A journal in memory, or of one's
+                own, cannot tell.
             JournalDamaged: Not all of its journal can be read.
             UsageError: The run was on another network than the one that is given.
             UnknownNetwork: Its network is not installed here.

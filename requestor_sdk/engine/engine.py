@@ -284,7 +284,7 @@ class Engine:
 
     @property
     def clusters(self) -> tuple[Cluster[Any], ...]:
-        """The clusters of this run."""
+        """The clusters of this run; those of jobs that are over are not kept."""
         return tuple(self._clusters)
 
     def members(self) -> tuple[Instance, ...]:
@@ -334,7 +334,7 @@ class Engine:
         return cluster
 
     def drop_cluster(self, cluster: Cluster[Any]) -> None:
-        """Let there be no such cluster: its first members could not be made."""
+        """Forget a cluster of which nothing is left, or whose members could not be made."""
         self._clusters.remove(cluster)
         cluster.close()
 

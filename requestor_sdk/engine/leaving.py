@@ -34,7 +34,7 @@ class Leaving:
 
     Args:
         core: What the engine shares.
-        clusters: The engine's own list, which grows.
+        clusters: The engine's own list, which grows, and which clusters of jobs leave.
         jobs: The engine's own list, too.
         recovery: What took up the run, where an earlier process began it.
     """
@@ -109,7 +109,7 @@ class Leaving:
     async def _all_over(self, seconds: float) -> bool:
         try:
             async with asyncio.timeout(seconds):
-                for cluster in self._clusters:
+                for cluster in tuple(self._clusters):
                     for member in cluster.members():
                         if not cluster.stays(member):
                             await member.over.wait()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -12,14 +13,18 @@ from requestor_sdk.engine.aio import asked_again
 from requestor_sdk.engine.buying import check_report, make_buying
 from requestor_sdk.engine.cluster import Cluster
 from requestor_sdk.engine.lifetime import Lifetime
-from requestor_sdk.model.errors import NotAvailable
+from requestor_sdk.model.errors import NetworkError, NotAvailable
 from requestor_sdk.model.props import Payload
 from requestor_sdk.model.restart import RenewalPolicy, RestartPolicy
 from requestor_sdk.service.service import Service, check_service_class
 from requestor_sdk.service.strategy import MarketStrategy
 
 if TYPE_CHECKING:
+    from requestor_sdk.engine.core import Core
     from requestor_sdk.engine.engine import Engine
+    from requestor_sdk.model.market import Demand, MatchReport
+
+logger: logging.Logger = logging.getLogger("requestor_sdk.engine")
 
 S = TypeVar("S", bound=Service)
 
@@ -71,14 +76,8 @@ async def run_service(
     demand = await demands.resolved_demand(
         core.network, service_class, payload, expiration=end, subnet=engine.subnet
     )
-    report = await asked_again(
-        lambda: core.network.market.match_report(demand),
-        seconds=core.settings.release_timeout,
-        on_error=core.retried("market"),
-        dice=core.dice,
-    )
     check_report(
-        report,
+        await _report(core, demand),
         buying,
         seconds=lifetime.seconds(),
         budget=core.ledger.budget,
@@ -99,3 +98,17 @@ async def run_service(
         engine.drop_cluster(cluster)
         raise
     return cluster
+
+
+async def _report(core: Core, demand: Demand) -> MatchReport | None:
+    """Ask how the market meets a demand; where it does not say, the cluster finds out by itself."""
+    try:
+        return await asked_again(
+            lambda: core.network.market.match_report(demand),
+            seconds=core.settings.release_timeout,
+            on_error=core.retried("market"),
+            dice=core.dice,
+        )
+    except NetworkError as error:
+        logger.warning("the offers of the market cannot be asked about: %s", error.message)
+        return None

@@ -8,6 +8,7 @@ stays: to remove it when the run ends would let two processes lock two files of 
 from __future__ import annotations
 
 import sqlite3
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -25,13 +26,14 @@ class RunLock:
 
     Args:
         path: The file; its folder exists.
+        journal: What it guards; by default the journal in SQLite of the same name, in a store.
 
     Raises:
         RunLocked: Somebody else holds it, in this process or another.
         JournalUnwritable: The file cannot be made.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, journal: Path | None = None) -> None:
         self.path = path
         self._connection: sqlite3.Connection | None = None
         try:
@@ -49,12 +51,12 @@ class RunLock:
         except sqlite3.Error as error:
             connection.close()
             if _is_busy(error):
-                journal = path.with_suffix(SUFFIX)
+                written = journal or path.with_suffix(SUFFIX)
                 raise RunLocked(
-                    f"the run of {journal} is alive",
-                    ids={"run": path.stem},
+                    f"the run of {written} is alive",
+                    ids={"run": path.stem} if journal is None else {},
                     hint="wait until it is over, or end it; "
-                    f"`requestor-sdk status {name_of(journal)}` shows it meanwhile",
+                    f"`requestor-sdk status {name_of(written)}` shows it meanwhile",
                 ) from None
             raise _unwritable(path, error) from error
         self._connection = connection
@@ -94,6 +96,12 @@ def is_held(path: Path) -> bool:
     finally:
         connection.close()
     return False
+
+
+def remove_empty(path: Path) -> None:
+    """Remove a file that was made for nothing, if that can be done."""
+    with suppress(OSError):  # it is empty, and says nothing that is not so
+        path.unlink()
 
 
 def _is_busy(error: sqlite3.Error) -> bool:

@@ -18,10 +18,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from requestor_sdk.model.events import Event
-    from requestor_sdk.ports.basics import Journal
+    from requestor_sdk.observe._lock import RunLock
+    from requestor_sdk.observe.sqlite import SqliteJournal
 
 
-def journal_at(path: str | os.PathLike[str]) -> Journal:
+def journal_at(path: str | os.PathLike[str]) -> SqliteJournal | JsonlJournal:
     """Return the journal of a file: in SQLite where its name ends in ``.sqlite``, else of lines."""
     if Path(path).suffix == ".sqlite":
         from requestor_sdk.observe.sqlite import SqliteJournal
@@ -56,34 +57,56 @@ class MemoryJournal:
 class JsonlJournal:
     """Writes a run to a file, one JSON object a line, each flushed before ``append`` returns.
 
-    An existing file is continued. The file is opened by the first ``append``, so that reading
-    needs no right to write.
+    An existing file is continued. It is opened by the first ``append``, so that reading needs no
+    right to write, and one process writes: under a lock that ends with it.
 
     Args:
-        path: The file; missing parent folders are made.
+        path: The file; missing parent folders are made. The lock is a file beside it, e.g.
+            ``run.jsonl.lock``.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path: Path = Path(path)
         self._file: IO[bytes] | None = None
+        self._lock: RunLock | None = None
+        self._new = False
+
+    def open(self) -> None:
+        """Open it to write, as the first ``append`` does. Idempotent.
+
+        Raises:
+            RunLocked: Another process, or another journal of this one, writes it.
+            JournalUnwritable: It cannot be written.
+        """
+        if self._file is None:
+            try:
+                self._file = self._opened()
+            except OSError as error:
+                self.close()
+                raise self._unwritable(error) from error
 
     def append(self, event: Event) -> None:
         """Write one event.
 
         Raises:
             JournalUnwritable: The file cannot be written.
+            RunLocked: It was not open, and somebody else writes it.
         """
         line = encode(event)
+        self.open()
+        assert self._file is not None
         try:
-            if self._file is None:
-                self._file = self._opened()
             self._file.write(line.encode() + b"\n")
             self._file.flush()
         except OSError as error:
-            raise JournalUnwritable(
-                f"the journal {self.path} cannot be written: {error.strerror or error}",
-                hint="name another file; or make room for it, or the right to write it",
-            ) from error
+            raise self._unwritable(error) from error
+        self._new = False
+
+    def _unwritable(self, error: OSError) -> JournalUnwritable:
+        return JournalUnwritable(
+            f"the journal {self.path} cannot be written: {error.strerror or error}",
+            hint="name another file; or make room for it, or the right to write it",
+        )
 
     def read(self, *, ids: Mapping[str, str] | None = None) -> Iterator[Event]:
         """Return what was written, oldest first; only what concerns all of ``ids``.
@@ -121,13 +144,47 @@ class JsonlJournal:
             )
 
     def close(self) -> None:
-        """Close the file. Idempotent; a later ``append`` opens it again."""
-        if self._file is not None:
-            self._file.close()
-            self._file = None
+        """Close the file and release its lock. Idempotent; a later ``append`` opens it again.
+
+        A file that it made and wrote nothing to goes away again.
+        """
+        file, self._file = self._file, None
+        lock, self._lock = self._lock, None
+        new, self._new = self._new, False
+        try:
+            if file is not None:
+                file.close()
+        finally:
+            if lock is not None:
+                self._release(lock, new=new)
+
+    def _release(self, lock: RunLock, *, new: bool) -> None:
+        from requestor_sdk.observe._lock import remove_empty
+
+        if new:
+            remove_empty(self.path)
+        lock.release()
+        if new:
+            remove_empty(lock.path)
+
+    @property
+    def is_written(self) -> bool:
+        """Whether it is open to be written, here or in another process."""
+        from requestor_sdk.observe._lock import is_held
+
+        return self._lock is not None or is_held(self._lock_path)
+
+    @property
+    def _lock_path(self) -> Path:
+        return self.path.with_name(f"{self.path.name}.lock")
 
     def _opened(self) -> IO[bytes]:
+        # SQLite loads with the first lock: who only names a journal does not pay for it.
+        from requestor_sdk.observe._lock import RunLock
+
         self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._lock = RunLock(self._lock_path, journal=self.path)
+        self._new = not self.path.exists()
         file = self.path.open("a+b")
         kept = _whole_lines(file)
         if kept < file.tell():

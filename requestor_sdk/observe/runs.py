@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import heapq
+import logging
 import re
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -12,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from requestor_sdk.model import events as ev
 from requestor_sdk.model.errors import (
+    AmountError,
     JournalUnwritable,
     NotAvailable,
     NotSupported,
@@ -27,6 +30,8 @@ from requestor_sdk.observe.view import RunView
 if TYPE_CHECKING:
     from requestor_sdk.observe._lock import RunLock
     from requestor_sdk.observe.sqlite import SqliteJournal
+
+_log = logging.getLogger(__name__)
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 # Most of a journal is these, and a summary tells nothing of them.
@@ -188,7 +193,7 @@ class RunStore:
         """Return the ids of all runs, the newest first."""
         return sorted(
             (path.stem for path in self.folder.glob(f"*{SUFFIX}")),
-            key=lambda run_id: (self._began(run_id), run_id),
+            key=self._place,
             reverse=True,
         )
 
@@ -229,12 +234,37 @@ class RunStore:
         journal = self.journal(run_id)
         # Asked for first: a run that ends meanwhile has written that it did.
         alive = self.is_alive(run_id)
-        kinds = sorted(Event.kinds.keys() - _UNTOLD)
-        told = summarised(run_id, journal.path, lambda: journal.read(kinds=kinds), alive=alive)
+        told = summarised(run_id, journal.path, lambda: journal.read(kinds=_told()), alive=alive)
         if told.problem is not None:
             # What is left of it is counted whole, as every other reading of it does.
             told = summarised(run_id, journal.path, journal.read, alive=alive)
         return told
+
+    def past_events(self, *, runs: int = 100) -> Iterator[Event]:
+        """Return what the newest runs say, oldest first, one run after the other.
+
+        For those who learn from earlier runs: ``Reputation(strategy, RunStore().past_events)``.
+        What cannot be read is skipped, and a warning is logged; of a run that is alive it gives
+        what is written by now. Offers, batches and the like are left out.
+
+        Args:
+            runs: How many runs at most; each is read as it is come to.
+
+        Raises:
+            AmountError: That is no whole number above zero.
+        """
+        if isinstance(runs, bool) or not isinstance(runs, int) or runs < 1:
+            raise AmountError(f"runs must be a whole number from 1, not {runs!r}")
+        return self._past_events(runs)
+
+    def _past_events(self, runs: int) -> Iterator[Event]:
+        # By their files first, so that of a store of thousands only these are opened.
+        newest = heapq.nlargest(runs, self.folder.glob(f"*{SUFFIX}"), key=_changed)
+        for run_id in sorted((path.stem for path in newest), key=self._place):
+            try:
+                yield from self.journal(run_id).read(kinds=_told())
+            except UsageError as error:
+                _log.warning("run %s is not read to its end: %s", run_id, error.message)
 
     def remove(self, run_id: str, *, unsettled: bool = False) -> None:
         """Remove a run for good.
@@ -269,16 +299,29 @@ class RunStore:
             raise RunNotFound(f"there is no run {run_id!r}", hint="requestor-sdk runs --all")
         return path
 
+    def _place(self, run_id: str) -> tuple[datetime, str]:
+        return self._began(run_id), run_id
+
     def _began(self, run_id: str) -> datetime:
         """Return when a run began; where its journal does not say, when its file last changed."""
         try:
             return datetime.fromisoformat(self.journal(run_id).about()["started"])
         except (KeyError, ValueError, UsageError):
             pass
-        try:
-            return datetime.fromtimestamp(self.path(run_id).stat().st_mtime, UTC)
-        except OSError:
-            return datetime.min.replace(tzinfo=UTC)
+        return datetime.fromtimestamp(_changed(self.path(run_id)), UTC)
+
+
+def _told() -> list[str]:
+    """Return the kinds of events that tell something of a run as a whole."""
+    return sorted(Event.kinds.keys() - _UNTOLD)
+
+
+def _changed(path: Path) -> float:
+    """Return when a file last changed; the beginning of time where it is gone meanwhile."""
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return 0.0
 
 
 def summarised(

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from contextlib import closing, suppress
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from requestor_sdk._version import __version__
 from requestor_sdk.model.errors import JournalUnwritable
 from requestor_sdk.model.events import VERSION
-from requestor_sdk.observe._lock import RunLock, is_held
+from requestor_sdk.observe._lock import RunLock, is_held, remove_empty
 from requestor_sdk.observe._reader import SCHEMA, Reader, has_tables, written_here
 from requestor_sdk.observe._records import encode
 from requestor_sdk.observe._salvage import PAGE
@@ -104,12 +104,12 @@ class SqliteJournal:
                 _fold(connection)
             written_here.discard(self.path.absolute())
             if self._new:
-                _remove(self.path)
+                remove_empty(self.path)
         lock, self._own_lock = self._own_lock, None
         if lock is not None:
             lock.release()
             if self._new:
-                _remove(lock.path)
+                remove_empty(lock.path)
         self._new = False
 
     def _opened(self) -> sqlite3.Connection:
@@ -209,8 +209,3 @@ def _fold(connection: sqlite3.Connection) -> None:
         connection.execute("PRAGMA journal_mode=DELETE").close()
     except sqlite3.OperationalError:
         pass  # all is in the log, which readers know of
-
-
-def _remove(path: Path) -> None:
-    with suppress(OSError):  # it is empty, and says nothing that is not so
-        path.unlink()

@@ -250,8 +250,8 @@ class Reputation(WrappingMarketStrategy):
 
     Args:
         base_strategy: Judges the offers.
-        history: Returns the events of earlier runs, oldest first, e.g. the ``read`` of a journal.
-            Called once, at once.
+        history: Returns the events of earlier runs, oldest first: ``RunStore().past_events`` for
+            those of the user's store, or the ``read`` of a journal. Called once, at once.
         half_life: After how long an experience counts half.
         least: Offers of providers below this are not taken.
     """
@@ -271,7 +271,7 @@ class Reputation(WrappingMarketStrategy):
             if not callable(history):
                 raise UsageError(
                     f"history must be a function that returns events, not {history!r}",
-                    hint="e.g. history=JsonlJournal(path).read",
+                    hint="e.g. history=RunStore().past_events",
                 )
             self._reputations.learn_all(history())
 

@@ -47,6 +47,7 @@ async def crash(compute: Compute) -> None:
     network.bury_requestor()
     _silence(engine)
     await _bury(engine, root)
+    _give_back_journal(engine)
     ambient.active.discard(compute)
     await network.close()
 
@@ -60,11 +61,19 @@ def _silence(engine: Engine) -> None:
             cluster.close()
 
 
+def _give_back_journal(engine: Engine) -> None:
+    """Let the run be recovered with the journal that it had; the dead one writes no more."""
+    core = engine.core
+    core.over = True
+    if isinstance(core.journal, _Kept):
+        core.journal = core.journal.kept
+
+
 class _Kept:
-    """The journal of a dead run: it can be read, and nothing is written any more."""
+    """The journal of a run that dies: it can be read, and nothing is written any more."""
 
     def __init__(self, journal: Journal) -> None:
-        self._journal = journal
+        self.kept = journal
         journal.close()
 
     def append(self, event: Event) -> None:
@@ -72,7 +81,7 @@ class _Kept:
 
     def read(self, *, ids: Mapping[str, str] | None = None) -> Iterable[Event]:
         """Return what was written until the crash."""
-        return self._journal.read(ids=ids)
+        return self.kept.read(ids=ids)
 
     def close(self) -> None:
         """Do nothing: it is closed."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from contextlib import closing
 from datetime import UTC, datetime
 from decimal import Decimal
 from textwrap import dedent
@@ -14,6 +15,7 @@ import pytest
 import requestor_sdk
 from requestor_sdk.client import ambient
 from requestor_sdk.model import events as ev
+from requestor_sdk.observe import JsonlJournal
 
 
 class FakeCompute:
@@ -198,6 +200,17 @@ def test_a_program_by_itself_can_be_written_down_too(cli, program, tmp_path):
     kinds = [json.loads(line)["kind"] for line in (tmp_path / "j.jsonl").read_text().splitlines()]
     assert kinds[0] == "ComputationStarted"
     assert kinds[-1] == "ComputationFinished"
+
+
+def test_a_file_that_another_run_writes_is_refused_before_the_script_begins(cli, tmp_path):
+    path = tmp_path / "script.py"
+    path.write_text("print('it began')\n")
+    with closing(JsonlJournal(tmp_path / "j.jsonl")) as journal:
+        journal.open()
+        found = cli("run", "--journal", journal.path, path)
+    assert found.exit_code == 1
+    assert "j.jsonl is alive" in found.output
+    assert "it began" not in found.output
 
 
 def test_nothing_of_the_program_stays_behind(cli, program):

@@ -7,19 +7,22 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
+from decimal import Decimal
 from functools import partial
 
 import pytest
 from docs.reading import DOCS, PAGES, ROOT, blocks
 
-from requestor_sdk import Compute, events
+from requestor_sdk import Compute, RunStore, events
 from requestor_sdk.model.market import Proposal, ProposalState
+from requestor_sdk.model.money import LinearPricing
 from requestor_sdk.payload import VmPayload
 from requestor_sdk.strategy import Rejection
 from requestor_sdk.testing import SimulatedNetwork, SimulatedProvider, check_invariants
 
 TAKEN_AS_A_WHOLE = (DOCS / "quickstart.md", ROOT / "README.md")  # by test_pages.py
 PAYLOAD = VmPayload(image_tag="any")
+START = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 def texts(page):
@@ -122,6 +125,12 @@ async def test_the_first_result_of_the_tasks_page_is_that_of_an_accepted_task(co
     assert await first(compute, worker, ["one two"], PAYLOAD) == 2
 
 
+async def test_the_thrifty_job_of_the_tasks_page_buys_within_its_limits(compute):
+    worker = defined("tasks", "range(10)")["worker"]
+    thrifty = defined("tasks", "def thrifty(")["thrifty"]
+    assert [task.result async for task in thrifty(compute, worker, [2], PAYLOAD)] == [4]
+
+
 async def test_the_service_of_the_lifecycle_page_answers_messages(compute):
     echo = defined("lifecycle", "class Echo(Service):")["Echo"]
     cluster = await compute.run_service(echo, payload=PAYLOAD)
@@ -139,6 +148,23 @@ async def test_the_strategies_of_their_page_score_as_it_says():
     assert await memory.score_offer(offer({"golem.inf.mem.gib": 4})) == 4
 
 
+async def test_the_reputation_of_the_strategies_page_knows_the_runs_of_the_store(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setenv("REQUESTOR_SDK_HOME", str(tmp_path))
+    line = "strategy = Reputation("
+    priced = offer(LinearPricing(coeffs=(Decimal("0.01"), Decimal(0))).to_properties())
+    unknown = await defined("strategies", line)["strategy"].score_offer(priced)
+    assert not isinstance(unknown, Rejection)
+    refused = {"instance_id": "i", "agreement_id": "a", "provider_id": "0x1", "reason": "no"}
+    for number in range(4):
+        journal = RunStore().create(f"r-{number}", network="local", started=START)
+        journal.append(events.AgreementRejected(at=START, **refused))
+        journal.close()
+    found = await defined("strategies", line)["strategy"].score_offer(priced)
+    assert found == Rejection("the provider's reputation of 0.17 is too low")
+
+
 async def test_the_strategy_of_their_page_that_learns_gives_one_chance():
     once = defined("strategies", "class OneChance(")["OneChance"]()
     assert not isinstance(await once.score_offer(offer()), Rejection)
@@ -153,7 +179,7 @@ def test_the_consumer_of_the_events_page_prints_each_change(capsys):
 
 def moved(old, new, *, stimulus):
     return events.ServiceStateChanged(
-        at=datetime(2026, 1, 1, tzinfo=UTC),
+        at=START,
         instance_id="i-1",
         cluster_id="c-1",
         attempt=1,

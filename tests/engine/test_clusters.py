@@ -15,6 +15,7 @@ from requestor_sdk.model.errors import (
     CommandFailed,
     EngineFailed,
     InstanceError,
+    JournalUnwritable,
     LeaveTimeout,
     NotAvailable,
     RestartsExhausted,
@@ -589,9 +590,10 @@ async def test_a_journal_that_cannot_be_written_ends_the_run_in_order(world):
 
 
 async def test_a_journal_that_cannot_be_opened_is_no_defect_and_says_what_to_do(world, tmp_path):
-    with pytest.raises(EngineFailed, match="Is a directory") as caught:
-        async with world.compute(journal=str(tmp_path)):
-            await asyncio.sleep(100)
+    """Before anything is asked of the network."""
+    with pytest.raises(JournalUnwritable, match="Is a directory") as caught:
+        await world.compute(journal=str(tmp_path)).start()
+    assert world.events == []
     assert "name another file" in caught.value.hint
     assert "defect" not in str(caught.value)
     assert str(caught.value).count("try: ") == 1

@@ -10,13 +10,20 @@ import pytest
 from support.services import Simple
 from support.world import World
 
-from requestor_sdk import RunStore
+from requestor_sdk import Compute, RunStore
 from requestor_sdk.model import events
-from requestor_sdk.model.errors import JournalUnwritable, NotAvailable, SandboxUnavailable
+from requestor_sdk.model.errors import (
+    JournalUnwritable,
+    NotAvailable,
+    RunLocked,
+    SandboxUnavailable,
+)
+from requestor_sdk.model.history import RunHistory
 from requestor_sdk.observe import JsonlJournal, MemoryJournal
 from requestor_sdk.observe.runs import RunState
 from requestor_sdk.observe.sqlite import SqliteJournal
 from requestor_sdk.ports.network import RunSetup
+from requestor_sdk.testing import SimulatedNetwork, check_invariants, crash
 
 
 @pytest.fixture
@@ -160,3 +167,52 @@ async def test_a_run_whose_network_does_not_close_is_not_alive_for_ever(world, m
         await run(world, journal=None)
     [run_id] = RunStore().ids()
     assert RunStore().summary(run_id).state is RunState.crashed
+
+
+# One writer ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["run.jsonl", "run.sqlite"])
+async def test_a_run_in_a_file_is_not_recovered_while_it_is_alive(world, tmp_path, name):
+    path = tmp_path / name
+    async with world.compute(journal=path) as compute:
+        await (await compute.run_service(Simple)).wait("running")
+        with pytest.raises(RunLocked, match="is alive") as caught:
+            Compute.recover(compute.run_id, journal=path, network=world.network)
+        assert caught.value.ids == {"run": compute.run_id}
+        with pytest.raises(RunLocked, match=rf"{name} is alive"):
+            await Compute(budget=1, network=SimulatedNetwork(1), journal=path).start()
+    world.check(compute)
+    assert list(compute.journal.read()) == world.events
+    async with Compute.recover(compute.run_id, journal=path, network=world.network):
+        pass
+    assert list(compute.journal.read()) == world.events
+
+
+@pytest.mark.parametrize("name", ["run.jsonl", "run.sqlite"])
+async def test_a_run_that_could_not_start_leaves_no_file(world, monkeypatch, tmp_path, name):
+    async def broken():
+        raise SandboxUnavailable("none here")
+
+    monkeypatch.setattr(world.network, "open", broken)
+    with pytest.raises(SandboxUnavailable):
+        await run(world, journal=tmp_path / name)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("kept", ["own", "memory", "run.jsonl", "run.sqlite"])
+async def test_a_run_that_crashed_is_recovered_with_the_journal_that_it_had(tmp_path, kept):
+    network = SimulatedNetwork(1)
+    given = {"own": None, "memory": MemoryJournal()}.get(kept, tmp_path / kept)
+    dead = Compute(budget=1, network=network, journal=given)
+    await dead.start()
+    await (await dead.run_service(Simple)).wait("running")
+    await crash(dead)
+    written = list(dead.journal.read())
+    recovered = Compute.recover(dead.run_id, journal=dead.journal, network=network)
+    async with recovered:
+        pass
+    found = list(dead.journal.read())
+    assert len(found) > len(written)
+    assert RunHistory.of(found, dead.run_id).state == "settled"
+    check_invariants(recovered)

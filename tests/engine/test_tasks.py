@@ -21,6 +21,7 @@ from requestor_sdk.model.errors import (
     TaskFailed,
     UsageError,
 )
+from requestor_sdk.strategy import MarketStrategy
 
 
 @pytest.fixture
@@ -76,11 +77,10 @@ async def test_workers_start_side_by_side_and_are_no_more_than_tasks_or_max_work
         found = compute.execute_tasks(napping, [10] * 4, Bare(), max_workers=30)
         assert len([task async for task in found]) == 4
         assert asyncio.get_running_loop().time() - began < 12
-        (cluster,) = compute.clusters
-        assert len(cluster.instances) == 4
+        assert len(world.workers("cluster-1")) == 4
         found = compute.execute_tasks(napping, [1] * 20, Bare(), max_workers=3)
         assert len([task async for task in found]) == 20
-        assert len(compute.clusters[1].instances) == 3
+        assert len(world.workers("cluster-2")) == 3
 
 
 async def test_results_come_as_they_finish(world):
@@ -286,7 +286,7 @@ async def test_other_tasks_come_before_the_one_that_failed_here(world):
         found = {task.data: task.result async for task in results}
         bad = [name for name, data in order if data == "bad"]
         assert bad[0] != bad[1] == found["bad"]
-        assert len(compute.clusters[0].instances) == 2
+        assert len(world.workers("cluster-1")) == 2
     assert len(world.of(events.ActivityCreated)) == 2
 
 
@@ -334,6 +334,12 @@ async def test_what_makes_no_sense_is_refused_at_the_call(world):
             (AmountError, {"max_retries": -1}),
             (UsageError, {"job_id": ""}),
             (UsageError, {"data": 7}),
+            (UsageError, {"data": "abc"}),
+            (UsageError, {"data": b"abc"}),
+            (UsageError, {"strategy": MarketStrategy}),
+            (AmountError, {"budget": 0}),
+            (AmountError, {"max_price_per_hour": "much"}),
+            (AmountError, {"collect_offers": -1}),
             (PayloadError, {"payload": None}),
         ):
             arguments = {"data": [1], "payload": Bare(), **options}

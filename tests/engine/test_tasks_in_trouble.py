@@ -216,7 +216,7 @@ async def test_a_worker_that_ends_after_each_task_is_followed_by_another(world):
     async with run(world) as compute:
         results = compute.execute_tasks(worker, range(6), Bare(), max_workers=2)
         assert len({task.result async for task in results}) == 6
-        assert len(compute.clusters[0].instances) == 2
+        assert len(world.workers("cluster-1")) == 2
 
 
 async def test_a_batch_that_fails_is_raised_at_the_yield_and_can_be_caught_there(world):

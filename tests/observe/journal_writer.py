@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 
 from requestor_sdk.model import events as ev
-from requestor_sdk.observe.sqlite import SqliteJournal
+from requestor_sdk.observe.journal import journal_at
 
 AT = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 
@@ -22,7 +22,7 @@ def event(number):
 
 
 def main():
-    journal = SqliteJournal(sys.argv[1])
+    journal = journal_at(sys.argv[1])
     for number in range(1, int(sys.argv[2]) + 1):
         journal.append(event(number))
         sys.stdout.write(f"{number}\n")

@@ -54,6 +54,7 @@ def _broken_jobs(found, *, finished):
         match event:
             case events.JobStarted(job_id=job):
                 begun.add(job)
+                ended[job] = 0  # an id can be used again once its job is over
             case events.TaskFinished(job_id=job):
                 ended[job] += 1
             case events.JobFinished(job_id=job):

@@ -38,6 +38,11 @@ class World:
     def of(self, kind):
         return [event for event in self.events if type(event).__name__ == kind.__name__]
 
+    def workers(self, cluster_id):
+        """The ids of all that a cluster ever had; a job's is not listed once it is over."""
+        changes = self.of(events.ServiceStateChanged)
+        return {e.instance_id for e in changes if e.cluster_id == cluster_id}
+
     def path(self, instance):
         """The states that an instance went through."""
         changes = [e for e in self.of(events.ServiceStateChanged) if e.instance_id == instance.id]

@@ -82,6 +82,10 @@ class Crew:
         cluster.shunned = self._book.shunned
         self._expect(cluster.members())
 
+    def disband(self) -> None:
+        """The cluster is over."""
+        self._cluster = None
+
     def adjust(self) -> None:
         """Hire or let go, and wake those for whom there is something to do.
 
@@ -136,7 +140,7 @@ class Crew:
             self._empty.set()
         stream = _worker(member).stream
         if stream is not None:
-            self.left(stream, None, member.failure)
+            self._leave(stream, None, member.failure)
         if not self.closed:
             self._book.worker_gone(member.id)
             self._changed()
@@ -167,25 +171,32 @@ class Crew:
             error: What it raised.
             failure: What ended its attempt, where it was cut off.
         """
+        if self._leave(stream, error, failure):
+            self._book.worker_expected(stream.worker.id)
+            self._changed()
+
+    def _leave(
+        self, stream: TaskStream, error: BaseException | None, failure: BaseException | None
+    ) -> bool:
+        """Settle what a worker leaves; returns whether it left just now, and keeps its seat."""
         worker = stream.worker
         first = not stream.left
         stream.left = True
         stream.end()
         if not first or self.closed or worker.id not in self._book.workers:
-            return
+            return False
         if (grant := self._book.grant_of(worker.id)) is not None:
             if error is None or isinstance(error, asyncio.CancelledError | GeneratorExit):
                 error = failure or InstanceError(
                     "its worker was stopped", ids={"instance": worker.id, "job": self._job_id}
                 )
             self._desk.attempt_failed(grant, error)
-        self._book.worker_expected(worker.id)
-        self._changed()
+        return True
 
     def wants_again(self, worker: TaskWorker) -> bool:
         """Decide whether a worker whose attempt ended is tried again."""
         if worker.stream is not None and worker.stream.asked:
-            worker.barren, self._any_asked = 0, True
+            worker.barren = 0
         else:
             worker.barren += 1
         if self.closed or worker.id not in self._book.workers:
@@ -202,7 +213,8 @@ class Crew:
 
     def _worker_spent(self, worker: TaskWorker) -> None:
         self._spent += 1
-        if self._any_asked and self._spent < self.options.max_workers:
+        others = self._any_asked or self._any_hopeful()
+        if others and self._spent < self.options.max_workers:
             return
         exhausted = WorkersExhausted(
             f"{worker.id} was tried {worker.barren} times and never came to ask for a task, and "
@@ -213,6 +225,13 @@ class Crew:
         )
         exhausted.__cause__ = worker.failure
         self._give_up(exhausted)
+
+    def _any_hopeful(self) -> bool:
+        """Tell whether somebody has a provider and has not failed yet: it may still come to ask."""
+        return any(
+            _worker(member).barren == 0 and member.attempt is not None
+            for member in self._members.values()
+        )
 
     def too_late(self, stream: TaskStream, what: str) -> None:
         """A worker's code took too long: its attempt is ended, and others have what it had."""
@@ -232,6 +251,7 @@ class Crew:
         """Decide what a worker does next."""
         if self.closed:
             return Stop()
+        self._any_asked = True
         return self._book.ask(stream.worker.id, self.now())
 
     def take(self, stream: TaskStream, grant: Grant) -> Task[Any, Any]:

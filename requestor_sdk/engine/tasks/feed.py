@@ -108,6 +108,7 @@ class Feed:
             self._core.abandoned.append(task)
             return
         await self._close_iterator(limit)
+        self._data, self._iterator = (), None
 
     def cancel(self) -> None:
         """End the reading, without waiting for it."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from requestor_sdk.engine.tasks.crew import Crew
@@ -15,7 +16,7 @@ from requestor_sdk.engine.tasks.desk import Desk
 from requestor_sdk.engine.tasks.feed import Feed
 from requestor_sdk.engine.tracebacks import told
 from requestor_sdk.model import events
-from requestor_sdk.model.errors import JobTimeout, NotAvailable
+from requestor_sdk.model.errors import JobTimeout, NotAvailable, UsageError
 from requestor_sdk.model.tasks import TaskBook
 
 if TYPE_CHECKING:
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
 OpenCluster = Callable[["Options", Crew, int], Awaitable["Cluster[TaskWorker]"]]
 """Makes a job's cluster, with so many workers."""
+DropCluster = Callable[["Cluster[TaskWorker]"], None]
+"""Forgets a job's cluster, of which nothing is left."""
 
 
 class Job:
@@ -36,7 +39,11 @@ class Job:
         core: What the engine shares.
         options: What was asked for.
         open_cluster: Makes the cluster.
+        drop_cluster: Called with it once it is over.
         jobs: The engine's list of the jobs that run.
+
+    Raises:
+        UsageError: One of them has the id that was asked for.
 
     Attributes:
         id: Its id.
@@ -45,12 +52,19 @@ class Job:
     """
 
     def __init__(
-        self, core: Core, options: Options, *, open_cluster: OpenCluster, jobs: list[Job]
+        self,
+        core: Core,
+        options: Options,
+        *,
+        open_cluster: OpenCluster,
+        drop_cluster: DropCluster,
+        jobs: list[Job],
     ) -> None:
         core.check_running()
         self.core: Core = core
-        self.options: Options = options
-        self.id: str = options.job_id or core.next_id("job")
+        # Without the data, which is the feed's: whoever has a worker's object holds these.
+        self.options: Options = replace(options, data=())
+        self.id: str = _free_id(core, options.job_id, {job.id for job in jobs})
         self.over: bool = False
         self.error: BaseException | None = None
         self._book = book = TaskBook(
@@ -62,13 +76,14 @@ class Job:
         self._crew = Crew(
             core,
             self.id,
-            options,
+            self.options,
             book=book,
             desk=self._desk,
             changed=self._turn,
             give_up=self.end,
         )
         self._open_cluster = open_cluster
+        self._drop_cluster = drop_cluster
         self._jobs = jobs
         self._readers: list[asyncio.Future[None]] = []
         self._begun = asyncio.Event()
@@ -122,6 +137,10 @@ class Job:
             stopped = cluster.stop()
             await stopped.wait()
             self.error = self.error or stopped.error()
+            if stopped.error() is None:
+                # Its agreements are ended; what they can still ask for is the billing's to await.
+                self._crew.disband()
+                self._drop_cluster(cluster)
         self.finish()
 
     async def _opened(self) -> Cluster[TaskWorker] | None:
@@ -236,3 +255,18 @@ class Job:
         except NotAvailable as error:
             self.end(error)
         self._feed.wake()
+
+
+def _free_id(core: Core, asked: str | None, taken: set[str]) -> str:
+    """Return the id of a new job: two of one id cannot be told apart in the events."""
+    if asked in taken:
+        raise UsageError(
+            f"{asked} runs already: no two jobs that run can have the same id",
+            ids={"job": asked},
+            hint="another job_id=, or leave it out",
+        )
+    if asked is not None:
+        return asked
+    while (job_id := core.next_id("job")) in taken:
+        pass
+    return job_id

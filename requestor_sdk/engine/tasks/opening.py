@@ -26,8 +26,15 @@ def results_of(engine: Engine, options: Options) -> TaskResults[Any, Any]:
         NotAvailable: The engine is not running.
     """
     engine.core.check_running()
-    opening = partial(_open_cluster, engine)
-    return TaskResults(lambda: Job(engine.core, options, open_cluster=opening, jobs=engine.jobs))
+    return TaskResults(
+        lambda: Job(
+            engine.core,
+            options,
+            open_cluster=partial(_open_cluster, engine),
+            drop_cluster=engine.drop_cluster,
+            jobs=engine.jobs,
+        )
+    )
 
 
 async def _open_cluster(
@@ -48,7 +55,7 @@ async def _open_cluster(
         hold_for=None,
         renewal=None,
         strategy=options.strategy,
-        budget=None,
-        max_price_per_hour=None,
-        collect_offers=None,
+        budget=options.budget,
+        max_price_per_hour=options.max_price_per_hour,
+        collect_offers=options.collect_offers,
     )

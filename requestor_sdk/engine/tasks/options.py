@@ -13,8 +13,10 @@ from collections.abc import (
 )
 from dataclasses import dataclass
 from datetime import timedelta
+from decimal import Decimal
 from typing import Any, Final
 
+from requestor_sdk.engine.buying import make_buying
 from requestor_sdk.model.errors import AmountError, HandlerError, PayloadError, UsageError
 from requestor_sdk.model.props import Payload
 from requestor_sdk.service.context import WorkContext
@@ -46,6 +48,9 @@ class Options:
         raise_on_failure: Whether a task without a result is raised to the reader.
         implicit_init: Whether workers are deployed and started before the user's code begins.
         strategy: Judges offers for this job.
+        budget: What it may spend; ``None`` for as much as there is.
+        max_price_per_hour: The most that an hour of a worker may cost.
+        collect_offers: For how long offers are collected first.
         job_id: Its id; ``None`` for one that counts up.
     """
 
@@ -60,6 +65,9 @@ class Options:
     raise_on_failure: bool
     implicit_init: bool
     strategy: MarketStrategy | None
+    budget: Decimal | float | str | None
+    max_price_per_hour: Decimal | float | str | None
+    collect_offers: timedelta | float | None
     job_id: str | None
 
 
@@ -76,6 +84,9 @@ def options_of(
     raise_on_failure: bool,
     implicit_init: bool,
     strategy: MarketStrategy | None,
+    budget: Decimal | float | str | None,
+    max_price_per_hour: Decimal | float | str | None,
+    collect_offers: timedelta | float | None,
     job_id: str | None,
 ) -> Options:
     """Check what was handed over.
@@ -83,10 +94,17 @@ def options_of(
     Raises:
         HandlerError: The worker is neither an async generator nor a coroutine function of two
             arguments.
-        UsageError: The data cannot be iterated, or ``job_id`` is no text.
+        UsageError: The data cannot be iterated, or is one text; ``job_id`` is no text; or the
+            strategy is none.
         PayloadError: The payload is none.
-        AmountError: A count or a time makes no sense.
+        AmountError: A count, a limit or a time makes no sense.
     """
+    if isinstance(data, str | bytes | bytearray | memoryview):
+        raise UsageError(
+            f"data must be an iterable of tasks, not a single {type(data).__name__}: each of its "
+            "characters would be a task",
+            hint="[data] for one task; list(data) if each is meant to be one",
+        )
     if not isinstance(data, Iterable | AsyncIterable):
         raise UsageError(
             f"data must be an iterable or an async iterable of tasks, not {type(data).__name__}",
@@ -98,6 +116,13 @@ def options_of(
         )
     if job_id is not None and (not isinstance(job_id, str) or not job_id):
         raise UsageError(f"job_id must be a text that is not empty, not {job_id!r}")
+    # Refused at the call; the cluster makes its own once the job begins.
+    make_buying(
+        strategy=strategy,
+        budget=budget,
+        max_price_per_hour=max_price_per_hour,
+        collect_offers=collect_offers,
+    )
     return Options(
         work=work_of(worker),
         data=data,
@@ -110,6 +135,9 @@ def options_of(
         raise_on_failure=raise_on_failure,
         implicit_init=implicit_init,
         strategy=strategy,
+        budget=budget,
+        max_price_per_hour=max_price_per_hour,
+        collect_offers=collect_offers,
         job_id=job_id,
     )
 

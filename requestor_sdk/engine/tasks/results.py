@@ -15,7 +15,9 @@ R = TypeVar("R")
 
 
 class TaskResults(AsyncIterator[Task[D, R]], Generic[D, R]):
-    """The tasks of a job, each once, as they end. Made by ``compute.execute_tasks()``.
+    """The tasks of a job, as they end. Made by ``compute.execute_tasks()``.
+
+    Each that is over is handed out once; those that the end of the job cancels are not.
 
     The job begins with the first reading. It ends with its last task, by ``aclose()``, at the end
     of ``async with``, or once nobody holds this any more: as a ``break`` out of an ``async for``
@@ -23,7 +25,7 @@ class TaskResults(AsyncIterator[Task[D, R]], Generic[D, R]):
     """
 
     def __init__(self, begin: Callable[[], Job]) -> None:
-        self._begin = begin
+        self._begin: Callable[[], Job] | None = begin
         self._loop = asyncio.get_running_loop()
         self._job: Job | None = None
         self._closed = False
@@ -34,18 +36,21 @@ class TaskResults(AsyncIterator[Task[D, R]], Generic[D, R]):
         Raises:
             JobTimeout: The time of the job passed, and what was done before is read.
             WorkersExhausted: No worker ever came to ask for a task.
+            UsageError: A job of the same id runs.
             RequestorError: It could not begin, or the engine ended.
             Exception: What the input raised, after all that it gave before; with
                 ``raise_on_failure``, the error of a task.
         """
         if self._closed:
             raise StopAsyncIteration
-        if self._job is None:
-            self._job = self._begin()
+        if self._begin is not None:
+            self._job, self._begin = self._begin(), None
         job = self._job
+        if job is None:
+            raise StopAsyncIteration
         while (task := job.next_done()) is None:
             if job.over:
-                self._closed = True
+                self._forget()
                 if job.error is not None:
                     raise job.error
                 raise StopAsyncIteration
@@ -60,6 +65,12 @@ class TaskResults(AsyncIterator[Task[D, R]], Generic[D, R]):
         self._closed = True
         if self._job is not None:
             await self._job.ended()
+        self._forget()
+
+    def _forget(self) -> None:
+        """All is read, or nobody wants it: hold no data, no result and no worker any more."""
+        self._closed = True
+        self._job = self._begin = None
 
     async def __aenter__(self) -> Self:
         return self
