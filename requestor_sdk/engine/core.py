@@ -88,6 +88,7 @@ class Core:
         self.abandoned: list[asyncio.Task[None]] = []
         self.callbacks: dict[asyncio.Task[None], None] = {}
         self.tellers: dict[asyncio.Task[None], None] = {}
+        self._untold: list[tuple[Coroutine[Any, Any, None], str]] | None = []
         self.leave_by: float | None = None
         self.attached: dict[str, Instance] = {}
         self._group: asyncio.TaskGroup | None = None
@@ -145,8 +146,20 @@ class Core:
     # Tasks ---------------------------------------------------------------------------------------
 
     def adopt(self, group: asyncio.TaskGroup | None) -> None:
-        """Set the task group that owns what is spawned; ``None`` at the end."""
+        """Set the task group that owns what is spawned; ``None`` at the end.
+
+        What a recovery could not tell before there was one is told from now on.
+        """
         self._group = group
+        untold, self._untold = self._untold, None
+        for work, what in untold or ():
+            self.spawn_teller(work, what)
+
+    def never_began(self) -> None:
+        """The engine did not start: what it could not tell is for a later recovery."""
+        for work, _ in self._untold or ():
+            work.close()
+        self._untold = None
 
     def spawn(self, work: Coroutine[Any, Any, T], name: str) -> asyncio.Task[T]:
         """Run a coroutine as a task that the engine's root awaits.
@@ -184,6 +197,9 @@ class Core:
 
     def spawn_teller(self, work: Coroutine[Any, Any, None], what: str) -> None:
         """Go on telling the network something; the end of the engine cancels it."""
+        if self._untold is not None:
+            self._untold.append((work, what))
+            return
         task = self.try_spawn(work, what)
         if task is not None:
             self.tellers[task] = None

@@ -223,6 +223,7 @@ class Engine:
 
     async def _close_unopened(self, error: BaseException, *, own: bool) -> None:
         """The start failed: leave nothing behind; what fails here too is a note on its error."""
+        self.core.never_began()
         self.core.billing.wait_no_longer()
         try:
             if own:

@@ -114,6 +114,53 @@ async def test_a_daemon_that_comes_back_in_time_is_all_that_is_needed(market):
     check(market)
 
 
+class SlowStart(Simple):
+    """Is not up yet when its process dies."""
+
+    async def start(self):
+        async for script in super().start():
+            yield script
+        await asyncio.sleep(1000)
+
+
+async def crashed_while_starting(market):
+    process = Process(market)
+
+    async def story():
+        compute = process.compute()
+        await compute.start()
+        await compute.run_service(SlowStart, expiration=HOUR)
+        await asyncio.sleep(10)
+
+    await process.live(story())
+    await process.kill()
+
+
+async def test_an_end_that_a_recovery_cannot_tell_as_it_begins_is_told_later(market):
+    await crashed_while_starting(market)
+    process = Process(market)
+    process.failing = {"destroy", "terminate"}
+    async with process.recover():
+        assert market.living()
+        process.failing.clear()
+        await asyncio.sleep(60)
+        assert not market.living()
+    check(market)
+
+
+@pytest.mark.filterwarnings("error")
+async def test_an_end_that_a_failing_recovery_cannot_tell_is_told_by_the_next(market):
+    await crashed_while_starting(market)
+    market.bank.allocations.clear()
+    process = Process(market)
+    process.failing = {"destroy", "terminate", "allocate"}
+    with pytest.raises(NetworkUnreachable):
+        await process.recover().start()
+    assert market.living()
+    await settle_by_recovery(market)
+    check(market)
+
+
 async def test_an_allocation_that_cannot_be_had_fails_the_recovery_after_all_was_ended(market):
     await crashed(market)
     market.bank.allocations.clear()

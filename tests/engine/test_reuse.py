@@ -93,6 +93,19 @@ async def test_what_is_held_grows_with_each_activity_and_stays_within_the_budget
     world.check(compute)
 
 
+async def test_a_stop_just_before_the_next_activity_is_asked_for_ends_the_agreement(world):
+    loop = asyncio.get_running_loop()
+    async with world.running(Short, restart=ALWAYS) as cluster:
+        await cluster.wait("pending")
+        (pause,) = [e.after_sec for e in world.of(events.ServiceRestarting)]
+        # In the turn of the loop after the one in which the pause is over.
+        loop.call_later(pause, lambda: loop.call_soon(cluster.stop))
+        await cluster.wait("terminated")
+        await asyncio.sleep(10)
+        assert len(world.of(events.ActivityRequested)) == 1
+        assert len(world.of(events.AgreementTerminated)) == 1
+
+
 async def test_a_provider_that_allows_one_activity_only_is_asked_for_another_agreement():
     world = World(one_provider(properties={MULTI_ACTIVITY: False}))
     async with world.running(Short, restart=ALWAYS):
