@@ -95,11 +95,15 @@ async def test_what_is_held_grows_with_each_activity_and_stays_within_the_budget
 
 async def test_a_stop_just_before_the_next_activity_is_asked_for_ends_the_agreement(world):
     loop = asyncio.get_running_loop()
-    async with world.running(Short, restart=ALWAYS) as cluster:
-        await cluster.wait("pending")
-        (pause,) = [e.after_sec for e in world.of(events.ServiceRestarting)]
-        # In the turn of the loop after the one in which the pause is over.
-        loop.call_later(pause, lambda: loop.call_soon(cluster.stop))
+
+    class Stopped(Short):
+        async def reset(self):
+            (restart,) = world.of(events.ServiceRestarting)
+            stop = self.cluster.stop
+            # In the turn of the loop in which the pause is over, and after what follows it.
+            loop.call_soon(loop.call_later, restart.after_sec, loop.call_soon, stop)
+
+    async with world.running(Stopped, restart=ALWAYS) as cluster:
         await cluster.wait("terminated")
         await asyncio.sleep(10)
         assert len(world.of(events.ActivityRequested)) == 1
