@@ -248,6 +248,8 @@ class Cluster(Generic[S]):
     def resume(self, service: S) -> Outcome[None]:
         """Let a suspended member run again; returns what can be awaited until it does.
 
+        One whose provider was silent before is unresponsive until that answers, or is given up.
+
         Raises:
             NotAvailable: It is not suspended.
         """
@@ -257,11 +259,9 @@ class Cluster(Generic[S]):
                 f"instance {member.id} is {member.state}, not suspended",
                 ids={"instance": member.id},
             )
-        member.post(Stimulus.resume)
+        member.resume()
         self._core.health.watch(member)
-        done: Outcome[None] = Outcome()
-        done.succeed(None)
-        return done
+        return self.census.each([member], SETTLED, None)
 
     def cancel(self) -> None:
         """End all members at once: no shutdown handler runs."""

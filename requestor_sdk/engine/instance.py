@@ -229,11 +229,18 @@ class Instance:
             attempt=past.attempt,
         )
         if past.state is ServiceState.suspended:
-            self.post(Stimulus.resume)
+            self.resume()
         elif past.state is ServiceState.unresponsive:
             self._arm_deadline(self._core.settings.unresponsive_deadline)
         else:
             self._run_next_handler(self.record)
+
+    def resume(self) -> None:
+        """Run again after a suspend; a provider that was silent before it has to answer in time."""
+        self.post(Stimulus.resume)
+        use = None if self.attempt is None else self.attempt.contract.use
+        if use is not None and use.silent_since is not None:
+            self.post(Stimulus.silent)
 
     async def stay(self) -> None:
         """The engine leaves: here nothing of it goes on; its agreement and activity stay."""

@@ -7,6 +7,7 @@ from decimal import Decimal
 
 import pytest
 from support.services import Simple
+from support.simulation import QUICK, Simulation
 from support.world import World, one_provider
 
 from requestor_sdk import Compute, RestartPolicy, Settings
@@ -24,8 +25,10 @@ from requestor_sdk.model.script import Capture, CaptureMode
 from requestor_sdk.ports.network import RunSetup
 from requestor_sdk.ports.runtime import ProcessExit
 from requestor_sdk.strategy import MarketStrategy
+from requestor_sdk.testing import SimulatedProvider, Vanishing
 
 ON_FAILURE = RestartPolicy(when="on-failure")
+SILENT = Vanishing(after=30.0, seen_as="silent")
 
 
 @pytest.fixture
@@ -466,6 +469,21 @@ async def test_silence_before_a_suspend_ends_with_the_next_answer(world):
         assert world.of(events.DebitNoteAccepted)
         assert contract.use.silent_since is None
         assert not world.of(events.DebitNoteRejected)
+
+
+async def test_one_that_was_suspended_while_silent_has_a_deadline_once_it_is_resumed():
+    sim = Simulation([SimulatedProvider(name="gone", behaviour=SILENT)])
+    async with sim.running() as cluster:
+        await cluster.wait("unresponsive")
+        (instance,) = cluster.instances
+        await cluster.suspend(instance)
+        await asyncio.sleep(600)
+        resumed = cluster.resume(instance)
+        assert instance.state == "unresponsive"
+        assert not resumed.done()
+        await asyncio.sleep(QUICK.unresponsive_deadline + 1)
+        assert instance.state == "terminated"
+        assert resumed.done()
 
 
 async def test_a_stop_never_lengthens_the_deadline_of_a_silent_provider(world):
