@@ -188,9 +188,17 @@ class Core:
         work.close()
         return None
 
-    def spawn_callback(self, call: Callable[[], Awaitable[Any]], what: str) -> None:
-        """Await a user's callback in a task of its own; the end of the engine cancels it."""
-        task = self.try_spawn(self._call_user(call, what), what)
+    def spawn_callback(
+        self, call: Callable[[], Awaitable[Any]], what: str, failed: Callable[[Exception], None]
+    ) -> None:
+        """Await a user's callback in a task of its own; the end of the engine cancels it.
+
+        Args:
+            call: The callback.
+            what: What it is.
+            failed: Told what it raised.
+        """
+        task = self.try_spawn(self._call_user(call, what, failed), what)
         if task is not None:
             self.callbacks[task] = None
             task.add_done_callback(lambda done: self.callbacks.pop(done, None))
@@ -212,11 +220,14 @@ class Core:
             seconds = min(seconds, max(0.0, self.leave_by - self.clock.monotonic()) / 2)
         return seconds
 
-    async def _call_user(self, call: Callable[[], Awaitable[Any]], what: str) -> None:
+    async def _call_user(
+        self, call: Callable[[], Awaitable[Any]], what: str, failed: Callable[[Exception], None]
+    ) -> None:
         try:
             await own_code(call(), what)
-        except Exception:
+        except Exception as error:
             logger.exception("%s failed", what)
+            failed(error)
 
     def fail(self, error: BaseException, what: str, *, hint: str = _DEFECT) -> None:
         """The engine itself failed: everything is ended and the error raised at exit."""

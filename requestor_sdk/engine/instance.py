@@ -285,6 +285,17 @@ class Instance:
         """End this attempt as failed, as if its ``run()`` had raised this."""
         self.post(Stimulus.run_failed, error=error, attempt=self.record.attempt)
 
+    def callback_failed(self, error: BaseException, attempt: int) -> None:
+        """End an attempt as failed by a callback of the user's; told only, where it ends already.
+
+        Called by the queue of batches.
+        """
+        failed = Stimulus.run_failed if self.record.started else Stimulus.start_failed
+        if attempt == self.record.attempt and rule_for(self.record, failed) is not None:
+            self.post(failed, error=error, attempt=attempt)
+        else:
+            self.keep_failure(error, attempt)
+
     def _step(self, stimulus: Stimulus, error: BaseException | None) -> None:
         before = self.record
         if error is not None and rule_for(before, stimulus) is not None:

@@ -192,6 +192,78 @@ async def test_an_output_consumer_that_fails_is_told_at_the_yield(world, error):
         assert cluster.instances[0].state == "running"
 
 
+async def broken(data):
+    raise KeyError(data)
+
+
+def downloading(service):
+    script = service.ctx.new_script()
+    script.upload_bytes(b"x", "/a")
+    script.download_bytes("/a", on_download=broken)
+    return script
+
+
+class InStart(Simple):
+    async def start(self):
+        async for script in super().start():
+            yield script
+        yield downloading(self)
+        await asyncio.Event().wait()
+
+
+class InRun(Simple):
+    async def run(self):
+        yield downloading(self)
+        await asyncio.Event().wait()
+
+
+class InShutdown(Simple):
+    async def run(self):
+        yield self.ctx.new_script()
+
+    async def shutdown(self):
+        yield downloading(self)
+        await asyncio.sleep(5)
+
+
+@pytest.mark.parametrize("service", [InStart, InRun, InShutdown])
+async def test_a_callback_that_fails_ends_its_attempt_and_is_told_as_it_is(world, service):
+    async with world.compute() as compute:
+        cluster = await compute.run_service(service, restart=RestartPolicy(when="never"))
+        await asyncio.sleep(60)
+        (instance,) = cluster.instances
+        assert instance.state == "terminated"
+        assert isinstance(instance.failure, KeyError)
+        (failed,) = world.of(events.ServiceFailed)
+        assert failed.error == "KeyError: b'x'"
+        assert "in broken" in failed.traceback
+    world.check(compute)
+
+
+async def test_a_callback_that_fails_after_its_attempt_is_told_as_of_that_one(world):
+    class Late(Simple):
+        async def run(self):
+            script = self.ctx.new_script()
+            script.upload_bytes(b"x", "/a")
+            script.download_bytes("/a", on_download=self.late)
+            yield script
+            if not world.of(events.ServiceRestarting):
+                raise ValueError("first")
+            await asyncio.Event().wait()
+
+        async def late(self, data):
+            await asyncio.sleep(20)
+            if len(world.of(events.ServiceFailed)) == 1:
+                raise KeyError(data)
+
+    async with world.running(Late, restart=ON_FAILURE) as cluster:
+        await asyncio.sleep(60)
+        (instance,) = cluster.instances
+        assert instance.state == "running"
+        assert isinstance(instance.failure, KeyError)
+        assert [e.attempt for e in world.of(events.ServiceFailed)] == [1, 1]
+
+
 async def test_a_callback_that_never_ends_does_not_hold_up_the_leaving(world):
     called = []
 
