@@ -324,6 +324,8 @@ class Instance:
                 state=before.state,
                 stimulus=stimulus,
             )
+        elif done.record.behind is not before.behind:
+            self._tell_behind(stimulus)
         for effect in done.effects:
             self._PERFORM[effect](self, before)
         if done.record.state is not before.state:
@@ -350,6 +352,17 @@ class Instance:
             provider_id=attempt.contract.provider_id if attempt else None,
             provider_name=attempt.contract.provider_name if attempt else None,
             cause=cause,
+        )
+
+    def _tell_behind(self, stimulus: Stimulus) -> None:
+        behind = self.record.behind
+        assert behind is not None, "only what is unresponsive changes it and stays as it is"
+        self._core.emit(
+            events.ServiceBehindChanged,
+            instance_id=self.id,
+            cluster_id=self._cluster.id,
+            behind=behind,
+            stimulus=stimulus,
         )
 
     def keep_failure(self, error: BaseException, attempt: int | None = None) -> None:

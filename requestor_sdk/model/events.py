@@ -57,6 +57,7 @@ __all__ = [
     "ProposalScored",
     "ScriptFinished",
     "ScriptSent",
+    "ServiceBehindChanged",
     "ServiceFailed",
     "ServiceRenewing",
     "ServiceRestarting",
@@ -415,6 +416,16 @@ class ServiceStopAsked(Event):
     instance_id: str
     cluster_id: str
     state: str
+    stimulus: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServiceBehindChanged(Event):
+    """A handler ended while its provider is silent: ``behind`` follows once that answers."""
+
+    instance_id: str
+    cluster_id: str
+    behind: str
     stimulus: str
 
 

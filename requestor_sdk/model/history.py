@@ -253,6 +253,10 @@ class RunHistory:
     def _(self, event: ev.ServiceStopAsked) -> None:
         self._instance(event.instance_id).stop_asked = True
 
+    @_take.register
+    def _(self, event: ev.ServiceBehindChanged) -> None:
+        self._instance(event.instance_id).behind = ServiceState(event.behind)
+
     def _instance(self, instance_id: str) -> PastInstance:
         return self.instances.setdefault(instance_id, PastInstance(id=instance_id))
 
