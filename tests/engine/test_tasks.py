@@ -437,3 +437,14 @@ async def test_the_settings_of_the_run_hold_for_workers(world):
         with pytest.raises(Exception, match="100 s"):
             await anext(results)
     assert "did not ask for a task within 20 s" in world.of(events.ServiceFailed)[0].error
+
+
+async def test_of_readings_that_were_given_up_nothing_is_kept(world):
+    async with run(world) as compute:
+        results = compute.execute_tasks(napping, [Task(data=60)], Bare())
+        for _ in range(5):
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(anext(results), 1)
+        (job,) = compute._engine.jobs
+        assert not job._readers
+        assert [task.status async for task in results] == ["accepted"]

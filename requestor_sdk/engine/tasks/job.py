@@ -70,7 +70,7 @@ class Job:
         )
         self._open_cluster = open_cluster
         self._jobs = jobs
-        self._readers: list[asyncio.Future[None]] = []
+        self._readers: dict[asyncio.Future[None], None] = {}
         self._begun = asyncio.Event()
         self._ending = asyncio.Event()
         self._done = self._late = False
@@ -210,11 +210,14 @@ class Job:
     async def next_change(self) -> None:
         """Wait until a task is over, or all is."""
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._readers.append(future)
-        await future
+        self._readers[future] = None
+        try:
+            await future
+        finally:
+            self._readers.pop(future, None)
 
     def _wake_readers(self) -> None:
-        waiting, self._readers = self._readers, []
+        waiting, self._readers = self._readers, {}
         for future in waiting:
             if not future.done():
                 future.set_result(None)
