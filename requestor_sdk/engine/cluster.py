@@ -74,6 +74,7 @@ class Cluster(Generic[S]):
                 service=service_class.__qualname__,
                 expiration=lifetime.expiration,
                 budget=buying.budget,
+                max_price_per_hour=buying.max_price_per_hour,
             )
         self.policy: RestartPolicy = policy
         self.lifetime: Lifetime = lifetime

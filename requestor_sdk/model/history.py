@@ -157,6 +157,7 @@ class RunHistory:
             service=event.service,
             expiration=event.expiration,
             budget=event.budget,
+            max_price_per_hour=event.max_price_per_hour,
         )
 
     # Agreements and activities --------------------------------------------------------------------
