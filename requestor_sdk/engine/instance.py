@@ -480,12 +480,20 @@ class Instance:
             )
 
     def _start_late(self, number: int, seconds: float) -> None:
-        late = StartTimeout(f"start() took longer than {seconds:g} s", ids={"instance": self.id})
+        late = StartTimeout(
+            f"start() took longer than {seconds:g} s",
+            ids={"instance": self.id},
+            story=self._core.story(instance=self.id),
+            hint="see what start() waits for; Settings(start_timeout=...) gives it longer",
+        )
         self.post(Stimulus.start_failed, error=late, attempt=number)
 
     def _shutdown_late(self, number: int, seconds: float) -> None:
         late = ShutdownTimeout(
-            f"shutdown() took longer than {seconds:g} s", ids={"instance": self.id}
+            f"shutdown() took longer than {seconds:g} s",
+            ids={"instance": self.id},
+            story=self._core.story(instance=self.id),
+            hint="see what shutdown() waits for; Settings(shutdown_timeout=...) gives it longer",
         )
         self.post(Stimulus.shutdown_over, error=late, attempt=number)
 

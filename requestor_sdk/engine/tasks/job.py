@@ -159,7 +159,11 @@ class Job:
         self._feed.cancel()
         if self._late and self.error is None:
             self.error = self._timeout()
-        left = NotAvailable(f"{self.id} was ended before the task was done", ids={"job": self.id})
+        left = NotAvailable(
+            f"{self.id} was ended before the task was done",
+            ids={"job": self.id},
+            hint="read execute_tasks() to its end: leaving the loop, or aclose(), ends the job",
+        )
         self._desk.cancel_rest(self.error or left)
         line = None if self.error is None else told(self.error).splitlines()[0]
         counts = {str(status): count for status, count in self._desk.counts.items()}
