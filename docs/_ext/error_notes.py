@@ -220,7 +220,8 @@ NOTES: dict[str, Note] = {
     ),
     "RSK-702": Note(
         "A handler, a provider or the network hung while the run was being ended.",
-        "The ids name what was left open; it can cost until its expiry, and no more than was held.",
+        "The ids name what was left open; it can cost until its expiry, and no more than was held. "
+        "`requestor-sdk recover RUN` ends it, once the process has ended.",
     ),
     "RSK-801": Note(
         "The daemon of the network is not running, or was restarted under the run.",

@@ -141,8 +141,8 @@ class Services(Running):
         New objects of the class take the place of the old ones, under the same ids and attempt
         numbers and on the same agreements and activities; ``run()`` begins anew, ``start()`` does
         not run again. One whose provider was lost meanwhile is treated as lost now: the restart
-        policy decides. Expiration and
-        budget are the cluster's own.
+        policy decides. Expiration and budget are the cluster's own, and so is its limit of
+        ``max_price_per_hour`` where no other is given.
 
         Args:
             service_class: The class, of the same qualified name as before.
@@ -154,7 +154,7 @@ class Services(Running):
             hold_for: As in ``run_service``, for agreements that follow.
             renewal: As in ``run_service``.
             strategy: As in ``run_service``.
-            max_price_per_hour: As in ``run_service``.
+            max_price_per_hour: As in ``run_service``; the cluster's own where it is left out.
             collect_offers: As in ``run_service``.
 
         Returns:

@@ -108,15 +108,18 @@ class BatchQueue:
             self._worker = self._core.spawn(self._work(), f"{self._owner.id} batches")
 
     def when_done(self, handle: CommandHandle[T], callback: Callable[[T], Awaitable[None]]) -> None:
-        """Have a callback awaited with a command's value; its failure is told and logged."""
+        """Have a callback awaited with a command's value; its failure ends the attempt."""
 
         async def call() -> None:
             await handle.wait()
             if handle.error() is None:
                 await callback(await handle)
 
+        def failed(error: Exception) -> None:
+            self._owner.callback_failed(error, self._attempt)
+
         def start() -> None:
-            self._core.spawn_callback(call, f"{self._owner.id} callback")
+            self._core.spawn_callback(call, f"{self._owner.id} callback", failed)
 
         handle.on_done(start)
 

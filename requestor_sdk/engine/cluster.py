@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Generic, Self, TypeVar
+from typing import TYPE_CHECKING, Final, Generic, Self, TypeVar
 
 from requestor_sdk.engine.buying import Buying
 from requestor_sdk.engine.census import LET_GO, SETTLED, Census, all_over
@@ -37,6 +37,9 @@ if TYPE_CHECKING:
     from requestor_sdk.model.errors import EngineFailed
 
 logger: logging.Logger = logging.getLogger("requestor_sdk.engine")
+
+_RUNNING: Final = frozenset({ServiceState.running})
+_RENEWED: Final = frozenset({ServiceState.starting, ServiceState.running})
 
 S = TypeVar("S", bound=Service)
 T = TypeVar("T")
@@ -71,6 +74,7 @@ class Cluster(Generic[S]):
                 service=service_class.__qualname__,
                 expiration=lifetime.expiration,
                 budget=buying.budget,
+                max_price_per_hour=buying.max_price_per_hour,
             )
         self.policy: RestartPolicy = policy
         self.lifetime: Lifetime = lifetime
@@ -247,6 +251,8 @@ class Cluster(Generic[S]):
     def resume(self, service: S) -> Outcome[None]:
         """Let a suspended member run again; returns what can be awaited until it does.
 
+        One whose provider was silent before is unresponsive until that answers, or is given up.
+
         Raises:
             NotAvailable: It is not suspended.
         """
@@ -256,11 +262,9 @@ class Cluster(Generic[S]):
                 f"instance {member.id} is {member.state}, not suspended",
                 ids={"instance": member.id},
             )
-        member.post(Stimulus.resume)
+        member.resume()
         self._core.health.watch(member)
-        done: Outcome[None] = Outcome()
-        done.succeed(None)
-        return done
+        return self.census.each([member], SETTLED, None)
 
     def cancel(self) -> None:
         """End all members at once: no shutdown handler runs."""
@@ -401,8 +405,15 @@ class Cluster(Generic[S]):
 
     def _renew(self, member: Instance) -> None:
         """Start a second object from the same parameters; the first stops once it runs."""
-        if self._stopped or member.record.stop_asked or member.successor is not None:
+        record = member.record
+        if self._stopped or record.stop_asked or member.successor is not None:
             return
+        if record.suspend_asked or record.state is ServiceState.suspended:
+            # It is let go of on purpose: nothing is to run in its place until it does itself.
+            member.watch(_RUNNING, partial(self._renew, member))
+            return
+        if (record.behind or record.state) not in _RENEWED:
+            return  # it ends already
         try:
             service = self._class(**member.params)
         except Exception as error:

@@ -329,6 +329,8 @@ async def _created(core: Core, contract: Contract) -> str:
     seconds = core.settings.create_timeout
     try:
         return await core.creation.keep(core.network.activities.create(contract.id))
+    except RequestorError:
+        raise  # a time-out that the network reports is a TimeoutError too, and no end of ours
     except TimeoutError:
         raise ActivityRefused(
             f"{contract.provider_name} did not create an activity within {seconds:g} s",

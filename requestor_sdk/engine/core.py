@@ -96,6 +96,7 @@ class Core:
         self.abandoned: list[asyncio.Task[None]] = []
         self.callbacks: dict[asyncio.Task[None], None] = {}
         self.tellers: dict[asyncio.Task[None], None] = {}
+        self._untold: list[tuple[Coroutine[Any, Any, None], str]] | None = []
         self.leave_by: float | None = None
         self.attached: dict[str, Instance] = {}
         self._group: asyncio.TaskGroup | None = None
@@ -154,8 +155,20 @@ class Core:
     # Tasks ---------------------------------------------------------------------------------------
 
     def adopt(self, group: asyncio.TaskGroup | None) -> None:
-        """Set the task group that owns what is spawned; ``None`` at the end."""
+        """Set the task group that owns what is spawned; ``None`` at the end.
+
+        What a recovery could not tell before there was one is told from now on.
+        """
         self._group = group
+        untold, self._untold = self._untold, None
+        for work, what in untold or ():
+            self.spawn_teller(work, what)
+
+    def never_began(self) -> None:
+        """The engine did not start: what it could not tell is for a later recovery."""
+        for work, _ in self._untold or ():
+            work.close()
+        self._untold = None
 
     def spawn(self, work: Coroutine[Any, Any, T], name: str) -> asyncio.Task[T]:
         """Run a coroutine as a task that the engine's root awaits.
@@ -184,15 +197,26 @@ class Core:
         work.close()
         return None
 
-    def spawn_callback(self, call: Callable[[], Awaitable[Any]], what: str) -> None:
-        """Await a user's callback in a task of its own; the end of the engine cancels it."""
-        task = self.try_spawn(self._call_user(call, what), what)
+    def spawn_callback(
+        self, call: Callable[[], Awaitable[Any]], what: str, failed: Callable[[Exception], None]
+    ) -> None:
+        """Await a user's callback in a task of its own; the end of the engine cancels it.
+
+        Args:
+            call: The callback.
+            what: What it is.
+            failed: Told what it raised.
+        """
+        task = self.try_spawn(self._call_user(call, what, failed), what)
         if task is not None:
             self.callbacks[task] = None
             task.add_done_callback(lambda done: self.callbacks.pop(done, None))
 
     def spawn_teller(self, work: Coroutine[Any, Any, None], what: str) -> None:
         """Go on telling the network something; the end of the engine cancels it."""
+        if self._untold is not None:
+            self._untold.append((work, what))
+            return
         task = self.try_spawn(work, what)
         if task is not None:
             self.tellers[task] = None
@@ -205,11 +229,14 @@ class Core:
             seconds = min(seconds, max(0.0, self.leave_by - self.clock.monotonic()) / 2)
         return seconds
 
-    async def _call_user(self, call: Callable[[], Awaitable[Any]], what: str) -> None:
+    async def _call_user(
+        self, call: Callable[[], Awaitable[Any]], what: str, failed: Callable[[Exception], None]
+    ) -> None:
         try:
             await own_code(call(), what)
-        except Exception:
+        except Exception as error:
             logger.exception("%s failed", what)
+            failed(error)
 
     def fail(self, error: BaseException, what: str, *, hint: str = _DEFECT) -> None:
         """The engine itself failed: everything is ended and the error raised at exit."""

@@ -142,8 +142,11 @@ class Engine:
             self._give_up(root)
             raise LeaveTimeout(
                 f"leaving took longer than {self.core.settings.leave_timeout:g} s",
-                ids={name: ", ".join(found) for name, found in self.open_ids().items() if found},
-                hint="what is named here may still cost until its expiry",
+                ids=self.core.ids(
+                    **{n: ", ".join(ids) for n, ids in self.open_ids().items() if ids}
+                ),
+                hint=f"requestor-sdk recover {self.core.run_id}, once this process has ended; "
+                "until then what is named here may still cost, to its expiry at most",
             )
         if not root.cancelled() and (error := root.exception()) is not None:
             raise error
@@ -223,6 +226,7 @@ class Engine:
 
     async def _close_unopened(self, error: BaseException, *, own: bool) -> None:
         """The start failed: leave nothing behind; what fails here too is a note on its error."""
+        self.core.never_began()
         self.core.billing.wait_no_longer()
         try:
             if own:

@@ -227,11 +227,18 @@ class Instance:
             attempt=past.attempt,
         )
         if past.state is ServiceState.suspended:
-            self.post(Stimulus.resume)
+            self.resume()
         elif past.state is ServiceState.unresponsive:
             self._arm_deadline(self._core.settings.unresponsive_deadline)
         else:
             self._run_next_handler(self.record)
+
+    def resume(self) -> None:
+        """Run again after a suspend; a provider that was silent before it has to answer in time."""
+        self.post(Stimulus.resume)
+        use = None if self.attempt is None else self.attempt.contract.use
+        if use is not None and use.silent_since is not None:
+            self.post(Stimulus.silent)
 
     async def stay(self) -> None:
         """The engine leaves: here nothing of it goes on; its agreement and activity stay."""
@@ -276,6 +283,17 @@ class Instance:
         """End this attempt as failed, as if its ``run()`` had raised this."""
         self.post(Stimulus.run_failed, error=error, attempt=self.record.attempt)
 
+    def callback_failed(self, error: BaseException, attempt: int) -> None:
+        """End an attempt as failed by a callback of the user's; told only, where it ends already.
+
+        Called by the queue of batches.
+        """
+        failed = Stimulus.run_failed if self.record.started else Stimulus.start_failed
+        if attempt == self.record.attempt and rule_for(self.record, failed) is not None:
+            self.post(failed, error=error, attempt=attempt)
+        else:
+            self.keep_failure(error, attempt)
+
     def _step(self, stimulus: Stimulus, error: BaseException | None) -> None:
         before = self.record
         if error is not None and rule_for(before, stimulus) is not None:
@@ -304,6 +322,8 @@ class Instance:
                 state=before.state,
                 stimulus=stimulus,
             )
+        elif done.record.behind is not before.behind:
+            self._tell_behind(stimulus)
         for effect in done.effects:
             self._PERFORM[effect](self, before)
         if done.record.state is not before.state:
@@ -330,6 +350,17 @@ class Instance:
             provider_id=attempt.contract.provider_id if attempt else None,
             provider_name=attempt.contract.provider_name if attempt else None,
             cause=cause,
+        )
+
+    def _tell_behind(self, stimulus: Stimulus) -> None:
+        behind = self.record.behind
+        assert behind is not None, "only what is unresponsive changes it and stays as it is"
+        self._core.emit(
+            events.ServiceBehindChanged,
+            instance_id=self.id,
+            cluster_id=self._cluster.id,
+            behind=behind,
+            stimulus=stimulus,
         )
 
     def keep_failure(self, error: BaseException, attempt: int | None = None) -> None:
@@ -446,14 +477,22 @@ class Instance:
     def start_late(self) -> None:
         """Its ``start()`` has had its time. Called by the core's alarms."""
         seconds = self._core.settings.start_timeout
-        late = StartTimeout(f"start() took longer than {seconds:g} s", ids={"instance": self.id})
+        late = StartTimeout(
+            f"start() took longer than {seconds:g} s",
+            ids={"instance": self.id},
+            story=self._core.story(instance=self.id),
+            hint="see what start() waits for; Settings(start_timeout=...) gives it longer",
+        )
         self.post(Stimulus.start_failed, error=late)
 
     def shutdown_late(self) -> None:
         """Its ``shutdown()`` has had its time. Called by the core's alarms."""
         seconds = self._core.settings.shutdown_timeout
         late = ShutdownTimeout(
-            f"shutdown() took longer than {seconds:g} s", ids={"instance": self.id}
+            f"shutdown() took longer than {seconds:g} s",
+            ids={"instance": self.id},
+            story=self._core.story(instance=self.id),
+            hint="see what shutdown() waits for; Settings(shutdown_timeout=...) gives it longer",
         )
         self.post(Stimulus.shutdown_over, error=late)
 

@@ -61,6 +61,9 @@ async def resume_service(
         demands.deadline_of(hold_for, core.clock.now(), core.settings)
     demands.check_renewal(renewal, hold_for, core.settings)
     found = recovery.take(service_class.__qualname__, cluster_id)
+    limit = found[0].cluster.max_price_per_hour
+    if max_price_per_hour is None and limit is not None:
+        buying = replace(buying, max_price_per_hour=limit)
     try:
         params = demands.chosen_params(len(found), instance_params)
         demands.check_arguments(service_class, params)

@@ -143,12 +143,14 @@ class Search:
 
     def _look(self) -> None:
         self.note_attempt()
-        kept = self.let_go()
+        kept = self._kept
         if kept is None:
             self._want()
         elif contracts.can_be_reused(self._core, kept):
+            # Kept until the task has begun: one that is cancelled before that would lose it.
             self._spawn(self._have_activity(kept))
         else:
+            self._kept = None
             done = EndReason(message="no further activity fits in")
             self._core.try_spawn(
                 contracts.end_agreement(self._core, kept, done), f"{self._owner.id} withdraw"
@@ -198,6 +200,7 @@ class Search:
             await self._have_activity(contract)
 
     async def _have_activity(self, contract: Contract) -> None:
+        self._kept = None
         try:
             await contracts.create_activity(self._core, contract)
         except RequestorError as error:

@@ -57,6 +57,7 @@ __all__ = [
     "ProposalScored",
     "ScriptFinished",
     "ScriptSent",
+    "ServiceBehindChanged",
     "ServiceFailed",
     "ServiceRenewing",
     "ServiceRestarting",
@@ -371,7 +372,15 @@ class TransferProgress(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClusterStarted(Event):
-    """A cluster was made; ``service`` is the qualified name of its class."""
+    """A cluster was made.
+
+    Attributes:
+        cluster_id: The cluster.
+        service: The qualified name of its class.
+        expiration: When all of it is over.
+        budget: What it may spend of the run's budget, if there is a limit.
+        max_price_per_hour: The most that an hour of an instance may cost, if there is a limit.
+    """
 
     durable: ClassVar[bool] = True
 
@@ -379,6 +388,7 @@ class ClusterStarted(Event):
     service: str
     expiration: datetime
     budget: Decimal | None = None
+    max_price_per_hour: Decimal | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -415,6 +425,16 @@ class ServiceStopAsked(Event):
     instance_id: str
     cluster_id: str
     state: str
+    stimulus: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServiceBehindChanged(Event):
+    """A handler ended while its provider is silent: ``behind`` follows once that answers."""
+
+    instance_id: str
+    cluster_id: str
+    behind: str
     stimulus: str
 
 

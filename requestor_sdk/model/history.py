@@ -161,6 +161,7 @@ class RunHistory:
             service=event.service,
             expiration=event.expiration,
             budget=event.budget,
+            max_price_per_hour=event.max_price_per_hour,
         )
 
     # Agreements and activities --------------------------------------------------------------------
@@ -256,6 +257,10 @@ class RunHistory:
     @_take.register
     def _(self, event: ev.ServiceStopAsked) -> None:
         self._instance(event.instance_id).stop_asked = True
+
+    @_take.register
+    def _(self, event: ev.ServiceBehindChanged) -> None:
+        self._instance(event.instance_id).behind = ServiceState(event.behind)
 
     def _instance(self, instance_id: str) -> PastInstance:
         return self.instances.setdefault(instance_id, PastInstance(id=instance_id))

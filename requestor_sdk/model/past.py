@@ -168,3 +168,4 @@ class PastCluster:
     service: str
     expiration: datetime
     budget: Decimal | None = None
+    max_price_per_hour: Decimal | None = None

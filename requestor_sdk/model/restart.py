@@ -93,7 +93,8 @@ class RenewalPolicy:
 
     A second instance of the same service is started on an agreement of its own; once it runs, the
     first one is stopped. Until then both are paid. Agreements near their end where ``hold_for`` is
-    shorter than the life of the cluster.
+    shorter than the life of the cluster. One that ends already is not renewed, and one that is
+    suspended only once it runs again.
 
     Attributes:
         before: How long before the first one has to be stopped the second is looked for.

@@ -17,7 +17,7 @@ class _Queue:
     def __init__(self, size: int, closed: str | None) -> None:
         self._size = size
         self._messages: deque[Any] = deque()
-        self._changed: list[asyncio.Future[None]] = []
+        self._changed: dict[asyncio.Future[None], None] = {}
         self._closed = closed
 
     async def put(self, message: Any) -> None:
@@ -78,11 +78,14 @@ class _Queue:
 
     async def _next_change(self) -> None:
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._changed.append(future)
-        await future
+        self._changed[future] = None
+        try:
+            await future
+        finally:
+            self._changed.pop(future, None)
 
     def _wake(self) -> None:
-        waiting, self._changed = self._changed, []
+        waiting, self._changed = self._changed, {}
         for future in waiting:
             if not future.done():
                 future.set_result(None)

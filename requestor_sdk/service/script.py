@@ -241,7 +241,8 @@ class Script:
 
         Args:
             src_path: Where it is in the instance.
-            on_download: Awaited with the bytes once they are there.
+            on_download: Awaited with the bytes once they are there. What it raises ends the
+                attempt.
             limit: Bytes at most; above it the command fails.
         """
 
@@ -256,7 +257,7 @@ class Script:
         on_download: Callable[[Any], Awaitable[None]] | None = None,
         limit: int = DOWNLOAD_LIMIT,
     ) -> CommandHandle[Any]:
-        """Read a JSON file of the instance; gives the value."""
+        """Read a JSON file of the instance; gives the value. Otherwise like ``download_bytes``."""
 
         def finish(_result: CommandResult, content: bytes) -> Any:
             try:

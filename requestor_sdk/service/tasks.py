@@ -140,7 +140,11 @@ class Task(Generic[D, R]):
                 hint="call it in the worker, on the task that the worker was given",
             )
         if self._status is not TaskStatus.running:
-            raise NotAvailable(f"{self!r} was settled before", ids=self._ids())
+            raise NotAvailable(
+                f"{self!r} was settled before",
+                ids=self._ids(),
+                hint="call accept_result() or reject_result() once for each task that is given out",
+            )
         self._status = status
         return self._attempt
 

@@ -249,6 +249,8 @@ async def test_start_and_shutdown_have_time_outs_of_their_own(stage, asleep):
         (instance,) = cluster.instances
         kind, after = (StartTimeout, 5) if asleep == "start" else (ShutdownTimeout, 7)
         assert isinstance(instance.failure, kind)
+        assert f"Settings({asleep}_timeout=" in instance.failure.hint
+        assert instance.failure.story
         assert seconds() - began == pytest.approx(after, abs=0.5)
 
 

@@ -8,7 +8,7 @@ import pytest
 from support.services import Simple
 from support.world import World, one_provider
 
-from requestor_sdk import Settings
+from requestor_sdk import Compute, MemoryJournal, RestartPolicy, Settings
 from requestor_sdk.model import events
 from requestor_sdk.model.errors import (
     AmountError,
@@ -18,6 +18,7 @@ from requestor_sdk.model.errors import (
     PaymentError,
 )
 from requestor_sdk.model.money import LinearPricing
+from requestor_sdk.testing import SimulatedNetwork, SimulatedProvider, Vanishing, crash
 
 D = Decimal
 HALF_HOUR = timedelta(minutes=30)
@@ -240,6 +241,58 @@ async def test_the_limit_of_the_run_holds_for_clusters_without_one_of_their_own(
         cluster = await compute.run_service(Simple, max_price_per_hour="0.3")
         await cluster.wait("running")
     world.check(compute)
+
+
+def priced(name, an_hour, **options):
+    pricing = LinearPricing(coeffs=(D(an_hour) / 3600, D(0)), fixed=D(0))
+    return SimulatedProvider(name=name, pricing=pricing, **options)
+
+
+async def provider_after_a_loss_in_a_later_process(run=None, cluster=None, resumed=None, old=False):
+    """Of an instance whose cheap provider is lost after another process took it up."""
+    always = RestartPolicy(when="always")
+    lost = Vanishing(after=100.0, seen_as="lost")
+    network = SimulatedNetwork([priced("cheap", "0.3", behaviour=lost), priced("dear", "3")])
+    compute = Compute(budget=100, network=network, max_price_per_hour=run)
+    await compute.start()
+    first = await compute.run_service(
+        Simple, restart=always, max_price_per_hour=cluster, expiration=timedelta(hours=3)
+    )
+    await first.wait("running")
+    assert first.instances[0].provider_name == "cheap"
+    await crash(compute)
+    journal = network.journals[compute.run_id]
+    if old:
+        journal = journal_of(without_limit(record.to_record()) for record in journal.read())
+    recovery = Compute.recover(compute.run_id, journal=journal, network=network)
+    async with recovery:
+        again = await recovery.resume_service(Simple, restart=always, max_price_per_hour=resumed)
+        await asyncio.sleep(400)
+        return again.instances[0].provider_name
+
+
+def without_limit(record):
+    return {name: value for name, value in record.items() if name != "max_price_per_hour"}
+
+
+def journal_of(records):
+    journal = MemoryJournal()
+    for record in records:
+        journal.append(events.from_record(record))
+    return journal
+
+
+@pytest.mark.parametrize("whose", ["run", "cluster"])
+async def test_a_limit_an_hour_holds_also_in_the_process_that_takes_a_cluster_up(whose):
+    assert await provider_after_a_loss_in_a_later_process(**{whose: 1}) is None
+
+
+async def test_another_limit_an_hour_can_be_given_where_a_cluster_is_taken_up():
+    assert await provider_after_a_loss_in_a_later_process(run=1, resumed=4) == "dear"
+
+
+async def test_a_journal_that_tells_no_limit_an_hour_is_read_as_without_one():
+    assert await provider_after_a_loss_in_a_later_process(run=1, old=True) == "dear"
 
 
 # The end ----------------------------------------------------------------------------------------

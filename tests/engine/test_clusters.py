@@ -380,7 +380,7 @@ async def test_leaving_returns_within_leave_timeout_whatever_hangs(world):
 
 async def test_a_network_that_hangs_at_the_end_is_left_with_what_is_open_named(world):
     settings = Settings(leave_timeout=40)
-    with pytest.raises(LeaveTimeout):
+    with pytest.raises(LeaveTimeout) as raised:
         async with world.compute(settings=settings) as compute:
             cluster = await compute.run_service(Simple)
             await cluster.wait("running")
@@ -399,6 +399,8 @@ async def test_a_network_that_hangs_at_the_end_is_left_with_what_is_open_named(w
     await asyncio.sleep(100)
     for task in asyncio.all_tasks() - {asyncio.current_task()}:
         task.cancel()
+    assert raised.value.ids["run"] == compute.run_id
+    assert f"requestor-sdk recover {compute.run_id}" in raised.value.hint
     await real()
 
 

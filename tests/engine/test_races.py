@@ -7,6 +7,7 @@ from decimal import Decimal
 
 import pytest
 from support.services import Simple
+from support.simulation import QUICK, Simulation
 from support.world import World, one_provider
 
 from requestor_sdk import Compute, RestartPolicy, Settings
@@ -24,8 +25,10 @@ from requestor_sdk.model.script import Capture, CaptureMode
 from requestor_sdk.ports.network import RunSetup
 from requestor_sdk.ports.runtime import ProcessExit
 from requestor_sdk.strategy import MarketStrategy
+from requestor_sdk.testing import SimulatedProvider, Vanishing
 
 ON_FAILURE = RestartPolicy(when="on-failure")
+SILENT = Vanishing(after=30.0, seen_as="silent")
 
 
 @pytest.fixture
@@ -187,6 +190,78 @@ async def test_an_output_consumer_that_fails_is_told_at_the_yield(world, error):
         await asyncio.sleep(5)
         assert seen == [error, "goes on"]
         assert cluster.instances[0].state == "running"
+
+
+async def broken(data):
+    raise KeyError(data)
+
+
+def downloading(service):
+    script = service.ctx.new_script()
+    script.upload_bytes(b"x", "/a")
+    script.download_bytes("/a", on_download=broken)
+    return script
+
+
+class InStart(Simple):
+    async def start(self):
+        async for script in super().start():
+            yield script
+        yield downloading(self)
+        await asyncio.Event().wait()
+
+
+class InRun(Simple):
+    async def run(self):
+        yield downloading(self)
+        await asyncio.Event().wait()
+
+
+class InShutdown(Simple):
+    async def run(self):
+        yield self.ctx.new_script()
+
+    async def shutdown(self):
+        yield downloading(self)
+        await asyncio.sleep(5)
+
+
+@pytest.mark.parametrize("service", [InStart, InRun, InShutdown])
+async def test_a_callback_that_fails_ends_its_attempt_and_is_told_as_it_is(world, service):
+    async with world.compute() as compute:
+        cluster = await compute.run_service(service, restart=RestartPolicy(when="never"))
+        await asyncio.sleep(60)
+        (instance,) = cluster.instances
+        assert instance.state == "terminated"
+        assert isinstance(instance.failure, KeyError)
+        (failed,) = world.of(events.ServiceFailed)
+        assert failed.error == "KeyError: b'x'"
+        assert "in broken" in failed.traceback
+    world.check(compute)
+
+
+async def test_a_callback_that_fails_after_its_attempt_is_told_as_of_that_one(world):
+    class Late(Simple):
+        async def run(self):
+            script = self.ctx.new_script()
+            script.upload_bytes(b"x", "/a")
+            script.download_bytes("/a", on_download=self.late)
+            yield script
+            if not world.of(events.ServiceRestarting):
+                raise ValueError("first")
+            await asyncio.Event().wait()
+
+        async def late(self, data):
+            await asyncio.sleep(20)
+            if len(world.of(events.ServiceFailed)) == 1:
+                raise KeyError(data)
+
+    async with world.running(Late, restart=ON_FAILURE) as cluster:
+        await asyncio.sleep(60)
+        (instance,) = cluster.instances
+        assert instance.state == "running"
+        assert isinstance(instance.failure, KeyError)
+        assert [e.attempt for e in world.of(events.ServiceFailed)] == [1, 1]
 
 
 async def test_a_callback_that_never_ends_does_not_hold_up_the_leaving(world):
@@ -466,6 +541,21 @@ async def test_silence_before_a_suspend_ends_with_the_next_answer(world):
         assert world.of(events.DebitNoteAccepted)
         assert contract.use.silent_since is None
         assert not world.of(events.DebitNoteRejected)
+
+
+async def test_one_that_was_suspended_while_silent_has_a_deadline_once_it_is_resumed():
+    sim = Simulation([SimulatedProvider(name="gone", behaviour=SILENT)])
+    async with sim.running() as cluster:
+        await cluster.wait("unresponsive")
+        (instance,) = cluster.instances
+        await cluster.suspend(instance)
+        await asyncio.sleep(600)
+        resumed = cluster.resume(instance)
+        assert instance.state == "unresponsive"
+        assert not resumed.done()
+        await asyncio.sleep(QUICK.unresponsive_deadline + 1)
+        assert instance.state == "terminated"
+        assert resumed.done()
 
 
 async def test_a_stop_never_lengthens_the_deadline_of_a_silent_provider(world):

@@ -117,6 +117,53 @@ async def test_a_daemon_that_comes_back_in_time_is_all_that_is_needed(market):
     check(market)
 
 
+class SlowStart(Simple):
+    """Is not up yet when its process dies."""
+
+    async def start(self):
+        async for script in super().start():
+            yield script
+        await asyncio.sleep(1000)
+
+
+async def crashed_while_starting(market):
+    process = Process(market)
+
+    async def story():
+        compute = process.compute()
+        await compute.start()
+        await compute.run_service(SlowStart, expiration=HOUR)
+        await asyncio.sleep(10)
+
+    await process.live(story())
+    await process.kill()
+
+
+async def test_an_end_that_a_recovery_cannot_tell_as_it_begins_is_told_later(market):
+    await crashed_while_starting(market)
+    process = Process(market)
+    process.failing = {"destroy", "terminate"}
+    async with process.recover():
+        assert market.living()
+        process.failing.clear()
+        await asyncio.sleep(60)
+        assert not market.living()
+    check(market)
+
+
+@pytest.mark.filterwarnings("error")
+async def test_an_end_that_a_failing_recovery_cannot_tell_is_told_by_the_next(market):
+    await crashed_while_starting(market)
+    market.bank.allocations.clear()
+    process = Process(market)
+    process.failing = {"destroy", "terminate", "allocate"}
+    with pytest.raises(NetworkUnreachable):
+        await process.recover().start()
+    assert market.living()
+    await settle_by_recovery(market)
+    check(market)
+
+
 async def test_an_allocation_that_cannot_be_had_fails_the_recovery_after_all_was_ended(market):
     await crashed(market)
     market.bank.allocations.clear()
@@ -465,6 +512,66 @@ async def test_one_whose_provider_is_silent_is_unresponsive_when_it_is_taken_up(
         cluster = await compute.resume_service(Simple)
         assert cluster.instances[0].state == "unresponsive"
         await cluster.wait("terminated")
+
+
+class Brief(Counting):
+    """Its start() and its run() take twenty seconds each."""
+
+    async def start(self):
+        async for script in super().start():
+            yield script
+        await asyncio.sleep(20)
+
+    async def run(self):
+        self.ran.append("run")
+        await asyncio.sleep(20)
+        if not self.ran:
+            yield
+
+
+async def silent_then_crashed(market, *, after, lasting):
+    """Run one instance, whose provider falls silent after some time, and die later."""
+    process = Process(market)
+    found = []
+
+    async def story():
+        compute = process.compute()
+        await compute.start()
+        cluster = await compute.run_service(Brief, expiration=HOUR)
+        await asyncio.sleep(after)
+        (member,) = cluster.members()
+        activity = market.books.activities[member.attempt.contract.activity_id]
+        activity.state = ActivityState.unresponsive
+        compute._engine.core.health.silent(member)
+        await asyncio.sleep(lasting)
+        assert member.state == "unresponsive"
+        found.append((activity, member.record.behind))
+
+    await process.live(story())
+    await process.kill()
+    return found[0]
+
+
+async def test_a_run_that_ended_while_its_provider_was_silent_is_not_run_again(market):
+    _, behind = await silent_then_crashed(market, after=30, lasting=20)
+    assert behind == "stopping"
+    async with recovering(market) as compute:
+        assert compute.resumable == ()
+        with pytest.raises(NotAvailable):
+            await compute.resume_service(Brief)
+    check(market)
+
+
+async def test_one_that_started_while_its_provider_was_silent_is_taken_up_and_runs(market):
+    activity, behind = await silent_then_crashed(market, after=10, lasting=20)
+    assert behind == "running"
+    async with recovering(market) as compute:
+        assert len(compute.resumable) == 1
+        activity.state = ActivityState.ready
+        cluster = await compute.resume_service(Brief)
+        await cluster.wait("terminated")
+        assert cluster.instances[0].ran == ["run", "shutdown"]
+    check(market)
 
 
 async def test_an_agreement_of_hold_for_ends_in_time_also_where_another_process_goes_on(market):

@@ -8,7 +8,7 @@ import pytest
 from support.services import Simple
 from support.world import World
 
-from requestor_sdk import RenewalPolicy, RestartPolicy
+from requestor_sdk import RenewalPolicy, RestartPolicy, Settings
 from requestor_sdk.model import events
 from requestor_sdk.model.errors import AmountError, DeadlineError, UsageError
 
@@ -85,6 +85,72 @@ def _times_without_a_running_instance(world):
         if began and not alive and change.at < leaving.at:
             found.append(change.at)
     return found
+
+
+class Ending(Named):
+    """Its run() ends by itself shortly before the renewal, and shutdown() takes its time."""
+
+    async def run(self):
+        await asyncio.sleep(3600 - MARGIN - 300 - 10)
+        if self.never:
+            yield
+
+    never = False
+
+    async def shutdown(self):
+        await asyncio.sleep(30)
+        if self.never:
+            yield
+
+
+async def test_what_has_run_to_its_end_is_not_renewed(world):
+    renewed = RENEWED | {"renewal": RenewalPolicy(before=timedelta(minutes=5))}
+    async with world.running(Ending, restart=RestartPolicy(when="never"), **renewed) as cluster:
+        await asyncio.sleep(3600)
+        assert [i.state for i in cluster.instances] == ["terminated"]
+    assert not world.of(events.ServiceRenewing)
+
+
+async def test_a_suspended_instance_is_renewed_only_once_it_runs_again(world):
+    renewed = RENEWED | {"renewal": RenewalPolicy(before=timedelta(minutes=20))}
+    async with world.running(Named, **renewed) as cluster:
+        (first,) = await cluster.wait("running")
+        await cluster.suspend(first)
+        await asyncio.sleep(3600 - MARGIN - 600)
+        assert [i.state for i in cluster.instances] == ["suspended"]
+        await cluster.resume(first)
+        await cluster.wait("terminated", count=1)
+        _, second = cluster.instances
+        assert (first.state, second.state) == ("terminated", "running")
+        assert second.replaces is first
+
+
+async def test_a_suspended_instance_that_is_not_resumed_ends_with_its_agreement(world):
+    async with world.running(Named, **RENEWED) as cluster:
+        (first,) = await cluster.wait("running")
+        await cluster.suspend(first)
+        await asyncio.sleep(3600)
+        assert [i.state for i in cluster.instances] == ["terminated"]
+    assert not world.of(events.ServiceRenewing)
+
+
+async def test_one_that_is_to_be_suspended_is_not_renewed(world):
+    renewed = RENEWED | {"renewal": RenewalPolicy(before=timedelta(seconds=3000))}
+
+    class Slow(Named):
+        async def start(self):
+            async for script in super().start():
+                yield script
+            await asyncio.sleep(700)
+
+    async with world.compute(settings=Settings(start_timeout=1000)) as compute:
+        cluster = await compute.run_service(Slow, **renewed)
+        (first,) = cluster.instances
+        await asyncio.sleep(10)
+        cluster.suspend(first)
+        await asyncio.sleep(1000)
+        assert [i.state for i in cluster.instances] == ["suspended"]
+    assert not world.of(events.ServiceRenewing)
 
 
 async def test_renewals_go_on_as_long_as_the_cluster_does(world):

@@ -113,6 +113,23 @@ async def test_what_is_held_grows_with_each_activity_and_stays_within_the_budget
     world.check(compute)
 
 
+async def test_a_stop_just_before_the_next_activity_is_asked_for_ends_the_agreement(world):
+    loop = asyncio.get_running_loop()
+
+    class Stopped(Short):
+        async def reset(self):
+            (restart,) = world.of(events.ServiceRestarting)
+            stop = self.cluster.stop
+            # In the turn of the loop in which the pause is over, and after what follows it.
+            loop.call_soon(loop.call_later, restart.after_sec, loop.call_soon, stop)
+
+    async with world.running(Stopped, restart=ALWAYS) as cluster:
+        await cluster.wait("terminated")
+        await asyncio.sleep(10)
+        assert len(world.of(events.ActivityRequested)) == 1
+        assert len(world.of(events.AgreementTerminated)) == 1
+
+
 async def test_a_provider_that_allows_one_activity_only_is_asked_for_another_agreement():
     world = World(one_provider(properties={MULTI_ACTIVITY: False}))
     async with world.running(Short, restart=ALWAYS):

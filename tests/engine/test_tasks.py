@@ -382,11 +382,14 @@ async def test_going_on_from_a_task_that_is_not_settled_is_told_to_the_worker(wo
 
 
 async def test_settling_twice_or_without_a_worker_is_refused(world):
+    hints = []
+
     async def worker(ctx, task):
         task.accept_result(1)
         for settle in (task.accept_result, task.reject_result):
-            with pytest.raises(NotAvailable, match="settled before"):
+            with pytest.raises(NotAvailable, match="settled before") as raised:
                 settle()
+            hints.append(raised.value.hint)
         return 2
 
     task = Task(data=1)
@@ -398,6 +401,8 @@ async def test_settling_twice_or_without_a_worker_is_refused(world):
         task.result  # noqa: B018
     async with run(world) as compute:
         assert [t.result async for t in compute.execute_tasks(worker, [task], Bare())] == [1]
+    assert len(hints) == 2
+    assert all("once for each task" in hint for hint in hints)
     with pytest.raises(NotAvailable, match="with no worker"):
         task.reject_result()
 
@@ -442,4 +447,27 @@ async def test_the_settings_of_the_run_hold_for_workers(world):
         results = compute.execute_tasks(worker, [1], Bare(), timeout=100)
         with pytest.raises(Exception, match="100 s"):
             await anext(results)
-    assert "did not ask for a task within 20 s" in world.of(events.ServiceFailed)[0].error
+    told = world.of(events.ServiceFailed)[0].error
+    assert "did not ask for a task within 20 s" in told
+    assert "Settings(start_timeout=" in told
+
+
+async def test_of_readings_that_were_given_up_nothing_is_kept(world):
+    async with run(world) as compute:
+        results = compute.execute_tasks(napping, [Task(data=60)], Bare())
+        for _ in range(5):
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(anext(results), 1)
+        (job,) = compute._engine.jobs
+        assert not job._readers
+        assert [task.status async for task in results] == ["accepted"]
+
+
+async def test_a_task_that_its_job_ended_without_says_what_to_do(world):
+    async with run(world) as compute:
+        left = Task(data=500)
+        results = compute.execute_tasks(napping, [Task(data=1), left], Bare(), max_workers=1)
+        await anext(results)
+        await results.aclose()
+    assert left.status == "cancelled"
+    assert "to its end" in left.error.hint

@@ -166,8 +166,26 @@ async def test_a_task_that_hangs_is_tried_elsewhere_after_its_time(world, genera
         (task,) = [task async for task in results]
         assert task.result == "done"
         assert isinstance(task.attempts[0].error, TaskTimeout)
+        assert "task_timeout=" in task.attempts[0].error.hint
         assert 60 < clock() - began < 120
     assert len(set(seen)) == 2
+
+
+async def test_a_worker_that_is_late_for_its_next_task_is_told_which_time_to_raise(world):
+    async def late(ctx, tasks):
+        async for task in tasks:
+            script = ctx.new_script()
+            script.run("true")
+            yield script
+            task.accept_result(task.data)
+            await asyncio.sleep(1000)
+
+    async with run(world) as compute:
+        results = compute.execute_tasks(late, [1, 2], Bare(), max_workers=1, task_timeout=20)
+        assert [task.data async for task in results] == [1, 2]
+    told = world.of(events.ServiceFailed)[0].error
+    assert "did not ask for its next task within 20 s" in told
+    assert "task_timeout=" in told
 
 
 async def test_an_attempt_that_was_given_up_settles_nothing_any_more(world):

@@ -67,6 +67,14 @@ async def test_an_end_that_a_daemon_which_was_down_did_not_hear_is_told_once_it_
         assert agreement in {e.agreement_id for e in sim.of(events.InvoiceReceived)}
 
 
+async def test_a_timeout_that_the_network_itself_reports_is_told_as_that():
+    sim = Simulation(faults="activities.create@1=error:408")
+    async with sim.running() as cluster:
+        await cluster.wait("running")
+        (failed,) = sim.of(events.ActivityCreateFailed)
+    assert failed.reason == "the daemon did not answer in time"
+
+
 async def test_an_agreement_that_ended_while_its_activity_was_refused_owes_nothing():
     leaving = Vanishing(after=2.0, seen_as="lost", back_after=5.0)  # without an invoice
     sim = Simulation([amber(behaviour=leaving)], faults="activities.create@1=drop:8")

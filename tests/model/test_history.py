@@ -472,3 +472,14 @@ def test_an_instance_that_was_to_be_stopped_is_not_taken_up(story):
     story.tell(ev.ServiceStopAsked, **about)
     assert instance.stop_asked
     assert not instance.ran
+
+
+def test_a_handler_that_ended_in_silence_decides_whether_its_instance_is_taken_up(story):
+    story.running()
+    instance = story.history.instances["i-1"]
+    story.moved("running", "unresponsive", "silent")
+    assert instance.ran
+    about = {"instance_id": "i-1", "cluster_id": "c", "stimulus": "run done"}
+    story.tell(ev.ServiceBehindChanged, **about, behind="stopping")
+    assert instance.behind == "stopping"
+    assert not instance.ran

@@ -29,3 +29,14 @@ async def test_closing_wakes_who_waits_and_keeps_what_was_said():
         with pytest.raises(NotAvailable, match="it is over"):
             await blocked
     assert await mailbox.outgoing.get() == "last words"
+
+
+async def test_of_those_who_gave_up_waiting_nothing_is_kept():
+    mailbox = Mailbox(1)
+    mailbox.outgoing.put_nowait("full")
+    for _ in range(3):
+        for waits in (mailbox.incoming.get(), mailbox.outgoing.put("more")):
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(waits, 0.001)
+    assert not mailbox.incoming._changed
+    assert not mailbox.outgoing._changed

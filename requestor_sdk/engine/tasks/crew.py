@@ -25,6 +25,11 @@ if TYPE_CHECKING:
 MOST_BARREN: Final = 5
 """Attempts in a row that a worker has to come to ask for its first task."""
 
+_START_LATE: Final = (
+    "begin with `async for task in tasks`; Settings(start_timeout=...) gives longer"
+)
+_TASK_LATE: Final = "see what the worker waits for; a longer task_timeout= gives it more time"
+
 _UNSTARTED = (ServiceState.pending, ServiceState.starting)
 
 
@@ -158,7 +163,8 @@ class Crew:
             provider_id=worker.provider_id or "",
             provider_name=worker.provider_name or "",
         )
-        stream.arm(self._core.settings.start_timeout, "the worker did not ask for a task")
+        seconds = self._core.settings.start_timeout
+        stream.arm(seconds, "the worker did not ask for a task", hint=_START_LATE)
         return stream
 
     def left(
@@ -233,10 +239,13 @@ class Crew:
             for member in self._members.values()
         )
 
-    def too_late(self, stream: TaskStream, what: str) -> None:
+    def too_late(self, stream: TaskStream, what: str, hint: str) -> None:
         """A worker's code took too long: its attempt is ended, and others have what it had."""
         member = self._members.get(stream.worker.id)
-        late = TaskTimeout(what, ids={"instance": stream.worker.id, "job": self._job_id})
+        ids = {"instance": stream.worker.id, "job": self._job_id}
+        late = TaskTimeout(
+            what, ids=ids, story=self._core.story(instance=stream.worker.id), hint=hint
+        )
         self.left(stream, late, None)
         if member is not None:
             member.give_up(late)
@@ -257,7 +266,7 @@ class Crew:
     def take(self, stream: TaskStream, grant: Grant) -> Task[Any, Any]:
         """A worker takes a task."""
         task = self._desk.take(grant)
-        stream.arm(self.options.task_timeout, f"{task.id} was not done")
+        stream.arm(self.options.task_timeout, f"{task.id} was not done", hint=_TASK_LATE)
         self._changed()
         return task
 
@@ -274,7 +283,8 @@ class Crew:
             self._settled(stream)
 
     def _settled(self, stream: TaskStream) -> None:
-        stream.arm(self.options.task_timeout, "the worker did not ask for its next task")
+        what = "the worker did not ask for its next task"
+        stream.arm(self.options.task_timeout, what, hint=_TASK_LATE)
         self._changed()
 
 

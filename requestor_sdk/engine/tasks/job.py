@@ -85,7 +85,7 @@ class Job:
         self._open_cluster = open_cluster
         self._drop_cluster = drop_cluster
         self._jobs = jobs
-        self._readers: list[asyncio.Future[None]] = []
+        self._readers: dict[asyncio.Future[None], None] = {}
         self._begun = asyncio.Event()
         self._ending = asyncio.Event()
         self._done = self._late = False
@@ -178,7 +178,11 @@ class Job:
         self._feed.cancel()
         if self._late and self.error is None:
             self.error = self._timeout()
-        left = NotAvailable(f"{self.id} was ended before the task was done", ids={"job": self.id})
+        left = NotAvailable(
+            f"{self.id} was ended before the task was done",
+            ids={"job": self.id},
+            hint="read execute_tasks() to its end: leaving the loop, or aclose(), ends the job",
+        )
         self._desk.cancel_rest(self.error or left)
         line = None if self.error is None else told(self.error).splitlines()[0]
         counts = {str(status): count for status, count in self._desk.counts.items()}
@@ -229,11 +233,14 @@ class Job:
     async def next_change(self) -> None:
         """Wait until a task is over, or all is."""
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._readers.append(future)
-        await future
+        self._readers[future] = None
+        try:
+            await future
+        finally:
+            self._readers.pop(future, None)
 
     def _wake_readers(self) -> None:
-        waiting, self._readers = self._readers, []
+        waiting, self._readers = self._readers, {}
         for future in waiting:
             if not future.done():
                 future.set_result(None)

@@ -97,12 +97,12 @@ class TaskStream(AsyncIterator[Task[Any, Any]]):
 
     # Time ----------------------------------------------------------------------------------------
 
-    def arm(self, seconds: float | None, what: str) -> None:
+    def arm(self, seconds: float | None, what: str, *, hint: str) -> None:
         """Give the user's code this long for what it does now."""
         self.disarm()
         if seconds is not None and not self.over:
             self._timer = asyncio.get_running_loop().call_later(
-                seconds, self._crew.too_late, self, f"{what} within {seconds:g} s"
+                seconds, self._crew.too_late, self, f"{what} within {seconds:g} s", hint
             )
 
     def disarm(self) -> None:
