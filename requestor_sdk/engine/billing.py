@@ -293,11 +293,15 @@ class Billing:
         )
         if reason is not None:
             return reason
-        total = contract.noted() - (use.noted or ZERO) + note.total
-        if not self._core.ledger.accept(note.agreement_id, total):
-            held = self._core.ledger.payable_for(note.agreement_id)
-            return f"{total} is above {held}, which is held for this agreement"
-        return None
+        return self._count(contract, contract.noted() - (use.noted or ZERO) + note.total)
+
+    def _count(self, contract: Contract, total: Decimal) -> str | None:
+        """Count an amount that is right as accepted; return why there is no room for it."""
+        ledger = self._core.ledger
+        if ledger.accept(contract.id, total):
+            return None
+        held = ledger.payable_for(contract.id)
+        return f"{total} is above {held}, which is held for this agreement"
 
     async def _invoice(self, invoice: Invoice) -> None:
         core = self._core
@@ -321,7 +325,6 @@ class Billing:
                 contract.judged[invoice.id] = reason
             await self.tell(invoice, reason or "unknown")
             return
-        core.ledger.accept(contract.id, invoice.amount)
         core.emit(
             events.InvoiceAccepted,
             invoice_id=invoice.id,
@@ -342,9 +345,10 @@ class Billing:
         if contract is None:
             return "no such agreement is open"
         now = self._core.clock.monotonic()
-        return check_invoice(
+        reason = check_invoice(
             contract.terms,
             amount=invoice.amount,
             activities=tuple(use.charged(now) for use in contract.uses),
             payable=self._core.ledger.payable_for(contract.id),
         )
+        return reason or self._count(contract, invoice.amount)
