@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import OrderedDict
 from collections.abc import Container, Mapping, Sequence
 from decimal import Decimal
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from requestor_sdk.engine.aio import Backoff, read_for_ever
 from requestor_sdk.model import events
@@ -23,6 +24,10 @@ if TYPE_CHECKING:
     from requestor_sdk.engine.core import Core
 
 logger: logging.Logger = logging.getLogger("requestor_sdk.engine")
+
+
+_UNUSED: Final = 4096
+"""Agreements without an activity that are remembered for what their providers ask for."""
 
 
 class _Settled(NamedTuple):
@@ -45,6 +50,7 @@ class Billing:
         self._deadlines: dict[str, float] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._settled: dict[str, _Settled] = {}
+        self._unused: OrderedDict[str, str] = OrderedDict()
         self._untold: dict[str, asyncio.Task[None] | None] = {}
         self._all_settled: asyncio.Event = asyncio.Event()
 
@@ -54,10 +60,11 @@ class Billing:
 
     def expect_invoice(self, contract: Contract) -> None:
         """The agreement is over: wait for its invoice until a deadline, then let it go."""
-        if contract.id not in self._contracts:
-            return
         if contract.use is None:
             self._forget(contract.id)
+            self.owes_nothing(contract.id, contract.provider_id)
+            return
+        if contract.id not in self._contracts:
             return
         if contract.id in self._deadlines:
             return
@@ -85,6 +92,13 @@ class Billing:
     ) -> None:
         """An earlier process accepted the invoice of this agreement."""
         self._settled[agreement_id] = _Settled(provider_id, judged)
+
+    def owes_nothing(self, agreement_id: str, provider_id: str) -> None:
+        """An agreement of this run is over, and there was no activity in it."""
+        if agreement_id not in self._settled:
+            self._unused[agreement_id] = provider_id
+            if len(self._unused) > _UNUSED:
+                self._unused.popitem(last=False)
 
     def contract(self, agreement_id: str) -> Contract | None:
         """Return an agreement whose invoice has not been settled."""
@@ -163,13 +177,19 @@ class Billing:
             await self.judge(item)
 
     async def judge(self, item: DebitNote | Invoice) -> None:
-        """Accept or reject; one that was judged before is told the same again, and no more."""
+        """Accept or reject; one that was judged before is told the same again, and no more.
+
+        One of an agreement that this run did not make is another run's of the same identity, and
+        left alone: a rejection would be final, and the provider never paid.
+        """
         contract = self._contracts.get(item.agreement_id)
         settled = self._settled.get(item.agreement_id)
         if contract is not None and item.id in contract.judged:
             await self.tell(item, contract.judged[item.id])
         elif settled is not None and item.id in settled.judged:
             await self.tell(item, settled.judged[item.id])
+        elif contract is None and settled is None and item.agreement_id not in self._unused:
+            logger.debug("%s: agreement %s is not of this run", item.id, item.agreement_id)
         elif isinstance(item, DebitNote):
             await self._debit_note(item)
         else:
@@ -277,7 +297,7 @@ class Billing:
     def _judge_note(self, note: DebitNote) -> str | None:
         contract = self._contracts.get(note.agreement_id)
         if contract is None:
-            return "no such agreement is open"
+            return self._closed(note.agreement_id)
         use = contract.use_of(note.activity_id)
         if use is None:
             return "the activity is not of this agreement"
@@ -302,6 +322,12 @@ class Billing:
             return None
         held = ledger.payable_for(contract.id)
         return f"{total} is above {held}, which is held for this agreement"
+
+    def _closed(self, agreement_id: str) -> str:
+        """Return why nothing is paid for an agreement of this run that is not open."""
+        if agreement_id in self._settled:
+            return "an invoice of this agreement was accepted before"
+        return "there was no activity in this agreement"
 
     async def _invoice(self, invoice: Invoice) -> None:
         core = self._core
@@ -340,10 +366,8 @@ class Billing:
         await self.tell(invoice, None)
 
     def _judge_invoice(self, invoice: Invoice, contract: Contract | None) -> str | None:
-        if invoice.agreement_id in self._settled:
-            return "an invoice of this agreement was accepted before"
         if contract is None:
-            return "no such agreement is open"
+            return self._closed(invoice.agreement_id)
         now = self._core.clock.monotonic()
         reason = check_invoice(
             contract.terms,

@@ -49,6 +49,8 @@ class Restored:
         ledger = self._core.ledger
         if past.invoice_id is not None:
             self._core.billing.was_settled(past.id, past.provider_id, past.judged)
+        elif not past.uses:
+            self._core.billing.owes_nothing(past.id, past.provider_id)
         ledger.hold(past.id, past.accepted, past.cluster_id)
         ledger.accept(past.id, past.accepted)
         ledger.settle(past.id)

@@ -1,5 +1,6 @@
 """Debit notes and invoices that are not as usual: rounded, late, of others, for nothing."""
 
+import asyncio
 from datetime import timedelta
 from decimal import Decimal
 
@@ -9,9 +10,10 @@ from support.simulation import QUICK, Simulation
 
 from requestor_sdk import Compute
 from requestor_sdk.model import events
+from requestor_sdk.model.history import RunHistory
 from requestor_sdk.model.money import LinearPricing
 from requestor_sdk.networks.simulated._deal import Deal
-from requestor_sdk.testing import SimulatedProvider, check_invariants
+from requestor_sdk.testing import SimulatedProvider, check_invariants, crash
 
 D = Decimal
 FEE = D("0.1")
@@ -62,3 +64,33 @@ async def test_an_invoice_that_rounding_takes_above_the_whole_budget_is_rejected
     assert "which is held for this agreement" in sim.of(events.InvoiceRejected)[0].reason
     assert not sim.of(events.InvoiceAccepted)
     check_invariants(compute)
+
+
+# Another run's ------------------------------------------------------------------------------------
+
+
+async def test_what_belongs_to_another_run_of_the_identity_is_left_to_that_run():
+    sim = Simulation([SimulatedProvider(name="amber", debit_note_sec=60)])
+    first = Compute(budget=10, network=sim.network, settings=QUICK)
+    await first.start()
+    cluster = await first.run_service(Simple, expiration=timedelta(minutes=30))
+    await cluster.wait("running")
+    await asyncio.sleep(50)
+    journal = first.journal
+    await crash(first)
+    other = Compute(budget=10, network=sim.network, event_consumer=sim.events.append)
+    async with other:
+        await asyncio.sleep(3600)  # the first one's agreement expires meanwhile
+    judged = (events.DebitNoteReceived, events.InvoiceReceived)
+    judged += (events.DebitNoteRejected, events.InvoiceRejected)
+    assert not [event for event in sim.events if isinstance(event, judged)]
+    check_invariants(other)
+    recovery = Compute.recover(
+        first.run_id, journal=journal, network=sim.network, event_consumer=sim.events.append
+    )
+    async with recovery:
+        pass
+    (accepted,) = sim.of(events.InvoiceAccepted)
+    assert sim.paid == accepted.amount > 0
+    assert RunHistory.of(sim.network.journals[first.run_id].read()).state == "settled"
+    check_invariants(recovery)
