@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 logger: logging.Logger = logging.getLogger("requestor_sdk.engine")
 
 
+_GIVEN_UP: Final = 1024
+"""Agreements whose invoice is too late and that are remembered for when it comes."""
+
 _UNUSED: Final = 4096
 """Agreements without an activity that are remembered for what their providers ask for."""
 
@@ -50,6 +53,7 @@ class Billing:
         self._deadlines: dict[str, float] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._settled: dict[str, _Settled] = {}
+        self._given_up: OrderedDict[str, Contract] = OrderedDict()
         self._unused: OrderedDict[str, str] = OrderedDict()
         self._untold: dict[str, asyncio.Task[None] | None] = {}
         self._all_settled: asyncio.Event = asyncio.Event()
@@ -132,8 +136,9 @@ class Billing:
         contract = self._contracts.get(agreement_id)
         if contract is None:
             return ZERO
-        rest = self._core.ledger.settle(agreement_id)
+        rest = self._core.ledger.give_up(agreement_id)
         self._forget(agreement_id)
+        self._give_up(contract)
         self._core.emit(
             events.PaymentLeftOver,
             agreement_id=agreement_id,
@@ -142,6 +147,13 @@ class Billing:
         )
         self._core.room.made()
         return rest
+
+    def _give_up(self, contract: Contract) -> None:
+        """Its invoice is still paid where it comes and there is room: not all are remembered."""
+        self._given_up[contract.id] = contract
+        if len(self._given_up) > _GIVEN_UP:
+            oldest, _ = self._given_up.popitem(last=False)
+            self._core.ledger.settle(oldest)
 
     def wait_no_longer(self) -> None:
         """Let no deadline pass and tell nothing any more; what is open stays so. Idempotent."""
@@ -167,6 +179,7 @@ class Billing:
 
     def _forget(self, agreement_id: str) -> None:
         self._contracts.pop(agreement_id, None)
+        self._given_up.pop(agreement_id, None)
         self._deadlines.pop(agreement_id, None)
         self._all_settled.set()
 
@@ -182,7 +195,7 @@ class Billing:
         One of an agreement that this run did not make is another run's of the same identity, and
         left alone: a rejection would be final, and the provider never paid.
         """
-        contract = self._contracts.get(item.agreement_id)
+        contract = self._contract_of(item)
         settled = self._settled.get(item.agreement_id)
         if contract is not None and item.id in contract.judged:
             await self.tell(item, contract.judged[item.id])
@@ -191,9 +204,15 @@ class Billing:
         elif contract is None and settled is None and item.agreement_id not in self._unused:
             logger.debug("%s: agreement %s is not of this run", item.id, item.agreement_id)
         elif isinstance(item, DebitNote):
-            await self._debit_note(item)
+            # One of an agreement that was given up is left alone: its invoice will count it.
+            if item.agreement_id not in self._given_up:
+                await self._debit_note(item)
         else:
             await self._invoice(item)
+
+    def _contract_of(self, item: DebitNote | Invoice) -> Contract | None:
+        found = self._contracts.get(item.agreement_id)
+        return found or self._given_up.get(item.agreement_id)
 
     async def tell(self, item: DebitNote | Invoice, reason: str | None) -> None:
         """Tell the network of a judgement: accepted, or why not.
@@ -331,14 +350,19 @@ class Billing:
 
     async def _invoice(self, invoice: Invoice) -> None:
         core = self._core
+        contract = self._contract_of(invoice)
+        reason = self._judge_invoice(invoice, contract)
+        if reason is None and contract is not None:
+            reason = self._count(contract, invoice.amount)
+            if reason is not None and contract.id in self._given_up:
+                logger.info("invoice %s is right and left to a recovery: %s", invoice.id, reason)
+                return
         core.emit(
             events.InvoiceReceived,
             invoice_id=invoice.id,
             agreement_id=invoice.agreement_id,
             amount=invoice.amount,
         )
-        contract = self._contracts.get(invoice.agreement_id)
-        reason = self._judge_invoice(invoice, contract)
         if reason is not None or contract is None:
             core.emit(
                 events.InvoiceRejected,
@@ -369,10 +393,9 @@ class Billing:
         if contract is None:
             return self._closed(invoice.agreement_id)
         now = self._core.clock.monotonic()
-        reason = check_invoice(
+        return check_invoice(
             contract.terms,
             amount=invoice.amount,
             activities=tuple(use.charged(now) for use in contract.uses),
             payable=self._core.ledger.payable_for(contract.id),
         )
-        return reason or self._count(contract, invoice.amount)

@@ -51,11 +51,12 @@ class _Entry:
     cap: Decimal
     accepted: Decimal = ZERO
     ended: bool = False
+    given_up: bool = False
 
     @property
     def rest(self) -> Decimal:
-        """What can still be accepted; what was accepted may be above the cap by the rounding."""
-        return max(ZERO, self.cap - self.accepted)
+        """What is kept for it; what was accepted may be above the cap by the rounding."""
+        return ZERO if self.given_up else max(ZERO, self.cap - self.accepted)
 
 
 class Ledger:
@@ -136,7 +137,7 @@ class Ledger:
     def extend(self, agreement: str, amount: Decimal) -> bool:
         """Hold more for a living agreement, in all; ``False`` where there is no room for it."""
         entry = self._entries.get(agreement)
-        if entry is None or entry.ended:
+        if entry is None or entry.ended or entry.given_up:
             return False
         more = max(ZERO, amount - entry.cap)
         if not self._has_room(entry, more):
@@ -147,7 +148,8 @@ class Ledger:
     def accept(self, agreement: str, total: Decimal) -> bool:
         """Count ``total`` as accepted for this agreement; ``False`` above what is held for it.
 
-        The two sides round differently: it may be above by that much where there is room for it.
+        The two sides round differently: it may be above by that much where there is room for it,
+        and of one that was given up all must find room.
         """
         entry = self._entries.get(agreement)
         if entry is None or total > entry.cap + ROUNDING:
@@ -183,7 +185,7 @@ class Ledger:
         self._shift(entry, entry.rest)
 
     def settle(self, agreement: str) -> Decimal:
-        """Close the entry, by invoice or by deadline; return what was left unpaid of its cap."""
+        """Close the entry; return what was left unpaid of its cap, and is free again."""
         entry = self._entries.pop(agreement, None)
         if entry is None:
             return ZERO
@@ -191,9 +193,19 @@ class Ledger:
         self._shift(entry, -rest)
         return rest
 
+    def give_up(self, agreement: str) -> Decimal:
+        """Keep nothing more for an agreement; return what was kept. It can still be accepted."""
+        entry = self._entries.get(agreement)
+        if entry is None:
+            return ZERO
+        rest = entry.rest
+        self._shift(entry, -rest)
+        entry.given_up = True
+        return rest
+
     def open_agreements(self) -> tuple[str, ...]:
         """Return the agreements that are held or payable."""
-        return tuple(self._entries)
+        return tuple(name for name, entry in self._entries.items() if not entry.given_up)
 
     def _accounts(self, entry: _Entry) -> tuple[Account, Account]:
         return self._whole, entry.part

@@ -13,7 +13,7 @@ from requestor_sdk.model import events
 from requestor_sdk.model.history import RunHistory
 from requestor_sdk.model.money import LinearPricing
 from requestor_sdk.networks.simulated._deal import Deal
-from requestor_sdk.testing import SimulatedProvider, check_invariants, crash
+from requestor_sdk.testing import Overcharging, SimulatedProvider, check_invariants, crash
 
 D = Decimal
 FEE = D("0.1")
@@ -94,3 +94,62 @@ async def test_what_belongs_to_another_run_of_the_identity_is_left_to_that_run()
     assert sim.paid == accepted.amount > 0
     assert RunHistory.of(sim.network.journals[first.run_id].read()).state == "settled"
     check_invariants(recovery)
+
+
+# Late ---------------------------------------------------------------------------------------------
+
+LATE = SimulatedProvider(name="amber", behaviour=Overcharging(how="late", after=400.0))
+"""Its invoice comes later than ``invoice_deadline``."""
+
+
+async def test_an_invoice_after_its_deadline_is_paid_where_the_budget_has_room():
+    sim = Simulation([LATE])
+    async with sim.running() as cluster:
+        await cluster.wait("running")
+        await asyncio.sleep(300)
+        await cluster.stop()
+        await sim.until(events.PaymentLeftOver)
+        assert sim.compute.budget.payable == 0
+        await sim.until(events.InvoiceReceived)
+        (accepted,) = sim.of(events.InvoiceAccepted)
+        assert sim.compute.budget.spent == accepted.amount > 0
+    assert sim.paid == accepted.amount
+    assert RunHistory.of(sim.events).state == "settled"
+
+
+async def test_an_invoice_after_its_deadline_for_which_there_is_no_room_is_left_to_a_recovery(
+    monkeypatch,
+):
+    monkeypatch.setattr(Deal, "_note", lambda *_: None)
+    sim = Simulation([LATE])
+    async with sim.running(budget=1) as cluster:
+        await cluster.wait("running")
+        await asyncio.sleep(300)
+        await cluster.stop()
+        await sim.until(events.PaymentLeftOver)
+        compute = sim.compute
+        assert compute._engine.core.ledger.hold("another", compute.budget.available)
+        await asyncio.sleep(600)
+        assert not sim.of(events.InvoiceReceived)
+        compute._engine.core.ledger.settle("another")
+    assert len(sim.network.books.bank.unsettled) == 1
+    journal = sim.network.journals[compute.run_id]
+    async with Compute.recover(
+        compute.run_id, journal=journal, network=sim.network, event_consumer=sim.events.append
+    ):
+        pass
+    (accepted,) = sim.of(events.InvoiceAccepted)
+    assert sim.paid == accepted.amount > 0
+    assert RunHistory.of(journal.read()).state == "settled"
+
+
+async def test_a_wrong_invoice_after_its_deadline_is_rejected_with_the_reason(monkeypatch):
+    invoice = Deal._invoice
+    monkeypatch.setattr(Deal, "_invoice", lambda self, _, *rest: invoice(self, D(50), *rest))
+    sim = Simulation([LATE])
+    async with sim.running(budget=20) as cluster:
+        await cluster.wait("running")
+        await cluster.stop()
+        await sim.until(events.InvoiceReceived)
+    assert "the most that" in sim.of(events.InvoiceRejected)[0].reason
+    assert not sim.of(events.InvoiceAccepted)

@@ -79,6 +79,13 @@ class LedgerMachine(RuleBasedStateMachine):
         assert not self.ledger.extend(name, cap + 1)
 
     @rule(name=NAMES)
+    def give_up(self, name):
+        before, kept = self.ledger.available, self.ledger.give_up(name)
+        assert self.ledger.available == before + kept
+        assert self.ledger.give_up(name) == 0
+        self.ledger.settle(name)
+
+    @rule(name=NAMES)
     def settle(self, name):
         rest = max(D(0), self.ledger.payable_for(name) - self.ledger.accepted(name))
         assert self.ledger.settle(name) == rest
@@ -152,6 +159,21 @@ def test_what_is_above_the_cap_by_the_rounding_is_counted_where_there_is_room_fo
     assert ledger.hold("b", 1 - ROUNDING)
     assert not ledger.accept("b", D(1)), "there is no room for the rounding"
     assert ledger.spent == 1 + ROUNDING
+
+
+def test_one_that_was_given_up_keeps_nothing_and_is_accepted_where_there_is_room():
+    ledger = Ledger(D(10))
+    ledger.hold("a", D(6))
+    ledger.accept("a", D(2))
+    ledger.end("a", D(5))
+    assert ledger.give_up("a") == 3
+    assert (ledger.payable, ledger.spent, ledger.open_agreements()) == (0, 2, ())
+    assert not ledger.extend("a", D(6))
+    assert ledger.hold("b", D(7))
+    assert not ledger.accept("a", D(4)), "only 1 is free"
+    assert ledger.accept("a", D(3))
+    assert (ledger.available, ledger.settle("a")) == (0, 0)
+    assert ledger.check() == ()
 
 
 def test_a_part_leaves_to_others_what_it_may_not_use():
