@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from requestor_sdk.engine.aio import Backoff, read_for_ever
 from requestor_sdk.model import events
-from requestor_sdk.model.errors import RequestorError
+from requestor_sdk.model.errors import EngineFailed, RequestorError
 from requestor_sdk.model.market import DebitNote, Invoice
 from requestor_sdk.model.money import ZERO, check_debit_note, check_invoice, to_seconds
 
@@ -190,6 +190,16 @@ class Billing:
             await self.judge(item)
 
     async def judge(self, item: DebitNote | Invoice) -> None:
+        """Accept or reject what belongs to an agreement of this run, where it can be written down.
+
+        What cannot is not answered: a recovery will find it, and judge it anew.
+        """
+        try:
+            await self._judge(item)
+        except EngineFailed as error:
+            logger.warning("%s is not answered: %s", item.id, error.message)
+
+    async def _judge(self, item: DebitNote | Invoice) -> None:
         """Accept or reject; one that was judged before is told the same again, and no more.
 
         One of an agreement that this run did not make is another run's of the same identity, and
@@ -289,9 +299,9 @@ class Billing:
         )
         reason = self._judge_note(note)
         contract = self._contracts.get(note.agreement_id)
-        if contract is not None:
-            contract.judged[note.id] = reason
         if reason is not None or contract is None:
+            if contract is not None:
+                contract.judged[note.id] = reason
             core.emit(
                 events.DebitNoteRejected,
                 note_id=note.id,
@@ -301,16 +311,17 @@ class Billing:
             )
             await self.tell(note, reason or "")
             return
-        use = self._contracts[note.agreement_id].use_of(note.activity_id)
+        use = contract.use_of(note.activity_id)
         assert use is not None, "it was judged right"
         use.noted, use.usage = note.total, note.usage
         use.noted_at = use.elapsed(core.clock.monotonic())
-        core.emit(
+        core.commit(
             events.DebitNoteAccepted,
             note_id=note.id,
             agreement_id=note.agreement_id,
             total=note.total,
         )
+        contract.judged[note.id] = None
         await self.tell(note, None)
 
     def _judge_note(self, note: DebitNote) -> str | None:
@@ -375,7 +386,7 @@ class Billing:
                 contract.judged[invoice.id] = reason
             await self.tell(invoice, reason or "unknown")
             return
-        core.emit(
+        core.commit(
             events.InvoiceAccepted,
             invoice_id=invoice.id,
             agreement_id=invoice.agreement_id,

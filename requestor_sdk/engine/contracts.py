@@ -16,6 +16,7 @@ from requestor_sdk.model import events
 from requestor_sdk.model.errors import (
     ActivityRefused,
     AgreementRefused,
+    EngineFailed,
     RequestorError,
 )
 from requestor_sdk.model.market import EndReason, Proposal
@@ -188,6 +189,7 @@ async def sign(
     Raises:
         NoRoom: The budget does not carry it now.
         AgreementRefused: The provider would not, or did not answer in time.
+        EngineFailed: It could not be written down, and was not signed.
     """
     terms = Terms.from_properties(proposal.properties)
     assert terms is not None, "the negotiator lets no unbounded offer pass"
@@ -219,22 +221,31 @@ async def sign(
         until=until,
         reusable=proposal.properties.get(MULTI_ACTIVITY) is True,
     )
-    core.emit(
-        events.AgreementCreated,
-        instance_id=instance_id,
-        agreement_id=agreement_id,
-        provider_id=proposal.provider_id,
-        provider_name=proposal.provider_name,
-        held=room.needed,
-        cluster_id=cluster_id,
-        until=until,
-        counters=terms.pricing.counters,
-        coeffs=terms.pricing.coeffs,
-        fixed=terms.pricing.fixed,
-        threads=terms.threads,
-    )
+    try:
+        core.commit(
+            events.AgreementCreated,
+            instance_id=instance_id,
+            agreement_id=agreement_id,
+            provider_id=proposal.provider_id,
+            provider_name=proposal.provider_name,
+            held=room.needed,
+            cluster_id=cluster_id,
+            until=until,
+            counters=terms.pricing.counters,
+            coeffs=terms.pricing.coeffs,
+            fixed=terms.pricing.fixed,
+            threads=terms.threads,
+        )
+    except EngineFailed as error:
+        await _end_unwritten(core, contract, error)
+        raise
     await _confirm(core, contract)
     return contract
+
+
+async def _end_unwritten(core: Core, contract: Contract, error: EngineFailed) -> None:
+    """What comes next could not be written down, and is not done: end what stands."""
+    await end_agreement(core, contract, EndReason(message=error.message, code="Cancelled"))
 
 
 async def _confirm(core: Core, contract: Contract) -> None:
@@ -285,13 +296,17 @@ async def create_activity(core: Core, contract: Contract) -> str:
     Raises:
         RequestorError: It could not be created; the agreement has been ended.
     """
-    core.emit(
-        events.ActivityRequested,
-        instance_id=contract.instance_id,
-        agreement_id=contract.id,
-        provider_id=contract.provider_id,
-        held=core.ledger.payable_for(contract.id),
-    )
+    try:
+        core.commit(
+            events.ActivityRequested,
+            instance_id=contract.instance_id,
+            agreement_id=contract.id,
+            provider_id=contract.provider_id,
+            held=core.ledger.payable_for(contract.id),
+        )
+    except EngineFailed as error:
+        await _end_unwritten(core, contract, error)
+        raise
     use = Use(began=core.clock.monotonic())
     contract.begin(use)
     try:
