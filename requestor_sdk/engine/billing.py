@@ -180,6 +180,7 @@ class Billing:
     def _forget(self, agreement_id: str) -> None:
         self._contracts.pop(agreement_id, None)
         self._given_up.pop(agreement_id, None)
+        self._unused.pop(agreement_id, None)
         self._deadlines.pop(agreement_id, None)
         self._all_settled.set()
 
@@ -374,35 +375,44 @@ class Billing:
             agreement_id=invoice.agreement_id,
             amount=invoice.amount,
         )
-        if reason is not None or contract is None:
+        if reason is not None:
             core.emit(
                 events.InvoiceRejected,
                 invoice_id=invoice.id,
                 agreement_id=invoice.agreement_id,
                 amount=invoice.amount,
-                reason=reason or "unknown",
+                reason=reason,
             )
             if contract is not None:
                 contract.judged[invoice.id] = reason
-            await self.tell(invoice, reason or "unknown")
-            return
+            await self.tell(invoice, reason)
+        elif contract is not None:
+            await self._accept_invoice(invoice, contract.provider_id, contract.judged)
+        else:
+            await self._accept_invoice(invoice, self._unused[invoice.agreement_id], {})
+
+    async def _accept_invoice(
+        self, invoice: Invoice, provider_id: str, judged: dict[str, str | None]
+    ) -> None:
+        core, agreement_id = self._core, invoice.agreement_id
         core.commit(
             events.InvoiceAccepted,
             invoice_id=invoice.id,
-            agreement_id=invoice.agreement_id,
-            provider_id=contract.provider_id,
+            agreement_id=agreement_id,
+            provider_id=provider_id,
             amount=invoice.amount,
         )
-        core.ledger.settle(contract.id)
-        contract.judged[invoice.id] = None
-        self._settled[contract.id] = _Settled(contract.provider_id, contract.judged)
-        self._forget(contract.id)
+        core.ledger.settle(agreement_id)
+        judged[invoice.id] = None
+        self._settled[agreement_id] = _Settled(provider_id, judged)
+        self._forget(agreement_id)
         core.room.made()
         await self.tell(invoice, None)
 
     def _judge_invoice(self, invoice: Invoice, contract: Contract | None) -> str | None:
         if contract is None:
-            return self._closed(invoice.agreement_id)
+            free = invoice.agreement_id in self._unused and invoice.amount == ZERO
+            return None if free else self._closed(invoice.agreement_id)
         now = self._core.clock.monotonic()
         return check_invoice(
             contract.terms,

@@ -17,6 +17,7 @@ from requestor_sdk.model.errors import (
     ActivityRefused,
     AgreementRefused,
     EngineFailed,
+    NetworkError,
     RequestorError,
 )
 from requestor_sdk.model.market import EndReason, Proposal
@@ -250,6 +251,7 @@ async def _end_unwritten(core: Core, contract: Contract, error: EngineFailed) ->
 
 async def _confirm(core: Core, contract: Contract) -> None:
     refusal: str | None = None
+    by = "provider"
     try:
         await core.network.market.confirm(contract.id)
         approval = await core.network.market.wait_approval(
@@ -265,7 +267,7 @@ async def _confirm(core: Core, contract: Contract) -> None:
         )
         raise
     except RequestorError as error:
-        refusal = error.message
+        refusal, by = error.message, _refused_by(error)
     if refusal is None:
         core.emit(
             events.AgreementConfirmed,
@@ -281,6 +283,7 @@ async def _confirm(core: Core, contract: Contract) -> None:
         agreement_id=contract.id,
         provider_id=contract.provider_id,
         reason=refusal,
+        by=by,
     )
     reason = EndReason(message=f"not signed: {refusal}", code="Cancelled")
     await end_agreement(core, contract, reason)
@@ -288,6 +291,10 @@ async def _confirm(core: Core, contract: Contract) -> None:
         f"{contract.provider_name} did not approve the agreement: {refusal}",
         ids=core.ids(agreement=contract.id, provider=contract.provider_id),
     )
+
+
+def _refused_by(error: RequestorError) -> str:
+    return "network" if isinstance(error, NetworkError) else "provider"
 
 
 async def create_activity(core: Core, contract: Contract) -> str:
@@ -324,6 +331,7 @@ async def create_activity(core: Core, contract: Contract) -> str:
             agreement_id=contract.id,
             provider_id=contract.provider_id,
             reason=error.message,
+            by=_refused_by(error),
         )
         if use.activity_id is None:
             contract.not_begun()  # otherwise a note has come of it: it is there, and is paid

@@ -248,7 +248,10 @@ class AgreementConfirmed(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgreementRejected(Event):
-    """The provider did not approve; nothing is held any more."""
+    """The provider did not approve; nothing is held any more.
+
+    ``by`` is ``provider``, or ``network`` where that failed, and not the provider.
+    """
 
     durable: ClassVar[bool] = True
 
@@ -256,6 +259,7 @@ class AgreementRejected(Event):
     agreement_id: str
     provider_id: str
     reason: str
+    by: str = "provider"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -300,7 +304,7 @@ class ActivityCreated(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ActivityCreateFailed(Event):
-    """The provider would not create the activity."""
+    """The provider would not create the activity; ``by`` as of ``AgreementRejected``."""
 
     durable: ClassVar[bool] = True
 
@@ -308,6 +312,7 @@ class ActivityCreateFailed(Event):
     agreement_id: str
     provider_id: str
     reason: str
+    by: str = "provider"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,9 +11,11 @@ from support.simulation import QUICK, Simulation
 from requestor_sdk import Compute
 from requestor_sdk.model import events
 from requestor_sdk.model.history import RunHistory
+from requestor_sdk.model.market import Invoice
 from requestor_sdk.model.money import LinearPricing
+from requestor_sdk.model.reputation import Reputations
 from requestor_sdk.networks.simulated._deal import Deal
-from requestor_sdk.testing import Overcharging, SimulatedProvider, check_invariants, crash
+from requestor_sdk.testing import Overcharging, Refusing, SimulatedProvider, check_invariants, crash
 
 D = Decimal
 FEE = D("0.1")
@@ -153,3 +155,62 @@ async def test_a_wrong_invoice_after_its_deadline_is_rejected_with_the_reason(mo
         await sim.until(events.InvoiceReceived)
     assert "the most that" in sim.of(events.InvoiceRejected)[0].reason
     assert not sim.of(events.InvoiceAccepted)
+
+
+# For nothing --------------------------------------------------------------------------------------
+
+
+async def test_an_invoice_of_nothing_for_an_agreement_without_an_activity_is_accepted():
+    refusing = SimulatedProvider(name="amber", behaviour=Refusing(what="activity", times=1))
+    sim = Simulation([refusing, SimulatedProvider(name="basil")])
+    async with sim.running() as cluster:
+        await cluster.wait("running")
+        await sim.until(events.InvoiceReceived)
+        (failed,) = sim.of(events.ActivityCreateFailed)
+        (accepted,) = sim.of(events.InvoiceAccepted)
+        assert (accepted.agreement_id, accepted.amount) == (failed.agreement_id, 0)
+        again = Invoice(
+            id="again",
+            agreement_id=failed.agreement_id,
+            activity_ids=(),
+            amount=D(0),
+            issued_at=sim.compute.now(),
+        )
+        await sim.compute._engine.core.billing.judge(again)
+        assert "accepted before" in sim.of(events.InvoiceRejected)[0].reason
+    known = Reputations(timedelta(days=1))
+    known.learn_all(sim.events)
+    assert known.failures(failed.provider_id) == pytest.approx(1, rel=0.01)
+
+
+async def test_an_invoice_for_an_agreement_without_an_activity_is_rejected(monkeypatch):
+    invoice = Deal._invoice
+    monkeypatch.setattr(Deal, "_invoice", lambda self, _, *rest: invoice(self, D(1), *rest))
+    refusing = SimulatedProvider(name="amber", behaviour=Refusing(what="activity", times=1))
+    sim = Simulation([refusing])
+    async with sim.running() as cluster:
+        await sim.until(events.InvoiceReceived)
+        (failed,) = sim.of(events.ActivityCreateFailed)
+        assert failed.by == "provider"
+        (rejected,) = sim.of(events.InvoiceRejected)
+        assert rejected.reason == "there was no activity in this agreement"
+        cluster.stop()
+    assert sim.paid == 0
+
+
+@pytest.mark.parametrize(
+    ("call", "kind"),
+    [
+        ("activities.create", events.ActivityCreateFailed),
+        ("market.wait_approval", events.AgreementRejected),
+    ],
+)
+async def test_what_our_daemon_fails_at_is_not_held_against_a_provider(call, kind):
+    sim = Simulation(1, faults=f"{call}@1=error:500")
+    async with sim.running() as cluster:
+        await cluster.wait("running")
+    (failed,) = sim.of(kind)
+    assert failed.by == "network"
+    known = Reputations(timedelta(days=1))
+    known.learn_all(sim.events)
+    assert known.failures(failed.provider_id) == 0
