@@ -33,8 +33,12 @@ _UNUSED: Final = 4096
 """Agreements without an activity that are remembered for what their providers ask for."""
 
 
+_LAST: Final = 8
+"""Answers that are kept of an agreement which is paid, for as long as the run lasts."""
+
+
 class _Settled(NamedTuple):
-    """An agreement whose invoice was accepted, and what was said to its notes."""
+    """An agreement whose invoice was accepted, and what was said to that and its last notes."""
 
     provider_id: str
     judged: Mapping[str, str | None]
@@ -92,10 +96,16 @@ class Billing:
             self.leave_over(agreement_id)
 
     def was_settled(
-        self, agreement_id: str, provider_id: str, judged: Mapping[str, str | None]
+        self,
+        agreement_id: str,
+        provider_id: str,
+        *,
+        invoice_id: str,
+        judged: Mapping[str, str | None],
     ) -> None:
-        """An earlier process accepted the invoice of this agreement."""
-        self._settled[agreement_id] = _Settled(provider_id, judged)
+        """The invoice of this agreement was accepted, here or by an earlier process."""
+        last = dict(list(judged.items())[-_LAST:])
+        self._settled[agreement_id] = _Settled(provider_id, {**last, invoice_id: None})
 
     def owes_nothing(self, agreement_id: str, provider_id: str) -> None:
         """An agreement of this run is over, and there was no activity in it."""
@@ -302,7 +312,7 @@ class Billing:
         contract = self._contracts.get(note.agreement_id)
         if reason is not None or contract is None:
             if contract is not None:
-                contract.judged[note.id] = reason
+                contract.answer(note.id, reason)
             core.emit(
                 events.DebitNoteRejected,
                 note_id=note.id,
@@ -322,7 +332,7 @@ class Billing:
             agreement_id=note.agreement_id,
             total=note.total,
         )
-        contract.judged[note.id] = None
+        contract.answer(note.id, None)
         await self.tell(note, None)
 
     def _judge_note(self, note: DebitNote) -> str | None:
@@ -384,7 +394,7 @@ class Billing:
                 reason=reason,
             )
             if contract is not None:
-                contract.judged[invoice.id] = reason
+                contract.answer(invoice.id, reason)
             await self.tell(invoice, reason)
         elif contract is not None:
             await self._accept_invoice(invoice, contract.provider_id, contract.judged)
@@ -392,7 +402,7 @@ class Billing:
             await self._accept_invoice(invoice, self._unused[invoice.agreement_id], {})
 
     async def _accept_invoice(
-        self, invoice: Invoice, provider_id: str, judged: dict[str, str | None]
+        self, invoice: Invoice, provider_id: str, judged: Mapping[str, str | None]
     ) -> None:
         core, agreement_id = self._core, invoice.agreement_id
         core.commit(
@@ -403,8 +413,7 @@ class Billing:
             amount=invoice.amount,
         )
         core.ledger.settle(agreement_id)
-        judged[invoice.id] = None
-        self._settled[agreement_id] = _Settled(provider_id, judged)
+        self.was_settled(agreement_id, provider_id, invoice_id=invoice.id, judged=judged)
         self._forget(agreement_id)
         core.room.made()
         await self.tell(invoice, None)

@@ -33,6 +33,10 @@ MOST_USES: Final = 100
 """Activities that one agreement has, one after another, at most."""
 
 
+_REMEMBERED: Final = 100
+"""Answers to notes that an agreement remembers; what comes twice comes soon again."""
+
+
 @dataclass(slots=True, kw_only=True)
 class Use:
     """One activity under an agreement: its time, and what was asked for it.
@@ -106,7 +110,8 @@ class Contract:
         earlier: Its activities before that one, in order.
         ended: When the agreement was over.
         ended_by: Who ended it.
-        judged: Its notes and invoices by id: why one was rejected, ``None`` if accepted.
+        judged: The last of its notes and invoices by id: why one was rejected, ``None`` if
+            accepted.
     """
 
     id: str
@@ -131,6 +136,12 @@ class Contract:
     def activity_id(self) -> str | None:
         """The id of the last of its activities."""
         return None if self.use is None else self.use.activity_id
+
+    def answer(self, item_id: str, reason: str | None) -> None:
+        """Remember what is said to a note or invoice, for when it comes again."""
+        self.judged[item_id] = reason
+        if len(self.judged) > _REMEMBERED:
+            del self.judged[next(iter(self.judged))]
 
     def begin(self, use: Use) -> None:
         """Another activity is asked for in it."""

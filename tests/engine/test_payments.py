@@ -214,3 +214,35 @@ async def test_what_our_daemon_fails_at_is_not_held_against_a_provider(call, kin
     known = Reputations(timedelta(days=1))
     known.learn_all(sim.events)
     assert known.failures(failed.provider_id) == 0
+
+
+# Twice --------------------------------------------------------------------------------------------
+
+
+async def test_what_is_remembered_of_the_notes_of_an_agreement_does_not_grow_and_answers_repeats():
+    sim = Simulation([SimulatedProvider(name="amber", debit_note_sec=10)])
+    seen = []
+    async with sim.running(expiration=timedelta(hours=3)) as cluster:
+        await cluster.wait("running")
+        billing = sim.compute._engine.core.billing
+        judge = billing.judge
+
+        async def watched(item):
+            seen.append(item)
+            await judge(item)
+
+        billing.judge = watched
+        await asyncio.sleep(2 * 3600)
+        (contract,) = billing._contracts.values()
+        assert len(seen) > 600
+        assert len(contract.judged) == 100
+        await judge(seen[-50])
+        await cluster.stop()
+        await sim.until(events.InvoiceAccepted)
+        (settled,) = billing._settled.values()
+        assert len(settled.judged) == 9
+        for item in seen[-3:]:
+            await judge(item)
+    assert not sim.of(events.DebitNoteRejected)
+    assert not sim.of(events.InvoiceRejected)
+    assert len(sim.of(events.InvoiceAccepted)) == 1
