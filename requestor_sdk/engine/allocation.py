@@ -45,10 +45,10 @@ async def allocate(core: Core, amount: Decimal) -> None:
     Errors of the network that may pass are waited out, for as long as a release may take.
 
     Raises:
-        RequestorError: The network would not, or did not answer.
+        RequestorError: The network would not, or did not answer; or it could not be written down.
     """
     asking = _Asking(core, marked(amount, core.run_id))
-    core.emit(events.AllocationRequested, amount=asking.amount)
+    core.commit(events.AllocationRequested, amount=asking.amount)
     try:
         core.allocation_id = await asked_again(
             asking.ask,

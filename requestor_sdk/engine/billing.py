@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import OrderedDict
 from collections.abc import Container, Mapping, Sequence
 from decimal import Decimal
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from requestor_sdk.engine.aio import Backoff, read_for_ever
 from requestor_sdk.model import events
-from requestor_sdk.model.errors import RequestorError
+from requestor_sdk.model.errors import EngineFailed, RequestorError
 from requestor_sdk.model.market import DebitNote, Invoice
 from requestor_sdk.model.money import ZERO, check_debit_note, check_invoice, to_seconds
 
@@ -25,8 +26,19 @@ if TYPE_CHECKING:
 logger: logging.Logger = logging.getLogger("requestor_sdk.engine")
 
 
+_GIVEN_UP: Final = 1024
+"""Agreements whose invoice is too late and that are remembered for when it comes."""
+
+_UNUSED: Final = 4096
+"""Agreements without an activity that are remembered for what their providers ask for."""
+
+
+_LAST: Final = 8
+"""Answers that are kept of an agreement which is paid, for as long as the run lasts."""
+
+
 class _Settled(NamedTuple):
-    """An agreement whose invoice was accepted, and what was said to its notes."""
+    """An agreement whose invoice was accepted, and what was said to that and its last notes."""
 
     provider_id: str
     judged: Mapping[str, str | None]
@@ -45,6 +57,8 @@ class Billing:
         self._deadlines: dict[str, float] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._settled: dict[str, _Settled] = {}
+        self._given_up: OrderedDict[str, Contract] = OrderedDict()
+        self._unused: OrderedDict[str, str] = OrderedDict()
         self._untold: dict[str, asyncio.Task[None] | None] = {}
         self._all_settled: asyncio.Event = asyncio.Event()
 
@@ -54,10 +68,11 @@ class Billing:
 
     def expect_invoice(self, contract: Contract) -> None:
         """The agreement is over: wait for its invoice until a deadline, then let it go."""
-        if contract.id not in self._contracts:
-            return
         if contract.use is None:
             self._forget(contract.id)
+            self.owes_nothing(contract.id, contract.provider_id)
+            return
+        if contract.id not in self._contracts:
             return
         if contract.id in self._deadlines:
             return
@@ -81,10 +96,23 @@ class Billing:
             self.leave_over(agreement_id)
 
     def was_settled(
-        self, agreement_id: str, provider_id: str, judged: Mapping[str, str | None]
+        self,
+        agreement_id: str,
+        provider_id: str,
+        *,
+        invoice_id: str,
+        judged: Mapping[str, str | None],
     ) -> None:
-        """An earlier process accepted the invoice of this agreement."""
-        self._settled[agreement_id] = _Settled(provider_id, judged)
+        """The invoice of this agreement was accepted, here or by an earlier process."""
+        last = dict(list(judged.items())[-_LAST:])
+        self._settled[agreement_id] = _Settled(provider_id, {**last, invoice_id: None})
+
+    def owes_nothing(self, agreement_id: str, provider_id: str) -> None:
+        """An agreement of this run is over, and there was no activity in it."""
+        if agreement_id not in self._settled:
+            self._unused[agreement_id] = provider_id
+            if len(self._unused) > _UNUSED:
+                self._unused.popitem(last=False)
 
     def contract(self, agreement_id: str) -> Contract | None:
         """Return an agreement whose invoice has not been settled."""
@@ -118,8 +146,9 @@ class Billing:
         contract = self._contracts.get(agreement_id)
         if contract is None:
             return ZERO
-        rest = self._core.ledger.settle(agreement_id)
+        rest = self._core.ledger.give_up(agreement_id)
         self._forget(agreement_id)
+        self._give_up(contract)
         self._core.emit(
             events.PaymentLeftOver,
             agreement_id=agreement_id,
@@ -128,6 +157,13 @@ class Billing:
         )
         self._core.room.made()
         return rest
+
+    def _give_up(self, contract: Contract) -> None:
+        """Its invoice is still paid where it comes and there is room: not all are remembered."""
+        self._given_up[contract.id] = contract
+        if len(self._given_up) > _GIVEN_UP:
+            oldest, _ = self._given_up.popitem(last=False)
+            self._core.ledger.settle(oldest)
 
     def wait_no_longer(self) -> None:
         """Let no deadline pass and tell nothing any more; what is open stays so. Idempotent."""
@@ -153,6 +189,8 @@ class Billing:
 
     def _forget(self, agreement_id: str) -> None:
         self._contracts.pop(agreement_id, None)
+        self._given_up.pop(agreement_id, None)
+        self._unused.pop(agreement_id, None)
         self._deadlines.pop(agreement_id, None)
         self._all_settled.set()
 
@@ -163,17 +201,39 @@ class Billing:
             await self.judge(item)
 
     async def judge(self, item: DebitNote | Invoice) -> None:
-        """Accept or reject; one that was judged before is told the same again, and no more."""
-        contract = self._contracts.get(item.agreement_id)
+        """Accept or reject what belongs to an agreement of this run, where it can be written down.
+
+        What cannot is not answered: a recovery will find it, and judge it anew.
+        """
+        try:
+            await self._judge(item)
+        except EngineFailed as error:
+            logger.warning("%s is not answered: %s", item.id, error.message)
+
+    async def _judge(self, item: DebitNote | Invoice) -> None:
+        """Accept or reject; one that was judged before is told the same again, and no more.
+
+        One of an agreement that this run did not make is another run's of the same identity, and
+        left alone: a rejection would be final, and the provider never paid.
+        """
+        contract = self._contract_of(item)
         settled = self._settled.get(item.agreement_id)
         if contract is not None and item.id in contract.judged:
             await self.tell(item, contract.judged[item.id])
         elif settled is not None and item.id in settled.judged:
             await self.tell(item, settled.judged[item.id])
+        elif contract is None and settled is None and item.agreement_id not in self._unused:
+            logger.debug("%s: agreement %s is not of this run", item.id, item.agreement_id)
         elif isinstance(item, DebitNote):
-            await self._debit_note(item)
+            # One of an agreement that was given up is left alone: its invoice will count it.
+            if item.agreement_id not in self._given_up:
+                await self._debit_note(item)
         else:
             await self._invoice(item)
+
+    def _contract_of(self, item: DebitNote | Invoice) -> Contract | None:
+        found = self._contracts.get(item.agreement_id)
+        return found or self._given_up.get(item.agreement_id)
 
     async def tell(self, item: DebitNote | Invoice, reason: str | None) -> None:
         """Tell the network of a judgement: accepted, or why not.
@@ -250,9 +310,9 @@ class Billing:
         )
         reason = self._judge_note(note)
         contract = self._contracts.get(note.agreement_id)
-        if contract is not None:
-            contract.judged[note.id] = reason
         if reason is not None or contract is None:
+            if contract is not None:
+                contract.answer(note.id, reason)
             core.emit(
                 events.DebitNoteRejected,
                 note_id=note.id,
@@ -262,22 +322,23 @@ class Billing:
             )
             await self.tell(note, reason or "")
             return
-        use = self._contracts[note.agreement_id].use_of(note.activity_id)
+        use = contract.use_of(note.activity_id)
         assert use is not None, "it was judged right"
         use.noted, use.usage = note.total, note.usage
         use.noted_at = use.elapsed(core.clock.monotonic())
-        core.emit(
+        core.commit(
             events.DebitNoteAccepted,
             note_id=note.id,
             agreement_id=note.agreement_id,
             total=note.total,
         )
+        contract.answer(note.id, None)
         await self.tell(note, None)
 
     def _judge_note(self, note: DebitNote) -> str | None:
         contract = self._contracts.get(note.agreement_id)
         if contract is None:
-            return "no such agreement is open"
+            return self._closed(note.agreement_id)
         use = contract.use_of(note.activity_id)
         if use is None:
             return "the activity is not of this agreement"
@@ -293,54 +354,74 @@ class Billing:
         )
         if reason is not None:
             return reason
-        total = contract.noted() - (use.noted or ZERO) + note.total
-        if not self._core.ledger.accept(note.agreement_id, total):
-            held = self._core.ledger.payable_for(note.agreement_id)
-            return f"{total} is above {held}, which is held for this agreement"
-        return None
+        return self._count(contract, contract.noted() - (use.noted or ZERO) + note.total)
+
+    def _count(self, contract: Contract, total: Decimal) -> str | None:
+        """Count an amount that is right as accepted; return why there is no room for it."""
+        ledger = self._core.ledger
+        if ledger.accept(contract.id, total):
+            return None
+        held = ledger.payable_for(contract.id)
+        return f"{total} is above {held}, which is held for this agreement"
+
+    def _closed(self, agreement_id: str) -> str:
+        """Return why nothing is paid for an agreement of this run that is not open."""
+        if agreement_id in self._settled:
+            return "an invoice of this agreement was accepted before"
+        return "there was no activity in this agreement"
 
     async def _invoice(self, invoice: Invoice) -> None:
         core = self._core
+        contract = self._contract_of(invoice)
+        reason = self._judge_invoice(invoice, contract)
+        if reason is None and contract is not None:
+            reason = self._count(contract, invoice.amount)
+            if reason is not None and contract.id in self._given_up:
+                logger.info("invoice %s is right and left to a recovery: %s", invoice.id, reason)
+                return
         core.emit(
             events.InvoiceReceived,
             invoice_id=invoice.id,
             agreement_id=invoice.agreement_id,
             amount=invoice.amount,
         )
-        contract = self._contracts.get(invoice.agreement_id)
-        reason = self._judge_invoice(invoice, contract)
-        if reason is not None or contract is None:
+        if reason is not None:
             core.emit(
                 events.InvoiceRejected,
                 invoice_id=invoice.id,
                 agreement_id=invoice.agreement_id,
                 amount=invoice.amount,
-                reason=reason or "unknown",
+                reason=reason,
             )
             if contract is not None:
-                contract.judged[invoice.id] = reason
-            await self.tell(invoice, reason or "unknown")
-            return
-        core.ledger.accept(contract.id, invoice.amount)
-        core.emit(
+                contract.answer(invoice.id, reason)
+            await self.tell(invoice, reason)
+        elif contract is not None:
+            await self._accept_invoice(invoice, contract.provider_id, contract.judged)
+        else:
+            await self._accept_invoice(invoice, self._unused[invoice.agreement_id], {})
+
+    async def _accept_invoice(
+        self, invoice: Invoice, provider_id: str, judged: Mapping[str, str | None]
+    ) -> None:
+        core, agreement_id = self._core, invoice.agreement_id
+        core.commit(
             events.InvoiceAccepted,
             invoice_id=invoice.id,
-            agreement_id=invoice.agreement_id,
-            provider_id=contract.provider_id,
+            agreement_id=agreement_id,
+            provider_id=provider_id,
             amount=invoice.amount,
         )
-        core.ledger.settle(contract.id)
-        contract.judged[invoice.id] = None
-        self._settled[contract.id] = _Settled(contract.provider_id, contract.judged)
-        self._forget(contract.id)
+        core.ledger.settle(agreement_id)
+        self.was_settled(agreement_id, provider_id, invoice_id=invoice.id, judged=judged)
+        self._forget(agreement_id)
         core.room.made()
         await self.tell(invoice, None)
 
     def _judge_invoice(self, invoice: Invoice, contract: Contract | None) -> str | None:
-        if invoice.agreement_id in self._settled:
-            return "an invoice of this agreement was accepted before"
         if contract is None:
-            return "no such agreement is open"
+            free = invoice.agreement_id in self._unused and invoice.amount == ZERO
+            return None if free else self._closed(invoice.agreement_id)
         now = self._core.clock.monotonic()
         return check_invoice(
             contract.terms,

@@ -16,6 +16,8 @@ from requestor_sdk.model import events
 from requestor_sdk.model.errors import (
     ActivityRefused,
     AgreementRefused,
+    EngineFailed,
+    NetworkError,
     RequestorError,
 )
 from requestor_sdk.model.market import EndReason, Proposal
@@ -29,6 +31,10 @@ logger: logging.Logger = logging.getLogger("requestor_sdk.engine")
 
 MOST_USES: Final = 100
 """Activities that one agreement has, one after another, at most."""
+
+
+_REMEMBERED: Final = 100
+"""Answers to notes that an agreement remembers; what comes twice comes soon again."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -104,7 +110,8 @@ class Contract:
         earlier: Its activities before that one, in order.
         ended: When the agreement was over.
         ended_by: Who ended it.
-        judged: Its notes and invoices by id: why one was rejected, ``None`` if accepted.
+        judged: The last of its notes and invoices by id: why one was rejected, ``None`` if
+            accepted.
     """
 
     id: str
@@ -129,6 +136,12 @@ class Contract:
     def activity_id(self) -> str | None:
         """The id of the last of its activities."""
         return None if self.use is None else self.use.activity_id
+
+    def answer(self, item_id: str, reason: str | None) -> None:
+        """Remember what is said to a note or invoice, for when it comes again."""
+        self.judged[item_id] = reason
+        if len(self.judged) > _REMEMBERED:
+            del self.judged[next(iter(self.judged))]
 
     def begin(self, use: Use) -> None:
         """Another activity is asked for in it."""
@@ -188,6 +201,7 @@ async def sign(
     Raises:
         NoRoom: The budget does not carry it now.
         AgreementRefused: The provider would not, or did not answer in time.
+        EngineFailed: It could not be written down, and was not signed.
     """
     terms = Terms.from_properties(proposal.properties)
     assert terms is not None, "the negotiator lets no unbounded offer pass"
@@ -219,26 +233,36 @@ async def sign(
         until=until,
         reusable=proposal.properties.get(MULTI_ACTIVITY) is True,
     )
-    core.emit(
-        events.AgreementCreated,
-        instance_id=instance_id,
-        agreement_id=agreement_id,
-        provider_id=proposal.provider_id,
-        provider_name=proposal.provider_name,
-        held=room.needed,
-        cluster_id=cluster_id,
-        until=until,
-        counters=terms.pricing.counters,
-        coeffs=terms.pricing.coeffs,
-        fixed=terms.pricing.fixed,
-        threads=terms.threads,
-    )
+    try:
+        core.commit(
+            events.AgreementCreated,
+            instance_id=instance_id,
+            agreement_id=agreement_id,
+            provider_id=proposal.provider_id,
+            provider_name=proposal.provider_name,
+            held=room.needed,
+            cluster_id=cluster_id,
+            until=until,
+            counters=terms.pricing.counters,
+            coeffs=terms.pricing.coeffs,
+            fixed=terms.pricing.fixed,
+            threads=terms.threads,
+        )
+    except EngineFailed as error:
+        await _end_unwritten(core, contract, error)
+        raise
     await _confirm(core, contract)
     return contract
 
 
+async def _end_unwritten(core: Core, contract: Contract, error: EngineFailed) -> None:
+    """What comes next could not be written down, and is not done: end what stands."""
+    await end_agreement(core, contract, EndReason(message=error.message, code="Cancelled"))
+
+
 async def _confirm(core: Core, contract: Contract) -> None:
     refusal: str | None = None
+    by = "provider"
     try:
         await core.network.market.confirm(contract.id)
         approval = await core.network.market.wait_approval(
@@ -254,7 +278,7 @@ async def _confirm(core: Core, contract: Contract) -> None:
         )
         raise
     except RequestorError as error:
-        refusal = error.message
+        refusal, by = error.message, _refused_by(error)
     if refusal is None:
         core.emit(
             events.AgreementConfirmed,
@@ -270,6 +294,7 @@ async def _confirm(core: Core, contract: Contract) -> None:
         agreement_id=contract.id,
         provider_id=contract.provider_id,
         reason=refusal,
+        by=by,
     )
     reason = EndReason(message=f"not signed: {refusal}", code="Cancelled")
     await end_agreement(core, contract, reason)
@@ -279,19 +304,27 @@ async def _confirm(core: Core, contract: Contract) -> None:
     )
 
 
+def _refused_by(error: RequestorError) -> str:
+    return "network" if isinstance(error, NetworkError) else "provider"
+
+
 async def create_activity(core: Core, contract: Contract) -> str:
     """Create the activity of an agreement; returns its id.
 
     Raises:
         RequestorError: It could not be created; the agreement has been ended.
     """
-    core.emit(
-        events.ActivityRequested,
-        instance_id=contract.instance_id,
-        agreement_id=contract.id,
-        provider_id=contract.provider_id,
-        held=core.ledger.payable_for(contract.id),
-    )
+    try:
+        core.commit(
+            events.ActivityRequested,
+            instance_id=contract.instance_id,
+            agreement_id=contract.id,
+            provider_id=contract.provider_id,
+            held=core.ledger.payable_for(contract.id),
+        )
+    except EngineFailed as error:
+        await _end_unwritten(core, contract, error)
+        raise
     use = Use(began=core.clock.monotonic())
     contract.begin(use)
     try:
@@ -309,6 +342,7 @@ async def create_activity(core: Core, contract: Contract) -> str:
             agreement_id=contract.id,
             provider_id=contract.provider_id,
             reason=error.message,
+            by=_refused_by(error),
         )
         if use.activity_id is None:
             contract.not_begun()  # otherwise a note has come of it: it is there, and is paid

@@ -106,16 +106,25 @@ class Core:
 
     # Events --------------------------------------------------------------------------------------
 
-    def emit(self, kind: type[Event], **fields: Any) -> None:
-        """Write an event to the journal, then show it to the sinks; nothing after the end."""
+    def emit(self, kind: type[Event], **fields: Any) -> bool:
+        """Write an event to the journal, then show it to the sinks; nothing after the end.
+
+        Where it cannot be written the run ends, and what ends it goes on all the same. What comes
+        before an act that binds is told by ``commit``.
+
+        Returns:
+            Whether the journal has it, or needs no more.
+        """
         if self.over:
-            return
+            return True
+        written = True
         fields["at"] = self.clock.now()
         event = kind(**fields)
         try:
             self.journal.append(event)
         except Exception as error:  # noqa: BLE001 - a journal of the user's may raise anything
             # What is not written down must not go on: the run ends in order, and says why.
+            written = False
             own = error.hint if isinstance(error, RequestorError) else ""
             self.fail(
                 error,
@@ -128,6 +137,18 @@ class Core:
                 sink(event)
             except Exception:
                 logger.exception("an event consumer failed on %s", event.kind)
+        return written
+
+    def commit(self, kind: type[Event], **fields: Any) -> None:
+        """Write down what must be known before an act that binds us.
+
+        Raises:
+            EngineFailed: It is not written down, so the act must not be done: no recovery would
+                know of it.
+        """
+        if not self.emit(kind, **fields):
+            assert self.fatal is not None, "the journal's failure ends the run"
+            raise self.fatal
 
     def story(self, most: int = 5, kind: type[Event] = Event, **ids: str) -> list[str]:
         """Return the last events, of this kind, that concern these ids, as lines."""

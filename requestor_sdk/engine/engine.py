@@ -86,7 +86,7 @@ class Engine:
             run_id=run_id,
         )
         self.core.billing = Billing(self.core)
-        self.funds: Funds = Funds(self.core)
+        self.funds: Funds = Funds(self.core, self._budget_rose)
         self._learning = Learning()
         self.core.on_fatal = self.leave
         self._clusters: list[Cluster[Any]] = []
@@ -336,6 +336,10 @@ class Engine:
             core.sinks.insert(0, self._learning)
         self._clusters.append(cluster)
         return cluster
+
+    def _budget_rose(self) -> None:
+        for cluster in self._clusters:
+            cluster.negotiator.budget_rose()
 
     def drop_cluster(self, cluster: Cluster[Any]) -> None:
         """Forget a cluster of which nothing is left, or whose members could not be made."""

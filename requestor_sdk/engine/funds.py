@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
@@ -21,10 +22,12 @@ class Funds:
 
     Args:
         core: What the engine shares.
+        on_more: Called when the budget was raised.
     """
 
-    def __init__(self, core: Core) -> None:
+    def __init__(self, core: Core, on_more: Callable[[], None]) -> None:
         self._core = core
+        self._on_more = on_more
         self._asked: deque[tuple[Decimal, Outcome[Decimal]]] = deque()
         self._worker: asyncio.Task[None] | None = None
 
@@ -61,7 +64,7 @@ class Funds:
         core = self._core
         before = core.ledger.budget
         about = {"allocation_id": core.allocation_id}
-        core.emit(events.AllocationAmended, **about, amount=before + more)
+        core.commit(events.AllocationAmended, **about, amount=before + more)
         try:
             async with asyncio.timeout(core.settings.release_timeout):
                 await core.network.payments.amend_allocation(core.allocation_id, before + more)
@@ -75,4 +78,5 @@ class Funds:
             ) from error
         core.ledger.add(more)
         core.room.made()
+        self._on_more()
         return core.ledger.budget

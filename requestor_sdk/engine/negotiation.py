@@ -96,6 +96,7 @@ class Negotiator:
         self._subscription: asyncio.Timeout | None = None
         self._seen = 0
         self._dropped = 0
+        self._too_dear = 0
         self._looked_again = False
         self._unwilling: set[str] = set()
         self._more = False
@@ -127,7 +128,7 @@ class Negotiator:
         self._core.emit(
             events.SubscriptionCreated, cluster_id=self._cluster_id, demand_id=demand_id
         )
-        self._dropped = 0
+        self._dropped = self._too_dear = 0
         self._subscription = subscription = asyncio.timeout(None)
         try:
             async with subscription:
@@ -181,6 +182,12 @@ class Negotiator:
             and not self._replies.providers
             and not self._has_wanted(self._offers)
         )
+
+    def budget_rose(self) -> None:
+        """Offers that were declined for what they can cost may do now: where needed, ask anew."""
+        if not self.over:
+            self._dropped, self._too_dear = self._dropped + self._too_dear, 0
+            self._kick()
 
     def _subscribe_anew(self) -> None:
         """Have the market tell all its offers again, those that were dropped among them."""
@@ -364,14 +371,21 @@ class Negotiator:
     async def _score(self, proposal: Proposal) -> float | None:
         """Return the score of a proposal; ``None`` where it is declined, with the reason told."""
         changes = self._changes
-        verdict = self._judge(proposal) or await self._opinion(proposal)
+        verdict = self._affordable(proposal) or await self._opinion(proposal)
         if changes != self._changes:
             # Scores changed while this one was made; once more is enough for honest strategies.
-            verdict = self._judge(proposal) or await self._opinion(proposal)
+            verdict = self._affordable(proposal) or await self._opinion(proposal)
         if isinstance(verdict, str):
             self._refusals.decline(proposal, verdict)
             return None
         return verdict
+
+    def _affordable(self, proposal: Proposal) -> str | None:
+        """Return why a proposal is above what may be spent, as things are."""
+        objection = self._judge(proposal)
+        if objection is not None:
+            self._too_dear += 1
+        return objection
 
     async def _opinion(self, proposal: Proposal) -> float | str:
         try:

@@ -46,9 +46,13 @@ class Restored:
             self._bring_back_held(past, self.contract(past))
 
     def _bring_back_spent(self, past: PastAgreement) -> None:
-        ledger = self._core.ledger
+        ledger, billing = self._core.ledger, self._core.billing
         if past.invoice_id is not None:
-            self._core.billing.was_settled(past.id, past.provider_id, past.judged)
+            billing.was_settled(
+                past.id, past.provider_id, invoice_id=past.invoice_id, judged=past.judged
+            )
+        elif not past.uses:
+            billing.owes_nothing(past.id, past.provider_id)
         ledger.hold(past.id, past.accepted, past.cluster_id)
         ledger.accept(past.id, past.accepted)
         ledger.settle(past.id)
@@ -81,8 +85,9 @@ class Restored:
             earlier=tuple(uses[:-1]),
             ended=self._seconds_of(past.ended),
             ended_by=past.ended_by,
-            judged=dict(past.judged),
         )
+        for item_id, reason in past.judged.items():
+            contract.answer(item_id, reason)
         if contract.use is not None and contract.use.ended is None:
             contract.use.ended = contract.ended
         return contract

@@ -249,7 +249,10 @@ class AgreementConfirmed(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgreementRejected(Event):
-    """The provider did not approve; nothing is held any more."""
+    """The provider did not approve; nothing is held any more.
+
+    ``by`` is ``provider``, or ``network`` where that failed, and not the provider.
+    """
 
     durable: ClassVar[bool] = True
 
@@ -257,6 +260,7 @@ class AgreementRejected(Event):
     agreement_id: str
     provider_id: str
     reason: str
+    by: str = "provider"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -301,7 +305,7 @@ class ActivityCreated(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ActivityCreateFailed(Event):
-    """The provider would not create the activity."""
+    """The provider would not create the activity; ``by`` as of ``AgreementRejected``."""
 
     durable: ClassVar[bool] = True
 
@@ -309,6 +313,7 @@ class ActivityCreateFailed(Event):
     agreement_id: str
     provider_id: str
     reason: str
+    by: str = "provider"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from decimal import Decimal
 
-from requestor_sdk.model.money import ZERO
+from requestor_sdk.model.money import ROUNDING, ZERO
 
 
 @dataclass(slots=True, eq=False)
@@ -51,6 +51,12 @@ class _Entry:
     cap: Decimal
     accepted: Decimal = ZERO
     ended: bool = False
+    given_up: bool = False
+
+    @property
+    def rest(self) -> Decimal:
+        """What is kept for it; what was accepted may be above the cap by the rounding."""
+        return ZERO if self.given_up else max(ZERO, self.cap - self.accepted)
 
 
 class Ledger:
@@ -131,24 +137,31 @@ class Ledger:
     def extend(self, agreement: str, amount: Decimal) -> bool:
         """Hold more for a living agreement, in all; ``False`` where there is no room for it."""
         entry = self._entries.get(agreement)
-        if entry is None or entry.ended:
+        if entry is None or entry.ended or entry.given_up:
             return False
         more = max(ZERO, amount - entry.cap)
-        if not all(account.has_room(more) for account in self._accounts(entry)):
+        if not self._has_room(entry, more):
             return False
         self._raise(entry, more)
         return True
 
     def accept(self, agreement: str, total: Decimal) -> bool:
-        """Count ``total`` as accepted for this agreement; ``False`` above what is held for it."""
+        """Count ``total`` as accepted for this agreement; ``False`` above what is held for it.
+
+        The two sides round differently: it may be above by that much where there is room for it,
+        and of one that was given up all must find room.
+        """
         entry = self._entries.get(agreement)
-        if entry is None or total > entry.cap:
+        if entry is None or total > entry.cap + ROUNDING:
             return False
         more = max(ZERO, total - entry.accepted)
+        from_rest = min(more, entry.rest)
+        if more > from_rest and not self._has_room(entry, more - from_rest):
+            return False
         entry.accepted += more
         for account in self._accounts(entry):
             account.spent += more
-        self._shift(entry, -more)
+        self._shift(entry, -from_rest)
         return True
 
     def accepted(self, agreement: str) -> Decimal:
@@ -166,30 +179,44 @@ class Ledger:
         entry = self._entries.get(agreement)
         if entry is None or entry.ended:
             return
-        self._shift(entry, entry.accepted - entry.cap)
+        self._shift(entry, -entry.rest)
         entry.cap = max(entry.accepted, min(entry.cap, most))
         entry.ended = True
-        self._shift(entry, entry.cap - entry.accepted)
+        self._shift(entry, entry.rest)
 
     def settle(self, agreement: str) -> Decimal:
-        """Close the entry, by invoice or by deadline; return what was left unpaid of its cap."""
+        """Close the entry; return what was left unpaid of its cap, and is free again."""
         entry = self._entries.pop(agreement, None)
         if entry is None:
             return ZERO
-        rest = entry.cap - entry.accepted
+        rest = entry.rest
         self._shift(entry, -rest)
+        return rest
+
+    def give_up(self, agreement: str) -> Decimal:
+        """Keep nothing more for an agreement; return what was kept. It can still be accepted."""
+        entry = self._entries.get(agreement)
+        if entry is None:
+            return ZERO
+        rest = entry.rest
+        self._shift(entry, -rest)
+        entry.given_up = True
         return rest
 
     def open_agreements(self) -> tuple[str, ...]:
         """Return the agreements that are held or payable."""
-        return tuple(self._entries)
+        return tuple(name for name, entry in self._entries.items() if not entry.given_up)
 
     def _accounts(self, entry: _Entry) -> tuple[Account, Account]:
         return self._whole, entry.part
 
+    def _has_room(self, entry: _Entry, more: Decimal) -> bool:
+        return all(account.has_room(more) for account in self._accounts(entry))
+
     def _raise(self, entry: _Entry, more: Decimal) -> None:
+        before = entry.rest
         entry.cap += more
-        self._shift(entry, more)
+        self._shift(entry, entry.rest - before)
 
     def _shift(self, entry: _Entry, change: Decimal) -> None:
         for account in self._accounts(entry):
@@ -203,8 +230,8 @@ class Ledger:
         broken = []
         for account in (self._whole, *self._parts.values()):
             mine = [e for e in self._entries.values() if account in self._accounts(e)]
-            held = sum((e.cap - e.accepted for e in mine if not e.ended), ZERO)
-            payable = sum((e.cap - e.accepted for e in mine if e.ended), ZERO)
+            held = sum((e.rest for e in mine if not e.ended), ZERO)
+            payable = sum((e.rest for e in mine if e.ended), ZERO)
             if held != account.held or payable != account.payable:
                 broken.append("the totals of the ledger differ from its entries")
             broken.extend(account.check())

@@ -23,6 +23,8 @@ CPU: Final = "golem.usage.cpu_sec"
 
 HOUR_SEC: Final = Decimal(3600)
 
+ROUNDING: Final = Decimal("1e-12")
+"""What the two sides' sums may differ by."""
 TOLERANCE_SEC: Final = Decimal(5)
 """How far the two sides' clocks may differ over the life of an activity."""
 
@@ -78,8 +80,6 @@ def quantized(amount: Decimal) -> Decimal:
 _UNIT: Final = Decimal("1e-18")
 _WIDE: Final = Context(prec=120)
 """Room for products of amounts, e.g. of a provider's price and a usage that make no sense."""
-_ROUNDING: Final = Decimal("1e-12")
-"""What the two sides' sums may differ by."""
 _ABSURD: Final = Decimal("1e30")
 
 
@@ -209,7 +209,7 @@ class Terms:
 
         Rounded to 12 places: prices are floats in an offer, and 2 an hour is 2.
         """
-        return ((self.rate or ZERO) * HOUR_SEC).quantize(_ROUNDING, context=_WIDE)
+        return ((self.rate or ZERO) * HOUR_SEC).quantize(ROUNDING, context=_WIDE)
 
 
 @lru_cache(maxsize=1024)
@@ -330,12 +330,12 @@ def check_debit_note(
     if (impossible := _impossible(terms, usage, lasted)) is not None:
         return impossible
     due = terms.pricing.cost(usage)
-    if total > due + _ROUNDING:
+    if total > due + ROUNDING:
         return f"{total} is above usage x agreed price, {due}"
-    if total < accepted - _ROUNDING:
+    if total < accepted - ROUNDING:
         return f"the total fell from {accepted} to {total}"
     most = terms.most(elapsed_sec)
-    if total > most + _ROUNDING:
+    if total > most + ROUNDING:
         return f"{total} is above {most}, the most that {elapsed_sec:.0f} s can have cost"
     return None
 
@@ -384,17 +384,17 @@ def check_invoice(
     if amount < 0:
         return "the amount is negative"
     most = sum((terms.most(each.elapsed_sec) for each in activities), ZERO)
-    if amount > most + _ROUNDING:
+    if amount > most + ROUNDING:
         elapsed = sum((each.elapsed_sec for each in activities), ZERO)
         return f"{amount} is above {most}, the most that {elapsed:.0f} s can have cost"
     most = sum((_most_after_note(terms, each) for each in activities), ZERO)
-    if amount > most + _ROUNDING:
+    if amount > most + ROUNDING:
         noted = sum((each.noted or ZERO for each in activities), ZERO)
         return (
             f"{amount} is above the last debit notes, {noted}, by more than the time since then "
             f"can have cost"
         )
-    if amount > payable + _ROUNDING:
+    if amount > payable + ROUNDING:
         return f"{amount} is above {payable}, which is held for this agreement"
     return None
 

@@ -49,7 +49,8 @@ class Experiences:
     """Reads experiences with providers out of events, in order.
 
     Good: an instance started. Bad: an agreement or activity was refused, the provider vanished or
-    ended the agreement, or it asked for money that was not due.
+    ended the agreement, or it asked for money that was not due. What the network itself failed at,
+    e.g. our own daemon, says nothing about a provider.
     """
 
     def __init__(self) -> None:
@@ -62,11 +63,10 @@ class Experiences:
                 self._provider_of[event.agreement_id] = event.provider_id
             case events.InvoiceAccepted() | events.PaymentLeftOver():
                 self._provider_of.pop(event.agreement_id, None)
-            case events.AgreementRejected():
+            case events.AgreementRejected() | events.ActivityCreateFailed():
+                # What it asks for such an agreement all the same is no second experience.
                 self._provider_of.pop(event.agreement_id, None)
-                return _bad(event, event.provider_id)
-            case events.ActivityCreateFailed():
-                return _bad(event, event.provider_id)
+                return None if event.by == "network" else _bad(event, event.provider_id)
             case events.DebitNoteRejected() | events.InvoiceRejected():
                 return _bad(event, self._provider_of.get(event.agreement_id))
             case events.ServiceStateChanged(provider_id=str(who)):

@@ -215,7 +215,11 @@ class Payments(Protocol):
         ...
 
     async def payment_events(self) -> Sequence[DebitNote | Invoice]:
-        """Wait for debit notes and invoices and return at least one."""
+        """Wait for debit notes and invoices and return at least one.
+
+        Those of other runs of this identity may be among them. The engine answers only what
+        belongs to agreements of its run; the rest stays unsettled, for the run whose it is.
+        """
         ...
 
     async def accept_debit_note(self, note: DebitNote, allocation_id: str) -> None:

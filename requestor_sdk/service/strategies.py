@@ -186,6 +186,8 @@ class DecreaseScoreForUnconfirmedAgreement(WrappingMarketStrategy):
         """Learn who confirms and who does not."""
         changed = super().on_event(event)
         if isinstance(event, AgreementRejected) and event.provider_id not in self._unconfirmed:
+            if event.by == "network":
+                return changed
             self._unconfirmed.add(event.provider_id)
             return True
         if isinstance(event, AgreementConfirmed) and event.provider_id in self._unconfirmed:
@@ -205,7 +207,8 @@ class PenaliseFailures(WrappingMarketStrategy):
     """Likes a provider less with each failure in this run; failures fade.
 
     A failure: an agreement or activity that was refused, a provider that vanished or ended the
-    agreement, a note or invoice that was too high. What the user's own code raises is none.
+    agreement, a note or invoice that was too high. What the user's own code raises is none, nor
+    what the network itself fails at.
 
     Args:
         base_strategy: Judges the offers.

@@ -6,6 +6,7 @@ from decimal import Decimal
 
 import pytest
 from support.services import Simple
+from support.simulation import Simulation
 from support.world import World, one_provider
 
 from requestor_sdk import Compute, MemoryJournal, RestartPolicy, Settings
@@ -51,6 +52,31 @@ async def test_who_waits_for_room_gets_it_when_the_budget_is_raised():
         await compute.budget.add(worst)
         await asyncio.wait_for(cluster.wait("running", count=3), 10)
     world.check(compute)
+
+
+async def test_offers_that_were_above_the_whole_budget_are_asked_for_anew_when_it_is_raised(now):
+    now()
+    by_second = {"cheap": D("0.0001"), "dear": D("0.0005")}
+    sim = Simulation(
+        [
+            SimulatedProvider(
+                name=name, capacity=1, pricing=LinearPricing(coeffs=(price, D(0)), fixed=D(0))
+            )
+            for name, price in by_second.items()
+        ]
+    )
+    async with sim.running(num=2, budget="1.2", expiration=timedelta(hours=3)) as cluster:
+        await cluster.wait("running", count=1)
+        await asyncio.sleep(30)
+        assert {e.provider_name for e in sim.of(events.AgreementCreated)} == {"cheap"}
+        raised = now()
+        await sim.compute.budget.add(20)
+        await cluster.wait("running", count=2)
+        assert now() - raised < 5
+        assert len(sim.of(events.SubscriptionCreated)) == 2
+        await sim.compute.budget.add(1)  # nobody waits: nothing is asked
+        await asyncio.sleep(30)
+        assert len(sim.of(events.SubscriptionCreated)) == 2
 
 
 async def test_the_allocation_is_raised_and_journaled_before_the_budget(world):

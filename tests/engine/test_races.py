@@ -10,7 +10,7 @@ from support.services import Simple
 from support.simulation import QUICK, Simulation
 from support.world import World, one_provider
 
-from requestor_sdk import Compute, RestartPolicy, Settings
+from requestor_sdk import Compute, MemoryJournal, RestartPolicy, Settings
 from requestor_sdk.model import events
 from requestor_sdk.model.errors import (
     CommandFailed,
@@ -694,7 +694,25 @@ async def test_a_journal_that_raises_anything_ends_the_run_in_order(world):
             pass
 
     compute = world.compute(journal=Broken())
-    await asyncio.wait_for(compute.start(), 5)
+    with pytest.raises(EngineFailed, match="full"):
+        await asyncio.wait_for(compute.start(), 5)
+    with pytest.raises(EngineFailed, match="full"):
+        await compute.stop()
+
+
+async def test_a_journal_that_breaks_later_ends_the_run_in_order(world):
+    class Breaking(MemoryJournal):
+        broken = False
+
+        def append(self, event):
+            if self.broken:
+                raise ValueError("full")
+            super().append(event)
+
+    compute = world.compute(journal=Breaking())
+    await compute.start()
+    compute.journal.broken = True
+    await compute.run_service(Simple)
     with pytest.raises(EngineFailed, match="full"):
         await compute.run_service(Simple)
     with pytest.raises(EngineFailed, match="full"):

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from requestor_sdk.model.ledger import Ledger
+from requestor_sdk.model.money import ROUNDING
 
 D = Decimal
 NAMES = st.sampled_from(["a", "b", "c", "d", "e"])
@@ -52,20 +53,41 @@ class LedgerMachine(RuleBasedStateMachine):
     def accept(self, name, total):
         cap, before = self.ledger.payable_for(name), self.ledger.accepted(name)
         known = self.known(name)
-        assert self.ledger.accept(name, total) is (known and total <= cap)
+        right = known and (total <= cap or total <= before)
+        assert self.ledger.accept(name, total) is right
         if known:
             self.spent[self.parts[name]] += self.ledger.accepted(name) - before
 
+    @rule(name=NAMES)
+    def accept_all_and_what_the_other_side_rounds_it_up_by(self, name):
+        self.accept_rounded(name, self.ledger.payable_for(name) + ROUNDING)
+
+    def accept_rounded(self, name, total):
+        before, available = self.ledger.accepted(name), self.ledger.available
+        if self.ledger.accept(name, total):
+            self.spent[self.parts[name]] += total - before
+            assert self.ledger.accepted(name) == total
+            assert self.ledger.available >= available - ROUNDING
+        else:
+            assert self.ledger.accepted(name) == before
+
     @rule(name=NAMES, most=AMOUNTS)
     def end(self, name, most):
-        cap = self.ledger.payable_for(name)
+        cap = max(self.ledger.payable_for(name), self.ledger.accepted(name))
         self.ledger.end(name, most)
         assert self.ledger.payable_for(name) <= cap
         assert not self.ledger.extend(name, cap + 1)
 
     @rule(name=NAMES)
+    def give_up(self, name):
+        before, kept = self.ledger.available, self.ledger.give_up(name)
+        assert self.ledger.available == before + kept
+        assert self.ledger.give_up(name) == 0
+        self.ledger.settle(name)
+
+    @rule(name=NAMES)
     def settle(self, name):
-        rest = self.ledger.payable_for(name) - self.ledger.accepted(name)
+        rest = max(D(0), self.ledger.payable_for(name) - self.ledger.accepted(name))
         assert self.ledger.settle(name) == rest
         assert not self.known(name)
 
@@ -122,6 +144,36 @@ def test_an_ended_agreement_moves_what_can_still_be_asked_for_to_payable():
     assert (ledger.held, ledger.payable, ledger.spent) == (0, 2, 1)
     assert ledger.accept("a", D(3))
     assert (ledger.payable, ledger.spent) == (0, 3)
+
+
+def test_what_is_above_the_cap_by_the_rounding_is_counted_where_there_is_room_for_it():
+    ledger = Ledger(D(2))
+    assert ledger.hold("a", D(1))
+    assert not ledger.accept("a", D(1) + 2 * ROUNDING)
+    assert ledger.accept("a", D(1) + ROUNDING)
+    assert (ledger.held, ledger.spent) == (0, 1 + ROUNDING)
+    assert not ledger.hold("b", D(1))
+    ledger.end("a", D(0))
+    assert ledger.settle("a") == 0
+    assert ledger.check() == ()
+    assert ledger.hold("b", 1 - ROUNDING)
+    assert not ledger.accept("b", D(1)), "there is no room for the rounding"
+    assert ledger.spent == 1 + ROUNDING
+
+
+def test_one_that_was_given_up_keeps_nothing_and_is_accepted_where_there_is_room():
+    ledger = Ledger(D(10))
+    ledger.hold("a", D(6))
+    ledger.accept("a", D(2))
+    ledger.end("a", D(5))
+    assert ledger.give_up("a") == 3
+    assert (ledger.payable, ledger.spent, ledger.open_agreements()) == (0, 2, ())
+    assert not ledger.extend("a", D(6))
+    assert ledger.hold("b", D(7))
+    assert not ledger.accept("a", D(4)), "only 1 is free"
+    assert ledger.accept("a", D(3))
+    assert (ledger.available, ledger.settle("a")) == (0, 0)
+    assert ledger.check() == ()
 
 
 def test_a_part_leaves_to_others_what_it_may_not_use():

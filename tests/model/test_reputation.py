@@ -66,12 +66,22 @@ def test_an_event_is_a_good_or_a_bad_experience_with_its_provider(event, good):
         moved("stopping", "run failed", cause="the user's own"),
         moved("suspended", "start done"),
         ev.CustomEvent(at=AT, name="mine"),
+        ev.AgreementRejected(at=AT, **ABOUT, reason="the daemon is down", by="network"),
+        ev.ActivityCreateFailed(at=AT, **ABOUT, reason="the daemon is down", by="network"),
         ev.DebitNoteRejected(at=AT, note_id="n", total=Decimal(1), **NOTE),
     ],
     ids=lambda value: getattr(value, "stimulus", getattr(value, "kind", None)),
 )
 def test_what_is_nobodys_fault_or_of_an_unknown_agreement_is_no_experience(event):
     assert Experiences().read(event) is None
+
+
+def test_who_refuses_once_is_counted_once_whatever_it_asks_for_it():
+    known = Experiences()
+    known.read(CREATED)
+    assert known.read(ev.ActivityCreateFailed(at=AT, **ABOUT, reason="no")) is not None
+    asks = ev.InvoiceRejected(at=AT, invoice_id="v", amount=Decimal(1), **NOTE)
+    assert known.read(asks) is None
 
 
 def test_an_agreement_that_is_settled_is_forgotten():

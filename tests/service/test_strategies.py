@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
@@ -151,6 +152,12 @@ async def test_an_unconfirmed_agreement_costs_score_until_one_is_confirmed():
     assert await strategy.score_offer(offer()) == 5
     assert await strategy.score_offer(offer("0xCD")) == 10
     assert strategy.on_event(confirmed()) is True
+    assert await strategy.score_offer(offer()) == 10
+
+
+async def test_an_agreement_that_the_network_failed_to_confirm_costs_no_score():
+    strategy = DecreaseScoreForUnconfirmedAgreement(TEN, 0.5)
+    assert strategy.on_event(dataclasses.replace(rejected(), by="network")) is False
     assert await strategy.score_offer(offer()) == 10
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from datetime import timedelta
 
@@ -23,6 +24,12 @@ class Simulation:
 
     def of(self, kind):
         return [event for event in self.events if isinstance(event, kind)]
+
+    async def until(self, kind, count=1, seconds=600):
+        """Wait until there are so many events of a kind; time is virtual, and looked at by it."""
+        async with asyncio.timeout(seconds):
+            while len(self.of(kind)) < count:
+                await asyncio.sleep(0.1)
 
     @property
     def agents(self):
