@@ -231,7 +231,10 @@ class Payments(Protocol):
         ...
 
     async def accept_invoice(self, invoice: Invoice, allocation_id: str) -> None:
-        """Accept an invoice: it will be paid from the allocation. Idempotent, as with notes."""
+        """Accept an invoice: it will be paid from the allocation. Idempotent, as with notes.
+
+        What adds nothing to be paid, e.g. an invoice of 0, needs no allocation.
+        """
         ...
 
     async def reject_invoice(self, invoice: Invoice, reason: str) -> None:

@@ -75,6 +75,17 @@ async def test_a_released_allocation_pays_nothing():
         await stage.network.payments.accept_debit_note(note, allocation)
 
 
+async def test_an_invoice_that_adds_nothing_needs_no_allocation():
+    stage = Stage()
+    agreement_id, activity_id = await stage.activity()
+    payments = stage.network.payments
+    allocation = await payments.allocate(Decimal(10))
+    await payments.release_allocation(allocation)
+    await payments.accept_invoice(await invoiced(stage, agreement_id, activity_id, "0"), allocation)
+    assert not await payments.unsettled()
+    assert stage.provider.balance == 0
+
+
 @pytest.mark.parametrize("amount", ["0", "-1", "NaN", "Infinity"])
 async def test_an_allocation_must_be_above_zero(amount):
     with pytest.raises(PaymentError):

@@ -178,8 +178,10 @@ class Bank:
         return allocation
 
     def _pay(self, account: _Account, allocation_id: str) -> None:
-        allocation = self._allocation(allocation_id)
         due = account.due
+        if not due:
+            return  # nothing is paid, so nothing need be reserved for it
+        allocation = self._allocation(allocation_id)
         if allocation.spent + due > allocation.amount:
             raise PaymentError(
                 f"{due} is above what is left of the allocation, "
