@@ -19,7 +19,8 @@ class Settings:
         start_timeout: How long ``start()`` may take.
         stop_grace: How long a batch in flight may go on after a stop.
         shutdown_timeout: How long ``shutdown()`` may take.
-        close_timeout: How long a handler may take to end after each of two cancellations.
+        close_timeout: How long a handler, or other code of yours, may take to end after each of two
+            cancellations.
         unresponsive_after: Silence after which a provider counts as unresponsive.
         unresponsive_deadline: How long an unresponsive provider is waited for.
         leave_timeout: How long leaving the ``async with`` may take, whatever hangs.

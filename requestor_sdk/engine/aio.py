@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import dis
+import logging
 import random
 import types
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Coroutine, Generator
-from typing import Any, Generic, TypeVar
+from functools import lru_cache
+from typing import Any, Final, Generic, TypeVar
 
 from requestor_sdk.model.errors import HandlerError, NetworkError, RequestorError, WrongEventLoop
+
+logger: logging.Logger = logging.getLogger("requestor_sdk.engine")
 
 T = TypeVar("T")
 K = TypeVar("K")
@@ -174,6 +179,72 @@ async def own_code(work: Awaitable[T], what: str) -> T:
         if cancelled and task is not None and task.cancelling() > asked:
             raise
         raise HandlerError(f"{what} raised {type(error).__name__}") from error
+
+
+async def dispensable(
+    work: Awaitable[T],
+    what: str,
+    *,
+    name: str,
+    patience: Callable[[], float],
+    abandon: Callable[[asyncio.Task[Any]], None],
+) -> T:
+    """Await a user's code, as ``own_code`` does, so that a cancellation never waits for it for long.
+
+    It runs in a task of its own from its beginning on: moved to one once it waits, its time-outs
+    would cancel the task that it began in. That task is cancelled twice, and then abandoned. What
+    cannot wait, see ``can_wait``, needs none of this.
+
+    Args:
+        work: The user's code.
+        what: Its name, for errors.
+        name: Of the task.
+        patience: Returns the seconds that it may take to end after each cancellation.
+        abandon: Called with the task that would not end.
+
+    Raises:
+        HandlerError: It raised what is no ``Exception``, or was cancelled from outside.
+    """
+    task = asyncio.get_running_loop().create_task(own_code(work, what), name=name)
+    try:
+        await asyncio.wait({task})
+    except asyncio.CancelledError:
+        await _end(task, patience)
+        if not task.done():
+            abandon(task)
+        task.add_done_callback(_tell_last_words)
+        raise
+    if task.cancelled():
+        raise HandlerError(f"{what} was cancelled from outside")
+    return task.result()
+
+
+async def _end(task: asyncio.Task[Any], patience: Callable[[], float]) -> None:
+    for _ in range(2):
+        if not task.done():
+            task.cancel()
+            try:
+                await asyncio.wait({task}, timeout=patience())
+            except asyncio.CancelledError:
+                continue  # asked once more, in a hurry; the caller raises it
+
+
+def _tell_last_words(task: asyncio.Task[Any]) -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        logger.warning("%s raised while it was cancelled", task.get_name(), exc_info=error)
+
+
+_YIELD: Final = dis.opmap["YIELD_VALUE"]
+
+
+def can_wait(work: Awaitable[Any]) -> bool:
+    """Tell whether a user's code has an ``await`` in it; without one its first step is its last."""
+    return not isinstance(work, types.CoroutineType) or _has_await(work.cr_code)
+
+
+@lru_cache(maxsize=256)
+def _has_await(code: types.CodeType) -> bool:
+    return _YIELD in code.co_code[::2]
 
 
 async def asked_again(

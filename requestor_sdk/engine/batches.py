@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from requestor_sdk.engine.aio import Backoff, own_code
+from requestor_sdk.engine.aio import Backoff
 from requestor_sdk.engine.tracebacks import told
 from requestor_sdk.model import events
 from requestor_sdk.model.errors import (
@@ -116,7 +116,7 @@ class BatchQueue:
                 await callback(await handle)
 
         def start() -> None:
-            self._core.spawn_callback(call, f"{self._owner.id} callback")
+            self._core.spawn_callback(call, "callback", self._owner.id)
 
         handle.on_done(start)
 
@@ -306,7 +306,8 @@ class _BatchRun:
                 await self._result(event, item)
             case CommandOutput() if item.on_output is not None:
                 try:
-                    await own_code(item.on_output(event.stream, event.data), "on_output")
+                    heard = item.on_output(event.stream, event.data)
+                    await self._core.user_code(heard, "on_output", self._ids["instance_id"])
                 except Exception as error:
                     raise _ConsumerError(error) from error
             case CommandProgress():

@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from requestor_sdk.engine.aio import Backoff, own_code, read_for_ever
+from requestor_sdk.engine.aio import Backoff, read_for_ever
 from requestor_sdk.engine.candidates import Candidate, Pool, Recent, Waiter, Waiters
 from requestor_sdk.engine.replies import Refusals, Replies
 from requestor_sdk.model import events
@@ -217,6 +217,8 @@ class Negotiator:
     def _forget_timers(self) -> None:
         self.over = True
         self._replies.close()
+        if self._rescoring is not None:
+            self._rescoring.cancel()
         timers = (self._window, self._patience, self._silence, self._renewal, self._refresh)
         for timer in timers:
             if timer is not None:
@@ -375,7 +377,8 @@ class Negotiator:
 
     async def _opinion(self, proposal: Proposal) -> float | str:
         try:
-            found = await own_code(self._strategy.score_offer(proposal), "score_offer()")
+            scored = self._strategy.score_offer(proposal)
+            found = await self._core.user_code(scored, "score_offer()")
             if isinstance(found, Rejection):
                 return found.reason
             score = float(found)
@@ -392,7 +395,7 @@ class Negotiator:
         """Judge again what is kept: offers that were not answered and drafts that nobody has."""
         self.scores_changed()
         if self._rescoring is not None:
-            await asyncio.shield(self._rescoring)
+            await asyncio.wait({self._rescoring})
 
     def scores_changed(self) -> None:
         """Judge again what is kept, before any of it is taken."""

@@ -30,6 +30,7 @@ __all__ = [
     "AllocationReleased",
     "AllocationRequested",
     "BudgetExhausted",
+    "CallbackAbandoned",
     "ClusterStarted",
     "CommandExecuted",
     "ComputationFinished",
@@ -474,6 +475,18 @@ class HandlerAbandoned(Event):
 
     instance_id: str
     handler: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallbackAbandoned(Event):
+    """Code of yours that the engine awaits could not be ended, and was left to itself.
+
+    ``what`` is ``reset()``, ``on_output``, ``score_offer()`` or the like; ``instance_id`` is empty
+    where it ran for no instance.
+    """
+
+    instance_id: str
+    what: str
 
 
 # Jobs and tasks -----------------------------------------------------------------------------------

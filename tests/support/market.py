@@ -9,6 +9,7 @@ from dataclasses import replace
 from types import SimpleNamespace
 
 from requestor_sdk import Settings
+from requestor_sdk.engine.aio import own_code
 from requestor_sdk.engine.negotiation import Negotiator
 from requestor_sdk.model.errors import AgreementRefused, NotAvailable
 from requestor_sdk.model.market import Demand, Proposal, ProposalState
@@ -141,6 +142,9 @@ class FakeCore:
 
     def spawn_teller(self, work, what):
         self.try_spawn(work, what)
+
+    def user_code(self, work, what):
+        return own_code(work, what)
 
 
 def negotiator(core, strategy=None, judge=lambda proposal: None, **options):
