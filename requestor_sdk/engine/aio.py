@@ -189,7 +189,7 @@ async def dispensable(
     patience: Callable[[], float],
     abandon: Callable[[asyncio.Task[Any]], None],
 ) -> T:
-    """Await a user's code, as ``own_code`` does, so that a cancellation never waits for it for long.
+    """Await a user's code, as ``own_code`` does, so that a cancellation never waits for it long.
 
     It runs in a task of its own from its beginning on: moved to one once it waits, its time-outs
     would cancel the task that it began in. That task is cancelled twice, and then abandoned. What

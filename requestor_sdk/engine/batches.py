@@ -276,7 +276,8 @@ class _BatchRun:
         """End it now, with this error for what has no outcome yet."""
         self._given_up = error
         self.fail(error)
-        self._limit.reschedule(asyncio.get_running_loop().time())
+        if not self._limit.expired():  # otherwise it is being ended already, which may take a while
+            self._limit.reschedule(asyncio.get_running_loop().time())
 
     async def _prepared(self, index: int, stack: AsyncExitStack) -> Command:
         item = self.script.items[index]

@@ -191,8 +191,8 @@ class Negotiator:
 
     def _forget_subscription(self) -> None:
         """Publish the demand anew, as soon as what is being done is done."""
-        if self._subscription is None:
-            return
+        if self._subscription is None or self._subscription.expired():
+            return  # what is being done may take a while to end
         for pool in (self._offers, self._drafts):
             pool.clear()  # of the old subscription; they come again
         self._lent.clear()

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 from support.services import Simple
-from support.simulation import Simulation
+from support.simulation import QUICK, Simulation
 
 from requestor_sdk import RestartPolicy
 from requestor_sdk.model import events
@@ -168,3 +168,41 @@ async def test_a_time_out_that_a_user_opens_in_its_code_is_its_own(seconds):
     async with sim.running(strategy=Careful()) as cluster:
         await cluster.wait("running")
     assert found
+
+
+async def test_a_stop_while_the_time_out_of_a_script_is_delivered_ends_no_more_than_that():
+    class Slow(Simple):
+        async def run(self):
+            async def out(stream, data):
+                try:
+                    await asyncio.sleep(1000)
+                finally:
+                    await asyncio.sleep(30)
+
+            script = self.ctx.new_script(timeout=5)
+            script.run("talk", stdout=STREAM, on_output=out)
+            yield script
+
+    settings = type(QUICK)(stop_grace=1, close_timeout=60)
+    sim = Simulation([talkative()])
+    async with sim.running(Slow, settings=settings) as cluster:
+        await cluster.wait("running")
+        await asyncio.sleep(5.5)
+        await cluster.stop()
+        assert sim.compute._engine.core.fatal is None
+
+
+async def test_a_demand_that_is_forgotten_again_while_a_score_still_ends_is_forgotten_once(caplog):
+    class Slow(MarketStrategy):
+        async def score_offer(self, offer):
+            try:
+                await asyncio.sleep(1e6)
+            finally:
+                await asyncio.sleep(4)
+
+    settings = type(QUICK)(demand_refresh=3)
+    sim = Simulation(1)
+    async with sim.running(strategy=Slow(), settings=settings):
+        await asyncio.sleep(60)
+    assert not [record for record in caplog.records if "Exception in callback" in record.message]
+    assert len(sim.of(events.SubscriptionCreated)) > 5
