@@ -12,7 +12,13 @@ from collections.abc import Awaitable, Callable, Coroutine, Generator
 from functools import lru_cache
 from typing import Any, Final, Generic, TypeVar
 
-from requestor_sdk.model.errors import HandlerError, NetworkError, RequestorError, WrongEventLoop
+from requestor_sdk.model.errors import (
+    HandlerError,
+    NetworkError,
+    NetworkTimeout,
+    RequestorError,
+    WrongEventLoop,
+)
 
 logger: logging.Logger = logging.getLogger("requestor_sdk.engine")
 
@@ -113,6 +119,37 @@ class Limit:
 
     def __init__(self, seconds: float) -> None:
         self._alarms: Alarms[asyncio.Timeout] = Alarms(seconds, _out_of_time)
+        self._seconds = seconds
+
+    async def answered(
+        self,
+        call: Coroutine[Any, Any, T],
+        what: str,
+        on_wait: Callable[[], object] | None = None,
+    ) -> T:
+        """Await a call of the network.
+
+        Args:
+            call: The call.
+            what: Its name, for the error.
+            on_wait: Called where the answer does not come at once.
+
+        Raises:
+            NetworkTimeout: No answer came; whether the call had its effect is unknown.
+        """
+        try:
+            waits_for = call.send(None)
+        except StopIteration as done:
+            found: T = done.value
+            return found
+        if on_wait is not None:
+            on_wait()
+        try:
+            return await self._kept(call, waits_for)
+        except RequestorError:
+            raise
+        except TimeoutError:
+            raise NetworkTimeout(f"{what} had no answer within {self._seconds:g} s") from None
 
     async def keep(self, work: Coroutine[Any, Any, T]) -> T:
         """Await something; what never waits needs no bound, and pays for none.
@@ -125,6 +162,9 @@ class Limit:
         except StopIteration as done:
             found: T = done.value
             return found
+        return await self._kept(work, waits_for)
+
+    async def _kept(self, work: Coroutine[Any, Any, T], waits_for: Any) -> T:
         async with asyncio.timeout(None) as limit:
             self._alarms.set(limit)
             try:
@@ -251,27 +291,42 @@ async def asked_again(
     call: Callable[[], Awaitable[T]],
     *,
     seconds: float,
+    patience: float,
     on_error: Callable[[RequestorError, float], None],
     dice: random.Random,
 ) -> T:
     """Await a call that does nothing twice, again after errors of the network that may pass.
 
-    A call that is slow is not cut off; none is begun once the time is over.
+    Args:
+        call: Makes the call.
+        seconds: None is begun once this time is over; it counts anew after the first call that
+            never came back.
+        patience: After how many seconds one that does not come back is given up.
+        on_error: Called with each error, and the pause after it.
+        dice: The run's source of chance.
 
     Raises:
         RequestorError: One that will not pass, at once; the last one, once the time is over.
     """
     backoff, loop = Backoff(dice), asyncio.get_running_loop()
-    until = loop.time() + seconds
+    until, hung = loop.time() + seconds, False
     while True:
+        limit = asyncio.timeout(patience)
         try:
-            return await call()
-        except NetworkError as error:
-            pause = backoff.next()
-            if not error.may_pass or loop.time() + pause > until:
+            async with limit:
+                return await call()
+        except NetworkError as failed:
+            error = failed
+        except TimeoutError:
+            if not limit.expired():
                 raise
-            on_error(error, pause)
-            await asyncio.sleep(pause)
+            error = NetworkTimeout(f"the network did not answer within {patience:g} s")
+            until, hung = until if hung else loop.time() + seconds, True
+        pause = backoff.next()
+        if not error.may_pass or loop.time() + pause > until:
+            raise error
+        on_error(error, pause)
+        await asyncio.sleep(pause)
 
 
 async def read_for_ever(

@@ -24,6 +24,7 @@ from requestor_sdk.model.props import MULTI_ACTIVITY
 
 if TYPE_CHECKING:
     from requestor_sdk.engine.core import Core
+    from requestor_sdk.ports.network import Approval
 
 logger: logging.Logger = logging.getLogger("requestor_sdk.engine")
 
@@ -204,7 +205,10 @@ async def sign(
     # Held before the first await, so that no other takes the room while the agreement is made.
     core.ledger.hold(proposal.id, room.needed, cluster_id)
     try:
-        agreement_id = await core.network.market.create_agreement(proposal, valid_to=until)
+        # One that is made all the same binds nobody: it is never confirmed.
+        agreement_id = await core.creation.answered(
+            core.network.market.create_agreement(proposal, valid_to=until), "create_agreement()"
+        )
     except BaseException:
         core.ledger.settle(proposal.id)
         core.room.made()
@@ -240,10 +244,7 @@ async def sign(
 async def _confirm(core: Core, contract: Contract) -> None:
     refusal: str | None = None
     try:
-        await core.network.market.confirm(contract.id)
-        approval = await core.network.market.wait_approval(
-            contract.id, timeout=core.settings.approval_timeout
-        )
+        approval = await core.signing.answered(_approval(core, contract), "confirm()")
         if not approval.approved:
             refusal = approval.reason or "no reason was given"
     except asyncio.CancelledError:
@@ -277,6 +278,12 @@ async def _confirm(core: Core, contract: Contract) -> None:
         f"{contract.provider_name} did not approve the agreement: {refusal}",
         ids=core.ids(agreement=contract.id, provider=contract.provider_id),
     )
+
+
+async def _approval(core: Core, contract: Contract) -> Approval:
+    await core.network.market.confirm(contract.id)
+    seconds = core.settings.approval_timeout
+    return await core.network.market.wait_approval(contract.id, timeout=seconds)
 
 
 async def create_activity(core: Core, contract: Contract) -> str:

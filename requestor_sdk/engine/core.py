@@ -74,6 +74,8 @@ class Core:
         self.room: RoomLines = RoomLines(ledger)
         self.turns: Turns = Turns()
         self.creation: Limit = Limit(settings.create_timeout)
+        self.answers: Limit = Limit(settings.approval_timeout)
+        self.signing: Limit = Limit(2 * settings.approval_timeout)
         self.release: Limit = Limit(settings.release_timeout)
         self.starts: Alarms[Instance] = Alarms(
             settings.start_timeout, lambda member: member.start_late()
@@ -245,6 +247,13 @@ class Core:
             await self.user_code(call(), what, instance_id)
         except Exception:
             logger.exception("%s of %s failed", what, instance_id)
+
+    def close_timers(self) -> None:
+        """Forget the timers that many share: nothing is under way any more."""
+        for limit in (self.creation, self.answers, self.signing, self.release):
+            limit.close()
+        for alarms in (self.starts, self.shutdowns):
+            alarms.close()
 
     def fail(self, error: BaseException, what: str, *, hint: str = _DEFECT) -> None:
         """The engine itself failed: everything is ended and the error raised at exit."""

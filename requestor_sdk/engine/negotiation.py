@@ -165,7 +165,8 @@ class Negotiator:
         backoff = Backoff(self._core.dice)
         while True:
             try:
-                return await self._core.network.market.subscribe(self._demand)
+                publishing = self._core.network.market.subscribe(self._demand)
+                return await self._core.creation.answered(publishing, "subscribe()")
             except PayloadError:
                 raise
             except RequestorError as error:
@@ -487,7 +488,7 @@ class Negotiator:
             if self._waiters.wants(offer.proposal.provider_id):
                 # Counted on before the market knows, so that it is not answered twice.
                 self._replies.sending(offer.proposal)
-                self._core.try_spawn(self._answer(offer), f"{self._cluster_id} counter")
+                self._core.spawn_teller(self._answer(offer), f"{self._cluster_id} counter")
             else:
                 unwanted.append(offer)
         for offer in unwanted:
@@ -498,7 +499,8 @@ class Negotiator:
     async def _answer(self, offer: Candidate) -> None:
         proposal = offer.proposal
         try:
-            answer_id = await self._core.network.market.counter(proposal, self._demand)
+            countering = self._core.network.market.counter(proposal, self._demand)
+            answer_id = await self._core.answers.answered(countering, "counter()")
         except NetworkError as error:
             # The daemon failed, and not the offer: it can be answered once the daemon is back.
             self._replies.not_sent(proposal)

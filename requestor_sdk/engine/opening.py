@@ -74,6 +74,7 @@ async def run_service(
     report = await asked_again(
         lambda: core.network.market.match_report(demand),
         seconds=core.settings.release_timeout,
+        patience=core.settings.create_timeout,
         on_error=core.retried("market"),
         dice=core.dice,
     )
