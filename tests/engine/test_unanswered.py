@@ -83,3 +83,53 @@ async def test_a_report_of_matches_that_never_comes_is_asked_for_once_more(fault
     sim = Simulation(three(), faults=f"market.match_report@1={fault}")
     async with asyncio.timeout(200), sim.running() as cluster:
         await cluster.wait("running")
+
+
+# Payments -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("fault", NEVER)
+async def test_one_note_that_is_never_heard_holds_up_no_other(fault):
+    sim = Simulation(three(debit_note_sec=60), faults=f"payments.accept_debit_note@1={fault}")
+    async with sim.running(num=3, expiration=timedelta(hours=3)) as cluster:
+        await cluster.wait("running", count=3)
+        await asyncio.sleep(3600)
+        assert len(sim.of(events.DebitNoteAccepted)) > 170
+    assert not sim.of(events.PaymentLeftOver)
+
+
+@pytest.mark.parametrize("fault", NEVER)
+async def test_one_invoice_that_is_never_heard_is_told_again_and_holds_up_no_other(fault):
+    sim = Simulation(three(debit_note_sec=60), faults=f"payments.accept_invoice@1={fault}")
+    async with sim.running(num=3, settings=OURS) as cluster:
+        await cluster.wait("running", count=3)
+        await asyncio.sleep(300)
+    assert len(sim.of(events.InvoiceAccepted)) == 3
+    assert not sim.of(events.PaymentLeftOver)
+
+
+async def test_no_note_waits_until_a_slow_call_about_another_agreement_is_over():
+    sim = Simulation(three(debit_note_sec=60), faults="payments.accept_debit_note@1=delay:10")
+    async with sim.running(num=3) as cluster:
+        await cluster.wait("running", count=3)
+        await asyncio.sleep(65)
+        assert len(sim.of(events.DebitNoteAccepted)) == 3
+
+
+async def test_judgements_of_one_agreement_are_told_in_order_also_where_a_call_is_slow():
+    heard = []
+    sim = Simulation([SimulatedProvider(name="amber", debit_note_sec=2)])
+    async with sim.running() as cluster:
+        payments = sim.network.payments
+        accept = payments.accept_debit_note
+
+        async def slow(note, allocation_id):
+            await asyncio.sleep(10 if not heard else 0)
+            heard.append(note.total)
+            await accept(note, allocation_id)
+
+        payments.accept_debit_note = slow
+        await cluster.wait("running")
+        await asyncio.sleep(60)
+    assert len(heard) > 20
+    assert heard == sorted(heard)
