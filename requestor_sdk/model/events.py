@@ -471,7 +471,7 @@ class ServiceRenewing(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HandlerAbandoned(Event):
-    """A handler could not be closed; it is the one task that is left to itself."""
+    """A handler could not be closed, and was left to itself."""
 
     instance_id: str
     handler: str
