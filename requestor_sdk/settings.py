@@ -19,18 +19,23 @@ class Settings:
         start_timeout: How long ``start()`` may take.
         stop_grace: How long a batch in flight may go on after a stop.
         shutdown_timeout: How long ``shutdown()`` may take.
-        close_timeout: How long a handler may take to end after each of two cancellations.
+        close_timeout: How long a handler, or other code of yours, may take to end after each of two
+            cancellations.
         unresponsive_after: Silence after which a provider counts as unresponsive.
         unresponsive_deadline: How long an unresponsive provider is waited for.
         leave_timeout: How long leaving the ``async with`` may take, whatever hangs.
         reset_timeout: How long ``reset()`` may take.
-        approval_timeout: How long a provider may take to approve an agreement.
+        approval_timeout: How long a provider may take to approve an agreement, and the network to
+            take our answer to an offer; asking for the approval and waiting for it may take twice
+            as long.
         release_timeout: How long the release of an attempt may take; also for how long a network
-            that cannot be reached at the start of a run, or of a cluster, is asked again.
+            that cannot be reached at the start of a run, or of a cluster, is asked again; and how
+            long the network may take to hear that a debit note or an invoice is accepted, or not.
         invoice_timeout: How long the engine waits for invoices at the end.
         invoice_deadline: How long an ended agreement's amount is held for its invoice while the
             engine runs.
-        create_timeout: How long a provider may take to create an activity.
+        create_timeout: How long a provider may take to create an activity, and the network to
+            publish a demand, to make an agreement, or to reserve the budget.
         demand_refresh: After how long without any news of the market, while instances wait, the
             demand is published anew: the market may have lost it.
         no_offers_after: After how long without an offer that is told.

@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import dis
+import logging
 import random
 import types
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Coroutine, Generator
-from typing import Any, Generic, TypeVar
+from functools import lru_cache
+from typing import Any, Final, Generic, TypeVar
 
-from requestor_sdk.model.errors import HandlerError, NetworkError, RequestorError, WrongEventLoop
+from requestor_sdk.model.errors import (
+    HandlerError,
+    NetworkError,
+    NetworkTimeout,
+    RequestorError,
+    WrongEventLoop,
+)
+
+logger: logging.Logger = logging.getLogger("requestor_sdk.engine")
 
 T = TypeVar("T")
 K = TypeVar("K")
@@ -108,6 +119,37 @@ class Limit:
 
     def __init__(self, seconds: float) -> None:
         self._alarms: Alarms[asyncio.Timeout] = Alarms(seconds, _out_of_time)
+        self._seconds = seconds
+
+    async def answered(
+        self,
+        call: Coroutine[Any, Any, T],
+        what: str,
+        on_wait: Callable[[], object] | None = None,
+    ) -> T:
+        """Await a call of the network.
+
+        Args:
+            call: The call.
+            what: Its name, for the error.
+            on_wait: Called where the answer does not come at once.
+
+        Raises:
+            NetworkTimeout: No answer came; whether the call had its effect is unknown.
+        """
+        try:
+            waits_for = call.send(None)
+        except StopIteration as done:
+            found: T = done.value
+            return found
+        if on_wait is not None:
+            on_wait()
+        try:
+            return await self._kept(call, waits_for)
+        except RequestorError:
+            raise
+        except TimeoutError:
+            raise NetworkTimeout(f"{what} had no answer within {self._seconds:g} s") from None
 
     async def keep(self, work: Coroutine[Any, Any, T]) -> T:
         """Await something; what never waits needs no bound, and pays for none.
@@ -120,6 +162,9 @@ class Limit:
         except StopIteration as done:
             found: T = done.value
             return found
+        return await self._kept(work, waits_for)
+
+    async def _kept(self, work: Coroutine[Any, Any, T], waits_for: Any) -> T:
         async with asyncio.timeout(None) as limit:
             self._alarms.set(limit)
             try:
@@ -176,31 +221,112 @@ async def own_code(work: Awaitable[T], what: str) -> T:
         raise HandlerError(f"{what} raised {type(error).__name__}") from error
 
 
+async def dispensable(
+    work: Awaitable[T],
+    what: str,
+    *,
+    name: str,
+    patience: Callable[[], float],
+    abandon: Callable[[asyncio.Task[Any]], None],
+) -> T:
+    """Await a user's code, as ``own_code`` does, so that a cancellation never waits for it long.
+
+    It runs in a task of its own from its beginning on: moved to one once it waits, its time-outs
+    would cancel the task that it began in. That task is cancelled twice, and then abandoned. What
+    cannot wait, see ``can_wait``, needs none of this.
+
+    Args:
+        work: The user's code.
+        what: Its name, for errors.
+        name: Of the task.
+        patience: Returns the seconds that it may take to end after each cancellation.
+        abandon: Called with the task that would not end.
+
+    Raises:
+        HandlerError: It raised what is no ``Exception``, or was cancelled from outside.
+    """
+    task = asyncio.get_running_loop().create_task(own_code(work, what), name=name)
+    try:
+        await asyncio.wait({task})
+    except asyncio.CancelledError:
+        await _end(task, patience)
+        if not task.done():
+            abandon(task)
+        task.add_done_callback(_tell_last_words)
+        raise
+    if task.cancelled():
+        raise HandlerError(f"{what} was cancelled from outside")
+    return task.result()
+
+
+async def _end(task: asyncio.Task[Any], patience: Callable[[], float]) -> None:
+    for _ in range(2):
+        if not task.done():
+            task.cancel()
+            try:
+                await asyncio.wait({task}, timeout=patience())
+            except asyncio.CancelledError:
+                continue  # asked once more, in a hurry; the caller raises it
+
+
+def _tell_last_words(task: asyncio.Task[Any]) -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        logger.warning("%s raised while it was cancelled", task.get_name(), exc_info=error)
+
+
+_YIELD: Final = dis.opmap["YIELD_VALUE"]
+
+
+def can_wait(work: Awaitable[Any]) -> bool:
+    """Tell whether a user's code has an ``await`` in it; without one its first step is its last."""
+    return not isinstance(work, types.CoroutineType) or _has_await(work.cr_code)
+
+
+@lru_cache(maxsize=256)
+def _has_await(code: types.CodeType) -> bool:
+    return _YIELD in code.co_code[::2]
+
+
 async def asked_again(
     call: Callable[[], Awaitable[T]],
     *,
     seconds: float,
+    patience: float,
     on_error: Callable[[RequestorError, float], None],
     dice: random.Random,
 ) -> T:
     """Await a call that does nothing twice, again after errors of the network that may pass.
 
-    A call that is slow is not cut off; none is begun once the time is over.
+    Args:
+        call: Makes the call.
+        seconds: None is begun once this time is over; it counts anew after the first call that
+            never came back.
+        patience: After how many seconds one that does not come back is given up.
+        on_error: Called with each error, and the pause after it.
+        dice: The run's source of chance.
 
     Raises:
         RequestorError: One that will not pass, at once; the last one, once the time is over.
     """
     backoff, loop = Backoff(dice), asyncio.get_running_loop()
-    until = loop.time() + seconds
+    until, hung = loop.time() + seconds, False
     while True:
+        limit = asyncio.timeout(patience)
         try:
-            return await call()
-        except NetworkError as error:
-            pause = backoff.next()
-            if not error.may_pass or loop.time() + pause > until:
+            async with limit:
+                return await call()
+        except NetworkError as failed:
+            error = failed
+        except TimeoutError:
+            if not limit.expired():
                 raise
-            on_error(error, pause)
-            await asyncio.sleep(pause)
+            error = NetworkTimeout(f"the network did not answer within {patience:g} s")
+            until, hung = until if hung else loop.time() + seconds, True
+        pause = backoff.next()
+        if not error.may_pass or loop.time() + pause > until:
+            raise error
+        on_error(error, pause)
+        await asyncio.sleep(pause)
 
 
 async def read_for_ever(

@@ -53,6 +53,7 @@ async def allocate(core: Core, amount: Decimal) -> None:
         core.allocation_id = await asked_again(
             asking.ask,
             seconds=core.settings.release_timeout,
+            patience=core.settings.create_timeout,
             on_error=core.retried("payments"),
             dice=core.dice,
         )

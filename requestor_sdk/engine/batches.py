@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from requestor_sdk.engine.aio import Backoff, own_code
+from requestor_sdk.engine.aio import Backoff
 from requestor_sdk.engine.tracebacks import told
 from requestor_sdk.model import events
 from requestor_sdk.model.errors import (
@@ -119,7 +119,7 @@ class BatchQueue:
             self._owner.callback_failed(error, self._attempt)
 
         def start() -> None:
-            self._core.spawn_callback(call, f"{self._owner.id} callback", failed)
+            self._core.spawn_callback(call, "callback", self._owner.id, failed)
 
         handle.on_done(start)
 
@@ -279,7 +279,8 @@ class _BatchRun:
         """End it now, with this error for what has no outcome yet."""
         self._given_up = error
         self.fail(error)
-        self._limit.reschedule(asyncio.get_running_loop().time())
+        if not self._limit.expired():  # otherwise it is being ended already, which may take a while
+            self._limit.reschedule(asyncio.get_running_loop().time())
 
     async def _prepared(self, index: int, stack: AsyncExitStack) -> Command:
         item = self.script.items[index]
@@ -309,7 +310,8 @@ class _BatchRun:
                 await self._result(event, item)
             case CommandOutput() if item.on_output is not None:
                 try:
-                    await own_code(item.on_output(event.stream, event.data), "on_output")
+                    heard = item.on_output(event.stream, event.data)
+                    await self._core.user_code(heard, "on_output", self._ids["instance_id"])
                 except Exception as error:
                     raise _ConsumerError(error) from error
             case CommandProgress():

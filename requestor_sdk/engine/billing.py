@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import OrderedDict
-from collections.abc import Container, Mapping, Sequence
+from collections import OrderedDict, deque
+from collections.abc import Callable, Container, Mapping
 from decimal import Decimal
+from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from requestor_sdk.engine.aio import Backoff, read_for_ever
+from requestor_sdk.engine.aio import Backoff
 from requestor_sdk.model import events
 from requestor_sdk.model.errors import EngineFailed, RequestorError
 from requestor_sdk.model.market import DebitNote, Invoice
@@ -32,9 +33,11 @@ _GIVEN_UP: Final = 1024
 _UNUSED: Final = 4096
 """Agreements without an activity that are remembered for what their providers ask for."""
 
-
 _LAST: Final = 8
 """Answers that are kept of an agreement which is paid, for as long as the run lasts."""
+
+_IN_LINE: Final = 64
+"""Judgements about one agreement that wait while the network takes one, at most."""
 
 
 class _Settled(NamedTuple):
@@ -61,6 +64,10 @@ class Billing:
         self._unused: OrderedDict[str, str] = OrderedDict()
         self._untold: dict[str, asyncio.Task[None] | None] = {}
         self._all_settled: asyncio.Event = asyncio.Event()
+        self._inbox: deque[DebitNote | Invoice] = deque()
+        self._reader: asyncio.Task[None] | None = None
+        self._readers: asyncio.TaskGroup | None = None
+        self._lines: dict[str, deque[tuple[DebitNote | Invoice, str | None]]] = {}
 
     def follow(self, contract: Contract) -> None:
         """Expect notes for this agreement."""
@@ -124,12 +131,32 @@ class Billing:
 
     async def run(self) -> None:
         """Read and judge until cancelled."""
-        await read_for_ever(
-            lambda: self._core.network.payments.payment_events(),  # noqa: PLW0108
-            self._take,
-            self._core.retried("payments"),
-            self._core.dice,
-        )
+        try:
+            async with asyncio.TaskGroup() as self._readers:
+                self._readers.create_task(self._read(), name="payments")
+        except BaseExceptionGroup as failed:
+            raise failed.exceptions[0] from None  # one is told more plainly than a group
+
+    async def _read(self) -> None:
+        """Read and judge until another reader does: one that waits for a call holds up nobody."""
+        me = self._reader = asyncio.current_task()
+        backoff, payments = Backoff(self._core.dice), self._core.network.payments
+        while self._reader is me:
+            if self._inbox:
+                await self.judge(self._inbox.popleft())
+                continue
+            try:
+                self._inbox.extend(await payments.payment_events())
+            except RequestorError as error:
+                pause = backoff.next()
+                self._core.retried("payments")(error, pause)
+                await asyncio.sleep(pause)
+            else:
+                backoff.reset()
+
+    def _let_another_read(self) -> None:
+        if self._readers is not None and asyncio.current_task() is self._reader:
+            self._reader = self._readers.create_task(self._read(), name="payments")
 
     async def wait_settled(self, seconds: float, *, but: Container[str] = ()) -> None:
         """Wait until every agreement is settled, these excepted, this long at most."""
@@ -196,10 +223,6 @@ class Billing:
 
     # Judging -------------------------------------------------------------------------------------
 
-    async def _take(self, found: Sequence[DebitNote | Invoice]) -> None:
-        for item in found:
-            await self.judge(item)
-
     async def judge(self, item: DebitNote | Invoice) -> None:
         """Accept or reject what belongs to an agreement of this run, where it can be written down.
 
@@ -241,23 +264,41 @@ class Billing:
         What is accepted is told until it is heard, a debit note until a later one counts what it
         does. A rejection need not be: what nobody accepted is not paid.
         """
+        accepted = reason is None and isinstance(item, Invoice)
+        if accepted:
+            if item.agreement_id in self._untold:
+                return  # it came twice, and is being told already
+            # Until it is heard it is left over, also where the run ends in the middle of a call.
+            self._untold[item.agreement_id] = None
+        line = self._lines.get(item.agreement_id)
+        if line is None:
+            await self._tell_now(item, reason)
+            while line := self._lines.get(item.agreement_id):
+                await self._tell_now(*line.popleft())
+            self._lines.pop(item.agreement_id, None)
+        elif accepted or len(line) < _IN_LINE:
+            line.append((item, reason))
+        else:
+            logger.warning("the judgement on %s is not told: too many are", item.id)
+
+    async def _tell_now(self, item: DebitNote | Invoice, reason: str | None) -> None:
+        heard = await self._told(item, reason, partial(self._waits, item.agreement_id))
         if reason is not None:
-            await self._told(item, reason)
             return
-        if isinstance(item, DebitNote):
-            if not await self._told(item, None):
-                self._core.spawn_teller(self._tell_while_it_counts(item), f"note {item.id}")
-            return
-        if item.agreement_id in self._untold:
-            return  # it came twice, and is being told already
-        # Until it is heard it is left over, also where the run ends in the middle of a call.
-        self._untold[item.agreement_id] = None
-        if await self._told(item, None):
-            self._heard(item)
-            return
-        self._untold[item.agreement_id] = self._core.try_spawn(
-            self._tell_until_heard(item), f"invoice {item.id}"
-        )
+        if isinstance(item, Invoice):
+            if heard:
+                self._heard(item)
+                return
+            self._untold[item.agreement_id] = self._core.try_spawn(
+                self._tell_until_heard(item), f"invoice {item.id}"
+            )
+        elif not heard:
+            self._core.spawn_teller(self._tell_while_it_counts(item), f"note {item.id}")
+
+    def _waits(self, agreement_id: str) -> None:
+        """A call takes its time: what is judged of the same agreement is told after it."""
+        self._lines.setdefault(agreement_id, deque())
+        self._let_another_read()
 
     def _heard(self, invoice: Invoice) -> None:
         self._untold.pop(invoice.agreement_id, None)
@@ -280,18 +321,24 @@ class Billing:
             if use is None or use.noted != note.total or await self._told(note, None):
                 return
 
-    async def _told(self, item: DebitNote | Invoice, reason: str | None) -> bool:
+    async def _told(
+        self,
+        item: DebitNote | Invoice,
+        reason: str | None,
+        on_wait: Callable[[], None] | None = None,
+    ) -> bool:
         payments, allocation_id = self._core.network.payments, self._core.allocation_id
-        try:
-            if isinstance(item, DebitNote):
-                if reason is None:
-                    await payments.accept_debit_note(item, allocation_id)
-                else:
-                    await payments.reject_debit_note(item, reason)
-            elif reason is None:
-                await payments.accept_invoice(item, allocation_id)
+        if isinstance(item, DebitNote):
+            if reason is None:
+                call = payments.accept_debit_note(item, allocation_id)
             else:
-                await payments.reject_invoice(item, reason)
+                call = payments.reject_debit_note(item, reason)
+        elif reason is None:
+            call = payments.accept_invoice(item, allocation_id)
+        else:
+            call = payments.reject_invoice(item, reason)
+        try:
+            await self._core.release.answered(call, "the judgement", on_wait)
         except RequestorError as error:
             logger.warning("%s: the answer did not reach the network: %s", item.id, error.message)
             self._core.retried("payments")(error, 0.0)

@@ -26,6 +26,7 @@ from requestor_sdk.model.props import MULTI_ACTIVITY
 
 if TYPE_CHECKING:
     from requestor_sdk.engine.core import Core
+    from requestor_sdk.ports.network import Approval
 
 logger: logging.Logger = logging.getLogger("requestor_sdk.engine")
 
@@ -218,7 +219,10 @@ async def sign(
     # Held before the first await, so that no other takes the room while the agreement is made.
     core.ledger.hold(proposal.id, room.needed, cluster_id)
     try:
-        agreement_id = await core.network.market.create_agreement(proposal, valid_to=until)
+        # One that is made all the same binds nobody: it is never confirmed.
+        agreement_id = await core.creation.answered(
+            core.network.market.create_agreement(proposal, valid_to=until), "create_agreement()"
+        )
     except BaseException:
         core.ledger.settle(proposal.id)
         core.room.made()
@@ -264,10 +268,7 @@ async def _confirm(core: Core, contract: Contract) -> None:
     refusal: str | None = None
     by = "provider"
     try:
-        await core.network.market.confirm(contract.id)
-        approval = await core.network.market.wait_approval(
-            contract.id, timeout=core.settings.approval_timeout
-        )
+        approval = await core.signing.answered(_approval(core, contract), "confirm()")
         if not approval.approved:
             refusal = approval.reason or "no reason was given"
     except asyncio.CancelledError:
@@ -306,6 +307,12 @@ async def _confirm(core: Core, contract: Contract) -> None:
 
 def _refused_by(error: RequestorError) -> str:
     return "network" if isinstance(error, NetworkError) else "provider"
+
+
+async def _approval(core: Core, contract: Contract) -> Approval:
+    await core.network.market.confirm(contract.id)
+    seconds = core.settings.approval_timeout
+    return await core.network.market.wait_approval(contract.id, timeout=seconds)
 
 
 async def create_activity(core: Core, contract: Contract) -> str:

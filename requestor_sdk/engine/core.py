@@ -11,11 +11,11 @@ from datetime import datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from requestor_sdk.engine.aio import Alarms, Limit, own_code
+from requestor_sdk.engine.aio import Alarms, Limit, can_wait, dispensable, own_code
 from requestor_sdk.engine.effects import Turns
 from requestor_sdk.engine.room import RoomLines
 from requestor_sdk.model.errors import EngineFailed, NotAvailable, RequestorError
-from requestor_sdk.model.events import Event, LoopRetried
+from requestor_sdk.model.events import CallbackAbandoned, Event, LoopRetried
 
 if TYPE_CHECKING:
     from requestor_sdk.engine.billing import Billing
@@ -50,6 +50,7 @@ class Core:
         asked: What was asked for and became allocations of this run: amount and time.
         attached: Which instance has an agreement or activity, by the id of either.
         unheard: Unused agreements whose end the network has not heard: id to provider's id.
+        abandoned: Tasks of users' code that would not end, and were left to themselves.
         callbacks: The tasks of users' callbacks, in the order they began.
         tellers: Tasks that tell the network what it has not heard yet; the end cancels them.
         over: Whether the run's last event is written: what is asked of it later happens to nobody.
@@ -74,6 +75,8 @@ class Core:
         self.room: RoomLines = RoomLines(ledger)
         self.turns: Turns = Turns()
         self.creation: Limit = Limit(settings.create_timeout)
+        self.answers: Limit = Limit(settings.approval_timeout)
+        self.signing: Limit = Limit(2 * settings.approval_timeout)
         self.release: Limit = Limit(settings.release_timeout)
         self.starts: Alarms[Instance] = Alarms(
             settings.start_timeout, lambda member: member.start_late()
@@ -93,7 +96,7 @@ class Core:
         self.leaving = False
         self.over = False
         self.fatal: EngineFailed | None = None
-        self.abandoned: list[asyncio.Task[None]] = []
+        self.abandoned: list[asyncio.Task[Any]] = []
         self.callbacks: dict[asyncio.Task[None], None] = {}
         self.tellers: dict[asyncio.Task[None], None] = {}
         self._untold: list[tuple[Coroutine[Any, Any, None], str]] | None = []
@@ -218,17 +221,47 @@ class Core:
         work.close()
         return None
 
+    def user_code(self, work: Awaitable[T], what: str, instance_id: str = "") -> Awaitable[T]:
+        """Await a user's code so that whoever is cancelled over it comes free, whatever it does.
+
+        Args:
+            work: The user's code.
+            what: Which it is, e.g. ``reset()``.
+            instance_id: For whom it runs, where it runs for one.
+        """
+        if not can_wait(work):
+            return own_code(work, what)  # costs no task
+
+        def abandon(task: asyncio.Task[Any]) -> None:
+            self.abandoned.append(task)
+            logger.warning("%s swallowed its cancellation and was left to itself", task.get_name())
+            self.emit(CallbackAbandoned, instance_id=instance_id, what=what)
+
+        name = f"{instance_id} {what}" if instance_id else what
+        return dispensable(work, what, name=name, patience=self._close_seconds, abandon=abandon)
+
+    def is_abandoned(self, what: str, instance_id: str) -> bool:
+        """Tell whether such code of an instance was abandoned, and still runs."""
+        name = f"{instance_id} {what}"
+        return any(task.get_name() == name and not task.done() for task in self.abandoned)
+
     def spawn_callback(
-        self, call: Callable[[], Awaitable[Any]], what: str, failed: Callable[[Exception], None]
+        self,
+        call: Callable[[], Awaitable[Any]],
+        what: str,
+        instance_id: str,
+        failed: Callable[[Exception], None],
     ) -> None:
         """Await a user's callback in a task of its own; the end of the engine cancels it.
 
         Args:
             call: The callback.
             what: What it is.
+            instance_id: For whom it runs.
             failed: Told what it raised.
         """
-        task = self.try_spawn(self._call_user(call, what, failed), what)
+        calling = self._call_user(call, what, instance_id, failed)
+        task = self.try_spawn(calling, f"{instance_id} {what}")
         if task is not None:
             self.callbacks[task] = None
             task.add_done_callback(lambda done: self.callbacks.pop(done, None))
@@ -250,14 +283,33 @@ class Core:
             seconds = min(seconds, max(0.0, self.leave_by - self.clock.monotonic()) / 2)
         return seconds
 
+    def _close_seconds(self) -> float:
+        """Return how long a user's code may take to end; on leaving, what is left of the time."""
+        seconds = self.settings.close_timeout
+        if self.leave_by is not None:
+            # Half for each of two cancellations.
+            seconds = min(seconds, max(0.0, self.leave_by - self.clock.monotonic()) / 2)
+        return seconds
+
     async def _call_user(
-        self, call: Callable[[], Awaitable[Any]], what: str, failed: Callable[[Exception], None]
+        self,
+        call: Callable[[], Awaitable[Any]],
+        what: str,
+        instance_id: str,
+        failed: Callable[[Exception], None],
     ) -> None:
         try:
-            await own_code(call(), what)
+            await self.user_code(call(), what, instance_id)
         except Exception as error:
-            logger.exception("%s failed", what)
+            logger.exception("%s of %s failed", what, instance_id)
             failed(error)
+
+    def close_timers(self) -> None:
+        """Forget the timers that many share: nothing is under way any more."""
+        for limit in (self.creation, self.answers, self.signing, self.release):
+            limit.close()
+        for alarms in (self.starts, self.shutdowns):
+            alarms.close()
 
     def fail(self, error: BaseException, what: str, *, hint: str = _DEFECT) -> None:
         """The engine itself failed: everything is ended and the error raised at exit."""

@@ -258,8 +258,7 @@ class Engine:
         finally:
             core.adopt(None)
             core.turns.hurry()
-            for limit in (core.creation, core.release, core.starts, core.shutdowns):
-                limit.close()
+            core.close_timers()
             for job in list(self.jobs):
                 job.finish(core.fatal or NotAvailable("the engine was ended"))
 

@@ -11,7 +11,6 @@ import logging
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
-from requestor_sdk.engine.aio import own_code
 from requestor_sdk.model.errors import ProviderLost, RequestorError
 from requestor_sdk.model.lifecycle import ServiceState, Stimulus
 from requestor_sdk.model.market import ActivityState
@@ -77,8 +76,7 @@ class Health:
         try:
             async with asyncio.timeout(seconds):
                 if own:
-                    asked = member.service.is_activity_responsive()
-                    responsive = await own_code(asked, "is_activity_responsive()")
+                    responsive = await self._asked_own(member)
                 else:
                     state = await attempt.batches.raw_state()
                     if state is ActivityState.terminated:
@@ -90,6 +88,13 @@ class Health:
         except Exception:
             logger.exception("is_activity_responsive of %s failed", member.id)
         self._judge(member, attempt.contract.id, responsive=responsive)
+
+    async def _asked_own(self, member: Instance) -> bool:
+        what = "is_activity_responsive()"
+        if self._core.is_abandoned(what, member.id):
+            return False  # the last one that was asked never answered, and is not over
+        asked = member.service.is_activity_responsive()
+        return await self._core.user_code(asked, what, member.id)
 
     def _judge(self, member: Instance, contract_id: str, *, responsive: bool) -> None:
         now = self._core.clock.monotonic()

@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from requestor_sdk.engine.aio import Backoff, own_code, read_for_ever
+from requestor_sdk.engine.aio import Backoff, read_for_ever
 from requestor_sdk.engine.candidates import Candidate, Pool, Recent, Waiter, Waiters
 from requestor_sdk.engine.replies import Refusals, Replies
 from requestor_sdk.model import events
@@ -166,7 +166,8 @@ class Negotiator:
         backoff = Backoff(self._core.dice)
         while True:
             try:
-                return await self._core.network.market.subscribe(self._demand)
+                publishing = self._core.network.market.subscribe(self._demand)
+                return await self._core.creation.answered(publishing, "subscribe()")
             except PayloadError:
                 raise
             except RequestorError as error:
@@ -198,8 +199,8 @@ class Negotiator:
 
     def _forget_subscription(self) -> None:
         """Publish the demand anew, as soon as what is being done is done."""
-        if self._subscription is None:
-            return
+        if self._subscription is None or self._subscription.expired():
+            return  # what is being done may take a while to end
         for pool in (self._offers, self._drafts):
             pool.clear()  # of the old subscription; they come again
         self._lent.clear()
@@ -224,6 +225,8 @@ class Negotiator:
     def _forget_timers(self) -> None:
         self.over = True
         self._replies.close()
+        if self._rescoring is not None:
+            self._rescoring.cancel()
         timers = (self._window, self._patience, self._silence, self._renewal, self._refresh)
         for timer in timers:
             if timer is not None:
@@ -389,7 +392,8 @@ class Negotiator:
 
     async def _opinion(self, proposal: Proposal) -> float | str:
         try:
-            found = await own_code(self._strategy.score_offer(proposal), "score_offer()")
+            scored = self._strategy.score_offer(proposal)
+            found = await self._core.user_code(scored, "score_offer()")
             if isinstance(found, Rejection):
                 return found.reason
             score = float(found)
@@ -406,7 +410,7 @@ class Negotiator:
         """Judge again what is kept: offers that were not answered and drafts that nobody has."""
         self.scores_changed()
         if self._rescoring is not None:
-            await asyncio.shield(self._rescoring)
+            await asyncio.wait({self._rescoring})
 
     def scores_changed(self) -> None:
         """Judge again what is kept, before any of it is taken."""
@@ -498,7 +502,7 @@ class Negotiator:
             if self._waiters.wants(offer.proposal.provider_id):
                 # Counted on before the market knows, so that it is not answered twice.
                 self._replies.sending(offer.proposal)
-                self._core.try_spawn(self._answer(offer), f"{self._cluster_id} counter")
+                self._core.spawn_teller(self._answer(offer), f"{self._cluster_id} counter")
             else:
                 unwanted.append(offer)
         for offer in unwanted:
@@ -509,7 +513,8 @@ class Negotiator:
     async def _answer(self, offer: Candidate) -> None:
         proposal = offer.proposal
         try:
-            answer_id = await self._core.network.market.counter(proposal, self._demand)
+            countering = self._core.network.market.counter(proposal, self._demand)
+            answer_id = await self._core.answers.answered(countering, "counter()")
         except NetworkError as error:
             # The daemon failed, and not the offer: it can be answered once the daemon is back.
             self._replies.not_sent(proposal)

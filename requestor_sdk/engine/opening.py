@@ -106,6 +106,7 @@ async def _report(core: Core, demand: Demand) -> MatchReport | None:
         return await asked_again(
             lambda: core.network.market.match_report(demand),
             seconds=core.settings.release_timeout,
+            patience=core.settings.create_timeout,
             on_error=core.retried("market"),
             dice=core.dice,
         )

@@ -7,7 +7,6 @@ from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any, Final
 
 from requestor_sdk.engine import contracts
-from requestor_sdk.engine.aio import own_code
 from requestor_sdk.engine.contracts import Contract
 from requestor_sdk.model.errors import AgreementRefused, RequestorError, SignatureInvalid
 from requestor_sdk.model.events import ServiceRestarting
@@ -121,7 +120,7 @@ class Search:
         self._core.emit(ServiceRestarting, instance_id=owner.id, attempt=number, after_sec=pause)
         try:
             async with asyncio.timeout(self._core.settings.reset_timeout):
-                await own_code(owner.service.reset(), "reset()")
+                await self._core.user_code(owner.service.reset(), "reset()", owner.id)
         except Exception as error:  # noqa: BLE001 - the user's own: it ends the attempt
             if self._goes_on:
                 self.note_attempt()

@@ -30,6 +30,7 @@ __all__ = [
     "AllocationReleased",
     "AllocationRequested",
     "BudgetExhausted",
+    "CallbackAbandoned",
     "ClusterStarted",
     "CommandExecuted",
     "ComputationFinished",
@@ -495,10 +496,22 @@ class ServiceRenewing(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HandlerAbandoned(Event):
-    """A handler could not be closed; it is the one task that is left to itself."""
+    """A handler could not be closed, and was left to itself."""
 
     instance_id: str
     handler: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallbackAbandoned(Event):
+    """Code of yours that the engine awaits could not be ended, and was left to itself.
+
+    ``what`` is ``reset()``, ``on_output``, ``score_offer()`` or the like; ``instance_id`` is empty
+    where it ran for no instance.
+    """
+
+    instance_id: str
+    what: str
 
 
 # Jobs and tasks -----------------------------------------------------------------------------------

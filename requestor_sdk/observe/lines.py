@@ -118,6 +118,10 @@ class PlainLines:
         return f"{event.instance_id} {event.handler}() could not be closed and was abandoned"
 
     @_line.register
+    def _(self, event: ev.CallbackAbandoned) -> str:
+        return f"{event.instance_id} {event.what} could not be ended and was abandoned".lstrip()
+
+    @_line.register
     def _(self, event: ev.NoOffersYet) -> str:
         return no_offers(event)
 

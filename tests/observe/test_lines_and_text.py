@@ -110,6 +110,16 @@ def test_a_failure_outside_of_the_users_code_is_one_line(story, told):
             {"instance_id": "i-1", "handler": "run"},
             "i-1 run() could not be closed and was abandoned",
         ),
+        (
+            ev.CallbackAbandoned,
+            {"instance_id": "i-1", "what": "reset()"},
+            "i-1 reset() could not be ended and was abandoned",
+        ),
+        (
+            ev.CallbackAbandoned,
+            {"instance_id": "", "what": "score_offer()"},
+            "score_offer() could not be ended and was abandoned",
+        ),
         (ev.NoOffersYet, {"cluster_id": "c", "offers": 0}, "the market has no offers yet"),
         (
             ev.BudgetExhausted,

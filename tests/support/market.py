@@ -9,6 +9,7 @@ from dataclasses import replace
 from types import SimpleNamespace
 
 from requestor_sdk import Settings
+from requestor_sdk.engine.aio import Limit, own_code
 from requestor_sdk.engine.negotiation import Negotiator
 from requestor_sdk.model.errors import AgreementRefused, NotAvailable
 from requestor_sdk.model.market import Demand, Proposal, ProposalState
@@ -124,6 +125,8 @@ class FakeCore:
         traits = SimpleNamespace(collect_offers_sec=0.0)
         self.network = SimpleNamespace(market=market, traits=traits)
         self.dice = random.Random(1)
+        self.creation = Limit(self.settings.create_timeout)
+        self.answers = Limit(self.settings.approval_timeout)
         self.events = []
         self.tasks = set()
 
@@ -141,6 +144,9 @@ class FakeCore:
 
     def spawn_teller(self, work, what):
         self.try_spawn(work, what)
+
+    def user_code(self, work, what):
+        return own_code(work, what)
 
 
 def negotiator(core, strategy=None, judge=lambda proposal: None, **options):

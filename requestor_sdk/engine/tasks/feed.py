@@ -129,6 +129,6 @@ class Feed:
 
         try:
             async with asyncio.timeout(limit):
-                await own_code(closed(), self._name)
+                await self._core.user_code(closed(), self._name)
         except Exception:
             logger.exception("%s could not be closed", self._name)
