@@ -6,11 +6,14 @@ import asyncio
 import itertools
 import random
 from dataclasses import replace
+from decimal import Decimal
 from types import SimpleNamespace
 
 from requestor_sdk import Settings
 from requestor_sdk.engine.negotiation import Negotiator
+from requestor_sdk.engine.room import RoomLines
 from requestor_sdk.model.errors import AgreementRefused, NotAvailable
+from requestor_sdk.model.ledger import Ledger
 from requestor_sdk.model.market import Demand, Proposal, ProposalState
 from requestor_sdk.service.strategy import MarketStrategy
 
@@ -124,6 +127,8 @@ class FakeCore:
         traits = SimpleNamespace(collect_offers_sec=0.0)
         self.network = SimpleNamespace(market=market, traits=traits)
         self.dice = random.Random(1)
+        self.ledger = Ledger(Decimal(10))
+        self.room = RoomLines(self.ledger)
         self.events = []
         self.tasks = set()
 
