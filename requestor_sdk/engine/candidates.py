@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 
 from requestor_sdk.model.market import Proposal
+from requestor_sdk.model.money import Terms
 
 
 @dataclass(slots=True, eq=False)
@@ -23,12 +24,14 @@ class Candidate:
         score: What the strategy gives for it; the higher the better.
         proposal: The last step of its negotiation.
         since: When that step came, in the loop's seconds.
+        terms: What it says about money, once that was asked for.
     """
 
     number: int
     score: float
     proposal: Proposal
     since: float
+    terms: Terms | None = None
 
     @property
     def key(self) -> str:
@@ -43,6 +46,7 @@ class Pool:
         self._sorted: list[tuple[float, int, Candidate]] = []
         self._by_key: dict[str, Candidate] = {}
         self.providers: Count = Count()
+        self.version: int = 0
 
     def __len__(self) -> int:
         return len(self._sorted)
@@ -54,10 +58,15 @@ class Pool:
         """Go through a copy, best first."""
         return iter([candidate for _, _, candidate in reversed(self._sorted)])
 
+    def best_first(self) -> Iterator[Candidate]:
+        """Go through them, best first; nothing may be added or taken out meanwhile."""
+        return (candidate for _, _, candidate in reversed(self._sorted))
+
     def add(self, candidate: Candidate) -> None:
         """Keep a candidate; it replaces one with the same key."""
         self.remove(candidate.key)
         self._by_key[candidate.key] = candidate
+        self.version += 1
         insort(self._sorted, (candidate.score, -candidate.number, candidate))
         self.providers.add(candidate.proposal.provider_id)
 

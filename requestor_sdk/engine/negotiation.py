@@ -17,11 +17,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from requestor_sdk.engine.aio import Backoff, read_for_ever
+from requestor_sdk.engine.bargains import Bargains, Thrifty, cheapest
 from requestor_sdk.engine.candidates import Candidate, Pool, Recent, Waiter, Waiters
 from requestor_sdk.engine.replies import Refusals, Replies
 from requestor_sdk.model import events
 from requestor_sdk.model.errors import NetworkError, NotAvailable, PayloadError, RequestorError
 from requestor_sdk.model.market import Demand, Properties, Proposal, ProposalState
+from requestor_sdk.model.money import Terms
 from requestor_sdk.service.strategy import MarketStrategy, Rejection
 
 if TYPE_CHECKING:
@@ -85,6 +87,7 @@ class Negotiator:
         self._offers = Pool()
         self._drafts = Pool()
         self._waiters = Waiters()
+        self._thrifty = Bargains(core.ledger, cluster_id)
         self._known = Recent(_REMEMBERED)
         self._replies = Replies(core, self._kick, self.said_no)
         self._refusals = Refusals(core, cluster_id)
@@ -249,8 +252,27 @@ class Negotiator:
         self._kick()
         return waiter
 
-    def forget(self, waiter: Waiter) -> None:
+    def want_fitting(
+        self,
+        take: Callable[[Proposal | None], None],
+        avoid: frozenset[str],
+        seconds: Callable[[], float],
+    ) -> Thrifty:
+        """Stand in line for a draft for which there is room now, see ``Thrifty``."""
+        waiter = Thrifty(take, avoid, seconds)
+        self._thrifty.add(waiter)
+        self._kick()
+        return waiter
+
+    def cheapest(self, avoid: frozenset[str], seconds: float, terms: Terms) -> Terms:
+        """Return these terms, or cheaper ones that can be had now."""
+        return cheapest((self._drafts, self._offers), avoid, terms, seconds)
+
+    def forget(self, waiter: Waiter | Thrifty) -> None:
         """Leave the line. Idempotent."""
+        if isinstance(waiter, Thrifty):
+            self._thrifty.discard(waiter)
+            return
         self._waiters.discard(waiter)
         self._time_silence()
 
@@ -323,6 +345,7 @@ class Negotiator:
         )
         self._like(proposal, score)
         self._keep(self._candidate(score, proposal, self._heard_at))
+        self._core.room.offered(self._cluster_id, proposal)
 
     def _like(self, proposal: Proposal, score: float) -> None:
         self._liked[proposal.provider_id] = _Liked(proposal.properties, score, self._changes)
@@ -351,6 +374,7 @@ class Negotiator:
             provider_id=proposal.provider_id,
         )
         self._drafts.add(self._candidate(score, proposal, self._heard_at))
+        self._core.room.offered(self._cluster_id, proposal)
 
     def _known_score(self, draft: Proposal) -> float | None:
         """Return the score of a draft whose terms are those of its offer.
@@ -447,6 +471,8 @@ class Negotiator:
         if self._rescoring is not None:
             return
         self._match()
+        if self._thrifty:
+            self._serve_thrifty()
         if not self._waiters:
             return
         loop = asyncio.get_running_loop()
@@ -487,6 +513,41 @@ class Negotiator:
         for draft in unwanted:
             self._drafts.add(draft)
 
+    def _serve_thrifty(self) -> None:
+        """Give those whom only some drafts suit such a one, or see to it that one comes."""
+        loop = asyncio.get_running_loop()
+        too_old = loop.time() - self._core.settings.draft_lifetime
+        asked = 0  # so many at the front of the line wait for a reply
+        while (waiter := self._thrifty.at(asked)) is not None:
+            draft = self._thrifty.best(self._drafts, waiter)
+            if draft is not None:
+                self._drafts.remove(draft.key)
+                if draft.since >= too_old:
+                    self._thrifty.discard(waiter)
+                    self._lend(draft)
+                    waiter.take(draft.proposal)
+                    continue
+                self._keep(draft)
+            if waiter.asked not in self._replies.providers:
+                if not self._may_answer():
+                    break  # those behind have to wait, too
+                offer = self._thrifty.best(self._offers, waiter)
+                if offer is None:
+                    # Later: who is told looks further, and that must not be in the middle of this.
+                    if not waiter.over:
+                        waiter.over = True
+                        loop.call_soon(self._nothing_fits, waiter)
+                    break
+                self._offers.remove(offer.key)
+                waiter.asked = offer.proposal.provider_id
+                self._send(offer)
+            asked += 1
+
+    def _nothing_fits(self, waiter: Thrifty) -> None:
+        if self._thrifty.discard(waiter):
+            waiter.take(None)
+        self._kick()  # those behind have their turn
+
     def _lend(self, draft: Candidate) -> None:
         self._lent[draft.proposal.id] = draft
         if len(self._lent) > self._core.settings.proposals_kept:
@@ -500,15 +561,18 @@ class Negotiator:
         while self._missing() > 0 and self._has_wanted(self._offers) and self._may_answer():
             offer = self._offers.pop_best()
             if self._waiters.wants(offer.proposal.provider_id):
-                # Counted on before the market knows, so that it is not answered twice.
-                self._replies.sending(offer.proposal)
-                self._core.spawn_teller(self._answer(offer), f"{self._cluster_id} counter")
+                self._send(offer)
             else:
                 unwanted.append(offer)
         for offer in unwanted:
             self._offers.add(offer)
         self._more = not self._may_answer()
         self._kick()
+
+    def _send(self, offer: Candidate) -> None:
+        # Counted on before the market knows, so that it is not answered twice.
+        self._replies.sending(offer.proposal)
+        self._core.spawn_teller(self._answer(offer), f"{self._cluster_id} counter")
 
     async def _answer(self, offer: Candidate) -> None:
         proposal = offer.proposal

@@ -1,7 +1,7 @@
 """Who waits for room in the budget: a line for each cluster, first come first served.
 
 Only as many are woken as there is room for, so that an end of one instance costs the same however
-many wait.
+many wait. Only the first in a line looks for what is cheaper than what it had no room for.
 """
 
 from __future__ import annotations
@@ -11,9 +11,11 @@ import itertools
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import Final
 
 from requestor_sdk.model.ledger import Ledger
+from requestor_sdk.model.market import Proposal
 from requestor_sdk.model.money import Terms, room_for
 
 _SOONEST_SEC: Final = 10.0
@@ -25,6 +27,14 @@ class _Waiting:
     future: asyncio.Future[None]
     terms: Terms
     seconds: Callable[[], float]
+    look: Callable[[Terms], Terms] | None
+    avoid: frozenset[str]
+
+    def needed(self) -> Decimal:
+        """Return what is waited for; who is first for the first time looks for less."""
+        if self.look is not None:
+            self.terms, self.look = self.look(self.terms), None
+        return self.terms.most(self.seconds())
 
 
 @dataclass(slots=True, eq=False)
@@ -53,7 +63,15 @@ class RoomLines:
     def __len__(self) -> int:
         return sum(len(line.waiting) for line in self._lines.values())
 
-    async def wait(self, part: str, terms: Terms, seconds: Callable[[], float]) -> None:
+    async def wait(
+        self,
+        part: str,
+        terms: Terms,
+        seconds: Callable[[], float],
+        *,
+        look: Callable[[Terms], Terms] | None = None,
+        avoid: frozenset[str] = frozenset(),
+    ) -> None:
         """Wait until there is room for one more agreement.
 
         It is not kept: who is woken tries to hold it, and may come back.
@@ -62,12 +80,15 @@ class RoomLines:
             part: Of which part of the budget, e.g. a cluster's.
             terms: Of the agreement that is to be made.
             seconds: Returns until when it would last, from now.
+            look: Returns the cheapest terms that can be had, called once at the front of the line.
+            avoid: Providers whose terms are not waited for.
         """
-        waiting = _Waiting(asyncio.get_running_loop().create_future(), terms, seconds)
+        waiting = _Waiting(asyncio.get_running_loop().create_future(), terms, seconds, look, avoid)
         line = self._lines.setdefault(part, _Line())
         number = next(self._numbers)
         line.waiting[number] = waiting
-        self._time(part, line)
+        if len(line.waiting) == 1:
+            self._serve(part, line, self._ledger.available)  # something cheaper may fit at once
         try:
             await waiting.future
         except asyncio.CancelledError:
@@ -82,30 +103,55 @@ class RoomLines:
         """There may be more room: wake those who fit into it now."""
         rest = self._ledger.available
         for part, line in self._lines.items():
-            room = self._ledger.room(part)
-            while line.waiting:
-                number, first = next(iter(line.waiting.items()))
-                needed = first.terms.most(first.seconds())
-                if needed > min(room, rest):
-                    break
-                room, rest = room - needed, rest - needed
-                del line.waiting[number]
-                if not first.future.done():
-                    first.future.set_result(None)
-            self._time(part, line)
+            rest = self._serve(part, line, rest)
+
+    def offered(self, part: str, proposal: Proposal) -> None:
+        """Something new can be had: it may fit where what was waited for does not."""
+        line = self._lines.get(part)
+        if line is None or not line.waiting:
+            return
+        first = next(iter(line.waiting.values()))
+        terms = Terms.from_properties(proposal.properties)
+        if terms is None or proposal.provider_id in first.avoid:
+            return
+        if terms.most(first.seconds()) < first.needed():
+            first.terms = terms
+            self._serve(part, line, self._ledger.available)
+
+    def _serve(self, part: str, line: _Line, rest: Decimal) -> Decimal:
+        """Wake those in a line who fit into the rest; returns what is left of it."""
+        room = self._ledger.room(part)
+        while line.waiting:
+            number, first = next(iter(line.waiting.items()))
+            needed = first.needed()
+            if needed > min(room, rest):
+                break
+            room, rest = room - needed, rest - needed
+            del line.waiting[number]
+            if not first.future.done():
+                first.future.set_result(None)
+        self._time(part, line)
+        return rest
 
     def _time(self, part: str, line: _Line) -> None:
         """One timer for a line: the first in it fits in as its expiry comes nearer."""
         if not line.waiting:
             line.stop_timer()
         elif line.timer is None:
-            first = next(iter(line.waiting.values()))
-            available = self._ledger.room(part)
-            room = room_for(first.terms, seconds=first.seconds(), available=available)
-            if room.after_sec is not None:
+            after = self._after(part, next(iter(line.waiting.values())))
+            if after is not None:
                 line.timer = asyncio.get_running_loop().call_later(
-                    max(room.after_sec, _SOONEST_SEC), self._time_is_up, line
+                    max(after, _SOONEST_SEC), self._time_is_up, line
                 )
+
+    def _after(self, part: str, first: _Waiting) -> float | None:
+        """Return after how long the first in a line may fit in, where nothing else changes."""
+        if first.look is not None:
+            return 0.0  # it came to the front because others left: it has not looked yet
+        available = self._ledger.room(part)
+        room = room_for(first.terms, seconds=first.seconds(), available=available)
+        # Where there is enough, others were woken for it, and may not take it.
+        return 0.0 if room.enough else room.after_sec
 
     def _time_is_up(self, line: _Line) -> None:
         line.timer = None

@@ -13,11 +13,13 @@ from requestor_sdk.model.events import ServiceRestarting
 from requestor_sdk.model.market import EndReason
 
 if TYPE_CHECKING:
+    from requestor_sdk.engine.bargains import Thrifty
     from requestor_sdk.engine.candidates import Waiter
     from requestor_sdk.engine.cluster import Cluster
     from requestor_sdk.engine.core import Core
     from requestor_sdk.engine.instance import Instance
     from requestor_sdk.model.market import Proposal
+    from requestor_sdk.model.money import Terms
 
 
 _NOBODY: Final[frozenset[str]] = frozenset()
@@ -57,7 +59,7 @@ class Search:
         self._owner = owner
         self._number = 0
         self._refused = 0
-        self._waiter: Waiter | None = None
+        self._waiter: Waiter | Thrifty | None = None
         self._draft: Proposal | None = None
         self._task: asyncio.Task[None] | None = None
         self._failed_providers = _NOBODY
@@ -159,16 +161,38 @@ class Search:
     def _want(self) -> None:
         """Stand in line for a draft: until there is one, this costs no task."""
         self._task = None
+        self._waiter = self._cluster.negotiator.want(self._offered, self._avoid())
+
+    def _avoid(self) -> frozenset[str]:
         avoids = self._cluster.policy.avoid_failed_provider
         # Whoever said no is not asked again while another has an offer, whatever the policy.
         own = self._failed_providers if avoids else self._refused_by
         shunned = self._cluster.shunned()
-        avoid = own | shunned if shunned else own
-        self._waiter = self._cluster.negotiator.want(self._offered, avoid)
+        return own | shunned if shunned else own
 
     def _offered(self, draft: Proposal) -> None:
         self._waiter, self._draft = None, draft
         self._spawn(self._sign(draft))
+
+    async def _wait_for_room(self, terms: Terms) -> None:
+        """Wait until there is room for a draft, or for a cheaper one, and stand in line for it."""
+        cluster, avoid = self._cluster, self._avoid()
+        negotiator, seconds = cluster.negotiator, cluster.lifetime.seconds
+        await self._core.room.wait(
+            cluster.id,
+            terms,
+            seconds,
+            look=lambda own: negotiator.cheapest(avoid, seconds(), own),
+            avoid=avoid,
+        )
+        self._task = None
+        self._waiter = negotiator.want_fitting(self._found_room, avoid, seconds)
+
+    def _found_room(self, draft: Proposal | None) -> None:
+        if draft is None:
+            self._want()  # what there was room for is gone
+        else:
+            self._offered(draft)
 
     async def _sign(self, draft: Proposal) -> None:
         """Sign an agreement; a refusal is followed by the next draft, after a pause."""
@@ -184,8 +208,7 @@ class Search:
             )
         except contracts.NoRoom as full:
             cluster.negotiator.give_back(draft)
-            await self._core.room.wait(cluster.id, full.terms, cluster.lifetime.seconds)
-            self._want()
+            await self._wait_for_room(full.terms)
         except (AgreementRefused, SignatureInvalid):
             self._failed_providers |= {draft.provider_id}
             self._refused_by |= {draft.provider_id}

@@ -78,7 +78,8 @@ def of_charges(found):
                 if event.total > right + Decimal("1e-9"):
                     yield f"{event.total} was accepted for what costs {right}: {event.line()}"
             case events.InvoiceAccepted():
-                most = _most(terms[event.agreement_id], began[event.agreement_id], event.at)
+                begun = began.get(event.agreement_id, ())  # without an activity nothing is due
+                most = _most(terms[event.agreement_id], begun, event.at) if begun else 0
                 if event.amount > most:
                     yield f"{event.amount} was accepted, and at most {most} is right"
 

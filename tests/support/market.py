@@ -6,12 +6,15 @@ import asyncio
 import itertools
 import random
 from dataclasses import replace
+from decimal import Decimal
 from types import SimpleNamespace
 
 from requestor_sdk import Settings
 from requestor_sdk.engine.aio import Limit, own_code
 from requestor_sdk.engine.negotiation import Negotiator
+from requestor_sdk.engine.room import RoomLines
 from requestor_sdk.model.errors import AgreementRefused, NotAvailable
+from requestor_sdk.model.ledger import Ledger
 from requestor_sdk.model.market import Demand, Proposal, ProposalState
 from requestor_sdk.service.strategy import MarketStrategy
 
@@ -127,6 +130,8 @@ class FakeCore:
         self.dice = random.Random(1)
         self.creation = Limit(self.settings.create_timeout)
         self.answers = Limit(self.settings.approval_timeout)
+        self.ledger = Ledger(Decimal(10))
+        self.room = RoomLines(self.ledger)
         self.events = []
         self.tasks = set()
 
