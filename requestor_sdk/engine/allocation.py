@@ -48,7 +48,8 @@ async def allocate(core: Core, amount: Decimal) -> None:
         RequestorError: The network would not, or did not answer; or it could not be written down.
     """
     asking = _Asking(core, marked(amount, core.run_id))
-    core.commit(events.AllocationRequested, amount=asking.amount)
+    core.emit(events.AllocationRequested, amount=asking.amount)
+    core.check_written()
     try:
         core.allocation_id = await asked_again(
             asking.ask,

@@ -111,8 +111,9 @@ class Billing:
         judged: Mapping[str, str | None],
     ) -> None:
         """The invoice of this agreement was accepted, here or by an earlier process."""
-        last = dict(list(judged.items())[-_LAST:])
-        self._settled[agreement_id] = _Settled(provider_id, {**last, invoice_id: None})
+        last = dict(judged) if len(judged) <= _LAST else dict(list(judged.items())[-_LAST:])
+        last[invoice_id] = None
+        self._settled[agreement_id] = _Settled(provider_id, last)
 
     def owes_nothing(self, agreement_id: str, provider_id: str) -> None:
         """An agreement of this run is over, and there was no activity in it."""
@@ -226,33 +227,28 @@ class Billing:
     async def judge(self, item: DebitNote | Invoice) -> None:
         """Accept or reject what belongs to an agreement of this run, where it can be written down.
 
-        What cannot is not answered: a recovery will find it, and judge it anew.
+        What cannot is not answered: a recovery will find it, and judge it anew. One that was judged
+        before is told the same again, and no more. One of an agreement that this run did not make
+        is another run's of the same identity, and left alone: a rejection would be final, and the
+        provider never paid.
         """
         try:
-            await self._judge(item)
+            contract = self._contract_of(item)
+            settled = self._settled.get(item.agreement_id)
+            if contract is not None and item.id in contract.judged:
+                await self.tell(item, contract.judged[item.id])
+            elif settled is not None and item.id in settled.judged:
+                await self.tell(item, settled.judged[item.id])
+            elif contract is None and settled is None and item.agreement_id not in self._unused:
+                logger.debug("%s: agreement %s is not of this run", item.id, item.agreement_id)
+            elif isinstance(item, DebitNote):
+                # One of an agreement that was given up is left alone: its invoice will count it.
+                if item.agreement_id not in self._given_up:
+                    await self._debit_note(item)
+            else:
+                await self._invoice(item)
         except EngineFailed as error:
             logger.warning("%s is not answered: %s", item.id, error.message)
-
-    async def _judge(self, item: DebitNote | Invoice) -> None:
-        """Accept or reject; one that was judged before is told the same again, and no more.
-
-        One of an agreement that this run did not make is another run's of the same identity, and
-        left alone: a rejection would be final, and the provider never paid.
-        """
-        contract = self._contract_of(item)
-        settled = self._settled.get(item.agreement_id)
-        if contract is not None and item.id in contract.judged:
-            await self.tell(item, contract.judged[item.id])
-        elif settled is not None and item.id in settled.judged:
-            await self.tell(item, settled.judged[item.id])
-        elif contract is None and settled is None and item.agreement_id not in self._unused:
-            logger.debug("%s: agreement %s is not of this run", item.id, item.agreement_id)
-        elif isinstance(item, DebitNote):
-            # One of an agreement that was given up is left alone: its invoice will count it.
-            if item.agreement_id not in self._given_up:
-                await self._debit_note(item)
-        else:
-            await self._invoice(item)
 
     def _contract_of(self, item: DebitNote | Invoice) -> Contract | None:
         found = self._contracts.get(item.agreement_id)
@@ -373,12 +369,13 @@ class Billing:
         assert use is not None, "it was judged right"
         use.noted, use.usage = note.total, note.usage
         use.noted_at = use.elapsed(core.clock.monotonic())
-        core.commit(
+        core.emit(
             events.DebitNoteAccepted,
             note_id=note.id,
             agreement_id=note.agreement_id,
             total=note.total,
         )
+        core.check_written()
         contract.answer(note.id, None)
         await self.tell(note, None)
 
@@ -444,26 +441,26 @@ class Billing:
                 contract.answer(invoice.id, reason)
             await self.tell(invoice, reason)
         elif contract is not None:
-            await self._accept_invoice(invoice, contract.provider_id, contract.judged)
+            self._accept(invoice, contract.provider_id, contract.judged)
+            await self.tell(invoice, None)
         else:
-            await self._accept_invoice(invoice, self._unused[invoice.agreement_id], {})
+            self._accept(invoice, self._unused[invoice.agreement_id], {})
+            await self.tell(invoice, None)
 
-    async def _accept_invoice(
-        self, invoice: Invoice, provider_id: str, judged: Mapping[str, str | None]
-    ) -> None:
+    def _accept(self, invoice: Invoice, provider_id: str, judged: Mapping[str, str | None]) -> None:
         core, agreement_id = self._core, invoice.agreement_id
-        core.commit(
+        core.emit(
             events.InvoiceAccepted,
             invoice_id=invoice.id,
             agreement_id=agreement_id,
             provider_id=provider_id,
             amount=invoice.amount,
         )
+        core.check_written()
         core.ledger.settle(agreement_id)
         self.was_settled(agreement_id, provider_id, invoice_id=invoice.id, judged=judged)
         self._forget(agreement_id)
         core.room.made()
-        await self.tell(invoice, None)
 
     def _judge_invoice(self, invoice: Invoice, contract: Contract | None) -> str | None:
         if contract is None:

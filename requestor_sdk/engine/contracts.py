@@ -238,7 +238,7 @@ async def sign(
         reusable=proposal.properties.get(MULTI_ACTIVITY) is True,
     )
     try:
-        core.commit(
+        core.emit(
             events.AgreementCreated,
             instance_id=instance_id,
             agreement_id=agreement_id,
@@ -252,6 +252,7 @@ async def sign(
             fixed=terms.pricing.fixed,
             threads=terms.threads,
         )
+        core.check_written()
     except EngineFailed as error:
         await _end_unwritten(core, contract, error)
         raise
@@ -322,13 +323,14 @@ async def create_activity(core: Core, contract: Contract) -> str:
         RequestorError: It could not be created; the agreement has been ended.
     """
     try:
-        core.commit(
+        core.emit(
             events.ActivityRequested,
             instance_id=contract.instance_id,
             agreement_id=contract.id,
             provider_id=contract.provider_id,
             held=core.ledger.payable_for(contract.id),
         )
+        core.check_written()
     except EngineFailed as error:
         await _end_unwritten(core, contract, error)
         raise

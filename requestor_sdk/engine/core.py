@@ -95,6 +95,7 @@ class Core:
         self.health: Health
         self.leaving = False
         self.over = False
+        self._unwritten = False
         self.fatal: EngineFailed | None = None
         self.abandoned: list[asyncio.Task[Any]] = []
         self.callbacks: dict[asyncio.Task[None], None] = {}
@@ -109,25 +110,21 @@ class Core:
 
     # Events --------------------------------------------------------------------------------------
 
-    def emit(self, kind: type[Event], **fields: Any) -> bool:
+    def emit(self, kind: type[Event], **fields: Any) -> None:
         """Write an event to the journal, then show it to the sinks; nothing after the end.
 
-        Where it cannot be written the run ends, and what ends it goes on all the same. What comes
-        before an act that binds is told by ``commit``.
-
-        Returns:
-            Whether the journal has it, or needs no more.
+        Where it cannot be written the run ends, and what ends it goes on all the same. An act that
+        binds asks ``check_written`` after it.
         """
         if self.over:
-            return True
-        written = True
+            return
         fields["at"] = self.clock.now()
         event = kind(**fields)
         try:
             self.journal.append(event)
         except Exception as error:  # noqa: BLE001 - a journal of the user's may raise anything
             # What is not written down must not go on: the run ends in order, and says why.
-            written = False
+            self._unwritten = True
             own = error.hint if isinstance(error, RequestorError) else ""
             self.fail(
                 error,
@@ -140,16 +137,14 @@ class Core:
                 sink(event)
             except Exception:
                 logger.exception("an event consumer failed on %s", event.kind)
-        return written
 
-    def commit(self, kind: type[Event], **fields: Any) -> None:
-        """Write down what must be known before an act that binds us.
+    def check_written(self) -> None:
+        """See to it that all is written down that was told, before an act that binds us.
 
         Raises:
-            EngineFailed: It is not written down, so the act must not be done: no recovery would
-                know of it.
+            EngineFailed: It is not, so the act must not be done: no recovery would know of it.
         """
-        if not self.emit(kind, **fields):
+        if self._unwritten:
             assert self.fatal is not None, "the journal's failure ends the run"
             raise self.fatal
 

@@ -64,7 +64,8 @@ class Funds:
         core = self._core
         before = core.ledger.budget
         about = {"allocation_id": core.allocation_id}
-        core.commit(events.AllocationAmended, **about, amount=before + more)
+        core.emit(events.AllocationAmended, **about, amount=before + more)
+        core.check_written()
         try:
             async with asyncio.timeout(core.settings.release_timeout):
                 await core.network.payments.amend_allocation(core.allocation_id, before + more)

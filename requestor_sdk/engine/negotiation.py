@@ -95,6 +95,7 @@ class Negotiator:
         self.over: bool = False
         self._lent: OrderedDict[str, Candidate] = OrderedDict()
         self._liked: OrderedDict[str, _Liked] = OrderedDict()
+        self._answering: dict[str, asyncio.Task[None]] = {}
         self._numbers = itertools.count(1)
         self._subscription: asyncio.Timeout | None = None
         self._seen = 0
@@ -122,7 +123,7 @@ class Negotiator:
                 await self._negotiate()
         finally:
             self.over = True
-            self._forget_timers()
+            self._let_go()
 
     async def _negotiate(self) -> None:
         """Negotiate under one subscription, until offers that were dropped are needed after all."""
@@ -225,11 +226,13 @@ class Negotiator:
                 self._core.settings.demand_refresh, self._look_after_subscription
             )
 
-    def _forget_timers(self) -> None:
+    def _let_go(self) -> None:
         self.over = True
         self._replies.close()
         if self._rescoring is not None:
             self._rescoring.cancel()
+        for answering in self._answering.values():
+            answering.cancel()
         timers = (self._window, self._patience, self._silence, self._renewal, self._refresh)
         for timer in timers:
             if timer is not None:
@@ -572,7 +575,9 @@ class Negotiator:
     def _send(self, offer: Candidate) -> None:
         # Counted on before the market knows, so that it is not answered twice.
         self._replies.sending(offer.proposal)
-        self._core.spawn_teller(self._answer(offer), f"{self._cluster_id} counter")
+        answering = self._core.try_spawn(self._answer(offer), f"{self._cluster_id} counter")
+        if answering is not None:
+            self._answering[offer.proposal.id] = answering
 
     async def _answer(self, offer: Candidate) -> None:
         proposal = offer.proposal
@@ -591,6 +596,8 @@ class Negotiator:
         else:
             self._unheard.reset()
             self._replies.sent(proposal, answer_id)
+        finally:
+            self._answering.pop(proposal.id, None)
 
     def _offer_again(self, offer: Candidate) -> None:
         if not self.over:

@@ -56,7 +56,8 @@ class _Entry:
     @property
     def rest(self) -> Decimal:
         """What is kept for it; what was accepted may be above the cap by the rounding."""
-        return ZERO if self.given_up else max(ZERO, self.cap - self.accepted)
+        left = self.cap - self.accepted
+        return ZERO if self.given_up or left < ZERO else left
 
 
 class Ledger:
