@@ -168,7 +168,7 @@ class Limit:
         async with asyncio.timeout(None) as limit:
             self._alarms.set(limit)
             try:
-                return await _rest(work, waits_for)
+                return await rest_of(work, waits_for)
             finally:
                 self._alarms.cancel(limit)
 
@@ -182,7 +182,7 @@ def _out_of_time(limit: asyncio.Timeout) -> None:
 
 
 @types.coroutine
-def _rest(work: Coroutine[Any, Any, T], waits_for: Any) -> Generator[Any, Any, T]:
+def rest_of(work: Coroutine[Any, Any, T], waits_for: Any) -> Generator[Any, Any, T]:
     """Await what is left of a coroutine that has begun, and now waits for this."""
     try:
         while True:

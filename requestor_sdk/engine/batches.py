@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from requestor_sdk.engine.aio import Backoff
+from requestor_sdk.engine.aio import Backoff, rest_of
 from requestor_sdk.engine.tracebacks import told
 from requestor_sdk.model import events
 from requestor_sdk.model.errors import (
@@ -215,7 +215,7 @@ class _BatchRun:
         self._core = core
         self.script = script
         self.id = script_id
-        self._limit = asyncio.timeout(script.timeout)
+        self._limit: asyncio.Timeout | None = None
         self._given_up: RequestorError | None = None
         self._results: list[CommandResult] = []
         self._incoming: dict[int, Incoming] = {}
@@ -227,10 +227,8 @@ class _BatchRun:
         script = self.script
         self._ids = ids
         self._on_deployed = on_deployed
-        limit = self._limit
         try:
-            async with limit:
-                await self._executed(activity_id)
+            await self._in_time(self._executed(activity_id))
         except _ConsumerError as error:
             self.fail(error.found)
         except RequestorError as error:
@@ -238,7 +236,7 @@ class _BatchRun:
         except OSError as error:
             if self._given_up is not None:
                 self.fail(self._given_up)
-            elif limit.expired():
+            elif self._limit is not None and self._limit.expired():
                 late = f"the script's time-out of {script.timeout} s passed"
                 self.fail(BatchTimeout(late, ids=_named(ids)))
             else:
@@ -246,6 +244,15 @@ class _BatchRun:
                 self.fail(ActivityError(failed, ids=_named(ids)))
         else:
             self._finish()
+
+    async def _in_time(self, work: Coroutine[Any, Any, None]) -> None:
+        """Await it within the script's time; what never waits has no need of a limit."""
+        try:
+            waits_for = work.send(None)
+        except StopIteration:
+            return
+        async with asyncio.timeout(self.script.timeout) as self._limit:
+            await rest_of(work, waits_for)
 
     async def _executed(self, activity_id: str) -> None:
         """Send it, again and again while no daemon listens: then nothing of it was sent.
@@ -279,7 +286,8 @@ class _BatchRun:
         """End it now, with this error for what has no outcome yet."""
         self._given_up = error
         self.fail(error)
-        if not self._limit.expired():  # otherwise it is being ended already, which may take a while
+        # One that has expired is being ended already, which may take a while.
+        if self._limit is not None and not self._limit.expired():
             self._limit.reschedule(asyncio.get_running_loop().time())
 
     async def _prepared(self, index: int, stack: AsyncExitStack) -> Command:

@@ -128,16 +128,17 @@ class AgreementBody:
     def _made(self) -> bytes:
         body = (
             ("demand", self.demand.canonical()),
-            ("id", _CANONICAL.encode(self.id)),
+            ("id", _quoted(self.id)),
             ("offer", self.offer.canonical()),
-            ("provider", _CANONICAL.encode(self.provider_id)),
-            ("requestor", _CANONICAL.encode(self.requestor_id)),
-            ("validTo", _CANONICAL.encode(self.valid_to.isoformat())),
+            ("provider", _quoted(self.provider_id)),
+            ("requestor", _quoted(self.requestor_id)),
+            ("validTo", _quoted(self.valid_to.isoformat())),
         )
         return ("{" + ",".join([f'"{key}":{text}' for key, text in body]) + "}").encode()
 
 
 _CANONICAL: Final = json.JSONEncoder(sort_keys=True, separators=(",", ":"))
+_quoted: Final = json.encoder.encode_basestring_ascii
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

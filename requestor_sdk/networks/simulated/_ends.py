@@ -50,6 +50,7 @@ class RequestorEnd:
         crash_provider: Lets a provider crash: which one the call's arguments tell.
         on_cut: Called once the requestor is dead.
         refuse_readers: Lets the calls fail that wait for news just now.
+        on_ports: Called with this end whenever its ports are others.
 
     Attributes:
         dead: Whether the requestor has crashed.
@@ -64,6 +65,7 @@ class RequestorEnd:
         crash_provider: Callable[[Sequence[Any], float | None], None],
         on_cut: Callable[[], None],
         refuse_readers: Callable[[Callable[[], Exception]], None],
+        on_ports: Callable[[RequestorEnd], None],
     ) -> None:
         self._network = network
         self._injector = injector
@@ -71,6 +73,7 @@ class RequestorEnd:
         self._crash_provider = crash_provider
         self._on_cut = on_cut
         self._refuse_readers = refuse_readers
+        self._on_ports = on_ports
         self._down_until = 0.0
         self._hung: dict[asyncio.Future[None], str] = {}
         self._ending = False
@@ -87,6 +90,7 @@ class RequestorEnd:
         self.activities = cast("Activities", made[1])
         self.payments = cast("Payments", made[2])
         self.transfers = cast("Transfers", made[3])
+        self._on_ports(self)
 
     # What can happen to all of it ----------------------------------------------------------------
 

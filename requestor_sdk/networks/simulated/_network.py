@@ -8,7 +8,7 @@ import hashlib
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from requestor_sdk.clock import LoopClock
 from requestor_sdk.model.errors import AmountError, NotAvailable, UsageError
@@ -102,6 +102,7 @@ class SimulatedNetwork:
             for config in configs
         )
         self._end: RequestorEnd | None = None
+        self._take_ports(None)
         self._disturbed = False
         self.crashed: asyncio.Event = asyncio.Event()
         self.traits: NetworkTraits = NetworkTraits(
@@ -116,25 +117,15 @@ class SimulatedNetwork:
 
     # The port ------------------------------------------------------------------------------------
 
-    @property
-    def market(self) -> Market:
-        """Its market."""
-        return self._opened().market
-
-    @property
-    def activities(self) -> Activities:
-        """What runs on its providers."""
-        return self._opened().activities
-
-    @property
-    def payments(self) -> Payments:
-        """Its payments."""
-        return self._opened().payments
-
-    @property
-    def transfers(self) -> Transfers:
-        """Its way of moving files."""
-        return self._opened().transfers
+    def _take_ports(self, end: RequestorEnd | None) -> None:
+        """Have the ports of an end, as they are now; of none, ports that refuse every call."""
+        if end is not self._end:
+            return
+        ports: Any = end or _NotOpen()
+        self.market: Market = ports.market
+        self.activities: Activities = ports.activities
+        self.payments: Payments = ports.payments
+        self.transfers: Transfers = ports.transfers
 
     def new_run(self) -> RunSetup:
         """Bring a run's id, of the seed and a counter, the simulation's clock and a journal."""
@@ -162,7 +153,9 @@ class SimulatedNetwork:
             crash_provider=self._crash_concerned,
             on_cut=self._cut,
             refuse_readers=self._market.refuse_readers,
+            on_ports=self._take_ports,
         )
+        self._take_ports(self._end)
 
     async def resolve(self, payload: Payload) -> Payload:
         """Complete a payload: every image is there, and a tag's hash is made of the tag."""
@@ -177,6 +170,7 @@ class SimulatedNetwork:
             # Its journals stay cut until another one comes: the dead one may still want to write.
             self.crashed.clear()
         self._end = None
+        self._take_ports(None)
 
     # The simulation ------------------------------------------------------------------------------
 
@@ -314,6 +308,15 @@ class SimulatedNetwork:
         if self._end is None:
             raise NotAvailable("the network is not open")
         return self._end
+
+
+class _NotOpen:
+    """The ports of a network that nobody has opened, and each of their calls."""
+
+    market = activities = payments = transfers = property(lambda self: self)
+
+    def __getattr__(self, name: str) -> NoReturn:
+        raise NotAvailable("the network is not open")
 
 
 def _misbehaving(config: SimulatedProvider, behaviours: tuple[Behaviour, ...]) -> SimulatedProvider:
