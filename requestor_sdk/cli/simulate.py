@@ -8,7 +8,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import redirect_stdout
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import timedelta
 from decimal import Decimal
 from io import TextIOBase
@@ -217,6 +217,7 @@ def _as_text(reports: Sequence[RunReport], asked: _Asked, runs: int) -> str:
     for outcome, count in Counter(report.outcome for report in reports).most_common():
         lines.append(f"{label:<13}{count:>5}  {_short(outcome)}")
         label = ""
+    lines += _failed_instances(reports)
     lines.append(_spread("restarts", [report.restarts for report in reports]))
     lines.append(_spread("faults", [report.struck for report in reports]))
     lines.append(_spread("cost", [report.cost.normalize() for report in reports]))
@@ -233,6 +234,40 @@ def _as_text(reports: Sequence[RunReport], asked: _Asked, runs: int) -> str:
             report, [report.outcome, *report.error.splitlines()[:6], *report.where], asked
         )
     return "\n".join(lines)
+
+
+def _failed_instances(reports: Sequence[RunReport]) -> list[str]:
+    """Return a line for each kind of failure of instances, whatever became of the runs."""
+    lines = [
+        f"  {one['count']} x {one['error']}"
+        + (f" at {one['place']}" if one["place"] else "")
+        + f" (seed {one['seed']})"
+        + (f", {one['mended']} made good by a restart" if one["mended"] else "")
+        for one in _kinds(reports)
+    ]
+    return ["instances that failed:", *lines] if lines else []
+
+
+def _kinds(reports: Sequence[RunReport]) -> list[dict[str, Any]]:
+    """Return the kinds of failures of instances, the most frequent first."""
+    kinds: dict[tuple[str, str], dict[str, Any]] = {}
+    for report in reports:
+        for one in report.failures:
+            kind = kinds.setdefault(
+                (one.error, one.place),
+                {
+                    "error": one.error,
+                    "place": one.place,
+                    "text": one.text,
+                    "count": 0,
+                    "mended": 0,
+                    "own": one.own,
+                    "seed": report.seed,
+                },
+            )
+            kind["count"] += 1
+            kind["mended"] += one.mended
+    return sorted(kinds.values(), key=lambda kind: -kind["count"])
 
 
 def _told(report: RunReport, texts: Sequence[str], asked: _Asked) -> list[str]:
@@ -276,6 +311,7 @@ def _as_json(reports: Sequence[RunReport], asked: _Asked) -> str:
             "faults": report.struck,
             "cost": str(report.cost),
             "seconds": report.seconds,
+            "failures": [asdict(one) for one in report.failures],
             "story": list(report.story),
             "again": asked.again(report.seed),
         }
@@ -288,6 +324,7 @@ def _as_json(reports: Sequence[RunReport], asked: _Asked) -> str:
             "faults": asked.faults,
             "outcomes": dict(Counter(report.outcome for report in reports)),
             "broken": sum(1 for report in reports if report.broken),
+            "instances_failed": _kinds(reports),
             "runs": rows,
         },
         indent=2,

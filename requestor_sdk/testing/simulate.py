@@ -14,13 +14,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from requestor_sdk.client.compute import Compute
-from requestor_sdk.engine.tracebacks import is_ours
 from requestor_sdk.model import events
-from requestor_sdk.model.errors import EngineFailed, NotAvailable, RequestorError, UsageError
+from requestor_sdk.model.errors import (
+    EngineFailed,
+    NotAvailable,
+    RequestorError,
+    UsageError,
+)
 from requestor_sdk.networks.simulated import FaultPlan, SimulatedNetwork, SimulatedProvider
 from requestor_sdk.testing import invariants
 from requestor_sdk.testing.clock import Deadlock, VirtualTimeLoop
 from requestor_sdk.testing.crashes import TRIES
+from requestor_sdk.testing.failures import FailedAttempt, failed_in, is_users
 from requestor_sdk.testing.lives import Exit, Life, Lives, Program, put_down_others
 from requestor_sdk.testing.story import story_of
 
@@ -31,6 +36,7 @@ WELL: Final = "ended well"
 RECOVERED: Final = "crashed and was recovered"
 CRASHED: Final = "crashed"
 ENDLESS: Final = "did not end in time"
+HANDLER: Final = "a handler failed"
 
 RECOVERIES: Final = 20
 """How often one run is taken up: a plan can let each recovery crash."""
@@ -66,7 +72,8 @@ class RunReport:
         where: The last lines of the program's that the error came through.
         broken: The invariants that did not hold, and failures of this package; empty is good.
         own: Whether the program failed by an error of its own: no fault struck that could explain
-            it, or none could.
+            it, or none could; or a handler did, and no restart made it good.
+        failures: The attempts of instances that failed.
         story: The last events, where something was broken.
         restarts: How many attempts of instances followed another.
         struck: How many faults struck.
@@ -80,6 +87,7 @@ class RunReport:
     where: tuple[str, ...] = ()
     broken: tuple[str, ...] = ()
     own: bool = False
+    failures: tuple[FailedAttempt, ...] = ()
     story: tuple[str, ...] = ()
     restarts: int = 0
     struck: int = 0
@@ -138,6 +146,7 @@ async def _one(load: Callable[[], Program], setting: Setting, report: RunReport)
         _count(found, report)
     broken = [*report.broken, *_broken(compute, network, found, report, last)]
     report.broken = tuple(dict.fromkeys(broken))
+    _take_failures(found, report)
     if broken or report.own:
         report.story = tuple(story_of(network))
     await network.end()
@@ -209,15 +218,25 @@ def _take_error(
         report.outcome += " while it was recovered"
 
 
+def _take_failures(found: Sequence[Event], report: RunReport) -> None:
+    """Hold against the program what its handlers raised, where no restart made it good."""
+    report.failures = tuple(failed_in(found, cut=report.outcome != WELL and not report.own))
+    blamed = next((one for one in report.failures if one.own and not one.mended), None)
+    if blamed is None:
+        return
+    if report.outcome == WELL:
+        # Else a run that counts as failed would be told as one that ended well.
+        report.outcome, report.error = f"{HANDLER}: {blamed.error}", blamed.text
+        report.where = (blamed.place,) if blamed.place else ()
+    report.own = True
+
+
 def _where(error: BaseException) -> tuple[str, ...]:
     """Return the last lines that it came through of what is neither ours nor a library's."""
-    library = str(Path(traceback.__file__).parent)
     return tuple(
         f"{Path(frame.filename).name}:{frame.lineno} in {frame.name}: {frame.line}"
         for frame in traceback.extract_tb(error.__traceback__)
-        if not is_ours(frame.filename)
-        and not frame.filename.startswith(("<", library))
-        and "site-packages" not in frame.filename
+        if is_users(frame.filename)
     )[-3:]
 
 

@@ -227,6 +227,107 @@ def test_requestors_that_crash_by_chance_are_recovered_or_leave_what_is_no_progr
     assert "crashed and was recovered" in done.output
 
 
+FAILING = """
+import asyncio
+import json
+from datetime import timedelta
+from requestor_sdk import RestartPolicy, Service, vm
+
+class Failing(Service):
+    tries = 0
+
+    @staticmethod
+    async def get_payload():
+        return await vm.repo(image_tag="any")
+
+    async def reset(self):
+        self.tries += 1
+
+    async def run(self):
+        {run}
+        yield self.ctx.new_script()
+        await asyncio.sleep(7200)
+
+async def main(compute):
+    cluster = await compute.run_service(
+        Failing,
+        num_instances=2,
+        restart=RestartPolicy(when="on-failure", max_attempts=3),
+        expiration=timedelta(hours=1),
+    )
+    {main}
+"""
+ENDS = 'await cluster.wait("terminated")'
+GOES_ON = "await asyncio.sleep(600)"
+RAISES = 'json.loads("x")'
+
+
+def test_what_handlers_raise_in_each_attempt_fails_a_program_whose_main_returns(simulate):
+    text = FAILING.format(run=RAISES, main=ENDS)
+    done = simulate(text, "--runs", "2", "--seed", "3", "program.py")
+    assert done.exit_code == 1, done.output
+    assert "instances that failed:\n  12 x JSONDecodeError at program.py:18 (seed 3)" in done.output
+    assert "    2  a handler failed: JSONDecodeError\n" in done.output
+    assert "ended well" not in done.output
+
+
+def test_as_json_each_kind_of_failed_instance_is_counted_with_a_seed(simulate):
+    text = FAILING.format(run=RAISES, main=ENDS)
+    done = simulate(text, "--runs", "2", "--seed", "3", "--json", "program.py")
+    report = json.loads(done.output)
+    (kind,) = report["instances_failed"]
+    assert (kind["error"], kind["place"]) == ("JSONDecodeError", "program.py:18")
+    assert (kind["count"], kind["mended"], kind["seed"], kind["own"]) == (12, 0, 3, True)
+    assert report["runs"][0]["failed"] is True
+    assert report["runs"][0]["failures"][0]["attempt"] == 1
+
+
+def test_a_handlers_error_that_a_restart_makes_good_is_told_and_fails_no_program(simulate):
+    text = FAILING.format(run=f"self.tries or {RAISES}", main=GOES_ON)
+    done = simulate(text, "--runs", "2", "program.py")
+    assert done.exit_code == 0, done.output
+    assert "  4 x JSONDecodeError at program.py:18 (seed 0), 4 made good" in done.output
+    assert "    2  ended well" in done.output
+
+
+def test_a_restart_that_is_stopped_before_it_could_fail_again_makes_nothing_good(simulate):
+    text = FAILING.format(run=f"await asyncio.sleep(400); {RAISES}", main=GOES_ON)
+    done = simulate(text, "--runs", "1", "program.py")
+    assert done.exit_code == 1, done.output
+
+
+def test_an_instance_that_a_provider_failed_is_told_and_fails_no_program(simulate):
+    text = FAILING.format(run="pass", main=GOES_ON)
+    plan = "activities.create~1=error:500"
+    done = simulate(text, "--runs", "1", "--faults", plan, "program.py")
+    assert done.exit_code == 0, done.output
+
+
+TASKS = """
+from requestor_sdk import vm
+failed = []
+
+async def worker(context, tasks):
+    async for task in tasks:
+        if not failed:
+            failed.append(task)
+            raise KeyError(task.data)
+        yield context.new_script()
+        task.accept_result()
+
+async def main(compute):
+    payload = await vm.repo(image_tag="any")
+    async for _ in compute.execute_tasks(worker, range(3), payload, max_workers=2):
+        pass
+"""
+
+
+def test_a_workers_error_is_made_good_by_another_that_does_its_task(simulate):
+    done = simulate(TASKS, "--runs", "1", "program.py")
+    assert done.exit_code == 0, done.output
+    assert "1 x KeyError at program.py:9 (seed 0), 1 made good" in done.output
+
+
 MAIN = "import asyncio, sys\nasync def main(compute):\n    "
 
 
