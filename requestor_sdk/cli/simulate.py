@@ -216,6 +216,10 @@ def _as_text(reports: Sequence[RunReport], asked: _Asked, runs: int) -> str:
     label = "outcomes"
     for outcome, count in Counter(report.outcome for report in reports).most_common():
         lines.append(f"{label:<13}{count:>5}  {_short(outcome)}")
+        shown = next(report for report in reports if report.outcome == outcome)
+        if shown.error:
+            # A run that is no failure is told nowhere else.
+            lines.append(f"{'':<20}seed {shown.seed}: {shown.error.splitlines()[0]}")
         label = ""
     lines += _failed_instances(reports)
     lines.append(_spread("restarts", [report.restarts for report in reports]))

@@ -76,7 +76,7 @@ def test_errors_under_faults_are_outcomes_and_no_broken_invariants(simulate):
         PROGRAM, "--runs", "3", "--faults", "payments.allocate~1=error:401", "program.py"
     )
     assert done.exit_code == 0, done.output
-    assert "    3  NetworkError (RSK-800)" in done.output
+    assert "    3  NetworkError (RSK-800)\n                    seed 0: [RSK-800] " in done.output
 
 
 def test_an_error_of_the_programs_own_is_told_with_the_command_that_repeats_it(simulate):
@@ -301,6 +301,16 @@ def test_an_instance_that_a_provider_failed_is_told_and_fails_no_program(simulat
     plan = "activities.create~1=error:500"
     done = simulate(text, "--runs", "1", "--faults", plan, "program.py")
     assert done.exit_code == 0, done.output
+
+
+def test_an_instance_error_by_a_handlers_own_is_the_programs_also_under_faults(simulate):
+    text = FAILING.format(run=RAISES, main='await asyncio.sleep(60); await cluster.wait("running")')
+    text = text.replace('"on-failure", max_attempts=3', '"never"')
+    done = simulate(text, "--runs", "2", "--faults", "payments.allocate@1=delay:1", "program.py")
+    assert done.exit_code == 1, done.output
+    assert "    2  InstanceError (RSK-400)" in done.output
+    assert "x JSONDecodeError at program.py:18 (seed 0)" in done.output
+    assert "seed 0: [RSK-400] waited for 2 running" in done.output
 
 
 TASKS = """
