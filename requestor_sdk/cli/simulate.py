@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from requestor_sdk.cli._program import as_program, forget_neighbours, has_main, is_python, load
+from requestor_sdk.observe.text import amount, duration
 
 if TYPE_CHECKING:
     from requestor_sdk.testing.simulate import RunReport
@@ -204,12 +205,14 @@ class _Progress:
 
 
 def _as_text(reports: Sequence[RunReport], asked: _Asked, runs: int) -> str:
-    done = f"{len(reports)} of {runs} runs" if len(reports) < runs else f"{runs} runs"
+    done = f"{len(reports)} of {runs}" if len(reports) < runs else f"{runs}"
+    done += " run" if runs == 1 else " runs"
     if not reports:
         return f"{asked.file}: interrupted before the first run ended"
-    seeds = f"{reports[0].seed} to {reports[-1].seed}" if len(reports) > 1 else reports[0].seed
+    first, last = reports[0].seed, reports[-1].seed
+    seeds = f"seeds {first} to {last}" if len(reports) > 1 else f"seed {first}"
     lines = [
-        f"{asked.file}: {done}, seeds {seeds}",
+        f"{asked.file}: {done}, {seeds}",
         f"{asked.providers} providers, faults {asked.faults}",
         "",
     ]
@@ -224,8 +227,8 @@ def _as_text(reports: Sequence[RunReport], asked: _Asked, runs: int) -> str:
     lines += _failed_instances(reports)
     lines.append(_spread("restarts", [report.restarts for report in reports]))
     lines.append(_spread("faults", [report.struck for report in reports]))
-    lines.append(_spread("cost", [report.cost.normalize() for report in reports]))
-    lines.append(_spread("hours", [round(report.seconds / 3600, 2) for report in reports]))
+    lines.append(_spread("cost", [report.cost for report in reports], amount))
+    lines.append(_spread("time", [report.seconds for report in reports], duration))
     broken = [report for report in reports if report.broken]
     own = [report for report in reports if report.own]
     lines.append(f"{'broken':<13}{len(broken):>5}  runs in which an invariant broke")
@@ -284,14 +287,9 @@ def _told(report: RunReport, texts: Sequence[str], asked: _Asked) -> list[str]:
     ]
 
 
-def _spread(label: str, found: Sequence[N]) -> str:
-    middle = median(found)
-    least, most = min(found), max(found)
-    return f"{label:<13}  min {_number(least)}, median {_number(middle)}, max {_number(most)}"
-
-
-def _number(value: Decimal | float) -> str:
-    return f"{value:f}" if isinstance(value, Decimal) else f"{value:g}"
+def _spread(label: str, found: Sequence[N], told: Callable[[Any], str] = "{:g}".format) -> str:
+    least, middle, most = told(min(found)), told(median(found)), told(max(found))
+    return f"{label:<13}  min {least}, median {middle}, max {most}"
 
 
 def _short(text: str, most: int = 40) -> str:

@@ -2,6 +2,7 @@
 
 import gc
 import json
+import re
 
 import pytest
 from click.testing import CliRunner
@@ -53,11 +54,14 @@ def test_a_program_runs_seed_after_seed_and_all_is_reported(simulate):
     assert "restarts       min 0, median 0, max 0" in done.output
     assert "    0  runs in which an invariant broke" in done.output
     assert "said by the program" not in done.output
-    assert max(map(len, done.output.splitlines())) <= 60
+    assert max(map(len, done.output.splitlines())) <= 79
 
 
 def test_a_single_run_shows_what_the_program_says_with_its_arguments(simulate):
     done = simulate(PROGRAM, "--runs", "1", "program.py", "one", "two")
+    assert "program.py: 1 run, seed 0\n" in done.output
+    assert "time           min 10 min " in done.output
+    assert re.search(r"cost +min [0-9.]{1,11}, median [0-9.]{1,11}, max", done.output)
     assert "said by the program one two 1 0." in done.output
 
 
