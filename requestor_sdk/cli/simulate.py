@@ -232,14 +232,11 @@ def _as_text(reports: Sequence[RunReport], asked: _Asked, runs: int) -> str:
     broken = [report for report in reports if report.broken]
     own = [report for report in reports if report.own]
     lines.append(f"{'broken':<13}{len(broken):>5}  runs in which an invariant broke")
-    for report in broken:
-        lines += _told(report, report.broken, asked)
+    lines += _blocks([(report, report.broken) for report in broken], asked)
     if own:
         lines.append(f"{'failed':<13}{len(own):>5}  runs in which the program itself failed")
-    for report in own:
-        lines += _told(
-            report, [report.outcome, *report.error.splitlines()[:6], *report.where], asked
-        )
+    told = [(one, (one.outcome, *one.error.splitlines()[:6], *one.where)) for one in own]
+    lines += _blocks(told, asked)
     return "\n".join(lines)
 
 
@@ -277,14 +274,25 @@ def _kinds(reports: Sequence[RunReport]) -> list[dict[str, Any]]:
     return sorted(kinds.values(), key=lambda kind: -kind["count"])
 
 
-def _told(report: RunReport, texts: Sequence[str], asked: _Asked) -> list[str]:
-    return [
-        "",
-        f"seed {report.seed}",
-        *(f"  {text}" for text in dict.fromkeys(texts)),
-        "  repeat it:",
-        f"    {asked.again(report.seed)}",
-    ]
+def _blocks(found: Sequence[tuple[RunReport, tuple[str, ...]]], asked: _Asked) -> list[str]:
+    """Return one block for all runs that ended alike: many equal ones would hide another."""
+    alike: dict[tuple[str, ...], list[RunReport]] = {}
+    seen: dict[tuple[str, ...], tuple[str, ...]] = {}
+    for report, texts in found:
+        key = (report.outcome, *report.where, *(texts if report.broken else texts[:2]))
+        seen.setdefault(key, texts)
+        alike.setdefault(key, []).append(report)
+    lines: list[str] = []
+    for key, reports in alike.items():
+        seeds = ", ".join(str(report.seed) for report in reports)
+        lines += [
+            "",
+            f"seed {seeds}" if len(reports) == 1 else f"seeds {seeds}",
+            *(f"  {text}" for text in dict.fromkeys(seen[key])),
+            "  repeat it:",
+            f"    {asked.again(reports[0].seed)}",
+        ]
+    return lines
 
 
 def _spread(label: str, found: Sequence[N], told: Callable[[Any], str] = "{:g}".format) -> str:

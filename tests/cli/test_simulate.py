@@ -88,9 +88,9 @@ def test_an_error_of_the_programs_own_is_told_with_the_command_that_repeats_it(s
     done = simulate(text, "--runs", "2", "--faults", "calm", "--seed", "3", "program.py", "a b")
     assert done.exit_code == 1
     assert "    2  runs in which the program itself failed" in done.output
-    assert "seed 4\n  KeyError: 'mine'" in done.output
+    assert "seeds 3, 4\n  KeyError: 'mine'" in done.output
     assert (
-        "requestor-sdk simulate --providers 8 --faults calm --budget 10 --seed 4 --runs 1 "
+        "requestor-sdk simulate --providers 8 --faults calm --budget 10 --seed 3 --runs 1 "
         "program.py 'a b'" in done.output
     )
 
@@ -396,7 +396,7 @@ def test_a_program_that_cannot_be_ended_is_an_outcome_with_its_seed(
     assert done.exit_code == 1
     assert "    2  did not end in time" in done.output
     assert told in done.output
-    assert "--seed 5 --runs 1" in done.output
+    assert "--seed 4 --runs 1" in done.output
 
 
 def test_a_call_that_a_fault_lets_hang_is_named_and_the_program_is_not_blamed(simulate):
