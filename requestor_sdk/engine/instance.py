@@ -231,7 +231,7 @@ class Instance:
         elif past.state is ServiceState.unresponsive:
             self._arm_deadline(self._core.settings.unresponsive_deadline)
         else:
-            self._run_next_handler(self.record)
+            self._run_next_handler()
 
     def resume(self) -> None:
         """Run again after a suspend; a provider that was silent before it has to answer in time."""
@@ -402,16 +402,16 @@ class Instance:
             batches = self.attempt.batches
             self._effects.queue(lambda: batches.drain(until - self._core.clock.monotonic()))
 
-    def _run_next_handler(self, _before: Record) -> None:
+    def _run_next_handler(self) -> None:
         self._effects.queue(partial(self._run_handler, self.record.attempt, self.record.state))
 
-    def _await_answer(self, _before: Record) -> None:
+    def _await_answer(self) -> None:
         self._arm_deadline(self._core.settings.unresponsive_deadline)
 
     _PERFORM: ClassVar[Mapping[Effect, Callable[[Instance, Record], None]]] = {
-        Effect.close_handler: _close_handler,
-        Effect.run_handler: _run_next_handler,
-        Effect.arm_deadline: _await_answer,
+        Effect.close_handler: lambda self, before: self._close_handler(before),
+        Effect.run_handler: lambda self, _: self._run_next_handler(),
+        Effect.arm_deadline: lambda self, _: self._await_answer(),
         Effect.cut_deadline: lambda self, _: self._cut_deadline(),
         Effect.clear_deadline: lambda self, _: self._cancel_timer("_deadline"),
         Effect.release: lambda self, before: self._begin_release(before),

@@ -109,7 +109,9 @@ class Pump:
             self.over = True
             self._on_done(self, error or self.close_error)
         if isinstance(error, KeyboardInterrupt | SystemExit):
-            raise error  # meant for the whole program
+            # Meant for the whole program, which it leaves by the loop: nobody else reads it here.
+            task.add_done_callback(_read)
+            raise error
 
     async def _drive(self) -> None:
         value: Any = None
@@ -264,6 +266,11 @@ async def _finish(generator: AsyncGenerator[Any, Any]) -> None:
 
 def _real(error: BaseException | None) -> BaseException | None:
     return None if isinstance(error, asyncio.CancelledError | GeneratorExit) else error
+
+
+def _read(task: asyncio.Task[None]) -> None:
+    if not task.cancelled():
+        task.exception()
 
 
 def _consume(task: asyncio.Task[None]) -> None:

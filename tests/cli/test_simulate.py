@@ -400,10 +400,11 @@ def test_a_program_that_cannot_be_ended_is_an_outcome_with_its_seed(
 
 
 def test_a_call_that_a_fault_lets_hang_is_named_and_the_program_is_not_blamed(simulate):
-    plan = "payments.allocate@1=drop:never"
-    done = simulate(PROGRAM, "--runs", "2", "--hours", "2", "--faults", plan, "program.py")
+    text = PROGRAM + "    await cluster.instances[0].ctx.shell('true')\n"
+    plan = "activities.execute@5=drop:never"
+    done = simulate(text, "--runs", "2", "--hours", "0.5", "--faults", plan, "program.py")
     assert done.exit_code == 0, done.output
-    assert "    2  payments.allocate never answered" in done.output
+    assert "    2  activities.execute never answered" in done.output
 
 
 def test_the_command_that_repeats_a_run_says_all_that_was_asked(simulate):

@@ -483,3 +483,20 @@ def test_a_handler_that_ended_in_silence_decides_whether_its_instance_is_taken_u
     story.tell(ev.ServiceBehindChanged, **about, behind="stopping")
     assert instance.behind == "stopping"
     assert not instance.ran
+
+
+def test_an_unused_agreement_that_was_left_over_is_open_again_in_a_recovery():
+    story = Story().begun()
+    agreement = story.signed()
+    story.tell(ev.PaymentLeftOver, agreement_id="a", provider_id="0x1", at_most=ZERO)
+    assert agreement.left_over == 0
+    story.tell(ev.ComputationRecovered, run_id="r", network="simulated", open_agreements=("a",))
+    assert agreement.left_over is None
+
+
+def test_an_allocation_that_a_recovery_found_is_none_that_was_asked_for_again():
+    story = Story().begun()
+    assert len(story.history.asked) == 1
+    story.tell(ev.AllocationCreated, allocation_id="found", amount=Decimal(5))
+    assert len(story.history.asked) == 1
+    assert set(story.history.allocations) == {"al", "found"}
