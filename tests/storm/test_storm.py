@@ -29,6 +29,11 @@ def _told(seed, hash_seed):
     return done.stdout
 
 
+@pytest.mark.parametrize("seed", [821, 1683])
+def test_a_worker_that_ends_in_the_moment_in_which_its_job_does_breaks_nothing(seed):
+    assert not blow(seed).broken
+
+
 @pytest.mark.parametrize("seed", [2, 632])
 def test_a_seed_is_the_same_storm_in_another_process(seed):
     told = _told(seed, "1")

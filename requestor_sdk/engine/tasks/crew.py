@@ -117,9 +117,12 @@ class Crew:
         for name in reversed(self._book.on_their_way):
             if len(self._book.workers) <= wanted:
                 return
-            if self._members[name].state in _UNSTARTED:
+            member = self._members.get(name)
+            if member is None:
+                continue  # it ended in the moment in which the job did, and goes nowhere
+            if member.state in _UNSTARTED:
                 self._book.worker_gone(name)
-                self._members[name].post(Stimulus.stop)
+                member.post(Stimulus.stop)
 
     def _wake(self) -> None:
         """Wake as many as there is work for; all of them where not each may take what there is."""
