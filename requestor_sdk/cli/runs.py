@@ -91,8 +91,9 @@ def lasted(summary: RunSummary) -> float | None:
     """Return for how many seconds a run lasted, or has lasted so far."""
     if summary.started is None or summary.last is None:
         return None
-    end = datetime.now(UTC) if summary.state.value == "alive" else summary.last
-    return (end - summary.started).total_seconds()
+    if summary.state.value != "alive":
+        return summary.seconds
+    return summary.seconds + (datetime.now(UTC) - summary.last).total_seconds()
 
 
 def as_record(summary: RunSummary) -> dict[str, Any]:

@@ -51,6 +51,8 @@ _UNTOLD: Final = frozenset(
     )
 )
 
+_BEGINS: Final = (ev.ComputationStarted, ev.ComputationRecovered)
+
 
 class RunState(StrEnum):
     """How a run is."""
@@ -79,6 +81,8 @@ class RunSummary:
         state: How it is.
         started: When it began; ``None`` where that is not known.
         last: When it was last heard of.
+        seconds: For how long its processes lived until then: from the first event of each to the
+            last, without the time between a crash and the recovery.
         view: Instances, money, and what is still open.
         accounts: Its bill.
         history: What a recovery of it would begin with.
@@ -90,6 +94,7 @@ class RunSummary:
     state: RunState = RunState.crashed
     started: datetime | None = None
     last: datetime | None = None
+    seconds: float = 0.0
     view: RunView = field(default_factory=RunView)
     accounts: Accounts = field(default_factory=Accounts)
     history: RunHistory = field(default_factory=RunHistory)
@@ -108,6 +113,8 @@ class RunSummary:
     def apply(self, event: ev.Event) -> None:
         """Take one event."""
         self.started = self.started or event.at
+        if self.last is not None and not isinstance(event, _BEGINS):
+            self.seconds += (event.at - self.last).total_seconds()
         self.last = event.at
         self.view.apply(event)
         self.history.apply(event)
@@ -234,7 +241,9 @@ class RunStore:
         journal = self.journal(run_id)
         # Asked for first: a run that ends meanwhile has written that it did.
         alive = self.is_alive(run_id)
-        told = summarised(run_id, journal.path, lambda: journal.read(kinds=_told()), alive=alive)
+        told = summarised(
+            run_id, journal.path, lambda: journal.read(kinds=_told(), ends=True), alive=alive
+        )
         if told.problem is not None:
             # What is left of it is counted whole, as every other reading of it does.
             told = summarised(run_id, journal.path, journal.read, alive=alive)

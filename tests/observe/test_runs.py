@@ -120,8 +120,36 @@ def test_what_a_summary_leaves_unread_changes_nothing_of_it(store, record, new_s
     for event in store.journal("r").read():
         whole.apply(event)
     assert whole.view.open_ids() == told.view.open_ids()
-    assert whole.accounts.bill() == told.accounts.bill() or whole.last != told.last
+    assert whole.accounts.bill() == told.accounts.bill()
+    assert (whole.last, whole.seconds) == (told.last, told.seconds)
     assert whole.view.rows == told.view.rows
+
+
+def test_a_crashed_run_lasted_until_its_last_event_of_whatever_kind(store, new_story):
+    story = new_story()
+    began = story.begin().at
+    for _ in range(3):
+        story.tell(ev.CustomEvent, name="x")
+    story.now += timedelta(seconds=100)
+    crashed = story.tell(ev.CustomEvent, name="y").at
+    journal = store.create("r", network="local", started=began)
+    for event in story.events:
+        journal.append(event)
+    journal.close()
+    told = store.summary("r")
+    assert (told.last, told.seconds) == (crashed, 104)
+
+    story.now += timedelta(days=1)
+    story.tell(ev.ComputationRecovered, run_id="r-1", network="local")
+    story.now += timedelta(seconds=1)
+    story.tell(ev.CustomEvent, name="z")
+    journal = store.journal("r")
+    for event in story.events[-2:]:
+        journal.append(event)
+    journal.close()
+    assert store.summary("r").seconds == 104 + 2, "nothing lived between crash and recovery"
+    kinds = [event.kind for event in store.journal("r").read(kinds=["Nothing"], ends=True)]
+    assert kinds == ["CustomEvent", "CustomEvent"]
 
 
 def test_a_run_is_alive_as_long_as_somebody_writes_it(store, record):
