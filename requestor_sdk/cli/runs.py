@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from requestor_sdk.cli._columns import say, table, width
 from requestor_sdk.observe import text
+from requestor_sdk.observe._names import name_of
 
 if TYPE_CHECKING:
     from requestor_sdk.observe.runs import RunStore, RunSummary
@@ -94,6 +96,14 @@ def lasted(summary: RunSummary) -> float | None:
     if summary.state.value != "alive":
         return summary.seconds
     return summary.seconds + (datetime.now(UTC) - summary.last).total_seconds()
+
+
+def nothing_of(run_id: str, path: Path) -> Iterator[str]:
+    """Return what to say of a run of which nothing was written down."""
+    yield f"run {run_id} is empty: it ended before it did anything, and nothing is to be recovered"
+    name = name_of(path)
+    if name == run_id:  # in the store; a file elsewhere is the user's own
+        yield f"  try: requestor-sdk runs --remove {name}"
 
 
 def as_record(summary: RunSummary) -> dict[str, Any]:

@@ -65,6 +65,8 @@ class RunState(StrEnum):
     """It was left in order, with suspended instances for a later process."""
     crashed = "crashed"
     """Its process died before it was ended."""
+    empty = "empty"
+    """Its process died before it wrote down anything, and so before it did anything."""
     damaged = "damaged"
     """Not all of its journal can be read."""
     newer = "newer"
@@ -103,6 +105,8 @@ class RunSummary:
     @property
     def unsettled(self) -> bool:
         """Whether something of it may still be open or may still have to be paid."""
+        if self.state is RunState.empty:
+            return False
         return (
             self.state is not RunState.ended
             or self.history.state != "settled"
@@ -351,6 +355,8 @@ def summarised(
             told.state = RunState.suspended if suspended else RunState.ended
         elif alive:
             told.state = RunState.alive
+        elif told.started is None:
+            told.state = RunState.empty
     return told
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
 from datetime import timedelta
 from decimal import Decimal
 
@@ -225,7 +227,7 @@ def test_a_file_of_which_nothing_is_left_is_listed(store, record, content):
     store.path("r").write_bytes(content)
     assert store.ids() == ["r"]
     told = store.summary("r")
-    assert told.state is (RunState.damaged if content else RunState.crashed)
+    assert told.state is (RunState.damaged if content else RunState.empty)
     assert told.started is None
 
 
@@ -246,6 +248,18 @@ def test_a_settled_run_is_removed_with_all_its_files(store, record):
     record("s")
     store.remove("r")
     assert sorted(file.name for file in store.folder.iterdir()) == ["s.lock", "s.sqlite"]
+
+
+def test_a_run_of_which_nothing_was_written_down_is_empty_and_removed_as_a_settled_one(
+    store, record
+):
+    record("r")
+    with closing(sqlite3.connect(store.path("r"))) as connection, connection:
+        connection.execute("DELETE FROM events")
+    told = store.summary("r")
+    assert (told.state, told.unsettled) == (RunState.empty, False)
+    store.remove("r")
+    assert store.ids() == []
 
 
 @pytest.mark.parametrize("how", ["crashed", "left over", "damaged"])
