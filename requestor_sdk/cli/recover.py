@@ -13,8 +13,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from requestor_sdk.cli._columns import say, table, width
-from requestor_sdk.cli.runs import nothing_of
-from requestor_sdk.model.errors import RequestorError, RunLocked, RunNotFound, UsageError
+from requestor_sdk.cli.runs import giving_up, nothing_of
+from requestor_sdk.model.errors import (
+    JournalDamaged,
+    RequestorError,
+    RunLocked,
+    RunNotFound,
+    UsageError,
+)
 from requestor_sdk.observe import journal_at, text
 from requestor_sdk.observe._names import name_of
 
@@ -177,6 +183,8 @@ async def recovered(path: Path, run_id: str, *, end_suspended: bool = False) -> 
             f"run {run_id} is alive: only its own process may go on with it\n"
             f"  see: requestor-sdk status {name_of(path)}"
         )
+    except JournalDamaged as error:
+        told.problem = "\n  ".join(filter(None, (_problem(error), giving_up(path))))
     except RequestorError as error:
         told.problem = _problem(error)
     return told

@@ -101,9 +101,20 @@ def lasted(summary: RunSummary) -> float | None:
 def nothing_of(run_id: str, path: Path) -> Iterator[str]:
     """Return what to say of a run of which nothing was written down."""
     yield f"run {run_id} is empty: it ended before it did anything, and nothing is to be recovered"
-    name = name_of(path)
-    if name == run_id:  # in the store; a file elsewhere is the user's own
-        yield f"  try: requestor-sdk runs --remove {name}"
+    if _is_stored(path):
+        yield f"  try: requestor-sdk runs --remove {path.stem}"
+
+
+def giving_up(path: Path) -> str:
+    """Return how to be rid of a run that cannot be read in full; empty for a file elsewhere."""
+    if not _is_stored(path):
+        return ""
+    return f"to give up what may be open of it: requestor-sdk runs --remove {path.stem} --force"
+
+
+def _is_stored(path: Path) -> bool:
+    """Tell whether a journal lies in the store; a file elsewhere is removed by its owner."""
+    return name_of(path) == path.stem
 
 
 def as_record(summary: RunSummary) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from requestor_sdk.cli._columns import say, table, width
-from requestor_sdk.cli.runs import as_record, lasted, nothing_of
+from requestor_sdk.cli.runs import as_record, giving_up, lasted, nothing_of
 from requestor_sdk.observe import text
 from requestor_sdk.observe._names import SUFFIX, name_of
 
@@ -43,6 +43,8 @@ def command(run: str | None, *, as_json: bool) -> None:
             say(line)
     if summary.problem is not None:
         click.secho(str(summary.problem), err=True, fg="red")
+        if summary.state.value == "damaged" and (way := giving_up(summary.path)):
+            click.echo(f"  {way}", err=True)
         sys.exit(1)
 
 

@@ -300,7 +300,8 @@ class RunStore:
                 raise NotAvailable(
                     f"run {run_id} is not settled: something of it may still be open",
                     ids={"run": run_id},
-                    hint=f"requestor-sdk status {run_id}",
+                    hint=f"requestor-sdk status {run_id}; to give it up: "
+                    f"requestor-sdk runs --remove {run_id} --force",
                 )
             _unlink([path, *(path.with_name(f"{path.name}{end}") for end in ("-wal", "-shm"))])
         _unlink([path.with_suffix(".lock")])

@@ -228,6 +228,17 @@ def test_a_journal_under_the_name_of_another_run_is_not_taken_for_an_empty_one(s
     assert "the journal has no run 'b1'" in done.output
 
 
+def test_a_damaged_run_of_the_store_is_told_with_the_way_to_be_rid_of_it(store):
+    crashed_on_local(store, "a1")
+    store.path("a1").write_bytes(b"x" * 5000)
+    done = call()
+    assert done.exit_code == 1
+    way = "to give up what may be open of it: requestor-sdk runs --remove a1 --force"
+    assert done.output.splitlines()[-1] == f"  {way}"
+    assert CliRunner().invoke(main, shlex.split(way.partition("requestor-sdk ")[2])).exit_code == 0
+    assert call().exit_code == 0
+
+
 def test_an_id_that_the_store_has_not_is_told_with_the_way_to_name_a_journal(store):
     crashed_on_local(store, "a1")
     assert "a journal that lies elsewhere is named by its path" in call("f0b309eb").output

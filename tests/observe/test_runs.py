@@ -270,7 +270,8 @@ def test_an_unsettled_run_is_removed_only_if_that_is_said(store, record, how):
     before = store.path("r").read_bytes()
     with pytest.raises(NotAvailable, match="run r is not settled") as caught:
         store.remove("r")
-    assert caught.value.hint == "requestor-sdk status r"
+    assert caught.value.hint.startswith("requestor-sdk status r; ")
+    assert caught.value.hint.endswith("requestor-sdk runs --remove r --force")
     assert store.path("r").read_bytes() == before
     store.remove("r", unsettled=True)
     assert list(store.folder.iterdir()) == []
