@@ -24,7 +24,15 @@ _NUMBERS = ("time", "instances", "spent", "budget", "left over")
 
 @click.command()
 @click.option("--all", "everything", is_flag=True, help="List all, not the newest only.")
-@click.option("-n", "limit", metavar="N", default=20, show_default=True, help="List that many.")
+@click.option(
+    "-n",
+    "limit",
+    metavar="N",
+    type=click.IntRange(1),
+    default=20,
+    show_default=True,
+    help="List that many.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON array.")
 @click.option("--remove", metavar="RUN", multiple=True, help="Remove a run instead of listing.")
 @click.option("--force", is_flag=True, help="With --remove: also one that is not settled.")
@@ -43,7 +51,7 @@ def command(
         _remove(store, remove, unsettled=force)
         return
     ids = store.ids()
-    told = [store.summary(run_id) for run_id in (ids if everything else ids[: max(0, limit)])]
+    told = [store.summary(run_id) for run_id in (ids if everything else ids[:limit])]
     if as_json:
         click.echo(json.dumps([as_record(summary) for summary in told], indent=2))
     elif not told:

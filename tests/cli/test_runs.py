@@ -150,6 +150,15 @@ def test_only_so_many_runs_are_listed_and_the_rest_is_counted(cli, record):
     assert len(cli("runs", "-n", 3, "--all").stdout.splitlines()) == 5
 
 
+@pytest.mark.parametrize("number", ["0", "-1"])
+def test_less_than_one_run_is_not_listed_as_none_but_refused(cli, record, number):
+    record("r", end)
+    result = cli("runs", "-n", number)
+    assert result.exit_code == 2
+    assert "x>=1" in result.stderr
+    assert "no runs" not in result.stderr
+
+
 def test_runs_as_json_have_every_number(cli, record):
     record("r", end)
     [run] = json.loads(cli("runs", "--json").stdout)
