@@ -8,7 +8,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from requestor_sdk.model.errors import AmountError
+from requestor_sdk.model.errors import AmountError, UsageError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +81,21 @@ class Settings:
                 raise AmountError(f"{field.name} must be a number, zero or more, not {value!r}")
         if min(self.mailbox_size, self.proposals_kept, self.answers_at_once) < 1:
             raise AmountError("mailbox_size, proposals_kept and answers_at_once must be at least 1")
+
+
+def check_settings(settings: object) -> Settings:
+    """Return settings as they are; the default ones for ``None``.
+
+    Raises:
+        UsageError: They are none, e.g. a mapping.
+    """
+    if settings is None:
+        return Settings()
+    if isinstance(settings, Settings):
+        return settings
+    raise UsageError(
+        f"settings must be a Settings, not {settings!r}", hint="settings=Settings(start_timeout=60)"
+    )
 
 
 def data_home() -> Path:

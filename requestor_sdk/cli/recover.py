@@ -13,7 +13,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from requestor_sdk.cli._columns import say, table, width
-from requestor_sdk.model.errors import RequestorError, RunLocked, RunNotFound, UsageError
+from requestor_sdk.cli.runs import giving_up, nothing_of
+from requestor_sdk.model.errors import (
+    JournalDamaged,
+    RequestorError,
+    RunLocked,
+    RunNotFound,
+    UsageError,
+)
 from requestor_sdk.observe import journal_at, text
 from requestor_sdk.observe._names import name_of
 
@@ -24,8 +31,9 @@ if TYPE_CHECKING:
     from requestor_sdk.observe.runs import RunStore
 
 _HEAD = ("agreement", "provider", "instance", "outcome", "paid")
-_DONE = ("settled", "suspended")
 _ALIVE = "alive"
+_EMPTY = "empty"
+_DONE = ("settled", "suspended", _EMPTY)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -35,7 +43,8 @@ class Recovered:
     Attributes:
         run_id: The run.
         path: Its journal.
-        before: What it was: ``crashed``, ``suspended``, ``left over``, ``settled`` or ``alive``.
+        before: What it was: ``crashed``, ``suspended``, ``left over``, ``settled``, ``alive`` or
+            ``empty``.
         after: What it is now.
         agreements: Those that were open before, as they are now.
         suspended: The agreements of instances that stay suspended.
@@ -152,7 +161,8 @@ def _waiting(store: RunStore, *, everything: bool) -> list[_Left]:
         _Left(one.run_id, one.path)
         for one in told
         # What is left of one that cannot be read in full is not known: it is told, not passed over.
-        if one.problem is not None or (one.history.state in states and one.state.value != "alive")
+        if one.problem is not None
+        or (one.history.state in states and one.state.value not in (_ALIVE, _EMPTY))
     ]
 
 
@@ -173,6 +183,8 @@ async def recovered(path: Path, run_id: str, *, end_suspended: bool = False) -> 
             f"run {run_id} is alive: only its own process may go on with it\n"
             f"  see: requestor-sdk status {name_of(path)}"
         )
+    except JournalDamaged as error:
+        told.problem = "\n  ".join(filter(None, (_problem(error), giving_up(path))))
     except RequestorError as error:
         told.problem = _problem(error)
     return told
@@ -187,6 +199,9 @@ async def _recover(told: Recovered, *, end_suspended: bool) -> None:
     if isinstance(journal, SqliteJournal) and journal.is_written:
         raise RunLocked(f"run {told.run_id} is alive")
     before = RunHistory.of(journal.read(), told.run_id)
+    if next(iter(journal.read()), None) is None:
+        told.before = told.after = _EMPTY
+        return
     told.before = before.state
     try:
         async with Compute.recover(told.run_id, journal=told.path, end_suspended=end_suspended):
@@ -211,6 +226,9 @@ def _lines(told: Sequence[Recovered]) -> Iterator[str]:
             yield ""
         if one.before == _ALIVE:
             yield one.problem
+            continue
+        if one.before == _EMPTY:
+            yield from nothing_of(one.run_id, one.path)
             continue
         yield f"run {one.run_id} was {one.before or 'not read'}, is {one.after or 'as it was'}"
         if one.agreements:

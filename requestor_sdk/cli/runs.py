@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from requestor_sdk.cli._columns import say, table, width
 from requestor_sdk.observe import text
+from requestor_sdk.observe._names import name_of
 
 if TYPE_CHECKING:
     from requestor_sdk.observe.runs import RunStore, RunSummary
@@ -22,7 +24,15 @@ _NUMBERS = ("time", "instances", "spent", "budget", "left over")
 
 @click.command()
 @click.option("--all", "everything", is_flag=True, help="List all, not the newest only.")
-@click.option("-n", "limit", metavar="N", default=20, show_default=True, help="List that many.")
+@click.option(
+    "-n",
+    "limit",
+    metavar="N",
+    type=click.IntRange(1),
+    default=20,
+    show_default=True,
+    help="List that many.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON array.")
 @click.option("--remove", metavar="RUN", multiple=True, help="Remove a run instead of listing.")
 @click.option("--force", is_flag=True, help="With --remove: also one that is not settled.")
@@ -41,7 +51,7 @@ def command(
         _remove(store, remove, unsettled=force)
         return
     ids = store.ids()
-    told = [store.summary(run_id) for run_id in (ids if everything else ids[: max(0, limit)])]
+    told = [store.summary(run_id) for run_id in (ids if everything else ids[:limit])]
     if as_json:
         click.echo(json.dumps([as_record(summary) for summary in told], indent=2))
     elif not told:
@@ -91,8 +101,28 @@ def lasted(summary: RunSummary) -> float | None:
     """Return for how many seconds a run lasted, or has lasted so far."""
     if summary.started is None or summary.last is None:
         return None
-    end = datetime.now(UTC) if summary.state.value == "alive" else summary.last
-    return (end - summary.started).total_seconds()
+    if summary.state.value != "alive":
+        return summary.seconds
+    return summary.seconds + (datetime.now(UTC) - summary.last).total_seconds()
+
+
+def nothing_of(run_id: str, path: Path) -> Iterator[str]:
+    """Return what to say of a run of which nothing was written down."""
+    yield f"run {run_id} is empty: it ended before it did anything, and nothing is to be recovered"
+    if _is_stored(path):
+        yield f"  try: requestor-sdk runs --remove {path.stem}"
+
+
+def giving_up(path: Path) -> str:
+    """Return how to be rid of a run that cannot be read in full; empty for a file elsewhere."""
+    if not _is_stored(path):
+        return ""
+    return f"to give up what may be open of it: requestor-sdk runs --remove {path.stem} --force"
+
+
+def _is_stored(path: Path) -> bool:
+    """Tell whether a journal lies in the store; a file elsewhere is removed by its owner."""
+    return name_of(path) == path.stem
 
 
 def as_record(summary: RunSummary) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from requestor_sdk.cli._columns import say, table, width
-from requestor_sdk.cli.runs import as_record, lasted
+from requestor_sdk.cli.runs import as_record, giving_up, lasted, nothing_of
 from requestor_sdk.observe import text
 from requestor_sdk.observe._names import SUFFIX, name_of
 
@@ -43,11 +43,16 @@ def command(run: str | None, *, as_json: bool) -> None:
             say(line)
     if summary.problem is not None:
         click.secho(str(summary.problem), err=True, fg="red")
+        if summary.state.value == "damaged" and (way := giving_up(summary.path)):
+            click.echo(f"  {way}", err=True)
         sys.exit(1)
 
 
 def _lines(summary: RunSummary) -> Iterator[str]:
     view = summary.view
+    if summary.state.value == "empty":
+        yield from nothing_of(summary.run_id, summary.path)
+        return
     where = f" on {view.network}" if view.network else ""
     yield f"run {summary.run_id}{where}: {summary.state}"
     seconds = lasted(summary)

@@ -112,14 +112,12 @@ def history_of(journal: Journal, run_id: str) -> RunHistory:
 def taken_over(journal: Journal, run_id: str) -> RunHistory:
     """Take the lock of a run's journal, where it has one, and return what it says.
 
+    The caller closes it, also where this raises.
+
     Raises:
         RunLocked: The run is alive.
         UsageError: It cannot be read or written.
     """
     if isinstance(journal, _LOCKED):
         journal.open()
-    try:
-        return history_of(journal, run_id)
-    except BaseException:
-        journal.close()
-        raise
+    return history_of(journal, run_id)

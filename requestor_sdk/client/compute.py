@@ -23,7 +23,7 @@ from requestor_sdk.model.errors import (
 from requestor_sdk.model.money import to_amount, to_limit
 from requestor_sdk.service.budget import Spending
 from requestor_sdk.service.strategy import MarketStrategy, check_strategy
-from requestor_sdk.settings import Settings
+from requestor_sdk.settings import Settings, check_settings
 
 if TYPE_CHECKING:
     import asyncio
@@ -88,7 +88,8 @@ class Compute(Services, Batches):
 
     Raises:
         AmountError: The budget, or the limit, is not a positive number.
-        UsageError: The strategy is none, e.g. a class instead of an object.
+        UsageError: The strategy is none, e.g. a class instead of an object; or the settings are
+            none, e.g. a mapping.
         UnknownNetwork: There is no network of that name.
     """
 
@@ -122,7 +123,7 @@ class Compute(Services, Batches):
         self._subnet = subnet_tag
         self._strategy = None if strategy is None else check_strategy(strategy)
         self._max_price_per_hour = to_limit(max_price_per_hour, name="max_price_per_hour")
-        self._settings = settings or Settings()
+        self._settings = check_settings(settings)
         self._consumers = [event_consumer] if event_consumer else []
         self._journal = journal
         self._entered: asyncio.Task[Any] | None = None
@@ -236,23 +237,29 @@ class Compute(Services, Batches):
             traits=self._network.traits,
             now=clock.now,
         )
-        # Read anew under the lock: another recovery may have written since.
-        history = taken_over(journal, self.run_id) if self._recovers else None
-        self._engine = Engine(
-            network=self._network,
-            budget=self._budget if history is None else history.budget,
-            settings=self._settings,
-            journal=journal,
-            defaults=make_buying(
-                strategy=self._strategy, max_price_per_hour=self._max_price_per_hour
-            ),
-            subnet=self._subnet,
-            run_id=self.run_id,
-            clock=clock,
-            history=history,
-        )
-        if self._engine.recovery is not None:
-            self._engine.recovery.end_suspended = self._end_suspended
+        try:
+            # Read anew under the lock: another recovery may have written since.
+            history = taken_over(journal, self.run_id) if self._recovers else None
+            engine = Engine(
+                network=self._network,
+                budget=self._budget if history is None else history.budget,
+                settings=self._settings,
+                journal=journal,
+                defaults=make_buying(
+                    strategy=self._strategy, max_price_per_hour=self._max_price_per_hour
+                ),
+                subnet=self._subnet,
+                run_id=self.run_id,
+                clock=clock,
+                history=history,
+            )
+        except BaseException:
+            # Until the engine has it nobody else closes it: one that is empty goes away by that.
+            journal.close()
+            raise
+        self._engine = engine
+        if engine.recovery is not None:
+            engine.recovery.end_suspended = self._end_suspended
         self._engine.core.sinks += [*self._consumers, *ambient.consumers]
         await self._engine.start()
         ambient.active.add(self)

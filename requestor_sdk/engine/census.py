@@ -51,6 +51,7 @@ class Census:
         self._cluster_id = cluster_id
         self._members = members
         self._counts = dict.fromkeys(ServiceState, 0)
+        self._over: list[Instance] = []
         self._waits: list[_Wait] = []
         self._outcomes: dict[Outcome[Any], None] = {}
 
@@ -71,14 +72,15 @@ class Census:
             raise self._core.fatal
         if ServiceState.terminated in wanted or self._living >= number:
             return
-        failed = [m for m in self._members if m.failure is not None]
-        cause = failed[-1].failure if failed else None
+        # Of those that are over, in the order of their ends: one that lives was tried again.
+        failed = next((m for m in reversed(self._over) if m.failure is not None), None)
+        cause = failed.failure if failed else None
         raise InstanceError(
             f"waited for {number} {', '.join(sorted(wanted))}, and only {self._living} of "
             f"{len(self._members)} instances still live"
             + (f"; the last failure was {type(cause).__name__}" if cause else ""),
-            ids={"cluster": self._cluster_id, **({"instance": failed[-1].id} if failed else {})},
-            story=self._core.story(instance=failed[-1].id) if failed else (),
+            ids={"cluster": self._cluster_id, **({"instance": failed.id} if failed else {})},
+            story=self._core.story(instance=failed.id) if failed else (),
             hint="see instance.failure of the members of cluster.instances",
         ) from cause
 
@@ -127,10 +129,12 @@ class Census:
     def _found(self, states: frozenset[ServiceState]) -> list[Service]:
         return [m.service for m in self._members if m.state in states]
 
-    def moved(self, old: ServiceState, new: ServiceState) -> None:
+    def moved(self, member: Instance, old: ServiceState, new: ServiceState) -> None:
         """A member went from one state to another. Called by the engine."""
         self._counts[old] -= 1
         self._counts[new] += 1
+        if new is ServiceState.terminated:
+            self._over.append(member)
         for wait in self._waits:
             if wait.woken.done() or (new not in wait.states and new is not ServiceState.terminated):
                 continue

@@ -215,7 +215,7 @@ class Instance:
         self.record = Record(
             state=past.state, behind=past.behind, started=True, deployed=True, attempt=past.attempt
         )
-        self._cluster.census.moved(ServiceState.pending, past.state)
+        self._cluster.census.moved(self, ServiceState.pending, past.state)
         self.search.note_attempt()
         self._have(past.attempt, contract, scripts=kept.scripts)
         self._core.emit(
@@ -330,7 +330,7 @@ class Instance:
             self._tell_watchers(before.state, done.record.state)
 
     def _tell_watchers(self, old: ServiceState, new: ServiceState) -> None:
-        self._cluster.census.moved(old, new)
+        self._cluster.census.moved(self, old, new)
         if self._watchers:
             due = [callback for states, callback in self._watchers if new in states]
             self._watchers = tuple(w for w in self._watchers if new not in w[0])

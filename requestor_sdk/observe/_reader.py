@@ -22,6 +22,12 @@ SCHEMA: Final = 1
 """Version of the tables; that of the records is ``events.VERSION``."""
 
 _AT_ONCE: Final = 500
+# By keys, not by a scan: it is asked for each row that is of no kind that is wanted.
+_OR_ENDS: Final = """
+ OR seq = (SELECT max(seq) FROM events)
+ OR EXISTS (SELECT 1 FROM events AS later
+            WHERE later.seq = events.seq + 1 AND later.kind = 'ComputationRecovered')
+"""
 # SQLite's primary result codes for: no such table, a disk that cannot be read, a page or a file
 # that is not as it should be.
 _DAMAGE: Final = frozenset({1, 10, 11, 26})
@@ -90,11 +96,11 @@ class Reader:
         self._written = written
 
     def numbered(
-        self, ids: Mapping[str, str], kinds: Collection[str], after: int
+        self, ids: Mapping[str, str], kinds: Collection[str], after: int, *, ends: bool = False
     ) -> Iterator[tuple[int, Event]]:
         """Return events with their numbers; see ``SqliteJournal.read`` for what it raises."""
         losses = _Losses(after)
-        for seq, text in self._texts(losses, ids, kinds):
+        for seq, text in self._texts(losses, ids, kinds, ends):
             try:
                 event = decode(text)
             except NotSupported as error:
@@ -104,7 +110,7 @@ class Reader:
             except NO_RECORD as error:
                 losses.lack(seq, 1, f"event {seq} is no record of an event: {error}")
                 continue
-            if event.concerns(ids) and (not kinds or event.kind in kinds):
+            if event.concerns(ids) and (ends or not kinds or event.kind in kinds):
                 losses.saved += 1
                 yield seq, event
         if losses.reason:
@@ -122,14 +128,14 @@ class Reader:
     # Rows -----------------------------------------------------------------------------------------
 
     def _texts(
-        self, losses: _Losses, ids: Mapping[str, str], kinds: Collection[str]
+        self, losses: _Losses, ids: Mapping[str, str], kinds: Collection[str], ends: bool
     ) -> Iterator[tuple[int, bytes]]:
         """Return numbers and texts after the last one; what SQLite cannot read is salvaged."""
         written = self._written()
         try:
             with closing(self._connection()) as connection:
                 self._check_version(connection)
-                found = _selected(connection, losses.last, ids, kinds)
+                found = _selected(connection, losses.last, ids, kinds, ends)
                 if ids or kinds:
                     _check_whole(connection, losses.last)
                 else:
@@ -242,7 +248,11 @@ def _text(value: object) -> str:
 
 
 def _selected(
-    connection: sqlite3.Connection, after: int, ids: Mapping[str, str], kinds: Collection[str]
+    connection: sqlite3.Connection,
+    after: int,
+    ids: Mapping[str, str],
+    kinds: Collection[str],
+    ends: bool,
 ) -> Iterator[tuple[int, bytes]]:
     """Return rows, some at a time, so that no snapshot is held while the caller works.
 
@@ -252,7 +262,8 @@ def _selected(
         return
     conditions = ["seq > ?", *("instr(record, ?)" for _ in ids)]
     if kinds:
-        conditions.append(f"kind IN ({', '.join('?' for _ in kinds)})")
+        of_kind = f"kind IN ({', '.join('?' for _ in kinds)})"
+        conditions.append(f"({of_kind}{_OR_ENDS})" if ends else of_kind)
     query = (
         f"SELECT seq, record FROM events WHERE {' AND '.join(conditions)} "  # noqa: S608 - no values
         f"ORDER BY seq LIMIT {_AT_ONCE}"

@@ -51,6 +51,8 @@ _UNTOLD: Final = frozenset(
     )
 )
 
+_BEGINS: Final = (ev.ComputationStarted, ev.ComputationRecovered)
+
 
 class RunState(StrEnum):
     """How a run is."""
@@ -63,6 +65,8 @@ class RunState(StrEnum):
     """It was left in order, with suspended instances for a later process."""
     crashed = "crashed"
     """Its process died before it was ended."""
+    empty = "empty"
+    """Its process died before it wrote down anything, and so before it did anything."""
     damaged = "damaged"
     """Not all of its journal can be read."""
     newer = "newer"
@@ -79,6 +83,8 @@ class RunSummary:
         state: How it is.
         started: When it began; ``None`` where that is not known.
         last: When it was last heard of.
+        seconds: For how long its processes lived until then: from the first event of each to the
+            last, without the time between a crash and the recovery.
         view: Instances, money, and what is still open.
         accounts: Its bill.
         history: What a recovery of it would begin with.
@@ -90,6 +96,7 @@ class RunSummary:
     state: RunState = RunState.crashed
     started: datetime | None = None
     last: datetime | None = None
+    seconds: float = 0.0
     view: RunView = field(default_factory=RunView)
     accounts: Accounts = field(default_factory=Accounts)
     history: RunHistory = field(default_factory=RunHistory)
@@ -98,6 +105,8 @@ class RunSummary:
     @property
     def unsettled(self) -> bool:
         """Whether something of it may still be open or may still have to be paid."""
+        if self.state is RunState.empty:
+            return False
         return (
             self.state is not RunState.ended
             or self.history.state != "settled"
@@ -108,6 +117,8 @@ class RunSummary:
     def apply(self, event: ev.Event) -> None:
         """Take one event."""
         self.started = self.started or event.at
+        if self.last is not None and not isinstance(event, _BEGINS):
+            self.seconds += (event.at - self.last).total_seconds()
         self.last = event.at
         self.view.apply(event)
         self.history.apply(event)
@@ -234,7 +245,9 @@ class RunStore:
         journal = self.journal(run_id)
         # Asked for first: a run that ends meanwhile has written that it did.
         alive = self.is_alive(run_id)
-        told = summarised(run_id, journal.path, lambda: journal.read(kinds=_told()), alive=alive)
+        told = summarised(
+            run_id, journal.path, lambda: journal.read(kinds=_told(), ends=True), alive=alive
+        )
         if told.problem is not None:
             # What is left of it is counted whole, as every other reading of it does.
             told = summarised(run_id, journal.path, journal.read, alive=alive)
@@ -287,7 +300,8 @@ class RunStore:
                 raise NotAvailable(
                     f"run {run_id} is not settled: something of it may still be open",
                     ids={"run": run_id},
-                    hint=f"requestor-sdk status {run_id}",
+                    hint=f"requestor-sdk status {run_id}; to give it up: "
+                    f"requestor-sdk runs --remove {run_id} --force",
                 )
             _unlink([path, *(path.with_name(f"{path.name}{end}") for end in ("-wal", "-shm"))])
         _unlink([path.with_suffix(".lock")])
@@ -342,6 +356,8 @@ def summarised(
             told.state = RunState.suspended if suspended else RunState.ended
         elif alive:
             told.state = RunState.alive
+        elif told.started is None:
+            told.state = RunState.empty
     return told
 
 

@@ -165,20 +165,26 @@ class SqliteJournal:
     # Reading --------------------------------------------------------------------------------------
 
     def read(
-        self, *, ids: Mapping[str, str] | None = None, kinds: Collection[str] = ()
+        self,
+        *,
+        ids: Mapping[str, str] | None = None,
+        kinds: Collection[str] = (),
+        ends: bool = False,
     ) -> Iterator[Event]:
         """Return what was written, oldest first; only what concerns all of ``ids``.
 
         Args:
             ids: Ids by kind, e.g. ``{"instance": "i-1"}``.
             kinds: Only events of these kinds; of all, where it is empty.
+            ends: Also the last event of each process that wrote it, of whatever kind: until then
+                it lived. Of a damaged file, all events.
 
         Raises:
             JournalDamaged: Not all can be read; raised after the last event that can be.
             NotSupported: It was written by a newer version.
             UsageError: There is no such file, or it cannot be read.
         """
-        for _, event in self._reader.numbered(ids or {}, kinds, 0):
+        for _, event in self._reader.numbered(ids or {}, kinds, 0, ends=ends):
             yield event
 
     def numbered(self, *, after: int = 0) -> Iterator[tuple[int, Event]]:

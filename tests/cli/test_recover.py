@@ -4,6 +4,8 @@ import asyncio
 import dataclasses
 import json
 import shlex
+import sqlite3
+from contextlib import closing
 
 import pytest
 from click.testing import CliRunner
@@ -196,6 +198,45 @@ def test_a_journal_that_is_damaged_or_has_no_run_is_told_and_not_touched(store, 
     assert done.exit_code == 1
     assert f"the journal {path} has no run" in done.output
     assert path.read_bytes() == b""
+
+
+def test_a_run_of_which_nothing_was_written_down_is_no_circle_of_advice(store):
+    journal = crashed_on_local(store, "a1")
+    with closing(sqlite3.connect(journal.path)) as connection, connection:
+        connection.execute("DELETE FROM events")
+    said = [
+        "run a1 is empty: it ended before it did anything, and nothing is to be recovered",
+        "  try: requestor-sdk runs --remove a1",
+    ]
+    assert call().output.strip() == "no run has anything left to settle"
+    done = call("a1")
+    assert (done.exit_code, done.output.splitlines()) == (0, said)
+    [told] = json.loads(call("a1", "--json").output)
+    assert (told["before"], told["after"], told["done"]) == ("empty", "empty", True)
+    shown = CliRunner().invoke(main, ["status", "a1"])
+    assert (shown.exit_code, shown.output.splitlines()) == (0, said)
+    assert " empty " in CliRunner().invoke(main, ["runs"]).output
+    assert CliRunner().invoke(main, ["runs", "--remove", "a1"]).exit_code == 0
+    assert store.ids() == []
+
+
+def test_a_journal_under_the_name_of_another_run_is_not_taken_for_an_empty_one(store):
+    crashed_on_local(store, "a1")
+    store.path("a1").rename(store.path("b1"))
+    done = call("b1")
+    assert done.exit_code == 1
+    assert "the journal has no run 'b1'" in done.output
+
+
+def test_a_damaged_run_of_the_store_is_told_with_the_way_to_be_rid_of_it(store):
+    crashed_on_local(store, "a1")
+    store.path("a1").write_bytes(b"x" * 5000)
+    done = call()
+    assert done.exit_code == 1
+    way = "to give up what may be open of it: requestor-sdk runs --remove a1 --force"
+    assert done.output.splitlines()[-1] == f"  {way}"
+    assert CliRunner().invoke(main, shlex.split(way.partition("requestor-sdk ")[2])).exit_code == 0
+    assert call().exit_code == 0
 
 
 def test_an_id_that_the_store_has_not_is_told_with_the_way_to_name_a_journal(store):

@@ -150,6 +150,15 @@ def test_only_so_many_runs_are_listed_and_the_rest_is_counted(cli, record):
     assert len(cli("runs", "-n", 3, "--all").stdout.splitlines()) == 5
 
 
+@pytest.mark.parametrize("number", ["0", "-1"])
+def test_less_than_one_run_is_not_listed_as_none_but_refused(cli, record, number):
+    record("r", end)
+    result = cli("runs", "-n", number)
+    assert result.exit_code == 2
+    assert "x>=1" in result.stderr
+    assert "no runs" not in result.stderr
+
+
 def test_runs_as_json_have_every_number(cli, record):
     record("r", end)
     [run] = json.loads(cli("runs", "--json").stdout)
@@ -172,6 +181,7 @@ def test_settled_runs_are_removed_and_others_only_by_force(cli, record, store):
     refused = cli("runs", "--remove", "b1")
     assert refused.exit_code == 1
     assert "not settled" in refused.stderr
+    assert "requestor-sdk runs --remove b1 --force" in refused.stderr
     assert store.ids() == ["b1"]
     assert cli("runs", "--remove", "b1", "--force").exit_code == 0
     assert store.ids() == []
@@ -257,6 +267,7 @@ def test_the_status_of_a_damaged_run_shows_what_is_left_and_fails(cli, record, s
     assert "run r on local: damaged" in result.stdout
     assert "total" in result.stdout
     assert "[RSK-114]" in result.stderr
+    assert "requestor-sdk runs --remove r --force" in result.stderr
     assert store.path("r").read_bytes() == before
 
 
@@ -381,6 +392,19 @@ def test_a_journal_that_lies_elsewhere_is_named_by_its_path(cli, record, store, 
     refused = cli("events", lines.path, "--follow")
     assert refused.exit_code == 1
     assert "tail -f" in refused.stderr
+
+
+def test_a_journal_that_lies_elsewhere_is_not_removed_by_the_store(cli, tmp_path):
+    path = tmp_path / "mine.jsonl"
+    path.touch()
+    shown = cli("status", path)
+    assert (shown.exit_code, shown.stdout) == (
+        0,
+        f"run {path} is empty: it ended before it did anything, and nothing is to be recovered\n",
+    )
+    path = tmp_path / "mine.sqlite"
+    path.write_bytes(b"x" * 5000)
+    assert "--remove" not in cli("status", path).output
 
 
 @pytest.mark.parametrize("command", ["status", "events", "recover"])

@@ -81,6 +81,13 @@ def test_the_example_of_the_readme_runs(shell):
     assert "spent 0.0" in out
 
 
+@pytest.mark.parametrize("page", [ROOT / "README.md", QUICKSTART], ids=lambda page: page.name)
+def test_a_page_that_counts_the_examples_counts_them_all(page):
+    words = ["none", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
+    there = len(list((ROOT / "examples").glob("*/main.py")))
+    assert re.findall(r"examples\.md\): (\w+) programs", page.read_text()) == [words[there]]
+
+
 @pytest.mark.sandbox
 def test_the_demo_prints_what_the_readme_shows(shell):
     [(_, shown)] = blocks(ROOT / "README.md", "text")

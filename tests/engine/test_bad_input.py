@@ -9,7 +9,7 @@ import pytest
 from support.services import Bare, Simple
 from support.world import World
 
-from requestor_sdk import Compute, Service, vm
+from requestor_sdk import Compute, Service, Settings, vm
 from requestor_sdk.model import events
 from requestor_sdk.model.errors import (
     AmountError,
@@ -45,6 +45,13 @@ async def refused(world):
 def test_a_budget_that_is_no_positive_number_is_refused(budget):
     with pytest.raises(AmountError, match="budget"):
         Compute(budget=budget)
+
+
+@pytest.mark.parametrize("settings", [{"start_timeout": 60}, {}, 3, Settings])
+def test_settings_that_are_none_are_refused(settings):
+    with pytest.raises(UsageError, match="must be a Settings") as caught:
+        Compute(budget=1, settings=settings)
+    assert caught.value.hint == "settings=Settings(start_timeout=60)"
 
 
 def test_an_unknown_network_is_refused_with_those_that_there_are():

@@ -83,6 +83,51 @@ async def test_an_unstarted_instance_ends_where_respawn_is_off(world):
     world.check(compute)
 
 
+class Raises(Simple):
+    """Raises one error in run(), some seconds after it began; may be tried again after that."""
+
+    def __init__(self, error, seconds, again=False):
+        self.left = [error]
+        self.seconds = seconds
+        self.again = again
+
+    @property
+    def restart_condition(self):
+        return self.again
+
+    async def run(self):
+        await asyncio.sleep(self.seconds)
+        for error in self.left:
+            self.left = []
+            raise error
+        async for script in super().run():
+            yield script
+
+
+async def test_a_vain_wait_names_the_last_that_is_over_and_not_one_that_was_tried_again(world):
+    async with world.compute() as compute:
+        cluster = await compute.run_service(
+            Raises,
+            instance_params=[
+                {"error": KeyError("x"), "seconds": 200},
+                {"error": LookupError("y"), "seconds": 100},
+                {"error": ValueError("z"), "seconds": 50, "again": True},
+            ],
+        )
+        first, second, again = cluster.instances
+        with pytest.raises(InstanceError, match="the last failure was LookupError") as raised:
+            await cluster.wait("suspended", count=3)
+        assert raised.value.ids["instance"] == second.id
+        with pytest.raises(InstanceError, match="the last failure was KeyError") as raised:
+            await cluster.wait("suspended", count=2)
+        assert raised.value.ids["instance"] == first.id
+        assert raised.value.__cause__ is first.failure
+        assert any("KeyError" in line for line in raised.value.story)
+        assert isinstance(again.failure, ValueError)
+        assert again.state == "running"
+    world.check(compute)
+
+
 async def test_flag_and_policy_together_are_a_type_error(world):
     async with world.compute() as compute:
         with pytest.raises(TypeError, match="give one"):

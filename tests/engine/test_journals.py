@@ -190,6 +190,17 @@ async def test_a_run_in_a_file_is_not_recovered_while_it_is_alive(world, tmp_pat
 
 
 @pytest.mark.parametrize("name", ["run.jsonl", "run.sqlite"])
+async def test_a_run_whose_engine_cannot_be_made_leaves_no_file(world, monkeypatch, tmp_path, name):
+    def broken(**_):
+        raise AttributeError("x")
+
+    monkeypatch.setattr("requestor_sdk.engine.engine.Engine", broken)
+    with pytest.raises(AttributeError):
+        await run(world, journal=tmp_path / name)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["run.jsonl", "run.sqlite"])
 async def test_a_run_that_could_not_start_leaves_no_file(world, monkeypatch, tmp_path, name):
     async def broken():
         raise SandboxUnavailable("none here")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
 from datetime import timedelta
 from decimal import Decimal
 
@@ -120,8 +122,36 @@ def test_what_a_summary_leaves_unread_changes_nothing_of_it(store, record, new_s
     for event in store.journal("r").read():
         whole.apply(event)
     assert whole.view.open_ids() == told.view.open_ids()
-    assert whole.accounts.bill() == told.accounts.bill() or whole.last != told.last
+    assert whole.accounts.bill() == told.accounts.bill()
+    assert (whole.last, whole.seconds) == (told.last, told.seconds)
     assert whole.view.rows == told.view.rows
+
+
+def test_a_crashed_run_lasted_until_its_last_event_of_whatever_kind(store, new_story):
+    story = new_story()
+    began = story.begin().at
+    for _ in range(3):
+        story.tell(ev.CustomEvent, name="x")
+    story.now += timedelta(seconds=100)
+    crashed = story.tell(ev.CustomEvent, name="y").at
+    journal = store.create("r", network="local", started=began)
+    for event in story.events:
+        journal.append(event)
+    journal.close()
+    told = store.summary("r")
+    assert (told.last, told.seconds) == (crashed, 104)
+
+    story.now += timedelta(days=1)
+    story.tell(ev.ComputationRecovered, run_id="r-1", network="local")
+    story.now += timedelta(seconds=1)
+    story.tell(ev.CustomEvent, name="z")
+    journal = store.journal("r")
+    for event in story.events[-2:]:
+        journal.append(event)
+    journal.close()
+    assert store.summary("r").seconds == 104 + 2, "nothing lived between crash and recovery"
+    kinds = [event.kind for event in store.journal("r").read(kinds=["Nothing"], ends=True)]
+    assert kinds == ["CustomEvent", "CustomEvent"]
 
 
 def test_a_run_is_alive_as_long_as_somebody_writes_it(store, record):
@@ -197,7 +227,7 @@ def test_a_file_of_which_nothing_is_left_is_listed(store, record, content):
     store.path("r").write_bytes(content)
     assert store.ids() == ["r"]
     told = store.summary("r")
-    assert told.state is (RunState.damaged if content else RunState.crashed)
+    assert told.state is (RunState.damaged if content else RunState.empty)
     assert told.started is None
 
 
@@ -220,6 +250,18 @@ def test_a_settled_run_is_removed_with_all_its_files(store, record):
     assert sorted(file.name for file in store.folder.iterdir()) == ["s.lock", "s.sqlite"]
 
 
+def test_a_run_of_which_nothing_was_written_down_is_empty_and_removed_as_a_settled_one(
+    store, record
+):
+    record("r")
+    with closing(sqlite3.connect(store.path("r"))) as connection, connection:
+        connection.execute("DELETE FROM events")
+    told = store.summary("r")
+    assert (told.state, told.unsettled) == (RunState.empty, False)
+    store.remove("r")
+    assert store.ids() == []
+
+
 @pytest.mark.parametrize("how", ["crashed", "left over", "damaged"])
 def test_an_unsettled_run_is_removed_only_if_that_is_said(store, record, how):
     record("r", ended=how != "crashed", left_over="0.05" if how == "left over" else None)
@@ -228,7 +270,8 @@ def test_an_unsettled_run_is_removed_only_if_that_is_said(store, record, how):
     before = store.path("r").read_bytes()
     with pytest.raises(NotAvailable, match="run r is not settled") as caught:
         store.remove("r")
-    assert caught.value.hint == "requestor-sdk status r"
+    assert caught.value.hint.startswith("requestor-sdk status r; ")
+    assert caught.value.hint.endswith("requestor-sdk runs --remove r --force")
     assert store.path("r").read_bytes() == before
     store.remove("r", unsettled=True)
     assert list(store.folder.iterdir()) == []
