@@ -29,9 +29,9 @@ def tests(session: nox.Session) -> None:
 
 @nox.session(python=PYTHONS)
 def unit(session: nox.Session) -> None:
-    """Run the tests that need neither a sandbox nor an example."""
+    """Run the tests that need neither a sandbox, nor an example, nor a daemon."""
     session.install("-e", ".[all,test]")
-    session.run("pytest", "-m", "not sandbox and not example", *session.posargs)
+    session.run("pytest", "-m", "not sandbox and not example and not devnet", *session.posargs)
 
 
 @nox.session

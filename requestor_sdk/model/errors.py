@@ -52,7 +52,10 @@
     └── NetworkError               RSK-8xx  a network's daemon failed at a call
         ├── NetworkUnreachable     RSK-801  nothing listens where the daemon should be
         ├── NetworkTimeout         RSK-802  the daemon did not answer in time
-        └── NetworkInterrupted     RSK-803  the connection broke after the call may have got through
+        ├── NetworkInterrupted     RSK-803  the connection broke after the call may have got through
+        ├── WrongAppKey            RSK-804  the daemon does not know who calls
+        ├── DaemonTooOld           RSK-805  a daemon of a version that this package cannot use
+        └── BadAnswer              RSK-806  the daemon answered what is no answer, e.g. no JSON
 
 An error says what happened (the message), to which ids (``ids``), the last events of those ids
 (``story``) and the next thing to try (``hint``). Nothing here may ever hold a secret.
@@ -517,6 +520,40 @@ class NetworkInterrupted(NetworkError, ConnectionError):
     """
 
     code = "RSK-803"
+
+
+class WrongAppKey(NetworkError):
+    """There is no application key, or the daemon does not know the one that was given.
+
+    The key itself is in no text.
+    """
+
+    code = "RSK-804"
+
+    @property
+    def may_pass(self) -> bool:
+        """A key does not become right by waiting."""
+        return False
+
+
+class DaemonTooOld(NetworkError):
+    """The daemon is of a version that this package cannot use; the hint names the fix."""
+
+    code = "RSK-805"
+
+    @property
+    def may_pass(self) -> bool:
+        """A version does not change by waiting."""
+        return False
+
+
+class BadAnswer(NetworkError):
+    """The daemon answered what is no answer to the call, e.g. no JSON, or a field is missing.
+
+    Whether the call had its effect is unknown.
+    """
+
+    code = "RSK-806"
 
 
 def all_errors() -> tuple[type[RequestorError], ...]:
