@@ -54,13 +54,13 @@ class Pattern:
 
     def search(self, text: str) -> bool:
         """Tell whether the pattern matches anywhere in a text; no, where it would take too long."""
-        steps = 0
+        steps = index = 0
         alive: set[int] = set()
-        for index in range(len(text) + 1):
+        while True:
             alive = self._closed({*alive, self.first}, text, index)
+            steps += len(alive)
             if self.last in alive:
                 return True
-            steps += len(alive)
             if steps > MOST_STEPS or index == len(text):
                 return False
             mark = text[index]
@@ -69,7 +69,7 @@ class Pattern:
                 for at in alive
                 if (test := self.states[at].test) is not None and test(mark)
             }
-        return False
+            index += 1
 
     def _closed(self, found: set[int], text: str, index: int) -> set[int]:
         """Add what is reached without a character."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 import base64
 import binascii
 import functools
+import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -257,6 +258,28 @@ class SignedManifest:
     signature: str | None = field(default=None, repr=False)
     algorithm: str | None = None
     certificate: str | None = field(default=None, repr=False)
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> SignedManifest:
+        """Read what ``to_json`` wrote, or ``requestor-sdk manifest sign``.
+
+        Raises:
+            ManifestInvalid: It is no JSON object with the properties of a manifest.
+        """
+        try:
+            told = json.loads(text)
+        except (ValueError, RecursionError):
+            told = None
+        found = signed_of(told) if isinstance(told, dict) else None
+        if found is None:
+            raise ManifestInvalid(f"no JSON object with {wire.MANIFEST!r} in it")
+        return found
+
+    def to_json(self) -> str:
+        """Return the properties of a demand that carry it, as a JSON object."""
+        values = (self.encoded, self.signature, self.algorithm, self.certificate)
+        rows = zip(wire.PROPERTIES, values, strict=True)
+        return json.dumps({key: value for key, value in rows if value is not None}, indent=2)
 
     @property
     def manifest(self) -> Manifest:
