@@ -11,7 +11,6 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -21,7 +20,15 @@ from typing import Any, Final, Self
 from requestor_sdk.devnet import _control
 from requestor_sdk.devnet._child import tail_of
 from requestor_sdk.devnet._closed import find_program
-from requestor_sdk.devnet._plan import LOG, SUBNET, Identity, Plan, State, environment_of
+from requestor_sdk.devnet._plan import (
+    LOG,
+    SUBNET,
+    Identity,
+    Plan,
+    State,
+    environment_of,
+    make_temporary,
+)
 from requestor_sdk.devnet._providers import can_provide, default_presets
 from requestor_sdk.golem import GolemConfig
 from requestor_sdk.model.errors import AmountError, DevnetFailed, NotAvailable, NotSupported
@@ -246,7 +253,7 @@ class Devnet:
         try:
             await asyncio.shield(starting)
         except asyncio.CancelledError:
-            self._close_input()  # the network's process ends by that, and the start with it
+            self._tell_to_end()  # and the start ends with it
             with suppress(DevnetFailed, NotAvailable):
                 await starting
             await asyncio.to_thread(self.stop)
@@ -274,7 +281,7 @@ class Devnet:
         if self._process is not None:
             raise NotAvailable("this network is up already")
         if self._wanted is None:
-            self._temporary = Path(tempfile.mkdtemp(prefix="devnet-"))
+            self._temporary = make_temporary()
         try:
             self._state = self._launch(detached=detached)
         except BaseException:
@@ -294,6 +301,7 @@ class Devnet:
             subnet=self._subnet,
             chain=self._chain,
             parent=None if detached else os.getpid(),
+            temporary=self._wanted is None,
         )
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         log = os.open(self.folder / LOG, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
@@ -328,6 +336,11 @@ class Devnet:
             raise _control.error_from(told["error"])
         return State.from_json(told["up"])
 
+    def _tell_to_end(self) -> None:
+        # To close the pipe would not do: a process that was forked meanwhile may hold it, too.
+        if self._process is not None:
+            self._process.terminate()
+
     def _close_input(self) -> None:
         if self._process is not None and self._process.stdin is not None:
             with suppress(BrokenPipeError):
@@ -338,6 +351,7 @@ class Devnet:
         process, self._process = self._process, None
         self._state = None
         if process is not None:
+            process.terminate()
             for pipe in (process.stdin, process.stdout):
                 if pipe is not None:
                     with suppress(BrokenPipeError):

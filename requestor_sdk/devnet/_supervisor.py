@@ -14,7 +14,6 @@ import os
 import shutil
 import signal
 import sys
-import tempfile
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, suppress
 from dataclasses import replace
@@ -33,6 +32,7 @@ from requestor_sdk.devnet._plan import (
     Plan,
     Running,
     State,
+    make_temporary,
     write_private,
 )
 from requestor_sdk.devnet._providers import ProviderProcess
@@ -168,7 +168,9 @@ async def supervise(plan: Plan, tell: Callable[[Mapping[str, Any]], None]) -> No
     """Have a network up until something ends it; ``tell`` what became of it once."""
     with ExitStack() as stack:
         _prepare(plan, stack)
-        sockets = Path(tempfile.mkdtemp(prefix="devnet-"))
+        if plan.temporary:
+            stack.callback(shutil.rmtree, plan.folder, ignore_errors=True)
+        sockets = make_temporary()
         stack.callback(shutil.rmtree, sockets, ignore_errors=True)
         network = Network(plan, sockets)
         _end_with(plan.parent, network.stopped.set, stack)
