@@ -127,5 +127,12 @@ def token(session: nox.Session) -> None:
 @nox.session
 def bench(session: nox.Session) -> None:
     """Print one JSON object a line: `nox -s bench -- local_batch_ms help_ms`."""
-    session.install("-e", ".")
+    session.install("-e", ".[all]")
     session.run("python", "tests/bench", *session.posargs)
+
+
+@nox.session
+def peers(session: nox.Session) -> None:
+    """Have programs of yapapi and golem-js rent of our providers; fetches both SDKs."""
+    session.install("-e", ".[all]")
+    session.run("python", "tests/peers", *session.posargs)

@@ -1,0 +1,1 @@
+"""A Golem network as a requestor sees it, through its daemon."""
