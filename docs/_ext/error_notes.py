@@ -238,4 +238,10 @@ NOTES: dict[str, Note] = {
         "again, for it may have run: raised at the yield, it is yours to say whether it may run "
         "twice.",
     ),
+    "RSK-810": Note(
+        "The daemon or a provider of a devnet ended at its start; npm could not fetch the chain's program; "
+        "no room on the disk.",
+        "Read the last lines of the log, which are in the error; the whole log is beside them, where "
+        "the error says. `requestor-sdk doctor` shows what this machine lacks.",
+    ),
 }

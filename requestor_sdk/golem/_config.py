@@ -20,6 +20,10 @@ DEFAULT_NETWORK: Final = "hoodi"
 
 _WORD: Final = re.compile(r"[A-Za-z0-9_.-]+")
 _MAINNETS: Final = ("mainnet", "polygon")
+_KEY_HINT: Final = (
+    "`yagna app-key list` shows keys, `yagna app-key create requestor` makes one; "
+    'or `eval "$(requestor-sdk devnet env)"` for a network on this machine'
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +39,7 @@ class GolemConfig:
         payment_network: The chain, e.g. ``hoodi``; ``polygon`` costs real money.
 
     Raises:
+        WrongAppKey: A key that cannot be one.
         UsageError: An address or a name that cannot be one.
     """
 
@@ -46,15 +51,21 @@ class GolemConfig:
     payment_network: str = DEFAULT_NETWORK
 
     def __post_init__(self) -> None:
-        parts = urlsplit(self.api_url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
+        if not self.app_key:
+            raise WrongAppKey("there is no application key", hint=_KEY_HINT)
+        if not all("!" <= mark <= "~" for mark in self.app_key):
+            raise WrongAppKey(
+                "the application key has a character that no key can have", hint=_KEY_HINT
+            )
+        object.__setattr__(self, "api_url", self.api_url.rstrip("/"))
+        if not _is_address(self.api_url, "http", "https"):
             raise UsageError(
-                f"the daemon's address must be an http URL, not {self.api_url!r}",
+                f"the daemon's address must be an http URL, not {_shown(self.api_url)}",
                 hint=f"YAGNA_API_URL={DEFAULT_API_URL}",
             )
-        if not self.gsb_url.startswith(("tcp://", "unix:")):
+        if not self.gsb_url.startswith("unix:") and not _is_address(self.gsb_url, "tcp"):
             raise UsageError(
-                f"the service bus is at a tcp:// or unix: address, not at {self.gsb_url!r}",
+                f"the service bus is at a tcp:// or unix: address, not at {_shown(self.gsb_url)}",
                 hint=f"GSB_URL={DEFAULT_GSB_URL}",
             )
         for name in ("subnet", "payment_driver", "payment_network"):
@@ -88,12 +99,11 @@ class GolemConfig:
         if not key:
             raise WrongAppKey(
                 "YAGNA_APPKEY is not set: the daemon would not know who calls",
-                hint="`yagna app-key list` shows keys, `yagna app-key create requestor` makes one; "
-                'or `eval "$(requestor-sdk devnet env)"` for a network on this machine',
+                hint=_KEY_HINT,
             )
         return cls(
             app_key=key,
-            api_url=(env.get("YAGNA_API_URL") or DEFAULT_API_URL).rstrip("/"),
+            api_url=env.get("YAGNA_API_URL") or DEFAULT_API_URL,
             gsb_url=env.get("GSB_URL") or DEFAULT_GSB_URL,
             subnet=subnet or env.get("YAGNA_SUBNET") or DEFAULT_SUBNET,
             payment_driver=payment_driver or env.get("YAGNA_PAYMENT_DRIVER") or DEFAULT_DRIVER,
@@ -109,3 +119,20 @@ class GolemConfig:
     def platform(self) -> str:
         """The payment platform as the daemon names it, e.g. ``erc20-hoodi-tglm``."""
         return f"{self.payment_driver}-{self.payment_network}-{self.token}".lower()
+
+
+def _is_address(url: str, *schemes: str) -> bool:
+    """Tell whether a URL names a host, at most a port and a path, and nothing else."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        return False
+    plain = not (parts.query or parts.fragment or "@" in parts.netloc)
+    spaced = any(mark.isspace() for mark in url)
+    return parts.scheme in schemes and bool(parts.hostname) and port != 0 and plain and not spaced
+
+
+def _shown(url: str) -> str:
+    """Return a wrong address for an error's text; who puts a password into it does not read it."""
+    return "one with a user in it" if "@" in url else repr(url)

@@ -1,7 +1,8 @@
 """The daemon's REST API through one session: calls, long polls and streams, errors made ours.
 
-A call is never made again in here: who calls knows whether it would do something twice. What was
-not sent is ``NetworkUnreachable``; whatever else went wrong may have got through.
+A call is never made again in here: who calls knows whether it would do something twice. (Where an
+idle connection turns out to be closed, aiohttp sends GET, PUT and DELETE on another; never POST.)
+What was not sent is ``NetworkUnreachable``; whatever else went wrong may have got through.
 
 Source: the OpenAPI pages of yagna's market, activity and payment API, and the daemon's answers.
 """
@@ -23,6 +24,7 @@ from requestor_sdk.model.errors import (
     NetworkTimeout,
     NetworkUnreachable,
     NotAvailable,
+    RequestorError,
     WrongAppKey,
 )
 
@@ -37,15 +39,27 @@ CALL_SEC: Final = 30.0
 """Seconds that a call may take where nothing else is said."""
 POLL_MARGIN_SEC: Final = 10.0
 """Seconds that a long poll may take beyond its time before the daemon counts as silent."""
+EMPTY_SEC: Final = 0.25
+"""Seconds that a poll which finds nothing takes at least: whoever polls in a loop does not spin."""
+ANSWER_BYTES: Final = 64 * 1024 * 1024
+"""Bytes of the longest answer, or message of a web socket, that is taken into memory."""
+ERROR_BYTES: Final = 64 * 1024
+"""Bytes that are read of an answer that is an error."""
 ERROR_TEXT: Final = 500
-"""Characters that are told of an answer that is an error."""
+"""Characters that are told of it."""
 # The daemon closes idle connections after 5 s; a request that is just then sent on one would break.
 _KEEPALIVE_SEC: Final = 2.0
 _START_HINT: Final = (
     "start it: `yagna service run`, or `requestor-sdk devnet up` for a network on this machine; "
     "YAGNA_API_URL says where it is looked for"
 )
+_UPDATE_HINT: Final = "pip install -U golem-node, then start it again"
+_SAID: Final = ("message", "detail", "parseError", "internalError")
+"""Where an answer that is an error says what is wrong."""
 _KEY_HINT: Final = "`yagna app-key list` shows the keys; set YAGNA_APPKEY to one of them"
+_ENCODED: Final = "Content-Encoding"
+_IDENTITY: Final = re.compile(r"0x[0-9a-f]{40}")
+_VERSION: Final = re.compile(r"([0-9]{1,9})\.([0-9]{1,9})\.([0-9]{1,9})(?![0-9])")
 
 Params = Mapping[str, str | int | float | None]
 
@@ -83,14 +97,27 @@ class Daemon:
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEPALIVE_SEC),
             headers={"Authorization": f"Bearer {self.config.app_key}"},
+            cookie_jar=aiohttp.DummyCookieJar(),
             timeout=aiohttp.ClientTimeout(total=None),
         )
         try:
             self.identity = _identity(await self.call("GET", "/me"))
-            self.version = _check_version(await self.call("GET", "/version/get"))
+            self.version = _check_version(await self._told_version())
         except BaseException:
             await self.close()
             raise
+
+    async def _told_version(self) -> object:
+        try:
+            return await self.call("GET", "/version/get")
+        except NetworkError as error:
+            if error.status != 404:
+                raise
+            raise DaemonTooOld(
+                "the daemon does not tell its version, as very old ones do not",
+                status=404,
+                hint=_UPDATE_HINT,
+            ) from None
 
     async def close(self) -> None:
         """Close all connections. Idempotent."""
@@ -121,18 +148,19 @@ class Daemon:
             NetworkTimeout: No answer came in time.
             NetworkInterrupted: The connection broke.
             WrongAppKey: The daemon does not know the key.
-            BadAnswer: The answer is no JSON.
+            BadAnswer: The answer is no JSON, or longer than ``ANSWER_BYTES``.
             NetworkError: The daemon answered with an error; ``status`` says which.
         """
         async with self._request(method, path, params, body=body, seconds=seconds) as response:
-            text = await response.text(errors="replace")
-        if not text.strip():
+            data = await _body(response, f"{method} {path}")
+        if not data or data.isspace():
             return None
+        text = data.decode(errors="replace")
         try:
             return json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             raise BadAnswer(
-                f"{method} {path}: the answer is no JSON: {text[:100]!r}",
+                f"{method} {path}: the answer is no JSON: {self._without_key(text[:100])!r}",
                 hint=f"is {self.config.api_url} the daemon, and not another program?",
             ) from None
 
@@ -141,37 +169,64 @@ class Daemon:
     ) -> list[Mapping[str, Any]]:
         """Wait for events for ``seconds`` at most; the list is empty where none came.
 
+        A daemon that says at once that there is nothing is not asked again at once: the empty list
+        is returned after ``EMPTY_SEC`` at the earliest.
+
         Raises:
             RequestorError: As ``call``.
         """
         wanted = {"timeout": seconds, **(params or {})}
+        began = asyncio.get_running_loop().time()
         try:
             found = await self.call("GET", path, params=wanted, seconds=seconds + POLL_MARGIN_SEC)
         except NetworkError as error:
-            if error.status == 408:
-                return []
-            raise
-        if not isinstance(found, list) or not all(isinstance(one, dict) for one in found or ()):
+            if error.status != 408:
+                raise
+            found = []
+        if found == []:
+            left = min(EMPTY_SEC, seconds) - (asyncio.get_running_loop().time() - began)
+            await asyncio.sleep(max(0.0, left))
+            return []
+        if not isinstance(found, list) or not all(isinstance(one, dict) for one in found):
             raise BadAnswer(f"GET {path}: the answer is no list of events")
         return found
 
     @asynccontextmanager
     async def stream(
-        self, path: str, *, params: Params | None = None, headers: Mapping[str, str] | None = None
+        self,
+        path: str,
+        *,
+        params: Params | None = None,
+        headers: Mapping[str, str] | None = None,
+        seconds: float = CALL_SEC,
     ) -> AsyncIterator[aiohttp.StreamReader]:
         """Open an answer that comes bit by bit, e.g. server-sent events.
 
-        Errors of reading are ours inside the block, too.
+        Errors of reading are ours inside the block, too. For how long it may be silent is for
+        whoever reads it to say.
+
+        Args:
+            path: Below the daemon's address.
+            params: Of the query.
+            headers: Further headers.
+            seconds: How long it may take until the answer begins.
 
         Raises:
             RequestorError: As ``call``.
         """
-        async with self._request("GET", path, params, headers=headers) as response:
+        async with self._request(
+            "GET", path, params, headers=headers, seconds=seconds, whole=False
+        ) as response:
             yield response.content
 
     @asynccontextmanager
     async def websocket(
-        self, path: str, *, protocols: tuple[str, ...] = (), max_size: int = 0
+        self,
+        path: str,
+        *,
+        protocols: tuple[str, ...] = (),
+        max_size: int = ANSWER_BYTES,
+        seconds: float = CALL_SEC,
     ) -> AsyncIterator[aiohttp.ClientWebSocketResponse]:
         """Open a web socket; errors of using it are ours inside the block, too.
 
@@ -179,15 +234,22 @@ class Daemon:
             path: Below the daemon's address.
             protocols: Sub-protocols that are offered.
             max_size: Bytes of the longest message; 0 for no limit.
+            seconds: How long it may take until it is open.
+
+        Raises:
+            RequestorError: As ``call``.
         """
-        with _ours(f"web socket {path}", self.config.api_url):
-            async with self._opened().ws_connect(
-                self.config.api_url + path,
-                protocols=protocols,
-                max_msg_size=max_size,
-                autoping=True,
-            ) as socket:
-                yield socket
+        what = f"web socket {path}"
+        async with self._bounded(what, seconds) as limit:
+            with _ours(what, self.config.api_url):
+                async with self._opened().ws_connect(
+                    self.config.api_url + path,
+                    protocols=protocols,
+                    max_msg_size=max_size,
+                    autoping=True,
+                ) as socket:
+                    limit.reschedule(None)
+                    yield socket
 
     @asynccontextmanager
     async def _request(
@@ -197,29 +259,49 @@ class Daemon:
         params: Params | None,
         *,
         body: object = None,
-        seconds: float | None = None,
+        seconds: float,
+        whole: bool = True,
         headers: Mapping[str, str] | None = None,
     ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """Make a request; ``seconds`` bound all of it, or its beginning where not ``whole``."""
         what = f"{method} {path}"
-        query = {key: str(value) for key, value in (params or {}).items() if value is not None}
+        query = {key: _text(value) for key, value in (params or {}).items() if value is not None}
+        async with self._bounded(what, seconds) as limit:
+            with _ours(what, self.config.api_url):
+                async with self._opened().request(
+                    method,
+                    self.config.api_url + path,
+                    params=query,
+                    json=body,
+                    headers=headers,
+                    # The daemon redirects nobody; another program must not send the key elsewhere.
+                    allow_redirects=False,
+                ) as response:
+                    if not 200 <= response.status < 300:
+                        said = self._without_key(await _said(response))
+                        raise _refusal(what, response.status, said)
+                    if not whole:
+                        limit.reschedule(None)
+                    yield response
+
+    @asynccontextmanager
+    async def _bounded(self, what: str, seconds: float) -> AsyncIterator[asyncio.Timeout]:
         limit = asyncio.timeout(seconds)
         try:
             async with limit:
-                with _ours(what, self.config.api_url):
-                    async with self._opened().request(
-                        method,
-                        self.config.api_url + path,
-                        params=query,
-                        json=body,
-                        headers=headers,
-                    ) as response:
-                        if response.status >= 400:
-                            raise _refusal(what, response.status, await _said(response))
-                        yield response
+                yield limit
+        except NetworkError as error:
+            # The error of aiohttp behind it knows all headers, the key among them.
+            error.__context__ = None
+            raise
         except TimeoutError:
             if not limit.expired():
                 raise
             raise NetworkTimeout(f"{what}: the daemon did not answer in {seconds:g} s") from None
+
+    def _without_key(self, said: str) -> str:
+        """Strike the key out of what the other side said: it may repeat what it was sent."""
+        return said.replace(self.config.app_key, "***")
 
     def _opened(self) -> aiohttp.ClientSession:
         if self._session is None:
@@ -244,6 +326,9 @@ class _ours:  # noqa: N801 - used as a statement
         import aiohttp
 
         match error:
+            case RequestorError():
+                # Some of ours are connection errors as well.
+                return
             case aiohttp.ClientConnectorError():
                 raise NetworkUnreachable(
                     f"{self._what}: no Golem daemon answers at {self._url}: {error.os_error}",
@@ -251,6 +336,11 @@ class _ours:  # noqa: N801 - used as a statement
                 ) from None
             case aiohttp.WSServerHandshakeError():
                 raise _refusal(self._what, error.status, error.message) from None
+            case aiohttp.ClientResponseError():
+                raise BadAnswer(
+                    f"{self._what}: the answer is no HTTP",
+                    hint=f"is {self._url} the daemon, and not another program?",
+                ) from None
             case aiohttp.ClientError() | ConnectionError():
                 raise NetworkInterrupted(
                     f"{self._what}: the connection to the daemon broke: "
@@ -260,14 +350,36 @@ class _ours:  # noqa: N801 - used as a statement
                 return
 
 
+async def _body(response: aiohttp.ClientResponse, what: str) -> bytes:
+    """Read an answer, or raise where it would take too much memory."""
+    length = response.content_length
+    if length is not None and length <= ANSWER_BYTES and not response.headers.get(_ENCODED):
+        return await response.read()
+    data = bytearray()
+    async for chunk in response.content.iter_any():
+        data += chunk
+        if len(data) > ANSWER_BYTES:
+            raise BadAnswer(f"{what}: the answer is longer than {ANSWER_BYTES} bytes")
+    return bytes(data)
+
+
 async def _said(response: aiohttp.ClientResponse) -> str:
-    text = await response.text(errors="replace")
+    """Read the reason that an answer gives, as far as it is of use."""
+    data = bytearray()
+    async for chunk in response.content.iter_any():
+        data += chunk
+        if len(data) > ERROR_BYTES:
+            break
+    text = data[:ERROR_BYTES].decode(errors="replace")
     try:
         told = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return text.strip()[:ERROR_TEXT]
-    message = told.get("message") if isinstance(told, dict) else None
-    return str(message or text)[:ERROR_TEXT]
+    if not isinstance(told, dict):
+        return text[:ERROR_TEXT]
+    # The payment API answers in the form of problem+json, the others with a message.
+    parts = [told[name] for name in _SAID if told.get(name)]
+    return (": ".join(map(str, parts)) or text)[:ERROR_TEXT]
 
 
 def _refusal(what: str, status: int, said: str) -> NetworkError:
@@ -275,12 +387,17 @@ def _refusal(what: str, status: int, said: str) -> NetworkError:
         return WrongAppKey(
             f"{what}: the daemon does not know this application key", status=401, hint=_KEY_HINT
         )
-    return NetworkError(f"{what}: {said or 'no reason given'} (HTTP {status})", status=status)
+    kind = NetworkError if status >= 400 else BadAnswer
+    return kind(f"{what}: {said or 'no reason given'} (HTTP {status})", status=status)
+
+
+def _text(value: str | float) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _identity(told: object) -> str:
     identity = told.get("identity") if isinstance(told, dict) else None
-    if not isinstance(identity, str):
+    if not isinstance(identity, str) or not _IDENTITY.fullmatch(identity.lower()):
         raise BadAnswer("the daemon does not say who we are: is it a yagna?")
     return identity.lower()
 
@@ -288,13 +405,13 @@ def _identity(told: object) -> str:
 def _check_version(told: object) -> str:
     current = told.get("current") if isinstance(told, dict) else None
     version = current.get("version") if isinstance(current, dict) else None
-    found = re.match(r"(\d+)\.(\d+)\.(\d+)", version) if isinstance(version, str) else None
+    found = _VERSION.match(version) if isinstance(version, str) else None
     if not isinstance(version, str) or found is None:
         raise BadAnswer("the daemon does not tell its version: is it a yagna?")
     if tuple(map(int, found.groups())) < OLDEST_VERSION:
         oldest = ".".join(map(str, OLDEST_VERSION))
         raise DaemonTooOld(
             f"the daemon is yagna {version}; {oldest} is the oldest that can be used",
-            hint="pip install -U golem-node, then start it again",
+            hint=_UPDATE_HINT,
         )
     return version

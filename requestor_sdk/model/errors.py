@@ -55,7 +55,8 @@
         ├── NetworkInterrupted     RSK-803  the connection broke after the call may have got through
         ├── WrongAppKey            RSK-804  the daemon does not know who calls
         ├── DaemonTooOld           RSK-805  a daemon of a version that this package cannot use
-        └── BadAnswer              RSK-806  the daemon answered what is no answer, e.g. no JSON
+        ├── BadAnswer              RSK-806  the daemon answered what is no answer, e.g. no JSON
+        └── DevnetFailed           RSK-810  a network on this machine did not start, or broke
 
 An error says what happened (the message), to which ids (``ids``), the last events of those ids
 (``story``) and the next thing to try (``hint``). Nothing here may ever hold a secret.
@@ -554,6 +555,20 @@ class BadAnswer(NetworkError):
     """
 
     code = "RSK-806"
+
+
+class DevnetFailed(NetworkError):
+    """A network on this machine did not start, or a part of it failed.
+
+    ``story`` has the last lines of that part's log.
+    """
+
+    code = "RSK-810"
+
+    @property
+    def may_pass(self) -> bool:
+        """What failed to start fails again."""
+        return False
 
 
 def all_errors() -> tuple[type[RequestorError], ...]:

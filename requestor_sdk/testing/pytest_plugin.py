@@ -1,4 +1,4 @@
-"""The pytest plugin: a simulated network, a ``Compute`` on it and virtual time, as fixtures.
+"""The pytest plugin: a simulated network, a ``Compute`` on it, virtual time, and a devnet.
 
 It is loaded in every run of pytest where this package is installed, so it imports nothing of it
 until a test uses one of its fixtures or its marker, and does nothing to other tests.
@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
+from requestor_sdk.devnet._fixture import devnet, shared_devnets
+
 try:
     _asyncio: Any = importlib.import_module("pytest_asyncio")
     _async_fixture: Any = partial(_asyncio.fixture, loop_scope="function")
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
     from requestor_sdk.client.compute import Compute
     from requestor_sdk.clock import LoopClock
     from requestor_sdk.networks.simulated import SimulatedNetwork
+
+__all__ = ["devnet", "shared_devnets", "simulated_compute", "simulated_network", "virtual_clock"]
 
 FIXTURES: Final = frozenset({"simulated_network", "simulated_compute", "virtual_clock"})
 MARKER: Final = "simulated"
@@ -49,6 +53,11 @@ def pytest_configure(config: pytest.Config) -> None:
         "markers",
         f"{MARKER}(providers=8, seed=0, faults=None, latency=0, budget=10, settings=None): "
         "what the simulated network of the test is like, and the Compute on it",
+    )
+    config.addinivalue_line(
+        "markers",
+        "devnet(providers=4, identities=None, chain=False): "
+        "what the network of the test's `devnet` fixture is like",
     )
     if config.getoption("--requestor-seed") is not None:
         from requestor_sdk.model.errors import UsageError

@@ -1,4 +1,4 @@
-"""The Golem network through its daemon (yagna): the requestor's side."""
+"""The Golem network through its daemon (yagna), as a requestor sees it."""
 
 from requestor_sdk.networks.golem._network import TRAITS, GolemNetwork
 

@@ -179,7 +179,8 @@ class GolemActivities:
 
     async def activity_events(self) -> Sequence[ActivityChanged]:
         """Wait for ever: the daemon tells a requestor nothing; ``state`` is asked for instead."""
-        return await asyncio.get_running_loop().create_future()
+        never: asyncio.Future[Sequence[ActivityChanged]] = asyncio.Future()
+        return await never
 
 
 _LIVING: Final = (ActivityState.initialized, ActivityState.deployed, ActivityState.ready)
@@ -191,6 +192,6 @@ def _state_of(found: object) -> ActivityState:
     if ActivityState.terminated in told:
         return ActivityState.terminated  # or about to be
     try:
-        return ActivityState(told[0])
+        return ActivityState(str(told[0]))
     except ValueError:
         raise BadAnswer(f"an activity is in a state that is none: {told[0]!r:.80}") from None

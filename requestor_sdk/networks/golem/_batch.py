@@ -1,8 +1,9 @@
 """One batch under way: its results by long poll, its output and progress by a stream beside it.
 
 The results are what counts. They are asked for again after any failure of the daemon, and the batch
-itself is never sent again. A stream that breaks, or that the provider does not speak, costs progress
-and nothing else: what was printed is in the result, too, and what was not heard is told from it.
+itself is never sent again. A stream that breaks, or that the provider does not speak, costs
+progress and nothing else: what was printed is in the result, too, and what was not heard of it is
+told then.
 """
 
 from __future__ import annotations
@@ -19,8 +20,6 @@ from requestor_sdk.model.script import (
     CaptureMode,
     Command,
     CommandOutput,
-    CommandProgress,
-    CommandStarted,
     Deploy,
     Run,
     Transfer,
@@ -31,7 +30,6 @@ from requestor_sdk.networks.golem._events import POLL_SEC
 from requestor_sdk.networks.golem._presence import (
     AGAIN_SEC,
     API,
-    BACK_SEC,
     Presence,
     is_unheard,
     is_unknown,
@@ -141,7 +139,7 @@ class Batch:
             whole = self._next > before and count - self._next > 1
 
     async def _take(self, found: Sequence[Record]) -> bool:
-        """Pass on the results that follow; ``False`` where one failed, as nothing comes after it."""
+        """Pass on the results that follow; ``False`` where one failed: nothing comes after it."""
         for one in found:
             index = one.get("index")
             if not isinstance(index, int) or isinstance(index, bool):

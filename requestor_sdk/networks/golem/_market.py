@@ -251,7 +251,7 @@ class GolemMarket:
             if status is None or status.state not in _STANDING:
                 return
         raise NetworkError(
-            f"the daemon lets the agreement be neither terminated nor cancelled: {status}",
+            "the daemon lets the agreement be neither terminated nor cancelled",
             ids={"agreement": agreement_id},
         )
 

@@ -99,7 +99,7 @@ class GolemPayments:
         network = self._daemon.config.payment_network
         if "nsufficient" in told or "not registered" in told or "Not enough" in told:
             fund = f"`yagna payment fund --network {network}` gives test tokens"
-            if self._daemon.config.token == "glm":
+            if not self._daemon.config.platform.endswith("-tglm"):
                 fund = f"send GLM and a little for gas on {network} to {self._daemon.identity}"
             return f"{fund}; `yagna payment status --network {network}` shows what there is"
         return (

@@ -12,7 +12,7 @@ import asyncio
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Final
 
-from requestor_sdk.model.errors import NetworkError, ProviderLost
+from requestor_sdk.model.errors import BadAnswer, NetworkError, ProviderLost
 
 if TYPE_CHECKING:
     from requestor_sdk.golem import Daemon
@@ -61,7 +61,7 @@ class Presence:
 
     def note(self, error: NetworkError) -> None:
         """A call failed: remember where it was the daemon that was away."""
-        if error.status is None:
+        if error.status is None and not isinstance(error, BadAnswer):
             self._trouble_at = asyncio.get_running_loop().time()
 
     def in_trouble(self) -> bool:

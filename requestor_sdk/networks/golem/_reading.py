@@ -1,7 +1,7 @@
 """Reads the fields of what the daemon answers; what is missing or of another kind is ``BadAnswer``.
 
-Half of what it answers was written by strangers: nothing is taken for granted, and no text of theirs
-is longer in a message than a line.
+Half of what it answers was written by strangers: nothing is taken for granted, and of a text of
+theirs no more than a line is told.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
-from typing import Any, Final, NoReturn
+from typing import Any, Final
 
 from requestor_sdk.model.errors import BadAnswer
 
@@ -23,21 +23,21 @@ _DIGITS: Final = 80
 def record(found: object, what: str) -> Record:
     """Return a JSON object."""
     if not isinstance(found, Mapping):
-        _bad(what, "an object", found)
+        raise _bad(what, "an object", found)
     return found
 
 
 def records(found: object, what: str) -> list[Record]:
     """Return a JSON list of objects."""
     if not isinstance(found, list):
-        _bad(what, "a list", found)
+        raise _bad(what, "a list", found)
     return [record(one, what) for one in found]
 
 
 def string(found: object, what: str) -> str:
     """Return a text that is not empty."""
     if not isinstance(found, str) or not found:
-        _bad(what, "a text", found)
+        raise _bad(what, "a text", found)
     return found
 
 
@@ -68,7 +68,7 @@ def amount(found: object, what: str) -> Decimal:
             value = None
         if value is not None and value.is_finite() and value >= 0:
             return value
-    _bad(what, "an amount", found)
+    raise _bad(what, "an amount", found)
 
 
 def moment_of(source: Record, key: str, what: str) -> datetime:
@@ -78,11 +78,11 @@ def moment_of(source: Record, key: str, what: str) -> datetime:
         try:
             moment = datetime.fromisoformat(found)
         except ValueError:
-            _bad(f"{key} of {what}", "a time", found)
+            raise _bad(f"{key} of {what}", "a time", found) from None
         return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
-    _bad(f"{key} of {what}", "a time", found)
+    raise _bad(f"{key} of {what}", "a time", found)
 
 
-def _bad(what: str, wanted: str, found: object) -> NoReturn:
+def _bad(what: str, wanted: str, found: object) -> BadAnswer:
     told = "missing" if found is None else repr(found)[:_ODDITY]
-    raise BadAnswer(f"the daemon's answer makes no sense: {what} is not {wanted}: {told}")
+    return BadAnswer(f"the daemon's answer makes no sense: {what} is not {wanted}: {told}")

@@ -85,9 +85,9 @@ class Speech:
         """
         body = self.demand(demand, payer=payer)
         agreed = {
-            key: max(float(wanted), least)
+            key: max(seconds, least)
             for key, least in _NEGOTIABLE.items()
-            if key not in demand.properties and _is_number(wanted := offer.get(key))
+            if key not in demand.properties and (seconds := _seconds(offer.get(key))) is not None
         }
         changed = {k: v for k, v in agreed.items() if v != body["properties"].get(k)}
         if not changed:
@@ -96,8 +96,10 @@ class Speech:
         return {**body, "properties": {**body["properties"], **whole}}
 
 
-def _is_number(found: Any) -> bool:
-    return isinstance(found, int | float) and not isinstance(found, bool) and 0 <= found < 1e12
+def _seconds(found: object) -> float | None:
+    if not isinstance(found, int | float) or isinstance(found, bool) or not 0 <= found < 1e12:
+        return None
+    return float(found)
 
 
 def proposal_of(found: Record, demand_id: str) -> Proposal | None:

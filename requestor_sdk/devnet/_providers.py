@@ -1,0 +1,90 @@
+"""The providers of the network: a process each, with a key of its own in its environment."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from decimal import Decimal
+from typing import Any, Final
+
+from requestor_sdk.devnet._child import Child
+from requestor_sdk.devnet._plan import Identity, Plan, environment_of, write_private
+from requestor_sdk.golem import GolemConfig
+
+STOP_SEC: Final = 5.0
+COMMAND: Final = "provide"
+
+
+def default_presets(count: int) -> tuple[Mapping[str, Any], ...]:
+    """Return what providers let where nothing is said: those of the embedded network."""
+    from requestor_sdk.provider._presets import default_providers
+
+    return tuple(
+        {
+            "name": one.name,
+            "memory_gib": one.memory_gib,
+            "storage_gib": one.storage_gib,
+            "cpu_threads": one.cpu_threads,
+            "capabilities": list(one.capabilities),
+            "pricing": {
+                "duration": str(one.pricing.coeffs[0]),
+                "cpu": str(one.pricing.coeffs[1]),
+                "fixed": str(one.pricing.fixed),
+            },
+        }
+        for one in default_providers(count)
+    )
+
+
+def can_provide() -> bool:
+    """Whether this package has the command that a provider is."""
+    from requestor_sdk.cli import _COMMANDS
+
+    return COMMAND in _COMMANDS
+
+
+class ProviderProcess:
+    """One provider.
+
+    Args:
+        preset: What it lets; what its ``--preset`` file says.
+        who: Its identity.
+        config: How it reaches the daemon.
+        plan: The network that it is of.
+    """
+
+    def __init__(
+        self, preset: Mapping[str, Any], who: Identity, config: GolemConfig, plan: Plan
+    ) -> None:
+        self.name = who.name
+        self._preset = plan.folder / f"{who.name}.json"
+        write_private(self._preset, json.dumps(preset, indent=2, default=_plain))
+        self.child = Child(
+            name=f"provider {who.name}",
+            command=(sys.executable, "-m", "requestor_sdk", COMMAND, "--preset", str(self._preset)),
+            environment={**dict(_inherited()), **environment_of(config)},
+            log=plan.folder / f"{who.name}.log",
+            cwd=plan.folder,
+        )
+
+    def start(self) -> None:
+        """Start it. It waits by itself for a daemon that is not there yet."""
+        self.child.start()
+
+    async def stop(self) -> None:
+        """End it in good order. Idempotent."""
+        await self.child.stop(grace=STOP_SEC)
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, Decimal):
+        return str(value)
+    raise TypeError(f"{value!r} cannot stand in a preset")
+
+
+def _inherited() -> Iterator[tuple[str, str]]:
+    for name, value in os.environ.items():
+        if not name.startswith(("YAGNA_", "YA_", "GSB_")):
+            yield name, value

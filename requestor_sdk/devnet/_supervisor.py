@@ -1,0 +1,272 @@
+"""The process that owns a network: it starts all others, and none of them outlives it.
+
+It has no thread but the main one, is talked to over a socket, and ends when it is told to, when
+the process that wanted the network ends, or by a signal; the kernel ends the rest if it is killed.
+It reads its plan, one line of JSON, from standard input, and answers with one line: the network
+that is up, or the error.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+import signal
+import sys
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final
+
+from requestor_sdk.devnet import _control
+from requestor_sdk.devnet._child import Child
+from requestor_sdk.devnet._daemon import DaemonProcess
+from requestor_sdk.devnet._plan import (
+    CHAIN,
+    DRIVER,
+    LOCK,
+    STATE,
+    Identity,
+    Plan,
+    Running,
+    State,
+    make_temporary,
+    write_private,
+)
+from requestor_sdk.devnet._providers import ProviderProcess
+from requestor_sdk.devnet._provision import provision
+from requestor_sdk.model.errors import DevnetFailed, NotAvailable, RequestorError, RunLocked
+from requestor_sdk.observe._lock import RunLock
+
+_DATA: Final = "yagna"
+
+
+class Network:
+    """What is up, and how parts of it are killed and started again.
+
+    Args:
+        plan: What it is to be.
+        sockets: A folder of a short name, for its sockets.
+    """
+
+    def __init__(self, plan: Plan, sockets: Path) -> None:
+        self.plan = plan
+        self.stopped = asyncio.Event()
+        self._sockets = sockets
+        self._state: State | None = None
+        self._daemon: DaemonProcess | None = None
+        self._providers: dict[str, ProviderProcess] = {}
+
+    @asynccontextmanager
+    async def up(self) -> AsyncIterator[State]:
+        """Have it up; at the end everything is down again."""
+        async with AsyncExitStack() as stack:
+            requestor, identities = await provision(
+                self.plan, self._sockets, self.plan.folder / _DATA
+            )
+            names = [str(preset["name"]) for preset in self.plan.presets]
+            named = [replace(one, name=name) for one, name in zip(identities, names, strict=False)]
+            everyone = (*named, *identities[len(named) :])
+            await self._start(stack, requestor, everyone)
+            control = self._sockets / "control"
+            server = await _control.serve(control, self._answer)
+            stack.callback(server.close)
+            write_private(self.plan.folder / STATE, json.dumps(self.state.to_json()))
+            stack.callback((self.plan.folder / STATE).unlink, missing_ok=True)
+            yield self.state
+
+    async def _start(
+        self, stack: AsyncExitStack, requestor: Identity, everyone: tuple[Identity, ...]
+    ) -> None:
+        daemon = self._daemon = DaemonProcess(
+            program=self.plan.program,
+            data=self.plan.folder / _DATA,
+            sockets=self._sockets,
+            app_key=requestor.app_key,
+            log=self.plan.folder / "daemon.log",
+            validate=self.plan.chain,
+        )
+        stack.push_async_callback(daemon.stop)
+        self._state = State(
+            pid=os.getpid(),
+            control=str(self._sockets / "control"),
+            api_url=daemon.config.api_url,
+            gsb_url=daemon.config.gsb_url,
+            subnet=self.plan.subnet,
+            driver=DRIVER,
+            network=CHAIN,
+            version="",
+            requestor=requestor,
+            identities=everyone,
+            daemon=Running(),
+            providers=(),
+        )
+        stack.push_async_callback(self._stop_providers)
+        for preset, who in zip(self.plan.presets, everyone, strict=False):
+            provider = ProviderProcess(preset, who, self._state.config(who), self.plan)
+            self._providers[who.name] = provider
+            provider.start()
+        await daemon.start()
+        self._state = replace(self._state, version=await daemon.version())
+
+    async def _stop_providers(self) -> None:
+        await asyncio.gather(*(provider.stop() for provider in self._providers.values()))
+
+    @property
+    def state(self) -> State:
+        """How it is now."""
+        if self._state is None or self._daemon is None:
+            raise NotAvailable("the network is not up yet")
+        return replace(
+            self._state,
+            daemon=_running(self._daemon.child),
+            providers=tuple(_running(one.child) for one in self._providers.values()),
+        )
+
+    async def _answer(self, request: Mapping[str, Any]) -> Mapping[str, Any]:
+        await self._do(str(request["do"]), str(request.get("name", "")))
+        record = self.state.to_json()
+        write_private(self.plan.folder / STATE, json.dumps(record))
+        return record
+
+    async def _do(self, what: str, name: str) -> None:
+        daemon = self._daemon
+        if daemon is None:
+            raise NotAvailable("the network is not up yet")
+        match what:
+            case "status":
+                return
+            case "stop":
+                self.stopped.set()
+            case "kill daemon":
+                await daemon.child.kill()
+            case "start daemon":
+                await daemon.start()
+            case "kill provider":
+                await self._provider(name).child.kill()
+            case "restart provider":
+                provider = self._provider(name)
+                await provider.stop()
+                provider.start()
+            case _:
+                raise NotAvailable(f"the network cannot {what!r}")
+
+    def _provider(self, name: str) -> ProviderProcess:
+        if name not in self._providers:
+            known = ", ".join(self._providers) or "none"
+            raise NotAvailable(f"no provider is called {name!r}", hint=f"there are: {known}")
+        return self._providers[name]
+
+
+def _running(child: Child) -> Running:
+    return Running(pid=child.pid, status=child.status)
+
+
+async def supervise(plan: Plan, tell: Callable[[Mapping[str, Any]], None]) -> None:
+    """Have a network up until something ends it; ``tell`` what became of it once."""
+    with ExitStack() as stack:
+        _prepare(plan, stack)
+        if plan.temporary:
+            stack.callback(shutil.rmtree, plan.folder, ignore_errors=True)
+        sockets = make_temporary()
+        stack.callback(shutil.rmtree, sockets, ignore_errors=True)
+        network = Network(plan, sockets)
+        _end_with(plan.parent, network.stopped.set, stack)
+        async with AsyncExitStack() as up:
+            state = await _unless(network.stopped, up.enter_async_context(network.up()))
+            if state is not None:
+                tell({"up": state.to_json()})
+                await network.stopped.wait()
+
+
+async def _unless(stopped: asyncio.Event, starting: Coroutine[Any, Any, State]) -> State | None:
+    """Start, unless it is to stop meanwhile: then the start is cut short and undone."""
+    task = asyncio.ensure_future(starting)
+    ending = asyncio.ensure_future(stopped.wait())
+    await asyncio.wait((task, ending), return_when=asyncio.FIRST_COMPLETED)
+    ending.cancel()
+    if not task.done():
+        task.cancel()
+    with suppress(asyncio.CancelledError):
+        return await task
+    return None
+
+
+def _prepare(plan: Plan, stack: ExitStack) -> None:
+    """Take the folder, and clear what an earlier network has left in it."""
+    plan.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    plan.folder.chmod(0o700)
+    try:
+        stack.enter_context(RunLock(plan.folder / LOCK, journal=plan.folder / STATE))
+    except RunLocked:
+        raise NotAvailable(
+            f"a network is up already in {plan.folder}",
+            hint="requestor-sdk devnet down, or name another folder",
+        ) from None
+    for old in (*plan.folder.glob("*.log"), *plan.folder.glob("*.json")):
+        old.unlink()
+    shutil.rmtree(plan.folder / _DATA, ignore_errors=True)
+
+
+def _end_with(parent: int | None, stop: Callable[[], None], stack: ExitStack) -> None:
+    """Call ``stop`` at a signal, and when the process that wanted the network ends.
+
+    It may be killed, and its end of the pipe may live on in a process that it forked; so the
+    process itself is watched as well, where the kernel lets us.
+    """
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        loop.add_signal_handler(number, stop)
+    if parent is None:
+        return
+    loop.add_reader(sys.stdin.fileno(), _at_end_of_input, stop)
+    stack.callback(loop.remove_reader, sys.stdin.fileno())
+    if os.getppid() != parent:
+        stop()
+    elif sys.platform == "linux":
+        descriptor = os.pidfd_open(parent)
+        stack.callback(os.close, descriptor)
+        loop.add_reader(descriptor, stop)
+        stack.callback(loop.remove_reader, descriptor)
+
+
+def _at_end_of_input(stop: Callable[[], None]) -> None:
+    if not os.read(sys.stdin.fileno(), 4096):
+        asyncio.get_running_loop().remove_reader(sys.stdin.fileno())
+        stop()
+
+
+def _tell(record: Mapping[str, Any]) -> None:
+    """Answer whoever started us, and let go of the pipe: who is told may go away."""
+    with suppress(BrokenPipeError):
+        os.write(sys.stdout.fileno(), json.dumps(record).encode() + b"\n")
+    nothing = os.open(os.devnull, os.O_RDWR)
+    os.dup2(nothing, sys.stdout.fileno())
+    os.close(nothing)
+
+
+def main() -> int:
+    """Run a network as standard input says."""
+    line = b""
+    while not line.endswith(b"\n"):
+        byte = os.read(sys.stdin.fileno(), 1)
+        if not byte:
+            return 1
+        line += byte
+    plan = Plan.from_json(json.loads(line))
+    try:
+        asyncio.run(supervise(plan, _tell))
+    except RequestorError as error:
+        _tell({"error": _control.as_record(error)})
+        return 1
+    except OSError as error:
+        wrong = DevnetFailed(f"the network did not start: {error}")
+        _tell({"error": _control.as_record(wrong)})
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,66 @@
+"""A network on this machine: up, closed, private, killed in part, mended, and gone at its end."""
+
+from __future__ import annotations
+
+import stat
+
+import pytest
+
+from requestor_sdk.devnet import Devnet
+from requestor_sdk.golem import Daemon
+
+pytestmark = pytest.mark.devnet(providers=0, identities=2)
+
+
+async def identity_of(config):
+    daemon = Daemon(config)
+    await daemon.open()
+    await daemon.close()
+    return daemon.identity
+
+
+async def test_each_who_takes_part_has_an_identity_of_its_own(devnet):
+    configs = (devnet.config, *devnet.provider_configs)
+    assert len({await identity_of(config) for config in configs}) == 3
+
+
+async def test_the_daemon_is_killed_and_started_again_where_it_was(devnet):
+    before, first = devnet.config, devnet.daemon.pid
+    await devnet.daemon.kill()
+    assert devnet.daemon.pid is None
+    await devnet.daemon.start()
+    assert devnet.daemon.pid not in (None, first)
+    assert devnet.config == before
+    assert await identity_of(before)
+
+
+async def test_what_a_test_has_killed_is_up_for_the_next(devnet, shared_devnets):
+    await devnet.daemon.kill()
+    again = shared_devnets.like({"providers": 0, "identities": 2})
+    assert again is devnet
+    assert again.daemon.pid
+
+
+async def test_only_the_user_can_read_what_is_in_its_folder(devnet):
+    assert stat.S_IMODE(devnet.folder.stat().st_mode) == 0o700
+    files = [path for path in devnet.folder.glob("*") if path.is_file()]
+    assert {path.name for path in files} >= {"network.json", "daemon.log"}
+    assert [path for path in files if path.stat().st_mode & 0o077 and path.stat().st_size] == []
+
+
+async def test_no_log_has_a_key_in_it(devnet):
+    keys = [config.app_key for config in (devnet.config, *devnet.provider_configs)]
+    logs = "".join(path.read_text() for path in devnet.folder.glob("*.log"))
+    assert logs
+    assert [key for key in keys if key in logs] == []
+
+
+async def test_nothing_is_left_of_a_temporary_network():
+    async with Devnet(providers=0) as network:
+        folder, control, pid = network.folder, network.state.control, network.daemon.pid
+        assert folder.exists()
+    from pathlib import Path
+
+    assert not folder.exists()
+    assert not Path(control).parent.exists()
+    assert not Path(f"/proc/{pid}").exists()
