@@ -23,6 +23,7 @@ _COMMANDS: Final = {
     "recover": "Settle what runs left behind whose process died.",
     "events": "Print what happened in a run, event by event.",
     "image": "Build, import, list and remove images.",
+    "manifest": "Make, sign and check manifests, by which payloads reach the internet.",
     "doctor": "Check what works on this machine, and how to mend what does not.",
 }
 

@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
-from requestor_sdk.devnet._child import Child
+from requestor_sdk.devnet._child import Child, failed
 from requestor_sdk.devnet._closed import COMMAND, environment
 from requestor_sdk.devnet._ports import HeldPort
 from requestor_sdk.golem import Daemon, GolemConfig
@@ -94,9 +94,7 @@ class DaemonProcess:
             raise self._failed(f"the daemon ended with status {self.child.status} at its start")
 
     def _failed(self, message: str) -> DevnetFailed:
-        return DevnetFailed(
-            message, story=self.child.tail(), hint=f"its whole log: {self.child.log}"
-        )
+        return failed(message, self.child)
 
     async def version(self) -> str:
         """Return the daemon's version, after checking that it can be used."""

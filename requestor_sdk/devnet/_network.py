@@ -18,6 +18,7 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 from requestor_sdk.devnet import _control
+from requestor_sdk.devnet._chain import DevnetChain
 from requestor_sdk.devnet._child import tail_of
 from requestor_sdk.devnet._closed import find_program
 from requestor_sdk.devnet._plan import (
@@ -206,6 +207,17 @@ class Devnet:
     def provider_configs(self) -> tuple[GolemConfig, ...]:
         """How providers reach the daemon, each as itself; also those that nobody runs."""
         return tuple(self.state.config(who) for who in self.state.identities)
+
+    @property
+    def chain(self) -> DevnetChain:
+        """The chain.
+
+        Raises:
+            NotAvailable: It has none.
+        """
+        if self.state.chain is None:
+            raise NotAvailable("this network has no chain", hint="Devnet(chain=True)")
+        return DevnetChain(**self.state.chain)
 
     def environment(self) -> dict[str, str]:
         """Return the variables that point a program at this network, as the requestor.

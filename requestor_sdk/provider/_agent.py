@@ -26,6 +26,8 @@ from requestor_sdk.ports.provider import (
     Execute,
     GiveUpBatch,
     NoteJudged,
+    OfferGone,
+    PaymentReceived,
     ProviderEvent,
 )
 from requestor_sdk.provider._activity import BATCHES
@@ -43,6 +45,8 @@ if TYPE_CHECKING:
 
 INET: Final = "inet"
 """The capability by which a payload asks for the network."""
+RETRY_SEC: Final = 2.0
+"""Seconds after which offers that could not be published are published again."""
 DEMANDS: Final = 256
 """Demands that are remembered of one offer."""
 
@@ -77,7 +81,7 @@ class ProviderAgent:
         self._images = images
         self._clock = clock
         self._close_timeout = close_timeout
-        self._offer = config.offer(transport.identity)
+        self._offer = config.offer(transport.offer_properties)
         self._offers: set[str] = set()
         self._demands: dict[str, list[DemandReceived]] = {}
         self._deals: dict[str, Deal] = {}
@@ -166,8 +170,7 @@ class ProviderAgent:
                 await self._stopping.wait()
                 for helper in helpers:
                     helper.cancel()
-                for offer_id in self._offers:
-                    await self._transport.withdraw(offer_id)
+                await self._withdraw_all()
                 for deal in self._deals.values():
                     deal.end(EndReason(message="the provider shuts down", code="Shutdown"))
         except ExceptionGroup:
@@ -181,11 +184,15 @@ class ProviderAgent:
         while True:
             try:
                 event = await self._transport.next_event()
-            except RequestorError as error:
+            except NotAvailable as error:
                 _log.info("provider %s stops: %s", self.config.name, error.message)
                 self._stopping.set()
                 return
-            await self._handle(event, group)
+            try:
+                await self._handle(event, group)
+            except RequestorError as error:
+                # The network is away, or the other side gave up meanwhile: the next event counts.
+                _log.warning("provider %s: %s", self.config.name, error.message)
 
     async def _handle(self, event: ProviderEvent, group: asyncio.TaskGroup) -> None:
         match event:
@@ -205,9 +212,18 @@ class ProviderAgent:
             case DestroyActivity():
                 self._end_activity(event)
             case NoteJudged():
-                self._billing.judged(event)
-                if not event.accepted:
-                    _log.warning("note %s was rejected: %s", event.note_id, event.reason)
+                self._judged(event)
+            case OfferGone(offer_id=offer_id):
+                self._offers.discard(offer_id)
+                self._demands.pop(offer_id, None)
+                self._short.set()
+            case PaymentReceived(amount=amount):
+                self._billing.paid(amount)
+
+    def _judged(self, event: NoteJudged) -> None:
+        self._billing.judged(event)
+        if not event.accepted:
+            _log.warning("note %s was rejected: %s", event.note_id, event.reason)
 
     def _end_activity(self, event: DestroyActivity) -> None:
         activity = self._activity(event.activity_id)
@@ -223,7 +239,12 @@ class ProviderAgent:
         while True:
             await self._short.wait()
             self._short.clear()
-            await self._replenish()
+            try:
+                await self._replenish()
+            except RequestorError as error:
+                _log.warning("provider %s cannot offer: %s", self.config.name, error.message)
+                await asyncio.sleep(RETRY_SEC)
+                self._short.set()
 
     async def _replenish(self) -> None:
         """Keep as many offers as are wanted and could become agreements."""
@@ -233,6 +254,18 @@ class ProviderAgent:
             offer_id = self._offers.pop()
             self._demands.pop(offer_id, None)
             await self._transport.withdraw(offer_id)
+
+    async def _withdraw_all(self) -> None:
+        """Withdraw all offers at once; what cannot be withdrawn runs out by itself."""
+        offers = tuple(self._offers)
+        ended = await asyncio.gather(
+            *(self._transport.withdraw(offer_id) for offer_id in offers), return_exceptions=True
+        )
+        for offer_id, failure in zip(offers, ended, strict=True):
+            if isinstance(failure, RequestorError):
+                _log.warning("offer %s is not withdrawn: %s", offer_id, failure.message)
+            elif failure is not None:
+                raise failure
 
     def _wanted_offers(self) -> int:
         return max(0, min(self.config.open_offers, self._free()))

@@ -17,11 +17,13 @@ class Bill:
         invoiced: The sum of its invoices.
         accepted: The sum of what requestors accepted, debit notes included.
         rejected: How many notes and invoices were rejected.
+        paid: The sum of the payments that were seen.
     """
 
     invoiced: Decimal
     accepted: Decimal
     rejected: int
+    paid: Decimal = ZERO
 
 
 @dataclass(slots=True)
@@ -44,6 +46,7 @@ class Billing:
     _invoiced: Decimal = ZERO
     _settled: Decimal = ZERO
     _rejected: int = 0
+    _paid: Decimal = ZERO
 
     def debit_note(self, note_id: str, agreement_id: str, activity_id: str, total: Decimal) -> None:
         """Note that a debit note was sent."""
@@ -71,11 +74,20 @@ class Billing:
             self._settled += account.accepted
             self._close(agreement_id)
 
+    def paid(self, amount: Decimal) -> None:
+        """Note that a payment came."""
+        self._paid += amount
+
     @property
     def bill(self) -> Bill:
         """The sums so far."""
         accepted = self._settled + sum((a.accepted for a in self._open.values()), ZERO)
-        return Bill(invoiced=self._invoiced, accepted=accepted, rejected=self._rejected)
+        return Bill(
+            invoiced=self._invoiced,
+            accepted=accepted,
+            rejected=self._rejected,
+            paid=self._paid,
+        )
 
     def _sent(
         self, note_id: str, agreement_id: str, activity_id: str | None, amount: Decimal

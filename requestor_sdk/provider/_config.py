@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from requestor_sdk.model.errors import AmountError
-from requestor_sdk.model.market import Offer
+from requestor_sdk.model.market import Offer, Properties
 from requestor_sdk.model.money import LinearPricing
 from requestor_sdk.model.props import (
     DEBIT_NOTE_INTERVAL,
@@ -89,8 +89,12 @@ class ProviderConfig:
             cpu_threads=float(self.cpu_threads),
         )
 
-    def offer(self, identity: str) -> Offer:
-        """Return the offer that it publishes."""
+    def offer(self, network: Properties) -> Offer:
+        """Return the offer that it publishes.
+
+        Args:
+            network: What the network wants in it.
+        """
         properties: dict[str, object] = {
             NODE_NAME: self.name,
             SUBNET: self.subnet,
@@ -102,9 +106,8 @@ class ProviderConfig:
             RUNTIME_CAPABILITIES: list(self.capabilities),
             DEBIT_NOTE_INTERVAL: self.debit_note_interval_sec,
             MULTI_ACTIVITY: True,
-            "golem.com.payment.platform.local.address": identity,
-            "golem.com.payment.protocol.version": 2,
             **self.pricing.to_properties(),
+            **network,
             **self.properties,
         }
         return Offer(properties=properties, constraints=self.constraints)
