@@ -1,4 +1,4 @@
-"""The checksum of gftp, SHA3-256, over bytes that come bit by bit; reckoned beside the loop."""
+"""A checksum over bytes that come bit by bit, reckoned beside the loop."""
 
 from __future__ import annotations
 
@@ -11,10 +11,14 @@ _BATCH: Final = 1024 * 1024
 
 
 class Checksum:
-    """Takes pieces in order; one batch is reckoned in a thread while the next one comes."""
+    """Takes pieces in order; one batch is reckoned in a thread while the next one comes.
 
-    def __init__(self) -> None:
-        self._sum = hashlib.sha3_256()
+    Args:
+        kind: e.g. ``sha3_256``.
+    """
+
+    def __init__(self, kind: str) -> None:
+        self._sum = hashlib.new(kind)
         self._pieces: list[bytes] = []
         self._size = 0
         self._busy: asyncio.Future[None] | None = None

@@ -18,9 +18,9 @@ from typing import Final, Protocol
 
 from requestor_sdk.model.errors import UploadUnreadable
 
-READ_AHEAD: Final = 256 * 1024
+READ_AHEAD: Final = 512 * 1024
 """Bytes that are read at a time for who reads on: a thread's turn costs as much as a chunk."""
-WINDOWS: Final = 32
+WINDOWS: Final = 16
 """Pieces that are kept for readers, each at its place: 8 MiB a file."""
 _BLOCK: Final = 1024 * 1024
 _REMEMBERED: Final = 256
@@ -38,7 +38,7 @@ class Source(Protocol):
     """What can be published.
 
     Attributes:
-        checksum: SHA3-256 of the content, in hex.
+        checksum: SHA-256 of the content, in hex.
         size: In bytes.
     """
 
@@ -137,7 +137,7 @@ class Opener:
             UploadUnreadable: It cannot be read, is no regular file, or changes all the time.
         """
         if isinstance(source, bytes):
-            reckoned = await asyncio.to_thread(hashlib.sha3_256, source)
+            reckoned = await asyncio.to_thread(hashlib.sha256, source)
             return BytesSource(source, reckoned.hexdigest())
         stop = threading.Event()
         try:
@@ -199,7 +199,7 @@ class _File:
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     def checksum(self, stop: threading.Event) -> str:
-        reckoned = hashlib.sha3_256()
+        reckoned = hashlib.sha256()
         left = self.mark[0]
         while left > 0:
             if stop.is_set():

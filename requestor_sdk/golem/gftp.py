@@ -17,6 +17,7 @@ from contextlib import aclosing, asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from requestor_sdk.golem._checksum import Checksum
+from requestor_sdk.golem._chunks import chunk_request, chunk_upload
 from requestor_sdk.golem._retries import Patience
 from requestor_sdk.golem.flexbuffers import decode, encode
 from requestor_sdk.golem.web import Web, is_http
@@ -42,10 +43,15 @@ CALL_SEC: Final = 20.0
 """Seconds in which a chunk is answered."""
 
 _URL: Final = re.compile(r"gftp://(0x[0-9a-fA-F]{40})/([A-Za-z0-9_.-]{1,200})")
-_HASHED: Final = re.compile(r"([0-9a-f]{64})(-[0-9a-f]+)?")
-"""Names that are the content's SHA3-256, so that what came can be checked."""
+_HASHED: Final = re.compile(r"(?:sha256-([0-9a-f]{64})-[0-9a-f]+|([0-9a-f]{64}))")
+"""Names that tell what is in the file: ours by SHA-256, those of yagna's own gftp by SHA3-256."""
 
 _T = TypeVar("_T")
+
+
+def name_of(checksum: str, nonce: str) -> str:
+    """Return the name of a file whose SHA-256 is known; the nonce is hex, too."""
+    return f"sha256-{checksum}-{nonce}"
 
 
 def url_of(identity: str, name: str) -> str:
@@ -120,7 +126,7 @@ class _Remote:
         self._patience = Patience()
 
     async def size(self) -> int:
-        size = _field(await self._call("GetMetadata", {}), "fileSize")
+        size = _field(await self._call("GetMetadata", encode({})), "fileSize")
         if not isinstance(size, int) or size < 0:
             raise BadAnswer(f"{self._url}: the other side tells no size")
         return size
@@ -129,11 +135,12 @@ class _Remote:
         size = await self.size()
         if limit is not None and size > limit:
             raise TransferRefused(f"{self._url} has {size} bytes: above the limit of {limit}")
-        checksum = Checksum() if (expected := _HASHED.fullmatch(self._name)) else None
+        told = _HASHED.fullmatch(self._name)
+        checksum = Checksum("sha256" if told[1] else "sha3_256") if told else None
 
         async def chunk(offset: int) -> bytes:
             wanted = min(FETCH_CHUNK, size - offset)
-            got = await self._call("GetChunk", {"offset": offset, "size": wanted})
+            got = await self._call("GetChunk", chunk_request(offset, wanted))
             content = _field(got, "content")
             if not isinstance(content, bytes) or len(content) != wanted:
                 raise ActivityError(f"{self._url}: the file ended before its {size} bytes")
@@ -150,20 +157,18 @@ class _Remote:
                 if checksum is not None:
                     await checksum.add(piece)
                 yield piece
-        if checksum is not None and expected and await checksum.hex() != expected[1]:
+        if checksum and told and await checksum.hex() != (told[1] or told[2]):
             raise ActivityError(
                 f"{self._url}: what came is not what was published",
                 hint="the file was changed while it was sent; leave it alone and send it again",
             )
 
     async def deliver(self, chunks: AsyncIterator[bytes]) -> int:
-        checksum = Checksum()
+        checksum = Checksum("sha3_256")
         sent = 0
 
         async def put(piece: tuple[int, bytes]) -> None:
-            offset, content = piece
-            chunk = {"offset": offset, "content": content}
-            await self._call("UploadChunk", {"chunk": chunk})
+            await self._call("UploadChunk", chunk_upload(piece[1], piece[0]))
 
         async def pieces() -> AsyncIterator[tuple[int, bytes]]:
             nonlocal sent
@@ -175,12 +180,11 @@ class _Remote:
         async with aclosing(_in_order(pieces(), put)) as answers:
             async for _ in answers:
                 pass
-        await self._call("UploadFinished", {"hash": await checksum.hex()})
+        await self._call("UploadFinished", encode({"hash": await checksum.hex()}))
         return sent
 
-    async def _call(self, component: str, message: object) -> Any:
+    async def _call(self, component: str, data: bytes) -> Any:
         """Make a call, again where the way there broke: each of them may be made twice."""
-        data = encode(message)
         answer = await self._patience.try_again(
             lambda: self._bus.call(self._base + component, data, seconds=CALL_SEC),
             lambda answer: None if answer else self._silence(),

@@ -34,7 +34,15 @@ from requestor_sdk.provider._activity import BATCHES
 from requestor_sdk.provider._billing import Bill, Billing, short
 from requestor_sdk.provider._commands import Workshop
 from requestor_sdk.provider._deal import Deal, DealSpec
-from requestor_sdk.provider._negotiation import Terms, answer, asks_for, judge
+from requestor_sdk.provider._negotiation import (
+    INET,
+    Terms,
+    answer,
+    asks_for,
+    judge,
+    may_connect,
+    packed,
+)
 
 if TYPE_CHECKING:
     from requestor_sdk.model.market import Properties
@@ -44,8 +52,6 @@ if TYPE_CHECKING:
     from requestor_sdk.provider._activity import LiveActivity
     from requestor_sdk.provider._config import ProviderConfig
 
-INET: Final = "inet"
-"""The capability by which a payload asks for the network."""
 RETRY_SEC: Final = 2.0
 """Seconds after which offers that could not be published are published again."""
 DEMANDS: Final = 256
@@ -336,8 +342,9 @@ class ProviderAgent:
             images=self._images,
             clock=self._clock,
             limits=self.config.limits,
-            network=INET in self.config.capabilities and self._asked_for_network(event),
-            demand=event.demand,
+            network=may_connect(self.config, terms, asked=self._asked_for_network(event)),
+            demand=packed(event.demand, terms),
+            rules=None if terms.manifest is None else terms.manifest.script,
         )
         return Deal(
             DealSpec(

@@ -99,7 +99,7 @@ class GolemTransfers:
         return await self._opened(source)
 
     async def _opened(self, source: Source) -> _Published:
-        name = f"{source.checksum}-{secrets.token_hex(8)}"
+        name = gftp.name_of(source.checksum, secrets.token_hex(8))
         served = Served(self._daemon, _BUS + name, ("GetMetadata", "GetChunk"), _giving(source))
         published = _Published(name=name, source=source, served=served)
         self._published[source.checksum] = published
