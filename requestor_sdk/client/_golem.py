@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from requestor_sdk.golem import GolemConfig
-from requestor_sdk.networks.golem import GolemNetwork
+from requestor_sdk.networks import golem as networks
 
 if TYPE_CHECKING:
-    from requestor_sdk.ports.network import Network
-    from requestor_sdk.ports.runtime import ImageRef
+    from requestor_sdk.ports.runtime import ImageRef, Images
 
 
 class _OwnImages:
@@ -26,19 +25,19 @@ class _OwnImages:
         return ImageStore().resolve(image_hash=image_hash, tag=tag)
 
 
-def golem_network(
-    *,
-    subnet_tag: str | None = None,
-    payment_driver: str | None = None,
-    payment_network: str | None = None,
-) -> Network:
-    """Return the Golem network that the arguments and the ``YAGNA_`` variables name.
+class GolemNetwork(networks.GolemNetwork):
+    """The Golem network, through a daemon (yagna) that runs, with the images of this machine.
+
+    Args:
+        config: Where the daemon is, as whom it is called, and what is traded; by default what the
+            ``YAGNA_`` variables say.
+        images: Images that are looked up before the public registry is asked; by default the
+            store of this machine.
 
     Raises:
-        WrongAppKey: ``YAGNA_APPKEY`` is not set.
-        UsageError: A variable or an argument that cannot be what it is to be.
+        WrongAppKey: There is no config, and ``YAGNA_APPKEY`` is not set.
+        UsageError: A variable that cannot be what it is to be.
     """
-    config = GolemConfig.from_environment(
-        subnet=subnet_tag, payment_driver=payment_driver, payment_network=payment_network
-    )
-    return GolemNetwork(config, images=_OwnImages())
+
+    def __init__(self, config: GolemConfig | None = None, *, images: Images | None = None) -> None:
+        super().__init__(config or GolemConfig.from_environment(), images=images or _OwnImages())

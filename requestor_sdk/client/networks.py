@@ -57,10 +57,13 @@ def make_network(
     if not isinstance(network, str):
         return network
     if network == "golem":
-        from requestor_sdk.client._golem import golem_network
+        from requestor_sdk.client._golem import GolemNetwork
+        from requestor_sdk.golem import GolemConfig
 
-        return golem_network(
-            subnet_tag=subnet_tag, payment_driver=payment_driver, payment_network=payment_network
+        return GolemNetwork(
+            GolemConfig.from_environment(
+                subnet=subnet_tag, payment_driver=payment_driver, payment_network=payment_network
+            )
         )
     from importlib.metadata import entry_points
 

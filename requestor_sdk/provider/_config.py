@@ -49,6 +49,7 @@ class ProviderConfig:
         subnet: The part of the market that it belongs to.
         properties: Further properties of its offers.
         constraints: What its offers ask of demands.
+        requestors: Whom it serves; empty for everybody.
         serves_others: Whether payloads of other people run here; then the runtime must isolate.
     """
 
@@ -68,6 +69,7 @@ class ProviderConfig:
     subnet: str = "local"
     properties: Mapping[str, object] = field(default_factory=dict)
     constraints: str = "()"
+    requestors: tuple[str, ...] = ()
     serves_others: bool = False
 
     def __post_init__(self) -> None:

@@ -44,7 +44,12 @@ class Terms:
 
 
 def judge(
-    config: ProviderConfig, demand: Mapping[str, object], *, now: datetime, free: int
+    config: ProviderConfig,
+    demand: Mapping[str, object],
+    *,
+    now: datetime,
+    free: int,
+    requestor: str = "",
 ) -> Terms | str:
     """Return the terms on which a demand is taken, or the reason to decline it.
 
@@ -53,7 +58,10 @@ def judge(
         demand: The properties of the demand.
         now: The time.
         free: How many more agreements the provider can have.
+        requestor: Whose demand it is.
     """
+    if config.requestors and requestor not in config.requestors:
+        return "this provider serves only requestors of its own"
     if free <= 0:
         return f"no capacity: {config.max_activities} agreements are open"
     subnet = demand.get(SUBNET)
