@@ -31,7 +31,7 @@ from requestor_sdk.devnet._plan import (
     environment_of,
     make_temporary,
 )
-from requestor_sdk.devnet._providers import can_provide, default_presets
+from requestor_sdk.devnet._providers import check_presets, default_presets
 from requestor_sdk.golem import GolemConfig
 from requestor_sdk.model.errors import AmountError, DevnetFailed, NotAvailable, NotSupported
 from requestor_sdk.settings import data_home
@@ -137,6 +137,7 @@ class Devnet:
         NotAvailable: No daemon is installed.
         NotSupported: Not on this system.
         AmountError: A count below zero.
+        UsageError: A preset has a field that is wrong, or two have one name.
     """
 
     def __init__(
@@ -152,9 +153,10 @@ class Devnet:
             raise NotSupported("a network on this machine needs Linux or macOS")
         if isinstance(providers, int) and providers < 0:
             raise AmountError(f"providers must be zero or more, not {providers}")
-        chosen = default_presets(providers) if isinstance(providers, int) else tuple(providers)
-        self._presets = chosen if can_provide() else ()
-        self._identities = max(identities or 0, len(chosen))
+        self._presets = (
+            default_presets(providers) if isinstance(providers, int) else check_presets(providers)
+        )
+        self._identities = max(identities or 0, len(self._presets))
         self._chain = chain
         self._subnet = subnet
         self._program = find_program()
