@@ -271,10 +271,8 @@ class Market:
 
     async def _agreement_event(self, event: Mapping[str, Any]) -> None:
         agreement_id = str(event.get("agreementId"))
-        kind = event.get("eventType")
-        ended = kind == "AgreementCancelledEvent" or (
-            kind == "AgreementTerminatedEvent" and event.get("terminator") != "Provider"
-        )
+        # Whoever ended it: the daemon names the provider also where it was the requestor.
+        ended = event.get("eventType") in ("AgreementCancelledEvent", "AgreementTerminatedEvent")
         if ended and agreement_id in self.agreements:
             reason = event.get("reason")
             said = reason if isinstance(reason, dict) else {}
