@@ -24,6 +24,7 @@ _COMMANDS: Final = {
     "events": "Print what happened in a run, event by event.",
     "image": "Build, import, list and remove images.",
     "manifest": "Make, sign and check manifests, by which payloads reach the internet.",
+    "provide": "Let this machine on a Golem network.",
     "doctor": "Check what works on this machine, and how to mend what does not.",
 }
 

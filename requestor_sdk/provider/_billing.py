@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from decimal import Decimal
 
-from requestor_sdk.model.money import ZERO
+from requestor_sdk.model.money import ZERO, plain
 from requestor_sdk.ports.provider import NoteJudged
 
 
@@ -24,6 +24,11 @@ class Bill:
     accepted: Decimal
     rejected: int
     paid: Decimal = ZERO
+
+
+def short(name: str) -> str:
+    """Return the part of an id that people tell it by."""
+    return name[:8]
 
 
 @dataclass(slots=True)
@@ -57,11 +62,11 @@ class Billing:
         self._invoiced += amount
         self._sent(note_id, agreement_id, None, amount)
 
-    def judged(self, event: NoteJudged) -> None:
-        """Take the requestor's judgement."""
+    def judged(self, event: NoteJudged) -> str | None:
+        """Take the requestor's judgement; returns what it is of, for people."""
         found = self._notes.pop(event.note_id, None)
         if found is None:
-            return
+            return None
         agreement_id, activity_id, amount = found
         account = self._open[agreement_id]
         if not event.accepted:
@@ -73,6 +78,8 @@ class Billing:
             account.invoice = amount
             self._settled += account.accepted
             self._close(agreement_id)
+        kind = "debit note" if activity_id is not None else "invoice"
+        return f"{kind} of {plain(amount)} for agreement {short(agreement_id)}"
 
     def paid(self, amount: Decimal) -> None:
         """Note that a payment came."""

@@ -21,6 +21,7 @@ from requestor_sdk.model.props import (
     SUBNET,
 )
 from requestor_sdk.ports.runtime import SandboxLimits
+from requestor_sdk.service.manifest import check_trusted
 
 GIB = 1024**3
 
@@ -38,13 +39,17 @@ class ProviderConfig:
         max_activities: How many agreements it has at one time.
         open_offers: How many offers it keeps published at one time; each can become an agreement.
         runtime: The name of the runtime, as demands ask for it.
-        capabilities: What the runtime can do, e.g. ``inet``.
+        capabilities: What the runtime can do: with ``inet``, payloads that ask for it reach the
+            internet; with ``manifest-support``, it is found by those that carry a manifest.
+        trusted_certificates: PEM. Where there are any, payloads reach the internet only by a
+            manifest that is signed by one of these, or by one that they vouch for.
         debit_note_interval_sec: Seconds between debit notes, unless the demand asks for others.
         max_duration_sec: The longest that an agreement may last.
         idle_timeout_sec: For how long an agreement may have no activity.
         subnet: The part of the market that it belongs to.
         properties: Further properties of its offers.
         constraints: What its offers ask of demands.
+        requestors: Whom it serves; empty for everybody.
         serves_others: Whether payloads of other people run here; then the runtime must isolate.
     """
 
@@ -57,12 +62,14 @@ class ProviderConfig:
     open_offers: int = 1
     runtime: str = "vm"
     capabilities: tuple[str, ...] = ()
+    trusted_certificates: tuple[str, ...] = ()
     debit_note_interval_sec: float = 10.0
     max_duration_sec: float = 7 * 24 * 3600.0
     idle_timeout_sec: float = 180.0
     subnet: str = "local"
     properties: Mapping[str, object] = field(default_factory=dict)
     constraints: str = "()"
+    requestors: tuple[str, ...] = ()
     serves_others: bool = False
 
     def __post_init__(self) -> None:
@@ -79,6 +86,8 @@ class ProviderConfig:
         for name in positive:
             if getattr(self, name) <= 0:
                 raise AmountError(f"{name} of provider {self.name!r} must be above zero")
+        if self.trusted_certificates:
+            check_trusted(self.trusted_certificates)
 
     @property
     def limits(self) -> SandboxLimits:

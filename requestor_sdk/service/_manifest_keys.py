@@ -76,7 +76,7 @@ def check(signed: SignedManifest, trusted: Sequence[str | bytes], at: datetime) 
     if len(signed.certificate) > LONGEST:
         raise ManifestInvalid(f"the certificate is longer than {LONGEST} characters")
     sent = _read(_decoded(signed.certificate, "certificate"), ManifestInvalid)
-    anchors = [one for text in trusted for one in _read(_bytes(text), PayloadError)]
+    anchors = read_trusted(trusted)
     signature = _decoded(signed.signature or "", "signature")
     try:
         _verify(sent[-1], signed.encoded, signature, signed.algorithm)
@@ -86,6 +86,17 @@ def check(signed: SignedManifest, trusted: Sequence[str | bytes], at: datetime) 
     except _foreign():
         # A certificate is read where it is looked at, and may turn out to be none only then.
         raise ManifestInvalid("the certificate cannot be used") from None
+
+
+def read_trusted(texts: Sequence[str | bytes]) -> list[Certificate]:
+    """Read certificates that are trusted.
+
+    Raises:
+        PayloadError: One is none.
+        NotSupported: The package ``cryptography`` is not installed.
+    """
+    _needed()
+    return [one for text in texts for one in _read(_bytes(text), PayloadError)]
 
 
 def _verify(signer: Certificate, text: str, signature: bytes, algorithm: str) -> None:

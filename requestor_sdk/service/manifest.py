@@ -401,6 +401,18 @@ def _pattern(rule: str) -> Pattern | None:
         return None
 
 
+def check_trusted(certificates: Sequence[str | bytes]) -> None:
+    """Check certificates that are to be trusted, before they are needed.
+
+    Raises:
+        PayloadError: One is none.
+        NotSupported: The package ``cryptography`` is not installed.
+    """
+    from requestor_sdk.service import _manifest_keys
+
+    _manifest_keys.read_trusted(certificates)
+
+
 def signed_of(properties: Mapping[str, Any]) -> SignedManifest | None:
     """Return the manifest that a demand carries, if it carries one.
 

@@ -1,1 +1,5 @@
-"""A Golem network as a requestor sees it, through its daemon."""
+"""The Golem network through its daemon (yagna), as a requestor sees it."""
+
+from requestor_sdk.networks.golem._network import TRAITS, GolemNetwork
+
+__all__ = ["TRAITS", "GolemNetwork"]

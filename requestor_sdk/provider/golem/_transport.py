@@ -15,15 +15,15 @@ from decimal import Decimal
 from functools import partial as bound
 from typing import TYPE_CHECKING, Any, Final
 
-from requestor_sdk.golem import Daemon, flexbuffers
+from requestor_sdk.golem import Daemon, flexbuffers, gftp
 from requestor_sdk.golem.bus import Bus
+from requestor_sdk.golem.web import Web
 from requestor_sdk.model.errors import (
     BadAnswer,
     EngineFailed,
     NetworkError,
     NetworkTimeout,
     NotAvailable,
-    NotSupported,
 )
 from requestor_sdk.model.market import ActivityState, EndReason, Offer, Properties
 from requestor_sdk.ports.provider import CreateActivity, DestroyActivity, ProviderEvent
@@ -61,9 +61,13 @@ class GolemTransport:
         config: Which daemon, and as whom.
         platforms: The payment platforms it takes, e.g. ``erc20-hoodi-tglm``; by default the one
             of the configuration.
+        private: Whether http(s) URLs of private networks are reached for requestors.
     """
 
-    def __init__(self, config: GolemConfig, *, platforms: Sequence[str] = ()) -> None:
+    def __init__(
+        self, config: GolemConfig, *, platforms: Sequence[str] = (), private: bool = False
+    ) -> None:
+        self._web = Web(private=private)
         self._config = config
         self._platforms = tuple(platforms) or (config.platform,)
         self._daemon = Daemon(config)
@@ -93,6 +97,7 @@ class GolemTransport:
                 for platform in self._platforms
             },
             "golem.com.payment.protocol.version": 3,
+            "golem.activity.caps.transfer.protocol": ["gftp", "http", "https"],
         }
 
     @property
@@ -171,6 +176,7 @@ class GolemTransport:
         raise _Closed
 
     async def _let_go(self) -> None:
+        await self._web.close()
         await self._bus.close()
         await self._daemon.close()
 
@@ -276,16 +282,15 @@ class GolemTransport:
 
     def fetch(self, url: str) -> AsyncIterator[bytes]:
         """Read what the requestor published at a URL."""
-        raise NotSupported(f"not yet: {url}")
+        return gftp.fetch(self._bus, url, web=self._web)
 
     async def size_of(self, url: str) -> int | None:
         """Return how many bytes are published at a URL, where it is known."""
-        raise NotSupported(f"not yet: {url}")
+        return await gftp.size_of(self._bus, url, web=self._web)
 
     async def deliver(self, url: str, chunks: AsyncIterator[bytes]) -> int:
         """Send a file to a URL of the requestor; returns the bytes sent."""
-        del chunks
-        raise NotSupported(f"not yet: {url}")
+        return await gftp.deliver(self._bus, url, chunks, web=self._web)
 
     # -- inside
 
