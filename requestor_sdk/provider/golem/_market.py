@@ -271,8 +271,10 @@ class Market:
 
     async def _agreement_event(self, event: Mapping[str, Any]) -> None:
         agreement_id = str(event.get("agreementId"))
-        # Whoever ended it: the daemon names the provider also where it was the requestor.
-        ended = event.get("eventType") in ("AgreementCancelledEvent", "AgreementTerminatedEvent")
+        kind = event.get("eventType")
+        # Not asked who terminated: where one daemon has both sides, it tells each of the other's
+        # act as if it were its own. What we ended is told to the agent once more, and it knows.
+        ended = kind in ("AgreementCancelledEvent", "AgreementTerminatedEvent")
         if ended and agreement_id in self.agreements:
             reason = event.get("reason")
             said = reason if isinstance(reason, dict) else {}
