@@ -128,9 +128,10 @@ class GolemActivities:
         return lost(activity_id, why)
 
     async def state(self, activity_id: str) -> ActivityState:
-        """Ask for the state, as the provider last reported it.
+        """Ask for the state, as the provider last reported it, and whether the exe-unit is there.
 
-        One that is silent, and whose exe-unit the bus does not know any more, is terminated.
+        Where the bus does not know the exe-unit any more, the activity is terminated, whatever the
+        provider last reported.
         """
         known = self._states.get(activity_id)
         if known is not None and self._presence.was_heard(activity_id):
@@ -148,13 +149,24 @@ class GolemActivities:
                 return ActivityState.terminated
             raise
         state = _state_of(found)
-        if state is ActivityState.unresponsive and await self._presence.is_gone(activity_id):
-            self._gone.add(activity_id)
-            state = ActivityState.terminated
+        if state is not ActivityState.terminated:
+            state = await self._seen(activity_id, state)
         if state in _LIVING:
             self._states[activity_id] = state
         else:
             self._states.pop(activity_id, None)
+        return state
+
+    async def _seen(self, activity_id: str, state: ActivityState) -> ActivityState:
+        """Return what is to be thought of a state that was reported, now that one looks."""
+        presence = self._presence
+        if await presence.is_there(activity_id):
+            return state
+        if presence.in_trouble():
+            return ActivityState.unresponsive  # it may be on its way back
+        if await presence.is_gone(activity_id):
+            self._gone.add(activity_id)
+            return ActivityState.terminated
         return state
 
     async def destroy(self, activity_id: str) -> None:

@@ -6,6 +6,7 @@ Source: the exe-script commands, command results and runtime events of Golem's a
 from __future__ import annotations
 
 import json
+import signal
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
@@ -35,6 +36,8 @@ ENV_PROGRAM: Final = "/usr/bin/env"
 PROGRESS: Final[Mapping[str, object]] = {"updateInterval": "1s"}
 
 _EXIT: Final = ("exited with status ", "exited with code ")
+_KILLED: Final = "killed by "
+_LONG: Final = 6
 
 
 def script_text(commands: Sequence[Command]) -> str:
@@ -141,11 +144,16 @@ def _code(message: str | None, *, success: bool) -> int | None:
     if success:
         return 0
     for before in _EXIT:
-        _, found, rest = (message or "").partition(before)
-        number = rest.split(maxsplit=1)[0].rstrip(".,;)") if found and rest.split() else ""
-        if number.lstrip("-").isdigit() and len(number) < 6:
+        number = _word_after(before, message)
+        if number.lstrip("-").isdecimal() and number.isascii() and len(number) < _LONG:
             return int(number)
-    return None
+    name = _word_after(_KILLED, message)
+    return -signal.Signals[name] if name in signal.Signals.__members__ else None
+
+
+def _word_after(before: str, message: str | None) -> str:
+    _, _, rest = (message or "").partition(before)
+    return rest.split(maxsplit=1)[0].rstrip(".,:;)") if rest.split() else ""
 
 
 def event_of(text: str) -> BatchEvent | Finished | None:

@@ -31,7 +31,7 @@ TRAITS: Final = NetworkTraits(
     name="golem",
     outlives_process=True,
     pushes_loss=False,
-    check_sec=2.0,
+    check_sec=2.5,
     # The daemon knows the market's offers before there is a demand, and tells them at once.
     collect_offers_sec=0.05,
 )

@@ -1,9 +1,9 @@
 """Tells the exe-unit that is gone from the one that is silent, by what the daemon says of it.
 
-The daemon reports an activity unresponsive once its usage is not told of any more, and no more than
-that: also where the exe-unit is dead. But a call to one that is dead is refused at once by the bus,
-and that is the difference. After a restart of the daemon every exe-unit is away for a moment: then
-it is given time to come back.
+The daemon reports an activity unresponsive five seconds after its usage was last told of, and no
+more than that, also where the exe-unit is dead; a call that is under way hangs. But a new call to
+one that is dead is refused at once by the bus, and that is the difference. After a restart of the
+daemon every exe-unit is away for a moment: then it is given time to come back.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ BACK_SEC: Final = 20.0
 """Seconds that exe-units have to come back after the daemon did."""
 AGAIN_SEC: Final = 0.5
 """Seconds between two calls that find no exe-unit, until it is taken to be gone."""
+_ENOUGH: Final = 2
 HEARD_SEC: Final = 1.5
 """For how long who has answered needs not be asked."""
 
@@ -69,14 +70,24 @@ class Presence:
         at = self._trouble_at
         return at is not None and asyncio.get_running_loop().time() - at < BACK_SEC
 
-    async def is_gone(self, activity_id: str) -> bool:
-        """Ask the exe-unit anything; it is gone where the bus does not know it, and had time to.
+    async def is_there(self, activity_id: str) -> bool:
+        """Ask the exe-unit anything; ``False`` where the bus does not know it.
 
         Raises:
             NetworkError: It cannot be asked.
         """
+        return not await self._is_missing(activity_id)
+
+    async def is_gone(self, activity_id: str) -> bool:
+        """Ask until it answers, or is gone: it stays away, and had time to come back.
+
+        Raises:
+            NetworkError: It cannot be asked.
+        """
+        missed = 0
         while await self._is_missing(activity_id):
-            if not self.in_trouble():
+            missed += not self.in_trouble()
+            if missed == _ENOUGH:
                 return True
             await asyncio.sleep(AGAIN_SEC)
         return False
