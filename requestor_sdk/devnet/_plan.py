@@ -152,7 +152,10 @@ class State:
 
 
 def environment_of(config: GolemConfig) -> dict[str, str]:
-    """Return the variables that point a program at a daemon; a secret is among them."""
+    """Return the variables that point a program at a daemon; a secret is among them.
+
+    They are those of this package and of yapapi; golem-js knows the chain by the last one.
+    """
     return {
         "YAGNA_APPKEY": config.app_key,
         "YAGNA_API_URL": config.api_url,
@@ -160,6 +163,7 @@ def environment_of(config: GolemConfig) -> dict[str, str]:
         "YAGNA_SUBNET": config.subnet,
         "YAGNA_PAYMENT_DRIVER": config.payment_driver,
         "YAGNA_PAYMENT_NETWORK": config.payment_network,
+        "PAYMENT_NETWORK": config.payment_network,
     }
 
 
