@@ -92,7 +92,9 @@ class FileSource:
         held = self._held(offset, size)
         if held is None:
             reads_on = self._ends.pop(offset, 0) is None
-            wanted = min(max(size, READ_AHEAD if reads_on else 0), self.size - offset)
+            # In whole parts, so that the last one uses up what was read ahead.
+            ahead = size * max(1, READ_AHEAD // size) if reads_on and size else size
+            wanted = min(ahead, self.size - offset)
             try:
                 held = memoryview(await asyncio.to_thread(self._file.read, offset, wanted))
             except (Changed, OSError):

@@ -27,7 +27,6 @@ REDIRECTS: Final = 5
 CONNECT_SEC: Final = 15.0
 SILENCE_SEC: Final = 60.0
 """Seconds in which a server must send something."""
-_PRIVATE_HINT: Final = "a provider's owner can let URLs of private networks be reached"
 
 
 def is_http(url: str) -> bool:
@@ -136,6 +135,8 @@ class Web:
                     return
             raise ActivityError(f"{method} {_short(url)}: more than {REDIRECTS} redirects")
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            if isinstance(getattr(error, "os_error", None), _NotPublic):
+                raise _not_public(_short(url)) from None
             why = str(error) or type(error).__name__
             raise ActivityError(f"{method} {_short(url)}: {why[:300]}") from None
 
@@ -150,7 +151,7 @@ class Web:
         if address.scheme not in ("http", "https") or not host:
             raise TransferRefused(f"{_short(url)!r} is no http or https URL")
         if not self._private and _is_private(host):
-            raise TransferRefused(f"{host} is no public address", hint=_PRIVATE_HINT)
+            raise _not_public(host)
         return address
 
     def _redirected(self, old: URL, location: str) -> URL:
@@ -183,6 +184,17 @@ class Web:
         return self._session
 
 
+class _NotPublic(OSError):
+    pass
+
+
+def _not_public(host: str) -> TransferRefused:
+    return TransferRefused(
+        f"{host} is at no public address",
+        hint="a provider's owner can let URLs of private networks be reached",
+    )
+
+
 def _is_private(host: str) -> bool:
     try:
         return not ipaddress.ip_address(host.partition("%")[0]).is_global
@@ -201,7 +213,7 @@ def _public_only() -> Any:
             found = await super().resolve(host, port, family)
             public = [one for one in found if not _is_private(one["host"])]
             if found and not public:
-                raise OSError(f"{host} has no public address ({_PRIVATE_HINT})")
+                raise _NotPublic(0, "not public")
             return list(public)
 
     return PublicOnly()

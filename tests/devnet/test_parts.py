@@ -27,6 +27,7 @@ from requestor_sdk.model.errors import (
     NotAvailable,
     NotSupported,
     RequestorError,
+    UsageError,
 )
 
 
@@ -185,6 +186,12 @@ async def test_a_child_is_ended_in_good_order_or_killed(tmp_path):
         assert (child.running, child.pid, child.status) == (False, None, status)
     assert tail_of(tmp_path / "0.log") == ("ready", "bye")
     assert tail_of(tmp_path / "none.log") == ()
+
+
+@pytest.mark.parametrize("wrong", [[{"name": "a"}, {"name": "a"}], [{"name": "a", "memory": 1}]])
+def test_presets_that_cannot_be_are_refused_before_anything_starts(wrong):
+    with pytest.raises(UsageError):
+        Devnet(providers=wrong)
 
 
 def test_fewer_than_no_providers_are_refused():

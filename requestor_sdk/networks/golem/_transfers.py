@@ -12,14 +12,13 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from requestor_sdk.golem import gftp
-from requestor_sdk.golem._chunks import LARGEST_CHUNK, chunk_answer
-from requestor_sdk.golem._served import Refusal, Served
-from requestor_sdk.golem._source import Changed, Opener, Source
+from requestor_sdk.golem._answers import giving, taking
+from requestor_sdk.golem._served import Served
+from requestor_sdk.golem._source import Opener, Source
 from requestor_sdk.golem._target import Target
-from requestor_sdk.golem.flexbuffers import encode
 
 if TYPE_CHECKING:
     from requestor_sdk.golem._rest import Daemon
@@ -68,9 +67,7 @@ class GolemTransfers:
         """
         name = "r" + secrets.token_hex(32)
         taken = Target(target, limit)
-        served = Served(
-            self._daemon, _BUS + name, ("UploadChunk", "UploadFinished"), _taking(taken)
-        )
+        served = Served(self._daemon, _BUS + name, ("UploadChunk", "UploadFinished"), taking(taken))
         try:
             await taken.open()
             await served.open()
@@ -100,7 +97,7 @@ class GolemTransfers:
 
     async def _opened(self, source: Source) -> _Published:
         name = gftp.name_of(source.checksum, secrets.token_hex(8))
-        served = Served(self._daemon, _BUS + name, ("GetMetadata", "GetChunk"), _giving(source))
+        served = Served(self._daemon, _BUS + name, ("GetMetadata", "GetChunk"), giving(source))
         published = _Published(name=name, source=source, served=served)
         self._published[source.checksum] = published
         done = False
@@ -163,49 +160,3 @@ class _Published:
     served: Served
     users: int = 1
     opened: asyncio.Future[bool] = field(default_factory=_pending)
-
-
-def _giving(source: Source) -> Any:
-    async def answer(request: str, component: str, payload: Any) -> bytes:
-        if component == "GetMetadata":
-            return encode({"id": request, "payload": {"fileSize": source.size}})
-        if component != "GetChunk":
-            raise Refusal({"InternalError": f"there is no {component}"})
-        offset, size = _whole(payload, "offset"), _whole(payload, "size")
-        if offset > source.size:
-            raise Refusal({"ReadError": f"the file has {source.size} bytes"})
-        if size > LARGEST_CHUNK:
-            raise Refusal({"ReadError": f"a chunk has {LARGEST_CHUNK} bytes at most"})
-        try:
-            content = await source.read(offset, min(size, source.size - offset))
-        except Changed as error:
-            raise Refusal({"ReadError": str(error)}) from None
-        except OSError as error:
-            raise Refusal({"ReadError": error.strerror or "it cannot be read"}) from None
-        return chunk_answer(request, content, offset)
-
-    return answer
-
-
-def _taking(target: Target) -> Any:
-    async def answer(request: str, component: str, payload: Any) -> bytes:
-        if component == "UploadChunk":
-            chunk = payload.get("chunk") if isinstance(payload, dict) else None
-            content = chunk.get("content") if isinstance(chunk, dict) else None
-            if not isinstance(content, bytes):
-                raise Refusal({"WriteError": "there is no content"})
-            await target.add(_whole(chunk, "offset"), content)
-        elif component == "UploadFinished":
-            await target.finish(payload.get("hash") if isinstance(payload, dict) else None)
-        else:
-            raise Refusal({"InternalError": f"there is no {component}"})
-        return encode({"id": request, "payload": None})
-
-    return answer
-
-
-def _whole(payload: Any, name: str) -> int:
-    value = payload.get(name) if isinstance(payload, dict) else None
-    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-        raise Refusal({"InternalError": f"{name} is no number"})
-    return value
