@@ -102,8 +102,8 @@ HEAD = """\
 What [the lifecycle](lifecycle.md) promises, and where that is shown; `pytest tests/conformance` is
 what runs the tests, through the public API. They run in virtual time on the [simulated
 network](testing.md), and end with the check of all invariants: over the journal, over what the
-market saw, and over what the handlers saw. Those of `test_defects_on_golem.py` run on the real daemon,
-closed to the outside; without it (the extra `golem`) they are skipped.
+market saw, and over what the handlers saw. Those of `test_defects_on_golem.py` run on the real
+daemon, closed to the outside; without it (the extra `golem`) they are skipped.
 """
 
 
