@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import socket
 import stat
 import sys
@@ -18,7 +19,7 @@ from requestor_sdk.devnet import Devnet, _control
 from requestor_sdk.devnet._anvil import anvil, lock_of, package_of
 from requestor_sdk.devnet._chain import compiled_token, payments_config, to_tokens, to_units
 from requestor_sdk.devnet._child import Child, tail_of
-from requestor_sdk.devnet._closed import environment
+from requestor_sdk.devnet._closed import environment, find_program
 from requestor_sdk.devnet._plan import Plan, write_private
 from requestor_sdk.devnet._ports import HeldPort
 from requestor_sdk.model.errors import (
@@ -29,6 +30,12 @@ from requestor_sdk.model.errors import (
     RequestorError,
     UsageError,
 )
+
+
+@pytest.mark.skipif(os.environ.get("CI") != "true", reason="a user's machine need not have them")
+def test_on_the_projects_ci_no_test_is_skipped_for_want_of_a_program():
+    assert find_program()
+    assert shutil.which("npm")
 
 
 def test_the_tokens_code_was_compiled_of_its_source():

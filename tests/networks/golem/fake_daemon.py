@@ -1,4 +1,4 @@
-"""A daemon that answers as a test says: one answer a call, the last for ever."""
+"""A daemon that answers as a test says: by method and path; the last answer for ever."""
 
 from __future__ import annotations
 

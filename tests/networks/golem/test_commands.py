@@ -214,10 +214,14 @@ async def split(*chunks):
 
 
 async def test_a_stream_is_split_into_events_wherever_it_is_cut():
-    whole = b':ping\nevent: runtime\ndata: {"a": 1}\nid: 0\n\n:ping\r\ndata:x\r\ndata:  y\r\n\r\ndata: z'
+    whole = b':hi\nevent: runtime\ndata: {"a": 1}\nid: 0\n\n:x\r\ndata:x\r\ndata:  y\r\n\r\ndata: z'
     for size in (1, 2, 3, 7, 1000):
         pieces = [whole[i : i + size] for i in range(0, len(whole), size)]
         assert await split(*pieces) == ['{"a": 1}', "x\n y"]
+
+
+async def test_the_daemons_ping_is_the_end_of_a_stream_whose_connection_is_kept():
+    assert await split(b"data: x\n\n:ping\n", b"data: never\n\n") == ["x"]
 
 
 async def test_an_event_without_end_is_a_bad_answer(monkeypatch):
