@@ -11,6 +11,7 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
+from requestor_sdk.client._notify import notify_ready
 from requestor_sdk.model.errors import (
     NetworkInterrupted,
     NetworkTimeout,
@@ -108,6 +109,7 @@ class Provider:
         try:
             await agent.open()
             self._tell(f"serving as {agent.identity} on {self._preset.config.subnet}")
+            notify_ready()
             await self._until_stopped(agent)
         finally:
             self._tell("leaving: offers withdrawn, agreements ended")

@@ -9,6 +9,7 @@ import asyncio
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -21,93 +22,22 @@ from requestor_sdk.devnet import _control
 from requestor_sdk.devnet._chain import DevnetChain
 from requestor_sdk.devnet._child import tail_of
 from requestor_sdk.devnet._closed import find_program
+from requestor_sdk.devnet._parts import DevnetDaemon, DevnetProvider
 from requestor_sdk.devnet._plan import (
     LOG,
     SUBNET,
-    Identity,
     Plan,
     State,
     environment_of,
     make_temporary,
 )
-from requestor_sdk.devnet._providers import can_provide, default_presets
+from requestor_sdk.devnet._providers import check_presets, default_presets
 from requestor_sdk.golem import GolemConfig
 from requestor_sdk.model.errors import AmountError, DevnetFailed, NotAvailable, NotSupported
 from requestor_sdk.settings import data_home
 
 STOP_SEC: Final = 25.0
 _LONGEST_LINE: Final = 4 * 1024 * 1024
-
-
-class DevnetPart:
-    """The daemon or a provider of a network: a process that can be killed and started again."""
-
-    def __init__(self, network: Devnet) -> None:
-        self._network = network
-
-    async def _do(self, what: str, name: str = "") -> None:
-        await asyncio.to_thread(self._network.ask, what, name)
-
-
-class DevnetDaemon(DevnetPart):
-    """The daemon of a network."""
-
-    @property
-    def pid(self) -> int | None:
-        """The number of its process; ``None`` while it is down."""
-        return self._network.state.daemon.pid
-
-    async def kill(self) -> None:
-        """End it by SIGKILL, and wait until it is gone."""
-        await self._do("kill daemon")
-
-    async def start(self) -> None:
-        """Start it again, with the same data, at the same addresses; wait until it answers.
-
-        Raises:
-            DevnetFailed: It did not start.
-        """
-        await self._do("start daemon")
-
-    def __repr__(self) -> str:
-        return f"<DevnetDaemon {self.pid or 'down'}>"
-
-
-class DevnetProvider(DevnetPart):
-    """One provider of a network.
-
-    Attributes:
-        name: What it is called.
-        identity: ``0x`` and 40 hex digits.
-    """
-
-    def __init__(self, network: Devnet, index: int, who: Identity) -> None:
-        super().__init__(network)
-        self._index = index
-        self._who = who
-        self.name = who.name
-        self.identity = who.identity
-
-    @property
-    def pid(self) -> int | None:
-        """The number of its process; ``None`` while it is down."""
-        return self._network.state.providers[self._index].pid
-
-    @property
-    def config(self) -> GolemConfig:
-        """How it reaches the daemon, as itself."""
-        return self._network.state.config(self._who)
-
-    async def kill(self) -> None:
-        """End it by SIGKILL with all that it runs, and wait until it is gone."""
-        await self._do("kill provider", self.name)
-
-    async def restart(self) -> None:
-        """End it in good order where it runs, and start it."""
-        await self._do("restart provider", self.name)
-
-    def __repr__(self) -> str:
-        return f"<DevnetProvider {self.name} {self.pid or 'down'}>"
 
 
 class Devnet:
@@ -128,11 +58,17 @@ class Devnet:
         identities: How many identities providers have; at least as many as run. A program that
             is a provider itself uses one that nobody runs.
         subnet: The part of the market.
+        shared_images: Whether providers find images in the user's own store; otherwise each has a
+            data folder of its own, and images have to be sent to it.
+
+    Attributes:
+        ending: Whether it was told to end.
 
     Raises:
         NotAvailable: No daemon is installed.
         NotSupported: Not on this system.
         AmountError: A count below zero.
+        UsageError: A preset has a field that is wrong, or two have one name.
     """
 
     def __init__(
@@ -143,21 +79,25 @@ class Devnet:
         folder: str | Path | None = None,
         identities: int | None = None,
         subnet: str = SUBNET,
+        shared_images: bool = True,
     ) -> None:
         if sys.platform == "win32":
             raise NotSupported("a network on this machine needs Linux or macOS")
         if isinstance(providers, int) and providers < 0:
             raise AmountError(f"providers must be zero or more, not {providers}")
-        chosen = default_presets(providers) if isinstance(providers, int) else tuple(providers)
-        self._presets = chosen if can_provide() else ()
-        self._identities = max(identities or 0, len(chosen))
+        self._presets = (
+            default_presets(providers) if isinstance(providers, int) else check_presets(providers)
+        )
+        self._identities = max(identities or 0, len(self._presets))
         self._chain = chain
         self._subnet = subnet
+        self._shared_images = shared_images
         self._program = find_program()
         self._wanted = None if folder is None else Path(folder).absolute()
         self._temporary: Path | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._state: State | None = None
+        self.ending = False
 
     @property
     def folder(self) -> Path:
@@ -265,7 +205,7 @@ class Devnet:
         try:
             await asyncio.shield(starting)
         except asyncio.CancelledError:
-            self._tell_to_end()  # and the start ends with it
+            self.end()  # and the start ends with it
             with suppress(DevnetFailed, NotAvailable):
                 await starting
             await asyncio.to_thread(self.stop)
@@ -292,6 +232,7 @@ class Devnet:
         """
         if self._process is not None:
             raise NotAvailable("this network is up already")
+        self.ending = False
         if self._wanted is None:
             self._temporary = make_temporary()
         try:
@@ -312,6 +253,7 @@ class Devnet:
             identities=self._identities,
             subnet=self._subnet,
             chain=self._chain,
+            shared_images=self._shared_images,
             parent=None if detached else os.getpid(),
             temporary=self._wanted is None,
         )
@@ -328,6 +270,8 @@ class Devnet:
             )
         finally:
             os.close(log)
+        if self.ending:  # told so by a signal in this very moment
+            self.end()
         return self._first_word(self._process, plan)
 
     def _first_word(self, process: subprocess.Popen[bytes], plan: Plan) -> State:
@@ -348,22 +292,33 @@ class Devnet:
             raise _control.error_from(told["error"])
         return State.from_json(told["up"])
 
-    def _tell_to_end(self) -> None:
-        # To close the pipe would not do: a process that was forked meanwhile may hold it, too.
-        if self._process is not None:
-            self._process.terminate()
-
     def _close_input(self) -> None:
         if self._process is not None and self._process.stdin is not None:
             with suppress(BrokenPipeError):
                 self._process.stdin.close()
 
+    def end(self) -> None:
+        """Have it end in good order, also while it starts; does not wait for that. Idempotent.
+
+        May be called from a signal's handler.
+        """
+        # To close the pipe would not do: a process that was forked meanwhile may hold it, too.
+        self.ending = True
+        process = self._process
+        if process is not None and process.returncode is None:
+            os.kill(process.pid, signal.SIGTERM)
+
+    def wait(self) -> None:
+        """Wait until it has ended, because something ended it. Blocks."""
+        if self._process is not None:
+            self._process.wait()
+
     def stop(self) -> None:
         """End everything in good order, and wait until it is gone. Blocks; idempotent."""
+        self.end()
         process, self._process = self._process, None
         self._state = None
         if process is not None:
-            process.terminate()
             for pipe in (process.stdin, process.stdout):
                 if pipe is not None:
                     with suppress(BrokenPipeError):

@@ -49,6 +49,7 @@ class Plan:
         identities: How many identities of providers there are to be.
         subnet: The part of the market.
         chain: Whether a chain is part of it.
+        shared_images: Whether providers find images in the user's store.
         parent: The process whose end ends it; ``None`` for one that outlives who started it.
         temporary: Whether the folder goes with the network.
     """
@@ -60,6 +61,7 @@ class Plan:
     identities: int
     subnet: str = SUBNET
     chain: bool = False
+    shared_images: bool = True
     parent: int | None = None
     temporary: bool = False
 
@@ -152,7 +154,10 @@ class State:
 
 
 def environment_of(config: GolemConfig) -> dict[str, str]:
-    """Return the variables that point a program at a daemon; a secret is among them."""
+    """Return the variables that point a program at a daemon; a secret is among them.
+
+    They are those of this package and of yapapi; golem-js knows the chain by the last one.
+    """
     return {
         "YAGNA_APPKEY": config.app_key,
         "YAGNA_API_URL": config.api_url,
@@ -160,6 +165,7 @@ def environment_of(config: GolemConfig) -> dict[str, str]:
         "YAGNA_SUBNET": config.subnet,
         "YAGNA_PAYMENT_DRIVER": config.payment_driver,
         "YAGNA_PAYMENT_NETWORK": config.payment_network,
+        "PAYMENT_NETWORK": config.payment_network,
     }
 
 

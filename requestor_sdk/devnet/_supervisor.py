@@ -38,7 +38,7 @@ from requestor_sdk.devnet._plan import (
     make_temporary,
     write_private,
 )
-from requestor_sdk.devnet._providers import ProviderProcess
+from requestor_sdk.devnet._providers import HOMES, ProviderProcess
 from requestor_sdk.devnet._provision import lay_payments, provision
 from requestor_sdk.golem import Daemon
 from requestor_sdk.model.errors import DevnetFailed, NotAvailable, RequestorError, RunLocked
@@ -119,10 +119,10 @@ class Network:
         )
         stack.push_async_callback(self._stop_providers)
         for preset, who in zip(self.plan.presets, everyone, strict=False):
-            provider = ProviderProcess(preset, who, self._state.config(who), self.plan)
-            self._providers[who.name] = provider
-            provider.start()
-        await daemon.start()
+            self._providers[who.name] = ProviderProcess(
+                preset, who, self._state.config(who), plan=self.plan, sockets=self._sockets
+            )
+        await _all(daemon.start(), *(provider.start() for provider in self._providers.values()))
         self._state = replace(self._state, version=await daemon.version())
 
     async def _chain(self, stack: AsyncExitStack) -> Node | None:
@@ -189,7 +189,10 @@ class Network:
             case "restart provider":
                 provider = self._provider(name)
                 await provider.stop()
-                provider.start()
+                if daemon.child.running:
+                    await provider.start()
+                else:
+                    provider.start_alone()
             case _:
                 raise NotAvailable(f"the network cannot {what!r}")
 
@@ -198,6 +201,20 @@ class Network:
             known = ", ".join(self._providers) or "none"
             raise NotAvailable(f"no provider is called {name!r}", hint=f"there are: {known}")
         return self._providers[name]
+
+
+async def _all(*starts: Coroutine[Any, Any, None]) -> None:
+    """Have them all done side by side; the first that fails ends the others."""
+    tasks = [asyncio.ensure_future(start) for start in starts]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+        for task in tasks:
+            if task.done():
+                task.result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _running(child: Child) -> Running:
@@ -247,7 +264,8 @@ def _prepare(plan: Plan, stack: ExitStack) -> None:
         ) from None
     for old in (*plan.folder.glob("*.log"), *plan.folder.glob("*.json")):
         old.unlink()
-    shutil.rmtree(plan.folder / _DATA, ignore_errors=True)
+    for folder in (_DATA, HOMES):
+        shutil.rmtree(plan.folder / folder, ignore_errors=True)
 
 
 def _end_with(parent: int | None, stop: Callable[[], None], stack: ExitStack) -> None:

@@ -13,7 +13,7 @@ from requestor_sdk.golem import Daemon, GolemConfig
 
 MARKET = "/market-api/v1"
 PAYMENT = "/payment-api/v1"
-_OVER = ("Terminated", "Rejected", "Cancelled", "Expired")
+_STANDING = ("Pending", "Approved")
 _JUDGED = ("ACCEPTED", "SETTLED", "REJECTED", "CANCELLED")
 
 
@@ -50,8 +50,8 @@ class Books:
 
     async def page(self) -> Page:
         """Read all of it."""
-        agreements, allocations, invoices, owed = await asyncio.gather(
-            self.daemon.call("GET", f"{MARKET}/agreements"),
+        standing, allocations, invoices, owed = await asyncio.gather(
+            self._standing(),
             self.daemon.call("GET", f"{PAYMENT}/allocations"),
             self.daemon.call("GET", f"{PAYMENT}/invoices"),
             self.daemon.call("GET", f"{PAYMENT}/payAgreements"),
@@ -61,12 +61,26 @@ class Books:
             if one["status"] in ("ACCEPTED", "SETTLED"):
                 counted[one["agreementId"]] = counted.get(one["agreementId"], 0) + 1
         return Page(
-            living={a["id"]: a["state"] for a in agreements if a["state"] not in _OVER},
+            living=standing,
             allocations=tuple(a["allocationId"] for a in allocations),
             unanswered=tuple(i["invoiceId"] for i in invoices if i["status"] not in _JUDGED),
             accepted={a["id"]: _amount(a["totalAmountAccepted"]) for a in owed if self._ours(a)},
             invoices=counted,
         )
+
+    async def _standing(self) -> dict[str, str]:
+        lists = await asyncio.gather(
+            *(
+                self.daemon.call("GET", f"{MARKET}/agreements", params={"state": state})
+                for state in _STANDING
+            )
+        )
+        return {
+            agreement["id"]: state
+            for state, found in zip(_STANDING, lists, strict=True)
+            for agreement in found
+            if agreement["role"].startswith(self._role)
+        }
 
     def _ours(self, agreement: Mapping[str, Any]) -> bool:
         return str(agreement["role"]).upper().startswith(self._role)

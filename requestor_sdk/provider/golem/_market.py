@@ -72,6 +72,7 @@ class Market:
         self._group = group
         self._loops: dict[str, asyncio.Task[None]] = {}
         self._proposals: dict[str, str] = {}
+        self._ending: set[str] = set()
 
     def start(self) -> None:
         """Hear of agreements from now on."""
@@ -89,6 +90,7 @@ class Market:
                 _log.info("agreement %s of an earlier process is ended", entry["id"])
                 reason = EndReason(message="the provider was started anew", code="Restart")
                 await self.terminate(str(entry["id"]), reason)
+                self.forget(str(entry["id"]))
 
     async def publish(self, offer: Offer) -> str:
         """Publish an offer, and hear of its demands."""
@@ -132,20 +134,21 @@ class Market:
         try:
             await steady("approval", call, seconds=PATIENCE_SEC)
         except NetworkError as error:
-            self.agreements.pop(agreement_id, None)
+            self.forget(agreement_id)
             raise AgreementRefused(
                 f"the approval failed: {error.message}", ids={"agreement": agreement_id}
             ) from None
 
     async def reject(self, agreement_id: str, reason: str) -> None:
         """Decline an agreement."""
-        self.agreements.pop(agreement_id, None)
+        self.forget(agreement_id)
         path = f"{API}/agreements/{agreement_id}/reject"
         await self._daemon.call("POST", path, body={"message": reason})
 
     async def terminate(self, agreement_id: str, reason: EndReason) -> None:
         """End an agreement; one that is over already is left alone."""
         body = {"message": reason.message, "golem.provider.code": reason.code}
+        self._ending.add(agreement_id)
 
         async def call() -> None:
             await self._daemon.call("POST", f"{API}/agreements/{agreement_id}/terminate", body=body)
@@ -155,6 +158,11 @@ class Market:
         except NetworkError as error:
             if error.status not in _GONE:
                 raise
+
+    def forget(self, agreement_id: str) -> None:
+        """Forget an agreement that is over and billed."""
+        self.agreements.pop(agreement_id, None)
+        self._ending.discard(agreement_id)
 
     # -- inside
 
@@ -271,9 +279,10 @@ class Market:
 
     async def _agreement_event(self, event: Mapping[str, Any]) -> None:
         agreement_id = str(event.get("agreementId"))
-        # Whoever ended it: the daemon names the provider also where it was the requestor.
-        ended = event.get("eventType") in ("AgreementCancelledEvent", "AgreementTerminatedEvent")
-        if ended and agreement_id in self.agreements:
+        kind = event.get("eventType")
+        # Who ended it is not read from the event: between identities of one daemon that is wrong.
+        ended = kind in ("AgreementCancelledEvent", "AgreementTerminatedEvent")
+        if ended and agreement_id in self.agreements and agreement_id not in self._ending:
             reason = event.get("reason")
             said = reason if isinstance(reason, dict) else {}
             message = str(said.get("message") or "the requestor ended the agreement")

@@ -288,7 +288,7 @@ class GolemTransport:
         self, *, agreement_id: str, activity_ids: Sequence[str], amount: Decimal
     ) -> str:
         """Send an invoice, now or later; returns its id."""
-        self._opened_market().agreements.pop(agreement_id, None)
+        self._opened_market().forget(agreement_id)
         return await self._opened_payments().send_invoice(agreement_id, activity_ids, amount)
 
     # -- files
