@@ -8,7 +8,6 @@ import shutil
 import socket
 import stat
 import sys
-from decimal import Decimal
 from importlib.resources import files
 
 import pytest
@@ -56,7 +55,9 @@ def test_units_and_tokens_are_the_same_amount_exactly(units):
 
 def test_an_amount_is_told_as_people_write_it():
     assert str(to_tokens(123456789012345678)) == "0.123456789012345678"
-    assert to_tokens(0) == Decimal(0)
+    assert str(to_tokens(1000 * 10**18)) == "1000"
+    assert str(to_tokens(25 * 10**17)) == "2.5"
+    assert str(to_tokens(0)) == "0"
 
 
 def test_npm_is_told_the_hash_of_what_it_fetches():
