@@ -26,6 +26,7 @@ _COMMANDS: Final = {
     "manifest": "Make, sign and check manifests, by which payloads reach the internet.",
     "provide": "Let this machine on a Golem network.",
     "devnet": "Run a whole Golem network on this machine.",
+    "gftp": "Be the program that yapapi and golem-js move files by.",
     "doctor": "Check what works on this machine, and how to mend what does not.",
 }
 
