@@ -233,10 +233,15 @@ class Devnet:
         if self._process is not None:
             raise NotAvailable("this network is up already")
         self.ending = False
-        if self._wanted is None:
-            self._temporary = make_temporary()
         try:
+            if self._wanted is None:
+                self._temporary = make_temporary()
             self._state = self._launch(detached=detached)
+        except OSError as error:
+            self.stop()
+            raise DevnetFailed(
+                f"the network did not start: {error}", hint="name another folder"
+            ) from None
         except BaseException:
             self.stop()
             raise
