@@ -44,6 +44,9 @@ memory_gib = 1.0
 storage_gib = 10.0
 cpu_threads = 1
 
+# What an image that is fetched for a payload may have, packed and unpacked.
+image_gib = 10.0
+
 # What the runtime can do beyond running programs: "inet" lets payloads that ask
 # for it see the network of this machine; "manifest-support" lets it be found by
 # those that carry a manifest.
@@ -96,6 +99,7 @@ _FIELDS: Final = (
     "cpu_threads",
     "capabilities",
     "trusted_certificates",
+    "image_gib",
     "max_agreements",
     "offers",
     "payment_platforms",
@@ -175,6 +179,7 @@ def make_preset(
             runtime=_word(given, "runtime", SANDBOX),
             memory_gib=_number(given, "memory_gib", 1.0),
             storage_gib=_number(given, "storage_gib", 10.0),
+            image_gib=_number(given, "image_gib", 10.0),
             cpu_threads=_whole(given, "cpu_threads", 1),
             capabilities=_words(given, "capabilities", _WORD),
             trusted_certificates=_texts(given, "trusted_certificates", folder or Path()),

@@ -15,7 +15,7 @@ from requestor_sdk.sandbox import ImageStore
 pytestmark = [
     pytest.mark.chain,
     pytest.mark.sandbox,
-    pytest.mark.devnet(providers=3, chain=True),
+    pytest.mark.devnet(providers=3, chain=True, shared_images=False),
 ]
 
 
