@@ -53,7 +53,9 @@ class Payments:
     def __init__(self, daemon: Daemon, post: Post, since: str, group: asyncio.TaskGroup) -> None:
         self._daemon = daemon
         self._post = post
-        self._after = dict.fromkeys(("debitNoteEvents", "invoiceEvents", "payments"), since)
+        self._after: dict[str, str] = dict.fromkeys(
+            ("debitNoteEvents", "invoiceEvents", "payments"), since
+        )
         self._group = group
         self._outbox: set[asyncio.Task[None]] = set()
 
