@@ -156,7 +156,8 @@ class Served:
         if not isinstance(name, str):
             raise BadAnswer(f"{self._on}: the daemon sent a request without an id")
         try:
-            answer = await self._answer(name, request.get("component"), request.get("payload"))
+            component = str(request.get("component"))
+            answer = await self._answer(name, component, request.get("payload"))
         except Refusal as refusal:
             answer = encode({"id": name, "error": refusal.error})
         await socket.send_bytes(answer)
