@@ -25,6 +25,8 @@ SANDBOX: Final = "vm"
 """The runtime that is built in; every other is found by its entry point."""
 OFFERS: Final = 8
 """Offers that are kept published where the preset names no number."""
+SHORTEST_INTERVAL_SEC: Final = 5.0
+"""Debit notes that are asked for more often would be a flood, unless the preset says so itself."""
 
 EXAMPLE: Final = """\
 # What this machine lets; `requestor-sdk provide --preset FILE`.
@@ -171,6 +173,7 @@ def make_preset(
     """
     _only(given, _FIELDS, "preset")
     agreements = _whole(given, "max_agreements", 32)
+    interval = _number(given, "debit_note_interval_sec", 120.0)
     requestors = tuple(one.lower() for one in _words(given, "requestors", _IDENTITY))
     try:
         config = ProviderConfig(
@@ -185,7 +188,8 @@ def make_preset(
             trusted_certificates=_texts(given, "trusted_certificates", folder or Path()),
             max_activities=agreements,
             open_offers=_whole(given, "offers", min(agreements, OFFERS)),
-            debit_note_interval_sec=_number(given, "debit_note_interval_sec", 120.0),
+            debit_note_interval_sec=interval,
+            shortest_interval_sec=min(interval, SHORTEST_INTERVAL_SEC),
             max_duration_sec=_number(given, "max_duration_sec", 7 * 24 * 3600.0),
             idle_timeout_sec=_number(given, "idle_timeout_sec", 180.0),
             pricing=_pricing(given.get("pricing", {})),
