@@ -46,9 +46,7 @@ async def _run(network, count, work):
         await compute.run_service(Mover, instance_params=params)
         async with asyncio.timeout(200):
             results = await asyncio.gather(*done)
-    for result in results:
-        if result is not None:
-            raise result
+    return results
 
 
 def _checksum(path):
@@ -69,7 +67,7 @@ async def test_200_mb_go_up_and_down_and_are_the_same(devnet, tmp_path):
         script.download_file("/golem/work/large", back)
         yield script
 
-    await _run(devnet, 1, work)
+    assert await _run(devnet, 1, work) == [None]
     assert _checksum(source) == _checksum(back)
 
 
@@ -84,8 +82,9 @@ async def test_many_instances_move_files_at_once_and_a_limit_ends_but_its_comman
         yield script
         script = service.ctx.new_script()
         script.download_bytes("/golem/work/file", limit=1000)
-        with pytest.raises(CommandFailed, match="limit of 1000"):
-            yield script
+        yield script
 
-    await _run(devnet, 4, work)
+    for failure in await _run(devnet, 4, work):
+        with pytest.raises(CommandFailed, match="limit of 1000"):
+            raise failure
     assert [(tmp_path / str(index)).read_bytes() for index in range(4)] == contents
