@@ -241,6 +241,8 @@ class ProviderAgent:
 
     def _judged(self, event: NoteJudged) -> None:
         what = self._billing.judged(event)
+        for deal in self._deals.values():
+            deal.judged(event.note_id, accepted=event.accepted)
         if not event.accepted:
             _log.warning("note %s was rejected: %s", event.note_id, event.reason)
         if what is not None:

@@ -44,6 +44,7 @@ class ProviderConfig:
         trusted_certificates: PEM. Where there are any, payloads reach the internet only by a
             manifest that is signed by one of these, or by one that they vouch for.
         debit_note_interval_sec: Seconds between debit notes, unless the demand asks for others.
+        shortest_interval_sec: More often than this no demand gets debit notes.
         max_duration_sec: The longest that an agreement may last.
         idle_timeout_sec: For how long an agreement may have no activity.
         subnet: The part of the market that it belongs to.
@@ -65,6 +66,7 @@ class ProviderConfig:
     capabilities: tuple[str, ...] = ()
     trusted_certificates: tuple[str, ...] = ()
     debit_note_interval_sec: float = 10.0
+    shortest_interval_sec: float = 0.1
     max_duration_sec: float = 7 * 24 * 3600.0
     idle_timeout_sec: float = 180.0
     subnet: str = "local"

@@ -72,13 +72,27 @@ def of(seen, kind):
     return [event for event in seen if isinstance(event, kind)]
 
 
+def agreements_told(network):
+    """Collect the agreements of whose end the daemon tells a program from now on."""
+    told, poll = set(), network.daemon.poll
+
+    async def listening(path, **options):
+        found = await poll(path, **options)
+        told.update(event["agreementId"] for event in found if "agreementId" in event)
+        return found
+
+    network.daemon.poll = listening
+    return told
+
+
 @pytest.mark.defect("d22")
 async def test_two_programs_of_one_key_hear_of_their_own_agreements_only(devnet):
     async with (
         letting(devnet, max_activities=4, open_offers=2) as provider,
-        running(devnet) as (_, one, seen_by_one),
-        running(devnet) as (_, two, seen_by_two),
+        running(devnet) as (of_one, one, seen_by_one),
+        running(devnet) as (of_two, two, seen_by_two),
     ):
+        polled = [agreements_told(network) for network in (of_one, of_two)]
         ids = [one.ctx.agreement_id, two.ctx.agreement_id]
         assert ids[0] != ids[1]
         for activity in provider.agent._deals[ids[1]].activities.values():
@@ -86,6 +100,7 @@ async def test_two_programs_of_one_key_hear_of_their_own_agreements_only(devnet)
         await until(lambda: two.state == "terminated")
         assert one.state == "running"
         assert (await one.ctx.run("echo", "still")).stdout == "still\n"
+    assert polled == [{ids[0]}, {ids[1]}]
     for number, mine in enumerate((seen_by_one, seen_by_two)):
         told = {e.agreement_id for e in mine if getattr(e, "agreement_id", None)}
         assert told == {ids[number]}

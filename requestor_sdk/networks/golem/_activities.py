@@ -97,8 +97,7 @@ class GolemActivities:
         text = script_text(commands)
         if self._presence.in_trouble():
             await self._wait_for(activity_id)
-        if not all(isinstance(command, Run) for command in commands):
-            self._states.pop(activity_id, None)  # it may change
+        changes = not all(isinstance(command, Run) for command in commands)
         try:
             found = await self._daemon.call(
                 "POST",
@@ -117,7 +116,11 @@ class GolemActivities:
             commands=commands,
             on_event=on_event,
         )
-        await batch.run()
+        try:
+            await batch.run()
+        finally:
+            if changes:
+                self._states.pop(activity_id, None)
 
     async def _wait_for(self, activity_id: str) -> None:
         """Wait until an exe-unit is back that a restart of the daemon cut off."""

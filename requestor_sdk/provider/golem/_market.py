@@ -21,7 +21,7 @@ from requestor_sdk.ports.provider import (
     OfferGone,
     ProviderEvent,
 )
-from requestor_sdk.provider.golem._loops import follow, steady
+from requestor_sdk.provider.golem._loops import Pause, follow, steady
 
 if TYPE_CHECKING:
     from requestor_sdk.golem import Daemon
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 API: Final = "/market-api/v1"
 POLL_SEC: Final = 30.0
+SETTLED_SEC: Final = 10.0
+"""Seconds after which an offer counts as one that the market holds."""
 OFFER_SEC: Final = 50 * 60.0
 """Seconds after which an offer is withdrawn: the market forgets it after an hour."""
 APPROVE_SEC: Final = 20.0
@@ -73,13 +75,18 @@ class Market:
         self._loops: dict[str, asyncio.Task[None]] = {}
         self._proposals: dict[str, str] = {}
         self._ending: set[str] = set()
+        self._pause = Pause()
 
     def start(self) -> None:
         """Hear of agreements from now on."""
         self._group.create_task(follow("agreement events", self._agreement_events))
 
-    async def withdraw_ghosts(self) -> None:
-        """Withdraw the offers and end the agreements that an earlier process left."""
+    async def withdraw_ghosts(self) -> tuple[str, ...]:
+        """Withdraw the offers and end the agreements that an earlier process left.
+
+        Returns the ids of those agreements.
+        """
+        ended: list[str] = []
         for offer in await self._daemon.call("GET", f"{API}/offers") or ():
             offer_id = str(offer["offerId"])
             _log.info("offer %s of an earlier process is withdrawn", offer_id)
@@ -91,6 +98,8 @@ class Market:
                 reason = EndReason(message="the provider was started anew", code="Restart")
                 await self.terminate(str(entry["id"]), reason)
                 self.forget(str(entry["id"]))
+                ended.append(str(entry["id"]))
+        return tuple(ended)
 
     async def publish(self, offer: Offer) -> str:
         """Publish an offer, and hear of its demands."""
@@ -189,6 +198,8 @@ class Market:
             return len(events)
 
         gone = False
+        loop = asyncio.get_running_loop()
+        began = loop.time()
         try:
             async with asyncio.timeout(OFFER_SEC):
                 await follow(f"offer {offer_id[:8]}", _until_gone(step))
@@ -196,6 +207,11 @@ class Market:
             _log.info("offer %s is nearly an hour old: it is published anew", offer_id)
         except _OfferGone:
             gone = True
+        if loop.time() - began > SETTLED_SEC:
+            self._pause.reset()
+        else:
+            # A market that forgets each offer at once would have us publish without an end.
+            await self._pause.take()
         self._loops.pop(offer_id, None)
         await self._post(OfferGone(offer_id=offer_id))
         if not gone:

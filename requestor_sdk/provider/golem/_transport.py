@@ -26,6 +26,7 @@ from requestor_sdk.model.errors import (
     NotAvailable,
 )
 from requestor_sdk.model.market import ActivityState, EndReason, Offer, Properties
+from requestor_sdk.model.props import PAYMENT_TIMEOUT
 from requestor_sdk.ports.provider import CreateActivity, DestroyActivity, ProviderEvent
 from requestor_sdk.provider.golem._exeunit import ExeUnit, Usage
 from requestor_sdk.provider.golem._loops import Mailbox, follow, steady
@@ -56,7 +57,6 @@ PATIENCE_SEC: Final = 20.0
 LINGER_SEC: Final = 10.0
 """Seconds for which a terminated activity still answers for its results."""
 FLUSH_SEC: Final = 3.0
-PAYMENT_TIMEOUT: Final = "golem.com.scheme.payu.payment-timeout-sec?"
 
 _log = logging.getLogger(__name__)
 
@@ -156,11 +156,12 @@ class GolemTransport:
                 self._group = group
                 self._market = Market(self._daemon, self._events.put, self._after, group)
                 self._payments = Payments(self._daemon, self._events.put, self._after, group)
-                await self._market.withdraw_ghosts()
+                left = await self._market.withdraw_ghosts()
                 self._market.start()
                 self._payments.start()
                 group.create_task(follow("activity events", self._activity_events))
                 group.create_task(self._tell_again())
+                group.create_task(self._payments.settle(left))
                 group.create_task(self._until_closed(self._payments))
                 ready.set_result(None)
         except* _Closed:

@@ -24,6 +24,7 @@ name = "small"
 runtime = "small"
 max_agreements = 3
 offers = 2
+debit_note_interval_sec = 2
 [pricing]
 duration = "0.001"
 fixed = 0.25
@@ -133,7 +134,7 @@ async def test_accepted_invoices_are_told_of(devnet, tmp_path):
         await renter.accept_invoice(await renter.invoice(agreement_id))
         await provider.says(f"invoice of 0.25[0-9]+ for agreement {agreement_id[:8]} accepted")
         notes = await renter.call("GET", f"{PAYMENT}/debitNotes")
-        assert [n["activityId"] for n in notes].count(activity_id) == 1
+        assert activity_id in [note["activityId"] for note in notes]
         provider.process.send_signal(signal.SIGINT)
         assert await provider.ended() == 0
 
@@ -194,18 +195,55 @@ async def test_with_requestors_of_its_own_it_may_serve_unsandboxed(devnet, tmp_p
 async def test_a_killed_provider_comes_back_and_ends_what_it_had(devnet, tmp_path):
     config = devnet.provider_configs[0]
     async with requestor(devnet.config) as renter:
-        demand = renter.demand("(golem.runtime.name=small)")
+        demand = renter.demand(
+            "(golem.runtime.name=small)",
+            **{"golem.com.scheme.payu.debit-note.interval-sec?": 2},
+        )
         async with providing(config, tmp_path) as provider:
             await provider.says("serving")
             agreement_id = await renter.agreement(demand)
             activity_id = await renter.activity(agreement_id)
+            await provider.says(f"debit note of 0.25[0-9]+ for activity {activity_id[:8]}")
             provider.process.kill()
             await provider.ended()
         async with providing(config, tmp_path) as provider:
             await provider.says("serving")
+            invoice = await renter.invoice(agreement_id)
+            assert Decimal("0.25") < Decimal(invoice["amount"]) < Decimal("0.3")
             agreement = await renter.call("GET", f"{MARKET}/agreements/{agreement_id}")
             assert agreement["state"] == "Terminated"
             assert await renter.activity(await renter.agreement(demand)) != activity_id
             assert await eventually(lambda: len(provider.lines) > 3)
             provider.process.send_signal(signal.SIGTERM)
             assert await provider.ended() == 0
+
+
+@pytest.mark.sandbox
+async def test_a_signal_leaves_nothing_of_what_ran_in_the_sandbox(devnet, tmp_path):
+    preset = PRESET.replace('runtime = "small"', 'runtime = "vm"')
+    mark = f"7{os.getpid()}"
+    async with (
+        providing(devnet.provider_configs[0], tmp_path, preset) as provider,
+        requestor(devnet.config) as renter,
+    ):
+        await provider.says("serving")
+        activity_id = await renter.activity(await renter.agreement())
+        *_, echo = await renter.run(activity_id, *START, run("/bin/sh", "-c", "echo hi"))
+        assert echo["stdout"] == "hi\n"
+        await renter.send(activity_id, run("/bin/sleep", mark))
+        await eventually(lambda: sleeping(mark))
+        provider.process.send_signal(signal.SIGTERM)
+        assert await provider.ended() == 0
+        await eventually(lambda: not sleeping(mark), seconds=5)
+
+
+def sleeping(mark):
+    """Return the processes that sleep for so many seconds."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            if path.read_bytes().split(b"\0")[:2] == [b"/bin/sleep", mark.encode()]:
+                found.append(path.parent.name)
+        except OSError:
+            continue
+    return found
