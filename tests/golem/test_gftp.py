@@ -18,7 +18,7 @@ from requestor_sdk.golem._answers import giving, taking
 from requestor_sdk.golem._served import Refusal
 from requestor_sdk.golem._source import Opener
 from requestor_sdk.golem._target import Target
-from requestor_sdk.golem.flexbuffers import encode
+from requestor_sdk.golem.flexbuffers import decode, encode
 from requestor_sdk.model.errors import (
     ActivityError,
     BadAnswer,
@@ -308,3 +308,59 @@ async def test_a_source_that_fails_ends_the_transfer():
     with pytest.raises(OSError, match="the disk is gone"):
         await gftp.deliver(bus, bus.serve("name", taking(target)), failing())
     assert "UploadFinished" not in bus.calls
+
+
+def _sizes(bus):
+    """Note the bytes that each call carries or asks for."""
+    sizes, call = [], bus.call
+
+    async def noting(address, data, *, seconds):
+        message = decode(data)
+        if address.endswith("GetChunk"):
+            sizes.append(message["size"])
+        elif address.endswith("UploadChunk"):
+            sizes.append(len(message["chunk"]["content"]))
+        return await call(address, data, seconds=seconds)
+
+    bus.call = noting
+    return sizes
+
+
+@pytest.mark.parametrize(
+    ("largest", "most"),
+    [
+        (1 << 20, gftp.LARGEST_CHUNK),
+        (100_000, 100_000),
+        (1000, gftp.FETCH_CHUNK),
+        (None, gftp.FETCH_CHUNK),
+        ("many", gftp.FETCH_CHUNK),
+    ],
+)
+async def test_chunks_grow_as_far_as_the_other_side_says(largest, most):
+    bus, content = FileBus(), CONTENT * 4
+    source = await Opener().open(content)
+    whole = giving(source, 1 << 20)
+
+    async def answer(component, payload):
+        told = await whole(component, payload)
+        return {**told, "largestChunk": largest} if component == "GetMetadata" else told
+
+    sizes = _sizes(bus)
+    assert await _all(gftp.fetch(bus, bus.serve("name", answer))) == content
+    assert (sizes[0], max(sizes), sum(sizes)) == (gftp.FETCH_CHUNK, most, len(content))
+
+
+async def test_chunks_of_a_file_that_is_brought_grow():
+    bus, target = FileBus(), Target(None, None)
+    sizes = _sizes(bus)
+    await gftp.deliver(bus, bus.serve("name", taking(target)), _pieces(CONTENT * 4))
+    assert (sizes[0], max(sizes)) == (gftp.FETCH_CHUNK, gftp.LARGEST_CHUNK)
+    assert await target.content() == CONTENT * 4
+
+
+async def test_over_a_slow_line_chunks_stay_small(monkeypatch):
+    monkeypatch.setattr(gftp, "QUICK_SEC", -1.0)
+    bus, target = FileBus(), Target(None, None)
+    sizes = _sizes(bus)
+    await gftp.deliver(bus, bus.serve("name", taking(target)), _pieces(CONTENT))
+    assert max(sizes) == gftp.FETCH_CHUNK

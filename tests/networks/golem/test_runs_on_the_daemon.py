@@ -6,8 +6,10 @@ import asyncio
 from datetime import timedelta
 
 import pytest
+from devnet.deals import MARKET
 
 from requestor_sdk import Compute, RestartPolicy, Service, Settings
+from requestor_sdk.golem import Daemon
 from requestor_sdk.model.errors import CommandFailed, ProviderLost
 from requestor_sdk.model.market import ActivityState
 from requestor_sdk.model.props import VmPayload
@@ -182,3 +184,39 @@ async def test_the_daemon_dies_under_instances_at_work_and_no_batch_is_lost_or_d
     assert set(done_by.values()) == {"".join(f"{number}\n" for number in range(12))}
     assert len(done_by) == 3
     assert compute.budget.held == 0
+
+
+async def test_what_one_process_suspends_another_takes_up(devnet):
+    class Counter(Idle):
+        async def run(self):
+            script = self.ctx.new_script()
+            script.run("/bin/sh", "-c", "echo x >> /tmp/count")
+            yield script
+            await asyncio.Event().wait()
+
+    async with compute_on(devnet) as compute:
+        cluster = await compute.run_service(Counter, expiration=timedelta(minutes=20))
+        await asyncio.wait_for(cluster.wait("running"), RUNNING_SEC)
+        before = cluster.instances[0].ctx.activity_id
+        await asyncio.sleep(0.5)
+        await cluster.suspend()
+    network = GolemNetwork(devnet.config)
+    async with Compute.recover(compute.run_id, network=network) as compute:
+        cluster = await compute.resume_service(Counter)
+        (instance,) = await asyncio.wait_for(cluster.wait("running"), RUNNING_SEC)
+        assert instance.ctx.activity_id == before
+        assert (await instance.ctx.run("/bin/cat", "/tmp/count")).stdout.startswith("x\n")
+        await cluster.stop()
+    assert compute.budget.spent > 0
+    assert [one for one in await left_of(devnet) if one["state"] == "Approved"] == []
+
+
+async def left_of(devnet):
+    """Return the agreements that stand."""
+    daemon = Daemon(devnet.config)
+    await daemon.open()
+    try:
+        listed = await daemon.call("GET", f"{MARKET}/agreements", params={"state": "Approved"})
+        return [await daemon.call("GET", f"{MARKET}/agreements/{one['id']}") for one in listed]
+    finally:
+        await daemon.close()
