@@ -68,6 +68,7 @@ class ExeUnit:
         self.address = f"/public/exeunit/{activity_id}"
         self.state = ActivityState.new
         self.reason: str | None = None
+        self.untold = False
         self.usage = Usage()
         self._requestor_id = requestor_id
         self._on_batch = on_batch
