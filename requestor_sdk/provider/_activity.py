@@ -132,6 +132,7 @@ class LiveActivity:
         finally:
             if self.sandbox is not None:
                 await self.sandbox.close()
+            self._commands.close()
         await self._send_note()
         if not self._died:
             await self._report_end()

@@ -51,6 +51,7 @@ class ProviderConfig:
         properties: Further properties of its offers.
         constraints: What its offers ask of demands.
         image_gib: GiB that the image of a payload may have, packed and unpacked.
+        images_gib: GiB that all images may have together that were fetched for payloads.
         requestors: Whom it serves; empty for everybody.
         serves_others: Whether payloads of other people run here; then the runtime must isolate.
     """
@@ -73,6 +74,7 @@ class ProviderConfig:
     properties: Mapping[str, object] = field(default_factory=dict)
     constraints: str = "()"
     image_gib: float = 10.0
+    images_gib: float = 50.0
     requestors: tuple[str, ...] = ()
     serves_others: bool = False
 
@@ -87,6 +89,7 @@ class ProviderConfig:
             "max_duration_sec",
             "idle_timeout_sec",
             "image_gib",
+            "images_gib",
         )
         for name in positive:
             if getattr(self, name) <= 0:

@@ -48,6 +48,8 @@ cpu_threads = 1
 
 # What an image that is fetched for a payload may have, packed and unpacked.
 image_gib = 10.0
+# What all of them may have together; those that were not used for longest go first.
+images_gib = 50.0
 
 # What the runtime can do beyond running programs: "inet" lets payloads that ask
 # for it see the network of this machine; "manifest-support" lets it be found by
@@ -102,6 +104,7 @@ _FIELDS: Final = (
     "capabilities",
     "trusted_certificates",
     "image_gib",
+    "images_gib",
     "max_agreements",
     "offers",
     "payment_platforms",
@@ -183,6 +186,7 @@ def make_preset(
             memory_gib=_number(given, "memory_gib", 1.0),
             storage_gib=_number(given, "storage_gib", 10.0),
             image_gib=_number(given, "image_gib", 10.0),
+            images_gib=_number(given, "images_gib", 50.0),
             cpu_threads=_whole(given, "cpu_threads", 1),
             capabilities=_words(given, "capabilities", _WORD),
             trusted_certificates=_texts(given, "trusted_certificates", folder or Path()),
