@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from requestor_sdk.model.errors import AgreementRefused, BadAnswer, NetworkError
@@ -38,6 +39,8 @@ APPROVE_SEC: Final = 20.0
 """Seconds that the requestor has to hear of the approval."""
 PATIENCE_SEC: Final = 30.0
 """Seconds for which a call is made again where the daemon is away."""
+LATE: Final = timedelta(seconds=10)
+"""How late the end of an agreement may come."""
 PROPOSALS: Final = 4096
 """Proposals that are remembered until they are answered."""
 _GONE: Final = (404, 410)
@@ -286,12 +289,18 @@ class Market:
             await self._retire(offer_id)
 
     async def _agreement_events(self) -> int:
-        params: Params = {"afterTimestamp": self._after, "maxEvents": 100}
-        events = await self._daemon.poll(f"{API}/agreementEvents", params=params, seconds=POLL_SEC)
+        events = await self._events_after(self._after, POLL_SEC)
         for event in events:
             await self._agreement_event(event)
             self._after = str(event.get("eventDate", self._after))
+        # An end bears the time at which it was sent, and can be written down behind a later one.
+        for event in await self._events_after(_before(self._after), 0.0):
+            await self._agreement_event(event)
         return len(events)
+
+    async def _events_after(self, moment: str, seconds: float) -> Sequence[Mapping[str, Any]]:
+        params: Params = {"afterTimestamp": moment, "maxEvents": 100}
+        return await self._daemon.poll(f"{API}/agreementEvents", params=params, seconds=seconds)
 
     async def _agreement_event(self, event: Mapping[str, Any]) -> None:
         agreement_id = str(event.get("agreementId"))
@@ -305,6 +314,14 @@ class Market:
             code = str(said.get("golem.requestor.code") or "Unknown")
             told = EndReason(message=message[:500], code=code[:100])
             await self._post(AgreementTerminated(agreement_id=agreement_id, reason=told))
+
+
+def _before(moment: str) -> str:
+    """Return since when an event may have come that was not read."""
+    try:
+        return (datetime.fromisoformat(moment) - LATE).isoformat().replace("+00:00", "Z")
+    except ValueError:
+        return moment
 
 
 class _OfferGone(Exception):
