@@ -139,8 +139,8 @@ class GolemTransport:
         if root is None:
             return
         await asyncio.wait({root})
-        if not root.cancelled() and (failure := root.exception()) is not None:
-            _log.error("the way to the network failed before", exc_info=failure)
+        if not root.cancelled():
+            root.exception()  # told already, when it came
 
     async def _run(self, ready: asyncio.Future[None]) -> None:
         try:
