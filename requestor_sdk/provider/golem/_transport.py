@@ -155,7 +155,8 @@ class GolemTransport:
                 group.create_task(self._tell_again(self._units))
                 group.create_task(self._payments.settle(left))
                 group.create_task(self._until_closed(self._payments))
-                ready.set_result(None)
+                if not ready.done():
+                    ready.set_result(None)
         except* _Closed:
             pass
         except* NetworkError as errors:
