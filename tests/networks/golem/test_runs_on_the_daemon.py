@@ -96,17 +96,25 @@ async def test_programs_run_and_tell_how_they_ended(one):
     assert (failed.success, failed.return_code) == (False, 7)
 
 
-async def test_output_that_is_streamed_comes_byte_for_byte_before_its_result(one):
-    """When it comes is the daemon's: it passes no stream on from a provider of its own."""
+async def test_output_is_streamed_as_it_comes_byte_for_byte(one):
+    network, activity_id = one
+    now = asyncio.get_running_loop().time
+    seen = []
+
+    async def take(event):
+        seen.append((now(), event))
+
     capture = Capture(mode=CaptureMode.stream)
-    events = await done(
-        one, sh("printf 'a\\377'; sleep 0.3; printf 'b\\000'; echo err >&2", stdout=capture)
-    )
-    outputs = [event for event in events if isinstance(event, CommandOutput)]
-    assert b"".join(event.data for event in outputs) == b"a\xffb\x00"
-    (result,) = results(events)
-    assert events[-1] is result
+    script = [sh("printf 'a\\377'; sleep 3; printf 'b\\000'; echo err >&2", stdout=capture)]
+    await network.activities.execute(activity_id, script, take)
+    outputs = [(at, event) for at, event in seen if isinstance(event, CommandOutput)]
+    assert b"".join(event.data for _, event in outputs) == b"a\xffb\x00"
+    (result,) = results([event for _, event in seen])
+    ended, last = seen[-1]
+    assert last is result
     assert (result.stdout, result.stderr) == ("", "err\n")
+    assert ended - outputs[0][0] > 1.5, "the first piece did not wait for the last"
+    assert ended - outputs[-1][0] < 1.5, "nor did the result wait for more"
 
 
 async def test_megabytes_of_output_come_whole(one):
