@@ -154,6 +154,7 @@ def twenty_vs_yapapi(name: str) -> Result:
             name=name, value=median(ours), unit="s", floor=median(floor), peer=theirs, n=turns
         )
 
+    peer.fetch()
     return _measured(measure)
 
 

@@ -139,8 +139,8 @@ class GolemTransport:
         if root is None:
             return
         await asyncio.wait({root})
-        if not root.cancelled() and (failure := root.exception()) is not None:
-            _log.error("the way to the network failed before", exc_info=failure)
+        if not root.cancelled():
+            root.exception()  # told already, when it came
 
     async def _run(self, ready: asyncio.Future[None]) -> None:
         try:
@@ -155,7 +155,8 @@ class GolemTransport:
                 group.create_task(self._tell_again(self._units))
                 group.create_task(self._payments.settle(left))
                 group.create_task(self._until_closed(self._payments))
-                ready.set_result(None)
+                if not ready.done():
+                    ready.set_result(None)
         except* _Closed:
             pass
         except* NetworkError as errors:
