@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
+from functools import cache
 from typing import Any, ClassVar, Final
 
 VERSION: Final = 1
@@ -69,16 +70,23 @@ class Event:
     def to_record(self) -> dict[str, object]:
         """Return the event as JSON can hold it."""
         record: dict[str, object] = {"v": VERSION, "kind": self.kind}
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            if isinstance(value, datetime):
-                value = value.isoformat()
-            elif isinstance(value, Decimal):
-                value = str(value)
-            elif isinstance(value, tuple):
-                value = [str(item) for item in value]
-            record[field.name] = value
+        for name in _names(type(self)):
+            value = getattr(self, name)
+            # Most are text: a journal writes some events for each command.
+            if type(value) is not str:
+                if isinstance(value, datetime):
+                    value = value.isoformat()
+                elif isinstance(value, Decimal):
+                    value = str(value)
+                elif isinstance(value, tuple):
+                    value = [str(item) for item in value]
+            record[name] = value
         return record
+
+
+@cache
+def _names(kind: type[Event]) -> tuple[str, ...]:
+    return tuple(field.name for field in dataclasses.fields(kind))
 
 
 def _one_line(value: object) -> str:
