@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
-from functools import cache
 from typing import Any, ClassVar, Final
 
 VERSION: Final = 1
@@ -70,7 +69,7 @@ class Event:
     def to_record(self) -> dict[str, object]:
         """Return the event as JSON can hold it."""
         record: dict[str, object] = {"v": VERSION, "kind": self.kind}
-        for name in _names(type(self)):
+        for name in _names(self):
             value = getattr(self, name)
             # Most are text: a journal writes some events for each command.
             if type(value) is not str:
@@ -84,9 +83,14 @@ class Event:
         return record
 
 
-@cache
-def _names(kind: type[Event]) -> tuple[str, ...]:
-    return tuple(field.name for field in dataclasses.fields(kind))
+_NAMES: Final[dict[str, tuple[str, ...]]] = {}
+
+
+def _names(event: Event) -> tuple[str, ...]:
+    found = _NAMES.get(event.kind)
+    if found is None:
+        found = _NAMES[event.kind] = tuple(field.name for field in dataclasses.fields(event))
+    return found
 
 
 def _one_line(value: object) -> str:
