@@ -21,7 +21,10 @@ if TYPE_CHECKING:
     from requestor_sdk.golem import GolemConfig
 
 START = ({"deploy": {}}, {"start": {"args": []}})
-RUN = ({"run": {"entry_point": "/bin/true", "args": []}},)
+# Whoever runs a command wants to read what it said.
+_CAPTURE = {"atEnd": {"head": 1 << 20, "format": "str"}}
+_OUTPUTS = {"stdout": _CAPTURE, "stderr": _CAPTURE}
+RUN = ({"run": {"entry_point": "/bin/true", "args": [], "capture": _OUTPUTS}},)
 LIFE = timedelta(minutes=30)
 _EVENTS = 100
 
