@@ -1,4 +1,4 @@
-"""Providers on the real daemon that charge too much, answer slowly, or never."""
+"""Providers on the real daemon that charge too much, end early, answer slowly, or never."""
 
 from __future__ import annotations
 
@@ -15,11 +15,13 @@ from requestor_sdk import (
     GolemNetwork,
     LinearPricing,
     ProviderConfig,
+    RestartPolicy,
     Service,
     Settings,
 )
 from requestor_sdk import events as ev
 from requestor_sdk.clock import LoopClock
+from requestor_sdk.model.market import EndReason
 from requestor_sdk.payload import VmPayload
 from requestor_sdk.provider import ProviderAgent
 from requestor_sdk.provider.golem import GolemTransport
@@ -144,6 +146,41 @@ async def test_a_provider_that_answers_slowly_is_waited_for(devnet, seen):
         await cluster.wait("terminated")
         assert all(one.failure is None for one in cluster.instances)
     assert compute.budget.spent > 0
+
+
+async def test_the_end_of_an_agreement_by_its_provider_ends_the_instance_at_once(devnet, seen):
+    class Idle(Brief):
+        async def run(self):
+            await asyncio.Event().wait()
+            yield self.ctx.new_script()
+
+    async with (
+        serving(devnet.provider_configs[0], Honest, "tired") as agent,
+        Compute(
+            budget=1, network=GolemNetwork(devnet.config), event_consumer=seen.append
+        ) as compute,
+    ):
+        cluster = await compute.run_service(
+            Idle, num_instances=1, expiration=SOON, restart=RestartPolicy(when="never")
+        )
+        await cluster.wait("running")
+        (deal,) = agent._deals.values()
+        deal.end(EndReason(message="the power is out", code="Shutdown"))
+        async with asyncio.timeout(20):
+            await cluster.wait("terminated")
+    (ended,) = (event for event in seen if isinstance(event, ev.AgreementTerminated))
+    assert (ended.by, ended.reason) == ("provider", "the power is out")
+
+
+async def test_a_budget_that_is_raised_is_reserved_and_released_as_one(devnet):
+    async with books(devnet.config) as ours:
+        async with Compute(budget=1, network=GolemNetwork(devnet.config)) as compute:
+            (before,) = await compute.network.payments.allocations()
+            await compute.budget.add(Decimal("0.5"))
+            (after,) = await compute.network.payments.allocations()
+            assert (after.id, after.amount) == (before.id, before.amount + Decimal("0.5"))
+            assert compute.budget.total == Decimal("1.5")
+        assert (await ours.page()).allocations == ()
 
 
 async def test_one_that_never_approves_is_left_for_another(devnet, seen):

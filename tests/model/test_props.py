@@ -15,6 +15,7 @@ from requestor_sdk.model.props import (
     VmPayload,
     constraint,
     image_hash_of,
+    image_url_of,
     joined,
     prop,
 )
@@ -110,6 +111,20 @@ def test_a_vm_asks_for_memory_storage_threads_and_its_runtime():
 )
 def test_the_hash_is_read_back_from_a_task_package(package, found):
     assert image_hash_of({props.TASK_PACKAGE: package}) == found
+
+
+@pytest.mark.parametrize(
+    ("package", "found"),
+    [
+        (f"hash:sha3:{HASH}:http://h/i:80", "http://h/i:80"),
+        (f"hash:sha3:{HASH}:", None),
+        (f"hash:sha3:{HASH}", None),
+        ("http://h/i", None),
+        (None, None),
+    ],
+)
+def test_the_address_of_an_image_is_read_back_from_a_task_package(package, found):
+    assert image_url_of({props.TASK_PACKAGE: package}) == found
 
 
 @pytest.mark.parametrize(
