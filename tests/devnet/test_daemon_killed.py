@@ -7,7 +7,7 @@ import asyncio
 import pytest
 from support.books import books
 
-from requestor_sdk import Compute, GolemNetwork, Service, events
+from requestor_sdk import Compute, GolemNetwork, RestartPolicy, Service, events
 from requestor_sdk.payload import VmPayload
 
 MANY = 10
@@ -32,7 +32,7 @@ class Counter(Service):
             await asyncio.sleep(0.2)
 
 
-async def _until(holds, seconds: float = 40.0) -> None:
+async def _until(holds, seconds: float = 100.0) -> None:
     async with asyncio.timeout(seconds):
         while not holds():
             await asyncio.sleep(0.1)
@@ -48,7 +48,9 @@ async def test_a_run_of_ten_instances_outlives_the_death_of_the_daemon(devnet):
         Compute(budget=10, network=network, event_consumer=seen.append) as compute,
     ):
         paid_before = (await before.page()).total
-        cluster = await compute.run_service(Counter, num_instances=MANY)
+        # Where the daemon is away for too long it ends activities: others follow.
+        policy = RestartPolicy(when="on-failure", max_attempts=5)
+        cluster = await compute.run_service(Counter, num_instances=MANY, restart=policy)
         await cluster.wait("running", count=MANY)
         await _until(lambda: all(s.beats > 0 for s in cluster.instances))
 

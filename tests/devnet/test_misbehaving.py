@@ -169,7 +169,8 @@ async def test_the_end_of_an_agreement_by_its_provider_ends_the_instance_at_once
         async with asyncio.timeout(20):
             await cluster.wait("terminated")
     (ended,) = (event for event in seen if isinstance(event, ev.AgreementTerminated))
-    assert (ended.by, ended.reason) == ("provider", "the power is out")
+    assert ended.by == "provider"
+    assert "the power is out" in ended.reason
 
 
 async def test_a_budget_that_is_raised_is_reserved_and_released_as_one(devnet):
@@ -178,7 +179,7 @@ async def test_a_budget_that_is_raised_is_reserved_and_released_as_one(devnet):
             (before,) = await compute.network.payments.allocations()
             await compute.budget.add(Decimal("0.5"))
             (after,) = await compute.network.payments.allocations()
-            assert (after.id, after.amount) == (before.id, before.amount + Decimal("0.5"))
+            assert (after.id, after.amount) == (before.id, Decimal("1.5"))
             assert compute.budget.total == Decimal("1.5")
         assert (await ours.page()).allocations == ()
 

@@ -118,8 +118,8 @@ async def test_missing_funds_are_not_asked_for_again():
     compute = compute_of(sim)
     opened = sim.network.open
 
-    async def open_poor():
-        await opened()
+    async def open_poor(**about):
+        await opened(**about)
         sim.network.payments.allocate = poor
 
     sim.network.open = open_poor

@@ -17,7 +17,12 @@ from requestor_sdk.model.lifecycle import Stimulus
 MOST = 150
 """Seeds in which each has to be found; most are found in the first ten."""
 
-RARE = {"accept_invoices_twice": 35, "accept_whatever_an_invoice_asks": 81, "recover_nothing": 43}
+RARE = {
+    "accept_invoices_twice": 48,
+    "accept_whatever_an_invoice_asks": 223,
+    "forget_tasks": 103,
+    "recover_nothing": 43,
+}
 """Seeds at which the search for those begins that few storms meet."""
 
 
