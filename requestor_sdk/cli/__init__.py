@@ -21,6 +21,7 @@ _COMMANDS: Final = {
     "runs": "List what was run, and how it is; remove old runs.",
     "status": "Show one run: its instances, what is open, its bill.",
     "recover": "Settle what runs left behind whose process died.",
+    "timeline": "Draw a run: SVG, a page, or a trace for Perfetto.",
     "events": "Print what happened in a run, event by event.",
     "image": "Build, import, list and remove images.",
     "doctor": "Check what works on this machine, and how to mend what does not.",

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from requestor_sdk.engine.engine import Engine
     from requestor_sdk.model.events import Event
+    from requestor_sdk.observe.timeline import Timeline
     from requestor_sdk.ports.basics import Journal
     from requestor_sdk.ports.network import Network
     from requestor_sdk.service._handles import Outcome
@@ -342,6 +343,20 @@ class Compute(Services, Batches):
     def settings(self) -> Settings:
         """Delays and limits."""
         return self._settings
+
+    def timeline(self) -> Timeline:
+        """Return the run so far as lanes over time, as its journal has it.
+
+        It shows itself in a notebook; ``.save("run.svg")`` writes it, also as ``.html`` or
+        ``.json``.
+
+        Raises:
+            NotAvailable: This ``Compute`` was not started.
+            JournalDamaged: Not all of the journal can be read.
+        """
+        from requestor_sdk.observe.timeline import Timeline
+
+        return Timeline.of(self.journal.read())
 
     def open_ids(self) -> dict[str, tuple[str, ...]]:
         """Return what is still open: instances, activities, agreements, allocations."""
