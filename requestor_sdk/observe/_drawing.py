@@ -40,8 +40,9 @@ _STYLE: Final = (
     ".rsk-timeline .cost{stroke:var(--cost);stroke-width:2;fill:none}"
     ".rsk-timeline .costarea{fill:var(--costarea)}"
     ".rsk-timeline .budget{stroke:var(--budget);stroke-dasharray:5 4;fill:none}"
-    ".rsk-timeline .note{stroke:var(--faint);stroke-dasharray:2 3}"
-    ".rsk-timeline .fault{stroke:var(--failure);stroke-dasharray:2 3}"
+    ".rsk-timeline .note{stroke:var(--faint);stroke-width:1.5;stroke-dasharray:2 3}"
+    ".rsk-timeline .hint{stroke:var(--unresponsive);stroke-width:3}"
+    ".rsk-timeline .fault{stroke:var(--failure);stroke-width:3}"
     ".rsk-timeline .gap{fill:url(#rsk-gap)}"
 )
 _DEFS: Final = (
@@ -63,7 +64,7 @@ def svg(timeline: Timeline) -> str:
     scale = Scale(timeline.began, timeline.ended, timeline.gaps, left=_LEFT, right=_RIGHT)
     many = sum(len(lane.batches) for lane in timeline.lanes.values()) > _MOST_TIPS
     parts = [_open(height, timeline), f"<style>{_STYLE}</style>", _DEFS, *_head(timeline)]
-    parts += _axis(scale, lanes_end, lanes_end + 34 + _COST)
+    parts += _axis(scale, lanes_end + 34 + _COST)
     y = _HEAD
     for cluster_id, lanes in groups:
         if headings:
@@ -72,6 +73,7 @@ def svg(timeline: Timeline) -> str:
         for number, lane in enumerate(lanes):
             parts += _lane(lane, y, tall, scale, timeline.ended, banded=number % 2 == 0, many=many)
             y += tall
+    parts += _breaks(scale, lanes_end)
     parts += _marks(timeline.marks, scale, lanes_end)
     parts += _costs(timeline, scale, lanes_end + 34)
     return "\n".join([*parts, "</svg>"])
@@ -137,10 +139,13 @@ def _head(timeline: Timeline) -> Iterator[str]:
     yield f'<text class="faint end" x="{WIDTH - 16}" y="68">cost</text>'
 
 
-def _axis(scale: Scale, lanes_end: float, bottom: float) -> Iterator[str]:
+def _axis(scale: Scale, bottom: float) -> Iterator[str]:
     for x, label in scale.ticks():
         yield f'<path class="rule" d="M{x:.1f} {_HEAD - 6:.0f}V{bottom:.1f}"/>'
         yield f'<text class="faint mid num" x="{x:.1f}" y="{_HEAD - 10:.0f}">{label}</text>'
+
+
+def _breaks(scale: Scale, lanes_end: float) -> Iterator[str]:
     for left, right, lasted in scale.breaks:
         told = f"nothing lived here for {text.duration(lasted.total_seconds())}"
         yield (
@@ -248,11 +253,18 @@ def _diamond(x: float, y: float, told: str) -> str:
 
 
 def _marks(marks: Iterable[Mark], scale: Scale, bottom: float) -> Iterator[str]:
+    """Return lines for what divides the run, and ticks at the top for what may come often."""
+    taken: dict[tuple[str, int], None] = {}
     for mark in marks:
         x = scale.x(mark.at)
-        kind = "fault" if mark.kind == "fault" else "note"
+        line = mark.kind == "note"
+        place = (mark.kind, int(x / 4))
+        if not line and place in taken:
+            continue
+        taken[place] = None
+        way = f"V{bottom:.1f}" if line else "v9"
         yield (
-            f'<path class="{kind}" stroke-width="1.5" d="M{x:.1f} {_HEAD - 4:.0f}V{bottom:.1f}">'
+            f'<path class="{escape(mark.kind)}" d="M{x:.1f} {_HEAD - 7:.0f}{way}">'
             f"<title>{escape(_told(mark, scale.began))}</title></path>"
         )
 

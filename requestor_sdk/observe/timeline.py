@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 from requestor_sdk.model import events as ev
 from requestor_sdk.model.errors import JournalUnwritable, UsageError
 from requestor_sdk.observe._money import Acceptances, Budget
-from requestor_sdk.observe.view import TERMINATED
+from requestor_sdk.observe.view import TERMINATED, no_offers
 
 if TYPE_CHECKING:
     import os
@@ -70,7 +70,8 @@ class Mark:
 
     Attributes:
         at: When.
-        kind: ``failure``, ``restart``, ``task`` of a lane; ``note`` or ``fault`` of the run.
+        kind: ``failure`` or ``restart`` of a lane; of the run ``note`` for what divides it,
+            ``hint`` for what held it up, and ``fault`` for what a simulation let go wrong.
         text: What.
     """
 
@@ -258,11 +259,11 @@ class Timeline:
 
     @_take.register
     def _(self, event: ev.NoOffersYet) -> None:
-        self._note(event.at, "no offer is taken yet")
+        self._hint(event.at, no_offers(event))
 
     @_take.register
     def _(self, event: ev.BudgetExhausted) -> None:
-        self._note(event.at, "the budget has no room for an offer")
+        self._hint(event.at, "the budget has no room for an offer")
 
     @_take.register
     def _(self, event: ev.AllocationAmended) -> None:
@@ -270,7 +271,7 @@ class Timeline:
 
     @_take.register
     def _(self, event: ev.LoopRetried) -> None:
-        self._note(event.at, f"{event.loop}: {event.error}")
+        self._hint(event.at, f"{event.loop}: {event.error}")
 
     @_take.register
     def _(self, event: ev.ClusterStarted) -> None:
@@ -372,6 +373,9 @@ class Timeline:
         text: str,
     ) -> None:
         self._lane(event.instance_id).marks.append(Mark(at=event.at, kind=kind, text=text))
+
+    def _hint(self, at: datetime, text: str) -> None:
+        self.marks.append(Mark(at=at, kind="hint", text=text))
 
     def _note(self, at: datetime, text: str) -> None:
         self.marks.append(Mark(at=at, kind="note", text=text))

@@ -156,6 +156,19 @@ def test_clusters_have_headings_where_there_are_several(story):
     ]
 
 
+def test_what_divides_the_run_is_a_line_and_what_holds_it_up_a_tick(story):
+    story.begin()
+    for _ in range(50):
+        story.tell(ev.NoOffersYet, cluster_id="c-1", offers=0)
+        story.now -= timedelta(seconds=0.99)
+    story.now += timedelta(hours=1)
+    story.tell(ev.ShutdownStarted, run_id="r-1")
+    root = drawn(Timeline.of(story.events))
+    assert tips(root, "hint")[0] == "the market has no offers yet\nafter 1.0 s"
+    assert len(tips(root, "hint")) == 1  # so many at one place are one
+    assert tips(root, "note") == ["leaving begins\nafter 1 h 00 min"]
+
+
 def test_a_run_of_which_nothing_is_known_is_drawn_as_that():
     assert "nothing has happened yet" in Timeline().to_svg()
     assert json.loads(Timeline().to_json())["traceEvents"] == []
