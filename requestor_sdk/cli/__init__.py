@@ -21,6 +21,8 @@ _COMMANDS: Final = {
     "runs": "List what was run, and how it is; remove old runs.",
     "status": "Show one run: its instances, what is open, its bill.",
     "recover": "Settle what runs left behind whose process died.",
+    "logs": "Print what a run told: states, failures, money.",
+    "cost": "Show what a run cost, by provider and by instance.",
     "timeline": "Draw a run: SVG, a page, or a trace for Perfetto.",
     "events": "Print what happened in a run, event by event.",
     "image": "Build, import, list and remove images.",

@@ -21,6 +21,7 @@ from requestor_sdk.model.errors import (
     UsageError,
 )
 from requestor_sdk.model.money import to_amount, to_limit
+from requestor_sdk.service import _current
 from requestor_sdk.service.budget import Spending
 from requestor_sdk.service.strategy import MarketStrategy, check_strategy
 from requestor_sdk.settings import Settings, check_settings
@@ -228,6 +229,7 @@ class Compute(Services, Batches):
         from requestor_sdk.engine.buying import make_buying
         from requestor_sdk.engine.engine import Engine
 
+        _current.run_id.set(self.run_id)
         self._loop = running_loop()
         clock = self._setup.clock or LoopClock()
         self._entered = asyncio.current_task()
