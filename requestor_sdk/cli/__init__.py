@@ -17,6 +17,7 @@ from requestor_sdk._version import __version__
 _COMMANDS: Final = {
     "demo": "See it all at work: three computers, one is lost, the bill.",
     "run": "Run a program of yours with the live table on.",
+    "offers": "Show what the market has now, before anything is paid.",
     "simulate": "Run a program of yours on a simulated market, with faults, many times.",
     "runs": "List what was run, and how it is; remove old runs.",
     "status": "Show one run: its instances, what is open, its bill.",

@@ -8,7 +8,7 @@ from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 from requestor_sdk.client import ambient
 from requestor_sdk.client._batches import Batches
@@ -29,6 +29,7 @@ from requestor_sdk.settings import Settings, check_settings
 if TYPE_CHECKING:
     import asyncio
 
+    from requestor_sdk.client.rehearsal import Wanted
     from requestor_sdk.engine.engine import Engine
     from requestor_sdk.model.events import Event
     from requestor_sdk.observe.timeline import Timeline
@@ -203,6 +204,21 @@ class Compute(Services, Batches):
         compute.run_id, compute._recovers, compute._end_suspended = run_id, True, end_suspended
         return compute
 
+    async def _rehearse(self, wanted: Wanted) -> NoReturn:
+        from requestor_sdk.engine.buying import make_buying
+
+        assert self._rehearsal is not None
+        await self._rehearsal.judge(
+            self._network,
+            wanted,
+            budget=self._budget,
+            settings=self._settings,
+            subnet=self._subnet,
+            defaults=make_buying(
+                strategy=self._strategy, max_price_per_hour=self._max_price_per_hour
+            ),
+        )
+
     def __repr__(self) -> str:
         state = "not started" if self._engine is None else "started"
         return f"<Compute {self.run_id} on {self._network.traits.name}, {state}>"
@@ -222,6 +238,11 @@ class Compute(Services, Batches):
             )
         import asyncio
 
+        if ambient.rehearsal is not None:
+            # Nothing is reserved, signed or written down: the first purchase ends the program.
+            self._rehearsal = ambient.rehearsal
+            await self._rehearsal.open(self._network)
+            return
         # The engine loads with the first run: naming Compute in a program costs little.
         from requestor_sdk.client._journal import opened_journal, taken_over
         from requestor_sdk.clock import LoopClock
@@ -274,6 +295,9 @@ class Compute(Services, Batches):
             EngineFailed: The engine had failed.
             LeaveTimeout: Something hung; the ids name what is left open.
         """
+        if self._rehearsal is not None:
+            await self._network.close()
+            return
         if self._engine is None:
             return
         try:
