@@ -6,12 +6,15 @@ and its like run what needs neither a sandbox nor an example on the other versio
 
 from __future__ import annotations
 
+import hashlib
 import json
+from pathlib import Path
 
 import nox
 
 PYTHONS = nox.project.python_versions(nox.project.load_toml("pyproject.toml"))
 _LEAST_COMPLETENESS = 0.95
+_VYPER = "0.4.3"
 
 nox.needs_version = ">=2024.10.9"
 nox.options.sessions = ["tests"]
@@ -101,7 +104,35 @@ def storm(session: nox.Session) -> None:
 
 
 @nox.session
+def token(session: nox.Session) -> None:
+    """Compile the devnet's token; `nox -s token -- --check` only says whether that was done."""
+    session.install(f"vyper=={_VYPER}")
+    source = Path("requestor_sdk/devnet/token.vy")
+    # The compiler's metadata would make the code depend on where the source lies.
+    command = ("vyper", "--no-bytecode-metadata", "-f", "abi,bytecode", str(source))
+    abi, bytecode = str(session.run(*command, silent=True)).splitlines()[-2:]
+    made = {
+        "compiler": f"vyper {_VYPER}",
+        "source": hashlib.sha256(source.read_bytes()).hexdigest(),
+        "bytecode": bytecode,
+        "abi": json.loads(abi),
+    }
+    kept = source.with_suffix(".json")
+    if "--check" not in session.posargs:
+        kept.write_text(json.dumps(made, indent=1) + "\n")
+    elif json.loads(kept.read_text()) != made:
+        session.error(f"{kept} is not what {source} compiles to: nox -s token")
+
+
+@nox.session
 def bench(session: nox.Session) -> None:
     """Print one JSON object a line: `nox -s bench -- local_batch_ms help_ms`."""
-    session.install("-e", ".")
+    session.install("-e", ".[all]")
     session.run("python", "tests/bench", *session.posargs)
+
+
+@nox.session
+def peers(session: nox.Session) -> None:
+    """Have programs of yapapi and golem-js rent of our providers; fetches both SDKs."""
+    session.install("-e", ".[all]")
+    session.run("python", "tests/peers", *session.posargs)

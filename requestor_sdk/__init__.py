@@ -16,12 +16,14 @@ from requestor_sdk._version import __version__
 
 if TYPE_CHECKING:
     from requestor_sdk import errors, events, monitoring, payload, props, services, strategy
+    from requestor_sdk.client._golem import GolemNetwork
     from requestor_sdk.client._local import LocalNetwork
     from requestor_sdk.client._services import Resumable
     from requestor_sdk.client.compute import Budget, Compute
     from requestor_sdk.client.compute import Compute as Golem
     from requestor_sdk.engine.cluster import Cluster
     from requestor_sdk.engine.tasks.results import TaskResults
+    from requestor_sdk.golem import GolemConfig
     from requestor_sdk.model.errors import RequestorError
     from requestor_sdk.model.lifecycle import ServiceState
     from requestor_sdk.model.money import LinearPricing
@@ -47,6 +49,8 @@ _HOMES = {
     "Cluster": "requestor_sdk.engine.cluster",
     "CommandResult": "requestor_sdk.model.script",
     "Compute": "requestor_sdk.client.compute",
+    "GolemConfig": "requestor_sdk.golem",
+    "GolemNetwork": "requestor_sdk.client._golem",
     "JsonlJournal": "requestor_sdk.observe",
     "LinearPricing": "requestor_sdk.model.money",
     "LocalNetwork": "requestor_sdk.client._local",
@@ -93,6 +97,8 @@ __all__ = [
     "CommandResult",
     "Compute",
     "Golem",
+    "GolemConfig",
+    "GolemNetwork",
     "JsonlJournal",
     "LinearPricing",
     "LocalNetwork",

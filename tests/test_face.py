@@ -31,6 +31,8 @@ EXPORTED = [
     "CommandResult",
     "Compute",
     "Golem",
+    "GolemConfig",
+    "GolemNetwork",
     "JsonlJournal",
     "LinearPricing",
     "LocalNetwork",

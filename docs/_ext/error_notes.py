@@ -96,6 +96,12 @@ NOTES: dict[str, Note] = {
         "Wait until it is over, or end it. Reading a run by `requestor-sdk status` or "
         "`requestor-sdk events` is possible all the time.",
     ),
+    "RSK-117": Note(
+        "The manifest was changed after it was signed; the signature is over the JSON instead of its "
+        "base64; it or the certificate expired; the provider does not trust the signer.",
+        "`requestor-sdk manifest check FILE` tells what a provider would say. Sign by "
+        "`manifest.sign(key, certificate)` or `requestor-sdk manifest sign`.",
+    ),
     "RSK-201": Note(
         "More memory, storage or threads than any provider offers; a capability or a custom "
         "property that nobody has; another `subnet_tag`.",
@@ -237,6 +243,20 @@ NOTES: dict[str, Note] = {
         "As with a time-out it is not known whether the call had its effect. A batch is not sent "
         "again, for it may have run: raised at the yield, it is yours to say whether it may run "
         "twice.",
+    ),
+    "RSK-804": Note(
+        "`YAGNA_APPKEY` is not set, or is a key of another daemon or of another data folder.",
+        "`yagna app-key list` shows the keys of the daemon that runs; set `YAGNA_APPKEY` to one of "
+        'them. For a network on this machine: `eval "$(requestor-sdk devnet env)"`.',
+    ),
+    "RSK-805": Note(
+        "The daemon is older than 0.16, or another program answers at its address.",
+        "`pip install -U golem-node`, then stop the daemon and start it again.",
+    ),
+    "RSK-806": Note(
+        "Another program answers at `YAGNA_API_URL`, e.g. a proxy or a captive portal; or the daemon "
+        "is of a version that nobody has tried yet. For an image: the same of `GOLEM_REGISTRY_URL`.",
+        "The message shows how the answer begins. Point the variable at the daemon.",
     ),
     "RSK-810": Note(
         "The daemon or a provider of a devnet ended at its start; npm could not fetch the chain's program; "

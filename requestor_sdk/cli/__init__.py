@@ -27,6 +27,9 @@ _COMMANDS: Final = {
     "timeline": "Draw a run: SVG, a page, or a trace for Perfetto.",
     "events": "Print what happened in a run, event by event.",
     "image": "Build, import, list and remove images.",
+    "manifest": "Make, sign and check manifests, by which payloads reach the internet.",
+    "provide": "Let this machine on a Golem network.",
+    "devnet": "Run a whole Golem network on this machine.",
     "doctor": "Check what works on this machine, and how to mend what does not.",
 }
 

@@ -125,7 +125,7 @@ class LocalNetwork:
         """Bring nothing of its own to a run."""
         return RunSetup()
 
-    async def open(self) -> None:
+    async def open(self, *, run_id: str = "") -> None:  # noqa: ARG002 - nobody shares it
         """Open the runtime and let the providers publish their offers.
 
         Raises:

@@ -73,7 +73,8 @@ class Compute(Services, Batches):
 
     Args:
         budget: What may be spent, in the network's token; a float is taken by its repr.
-        network: ``local``, the name of an installed network, or a ``Network`` of one's own.
+        network: ``local``, ``golem``, the name of an installed network, or a ``Network`` of one's
+            own.
         subnet_tag: Only offers of this subnet are taken.
         payment_driver: For networks that have several, e.g. ``erc20``.
         payment_network: The chain, e.g. ``hoodi``.

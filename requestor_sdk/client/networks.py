@@ -32,6 +32,7 @@ def make_network(
         UnknownNetwork: There is no network of that name.
         AmountError: Less than one provider.
         UsageError: Options that this network does not have.
+        WrongAppKey: ``golem`` without an application key in ``YAGNA_APPKEY``.
     """
     if network == "local":
         if not isinstance(providers, Sequence) and providers is not None and providers < 1:
@@ -55,11 +56,20 @@ def make_network(
         )
     if not isinstance(network, str):
         return network
+    if network == "golem":
+        from requestor_sdk.client._golem import GolemNetwork
+        from requestor_sdk.golem import GolemConfig
+
+        return GolemNetwork(
+            GolemConfig.from_environment(
+                subnet=subnet_tag, payment_driver=payment_driver, payment_network=payment_network
+            )
+        )
     from importlib.metadata import entry_points
 
     installed = {point.name: point for point in entry_points(group=GROUP)}
     if network not in installed:
-        known = ", ".join(sorted({"local", *installed}))
+        known = ", ".join(sorted({"golem", "local", *installed}))
         raise UnknownNetwork(
             f"there is no network {network!r}; there is {known}",
             hint="network='local', or install the package that brings it",

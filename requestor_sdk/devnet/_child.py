@@ -18,6 +18,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
+from requestor_sdk.model.errors import DevnetFailed
+
 TAIL_LINES: Final = 15
 _TAIL_BYTES: Final = 16 * 1024
 _PR_SET_PDEATHSIG: Final = 1
@@ -102,6 +104,13 @@ class Child:
             return 0
         return await asyncio.shield(self._ended)
 
+    async def wait_for(self, seconds: float) -> int | None:
+        """Wait until it has ended, ``seconds`` at most; ``None`` where it has not."""
+        try:
+            return await asyncio.wait_for(self.wait(), seconds)
+        except TimeoutError:
+            return None
+
     async def kill(self) -> None:
         """End it and all of its session by SIGKILL, and wait until it is gone. Idempotent."""
         self._signal(signal.SIGKILL)
@@ -112,8 +121,7 @@ class Child:
         """End it in good order; by SIGKILL what is not gone after ``grace`` seconds. Idempotent."""
         if self.running and self._process is not None:
             self._process.send_signal(signal.SIGINT)
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self.wait(), grace)
+            await self.wait_for(grace)
         await self.kill()
 
     def _signal(self, number: signal.Signals) -> None:
@@ -125,6 +133,15 @@ class Child:
     def tail(self, lines: int = TAIL_LINES) -> tuple[str, ...]:
         """Return the last lines of its log."""
         return tail_of(self.log, lines)
+
+
+def failed(message: str, child: Child) -> DevnetFailed:
+    """Return the error that a part of the network is to blame for."""
+    return DevnetFailed(
+        message,
+        story=child.tail(),
+        hint=f"its whole log is {child.log.name} in the network's folder, if you named one",
+    )
 
 
 def tail_of(log: Path, lines: int = TAIL_LINES) -> tuple[str, ...]:

@@ -20,8 +20,16 @@ _LONGEST: Final = 4 * 1024 * 1024
 Handler = Callable[[Mapping[str, Any]], Awaitable[Mapping[str, Any]]]
 
 
-def call(path: Path, request: Mapping[str, Any], *, seconds: float = CALL_SEC) -> dict[str, Any]:
+def call(
+    path: Path, request: Mapping[str, Any], *, seconds: float = CALL_SEC, until_gone: bool = False
+) -> dict[str, Any]:
     """Ask the network for something and return what it answers.
+
+    Args:
+        path: The socket that it serves.
+        request: What it is to do.
+        seconds: How long that may take.
+        until_gone: Whether to wait, after the answer, until the network is gone.
 
     Raises:
         NotAvailable: There is no network any more.
@@ -34,6 +42,8 @@ def call(path: Path, request: Mapping[str, Any], *, seconds: float = CALL_SEC) -
             connection.sendall(json.dumps(request).encode() + b"\n")
             with connection.makefile("rb") as answers:
                 line = answers.readline(_LONGEST)
+                if until_gone:
+                    answers.read()
     except OSError as error:
         raise _gone(str(error)) from None
     if not line.endswith(b"\n"):
@@ -80,6 +90,7 @@ async def serve(path: Path, handler: Handler) -> asyncio.Server:
             if line.endswith(b"\n"):
                 writer.write(json.dumps(await _answer(line, handler)).encode() + b"\n")
                 await writer.drain()
+            await reader.read()  # until who asked goes, or this process does
         except ConnectionError:
             pass  # who asked is gone
         finally:

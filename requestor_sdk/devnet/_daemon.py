@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
-import socket
-from contextlib import suppress
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
+from requestor_sdk.devnet import _ready
 from requestor_sdk.devnet._child import Child
 from requestor_sdk.devnet._closed import COMMAND, environment
 from requestor_sdk.devnet._ports import HeldPort
 from requestor_sdk.golem import Daemon, GolemConfig
-from requestor_sdk.model.errors import DevnetFailed
 
 START_SEC: Final = 30.0
 STOP_SEC: Final = 5.0
-_READY: Final = b"READY=1"
 
 
 class DaemonProcess:
@@ -53,7 +49,7 @@ class DaemonProcess:
         self.child = Child(
             name="daemon",
             command=(str(program), *COMMAND),
-            environment={**closed, "NOTIFY_SOCKET": str(self._ready)},
+            environment={**closed, _ready.VARIABLE: str(self._ready)},
             log=log,
             cwd=data,
         )
@@ -66,37 +62,8 @@ class DaemonProcess:
         """
         if self.child.running:
             return
-        for path in (self._ready, self._gsb):  # what one that was killed has left
-            path.unlink(missing_ok=True)
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notices:
-            notices.bind(str(self._ready))
-            notices.setblocking(False)
-            try:
-                self.child.start()
-            except OSError as error:
-                raise DevnetFailed(f"the daemon cannot be run: {error}") from None
-            await self._until_ready(notices)
-
-    async def _until_ready(self, notices: socket.socket) -> None:
-        """Wait for the word that the daemon sends as it begins to listen."""
-        heard = asyncio.ensure_future(_heard(notices))
-        ended = asyncio.ensure_future(self.child.wait())
-        try:
-            async with asyncio.timeout(START_SEC):
-                await asyncio.wait((heard, ended), return_when=asyncio.FIRST_COMPLETED)
-        except TimeoutError:
-            await self.child.kill()
-            raise self._failed(f"the daemon was not ready after {START_SEC:g} s") from None
-        finally:
-            await _cancelled(heard)
-            await _cancelled(ended)
-        if not self.child.running:
-            raise self._failed(f"the daemon ended with status {self.child.status} at its start")
-
-    def _failed(self, message: str) -> DevnetFailed:
-        return DevnetFailed(
-            message, story=self.child.tail(), hint=f"its whole log: {self.child.log}"
-        )
+        self._gsb.unlink(missing_ok=True)  # one that was killed has left it
+        await _ready.start(self.child, self._ready, seconds=START_SEC)
 
     async def version(self) -> str:
         """Return the daemon's version, after checking that it can be used."""
@@ -109,15 +76,3 @@ class DaemonProcess:
         """End it in good order, and let go of its port. Idempotent."""
         await self.child.stop(grace=STOP_SEC)
         self._port.release()
-
-
-async def _heard(notices: socket.socket) -> None:
-    loop = asyncio.get_running_loop()
-    while _READY not in await loop.sock_recv(notices, 4096):
-        pass
-
-
-async def _cancelled(task: asyncio.Future[Any]) -> None:
-    task.cancel()
-    with suppress(asyncio.CancelledError):
-        await task

@@ -9,9 +9,9 @@ import asyncio
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -19,10 +19,19 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 from requestor_sdk.devnet import _control
+from requestor_sdk.devnet._chain import DevnetChain
 from requestor_sdk.devnet._child import tail_of
 from requestor_sdk.devnet._closed import find_program
-from requestor_sdk.devnet._plan import LOG, SUBNET, Identity, Plan, State, environment_of
-from requestor_sdk.devnet._providers import can_provide, default_presets
+from requestor_sdk.devnet._plan import (
+    LOG,
+    SUBNET,
+    Identity,
+    Plan,
+    State,
+    environment_of,
+    make_temporary,
+)
+from requestor_sdk.devnet._providers import check_presets, default_presets
 from requestor_sdk.golem import GolemConfig
 from requestor_sdk.model.errors import AmountError, DevnetFailed, NotAvailable, NotSupported
 from requestor_sdk.settings import data_home
@@ -121,10 +130,14 @@ class Devnet:
             is a provider itself uses one that nobody runs.
         subnet: The part of the market.
 
+    Attributes:
+        ending: Whether it was told to end.
+
     Raises:
         NotAvailable: No daemon is installed.
         NotSupported: Not on this system.
         AmountError: A count below zero.
+        UsageError: A preset has a field that is wrong, or two have one name.
     """
 
     def __init__(
@@ -140,9 +153,10 @@ class Devnet:
             raise NotSupported("a network on this machine needs Linux or macOS")
         if isinstance(providers, int) and providers < 0:
             raise AmountError(f"providers must be zero or more, not {providers}")
-        chosen = default_presets(providers) if isinstance(providers, int) else tuple(providers)
-        self._presets = chosen if can_provide() else ()
-        self._identities = max(identities or 0, len(chosen))
+        self._presets = (
+            default_presets(providers) if isinstance(providers, int) else check_presets(providers)
+        )
+        self._identities = max(identities or 0, len(self._presets))
         self._chain = chain
         self._subnet = subnet
         self._program = find_program()
@@ -150,6 +164,7 @@ class Devnet:
         self._temporary: Path | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._state: State | None = None
+        self.ending = False
 
     @property
     def folder(self) -> Path:
@@ -200,6 +215,17 @@ class Devnet:
         """How providers reach the daemon, each as itself; also those that nobody runs."""
         return tuple(self.state.config(who) for who in self.state.identities)
 
+    @property
+    def chain(self) -> DevnetChain:
+        """The chain.
+
+        Raises:
+            NotAvailable: It has none.
+        """
+        if self.state.chain is None:
+            raise NotAvailable("this network has no chain", hint="Devnet(chain=True)")
+        return DevnetChain(**self.state.chain)
+
     def environment(self) -> dict[str, str]:
         """Return the variables that point a program at this network, as the requestor.
 
@@ -246,7 +272,7 @@ class Devnet:
         try:
             await asyncio.shield(starting)
         except asyncio.CancelledError:
-            self._close_input()  # the network's process ends by that, and the start with it
+            self.end()  # and the start ends with it
             with suppress(DevnetFailed, NotAvailable):
                 await starting
             await asyncio.to_thread(self.stop)
@@ -273,8 +299,9 @@ class Devnet:
         """
         if self._process is not None:
             raise NotAvailable("this network is up already")
+        self.ending = False
         if self._wanted is None:
-            self._temporary = Path(tempfile.mkdtemp(prefix="devnet-"))
+            self._temporary = make_temporary()
         try:
             self._state = self._launch(detached=detached)
         except BaseException:
@@ -294,6 +321,7 @@ class Devnet:
             subnet=self._subnet,
             chain=self._chain,
             parent=None if detached else os.getpid(),
+            temporary=self._wanted is None,
         )
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         log = os.open(self.folder / LOG, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
@@ -308,6 +336,8 @@ class Devnet:
             )
         finally:
             os.close(log)
+        if self.ending:  # told so by a signal in this very moment
+            self.end()
         return self._first_word(self._process, plan)
 
     def _first_word(self, process: subprocess.Popen[bytes], plan: Plan) -> State:
@@ -333,8 +363,25 @@ class Devnet:
             with suppress(BrokenPipeError):
                 self._process.stdin.close()
 
+    def end(self) -> None:
+        """Have it end in good order, also while it starts; does not wait for that. Idempotent.
+
+        May be called from a signal's handler.
+        """
+        # To close the pipe would not do: a process that was forked meanwhile may hold it, too.
+        self.ending = True
+        process = self._process
+        if process is not None and process.returncode is None:
+            os.kill(process.pid, signal.SIGTERM)
+
+    def wait(self) -> None:
+        """Wait until it has ended, because something ended it. Blocks."""
+        if self._process is not None:
+            self._process.wait()
+
     def stop(self) -> None:
         """End everything in good order, and wait until it is gone. Blocks; idempotent."""
+        self.end()
         process, self._process = self._process, None
         self._state = None
         if process is not None:

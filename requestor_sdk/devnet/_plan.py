@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -17,6 +19,7 @@ DAEMON_LOG: Final = "daemon.log"
 SUBNET: Final = "local"
 DRIVER: Final = "erc20"
 CHAIN: Final = "hoodi"
+_TEMPORARY: Final = "devnet-"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +50,7 @@ class Plan:
         subnet: The part of the market.
         chain: Whether a chain is part of it.
         parent: The process whose end ends it; ``None`` for one that outlives who started it.
+        temporary: Whether the folder goes with the network.
     """
 
     folder: Path
@@ -57,6 +61,7 @@ class Plan:
     subnet: str = SUBNET
     chain: bool = False
     parent: int | None = None
+    temporary: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """Return it as JSON."""
@@ -147,7 +152,10 @@ class State:
 
 
 def environment_of(config: GolemConfig) -> dict[str, str]:
-    """Return the variables that point a program at a daemon; a secret is among them."""
+    """Return the variables that point a program at a daemon; a secret is among them.
+
+    They are those of this package and of yapapi; golem-js knows the chain by the last one.
+    """
     return {
         "YAGNA_APPKEY": config.app_key,
         "YAGNA_API_URL": config.api_url,
@@ -155,7 +163,27 @@ def environment_of(config: GolemConfig) -> dict[str, str]:
         "YAGNA_SUBNET": config.subnet,
         "YAGNA_PAYMENT_DRIVER": config.payment_driver,
         "YAGNA_PAYMENT_NETWORK": config.payment_network,
+        "PAYMENT_NETWORK": config.payment_network,
     }
+
+
+def make_temporary() -> Path:
+    """Make a folder that only the user can read, after clearing what dead processes have left."""
+    for left in Path(tempfile.gettempdir()).glob(f"{_TEMPORARY}*-*"):
+        number = left.name.removeprefix(_TEMPORARY).partition("-")[0]
+        if number.isdigit() and not _lives(int(number)):
+            shutil.rmtree(left, ignore_errors=True)  # where it is another user's, it stays
+    return Path(tempfile.mkdtemp(prefix=f"{_TEMPORARY}{os.getpid()}-"))
+
+
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
 
 
 def write_private(path: Path, text: str) -> None:

@@ -5,15 +5,19 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
+from pathlib import Path
 from typing import Any, Final
 
+from requestor_sdk.devnet import _ready
 from requestor_sdk.devnet._child import Child
 from requestor_sdk.devnet._plan import Identity, Plan, environment_of, write_private
 from requestor_sdk.golem import GolemConfig
+from requestor_sdk.model.errors import UsageError
 
-STOP_SEC: Final = 5.0
+START_SEC: Final = 45.0
+STOP_SEC: Final = 8.0
 COMMAND: Final = "provide"
 
 
@@ -38,11 +42,19 @@ def default_presets(count: int) -> tuple[Mapping[str, Any], ...]:
     )
 
 
-def can_provide() -> bool:
-    """Whether this package has the command that a provider is."""
-    from requestor_sdk.cli import _COMMANDS
+def check_presets(presets: Sequence[Mapping[str, Any]]) -> tuple[Mapping[str, Any], ...]:
+    """Return presets as they are, if they can be.
 
-    return COMMAND in _COMMANDS
+    Raises:
+        UsageError: A field is wrong, or two providers have one name.
+    """
+    from requestor_sdk.provider.preset import make_preset
+
+    names = [make_preset(preset).config.name for preset in presets]
+    for name in names:
+        if names.count(name) > 1:
+            raise UsageError(f"two providers are called {name!r}")
+    return tuple(presets)
 
 
 class ProviderProcess:
@@ -53,24 +65,44 @@ class ProviderProcess:
         who: Its identity.
         config: How it reaches the daemon.
         plan: The network that it is of.
+        sockets: A folder of a short name, for the socket at which it says that it is ready.
     """
 
     def __init__(
-        self, preset: Mapping[str, Any], who: Identity, config: GolemConfig, plan: Plan
+        self,
+        preset: Mapping[str, Any],
+        who: Identity,
+        config: GolemConfig,
+        *,
+        plan: Plan,
+        sockets: Path,
     ) -> None:
         self.name = who.name
-        self._preset = plan.folder / f"{who.name}.json"
+        self._ready = sockets / f"ready-{who.name}"
+        self._preset = plan.folder / f"provider-{who.name}.json"
         write_private(self._preset, json.dumps(preset, indent=2, default=_plain))
         self.child = Child(
             name=f"provider {who.name}",
             command=(sys.executable, "-m", "requestor_sdk", COMMAND, "--preset", str(self._preset)),
-            environment={**dict(_inherited()), **environment_of(config)},
-            log=plan.folder / f"{who.name}.log",
+            environment={
+                **dict(_inherited()),
+                **environment_of(config),
+                _ready.VARIABLE: str(self._ready),
+            },
+            log=plan.folder / f"provider-{who.name}.log",
             cwd=plan.folder,
         )
 
-    def start(self) -> None:
-        """Start it. It waits by itself for a daemon that is not there yet."""
+    async def start(self) -> None:
+        """Start it, and wait until it serves; for a daemon that is not there yet it waits itself.
+
+        Raises:
+            DevnetFailed: It ended, or did not serve in time.
+        """
+        await _ready.start(self.child, self._ready, seconds=START_SEC)
+
+    def start_alone(self) -> None:
+        """Start it, and do not wait: there is no daemon."""
         self.child.start()
 
     async def stop(self) -> None:

@@ -14,6 +14,7 @@ import tempfile
 from pathlib import Path
 from typing import Any, Final
 
+from requestor_sdk.devnet._chain import DevnetChain, payments_config
 from requestor_sdk.devnet._daemon import DaemonProcess
 from requestor_sdk.devnet._plan import Identity, Plan, write_private
 from requestor_sdk.golem import Daemon
@@ -22,6 +23,8 @@ from requestor_sdk.model.errors import BadAnswer, DevnetFailed
 _KEYS: Final = "identities.json"
 _DATA: Final = "data"
 REQUESTOR: Final = "requestor"
+_NOWHERE: Final = "http://127.0.0.1:9"
+_NO_TOKEN: Final = f"0x{1:040x}"
 
 
 async def provision(plan: Plan, sockets: Path, into: Path) -> tuple[Identity, tuple[Identity, ...]]:
@@ -41,6 +44,15 @@ def _lay(template: Path, into: Path) -> tuple[Identity, tuple[Identity, ...]]:
     into.chmod(0o700)
     known = json.loads((template / _KEYS).read_text())
     return Identity(**known[0]), tuple(Identity(**one) for one in known[1:])
+
+
+def lay_payments(data: Path, chain: DevnetChain | None = None) -> None:
+    """Tell the daemon of its chain; without one, of one that answers nobody.
+
+    Left to itself the daemon looks up nodes of public chains.
+    """
+    url, token = (_NOWHERE, _NO_TOKEN) if chain is None else (chain.url, chain.token)
+    (data / "config-payments.toml").write_text(payments_config(url, token))
 
 
 def _name(plan: Plan) -> str:
@@ -85,6 +97,7 @@ async def _identities(plan: Plan, sockets: Path, fresh: Path) -> list[Identity]:
         validate=False,
     )
     try:
+        lay_payments(fresh / _DATA)
         await process.start()
         daemon = Daemon(process.config)
         await daemon.open()

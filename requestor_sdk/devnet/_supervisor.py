@@ -14,7 +14,6 @@ import os
 import shutil
 import signal
 import sys
-import tempfile
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, suppress
 from dataclasses import replace
@@ -22,8 +21,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from requestor_sdk.devnet import _control
+from requestor_sdk.devnet._anvil import anvil
+from requestor_sdk.devnet._chain import DevnetChain
 from requestor_sdk.devnet._child import Child
 from requestor_sdk.devnet._daemon import DaemonProcess
+from requestor_sdk.devnet._node import Node
 from requestor_sdk.devnet._plan import (
     CHAIN,
     DRIVER,
@@ -33,13 +35,21 @@ from requestor_sdk.devnet._plan import (
     Plan,
     Running,
     State,
+    make_temporary,
     write_private,
 )
 from requestor_sdk.devnet._providers import ProviderProcess
-from requestor_sdk.devnet._provision import provision
+from requestor_sdk.devnet._provision import lay_payments, provision
+from requestor_sdk.golem import Daemon
 from requestor_sdk.model.errors import DevnetFailed, NotAvailable, RequestorError, RunLocked
 from requestor_sdk.observe._lock import RunLock
 
+TOKENS: Final = 1000
+"""What the requestor has to pay with, where there is a chain."""
+ETHER: Final = 100
+# When the daemon pays what was accepted: every other second. As an interval it takes no less
+# than five of them, and left to itself it lets minutes pass.
+_PAY_EACH: Final = "*/2 * * * * *"
 _DATA: Final = "yagna"
 
 
@@ -57,19 +67,23 @@ class Network:
         self._sockets = sockets
         self._state: State | None = None
         self._daemon: DaemonProcess | None = None
+        self._node: Node | None = None
         self._providers: dict[str, ProviderProcess] = {}
 
     @asynccontextmanager
     async def up(self) -> AsyncIterator[State]:
         """Have it up; at the end everything is down again."""
         async with AsyncExitStack() as stack:
-            requestor, identities = await provision(
-                self.plan, self._sockets, self.plan.folder / _DATA
-            )
+            node = await self._chain(stack)
+            data = self.plan.folder / _DATA
+            requestor, identities = await provision(self.plan, self._sockets, data)
+            lay_payments(data, None if node is None else node.chain)
             names = [str(preset["name"]) for preset in self.plan.presets]
             named = [replace(one, name=name) for one, name in zip(identities, names, strict=False)]
             everyone = (*named, *identities[len(named) :])
             await self._start(stack, requestor, everyone)
+            if node is not None:
+                await self._fund(node.chain)
             control = self._sockets / "control"
             server = await _control.serve(control, self._answer)
             stack.callback(server.close)
@@ -105,11 +119,36 @@ class Network:
         )
         stack.push_async_callback(self._stop_providers)
         for preset, who in zip(self.plan.presets, everyone, strict=False):
-            provider = ProviderProcess(preset, who, self._state.config(who), self.plan)
-            self._providers[who.name] = provider
-            provider.start()
-        await daemon.start()
+            self._providers[who.name] = ProviderProcess(
+                preset, who, self._state.config(who), plan=self.plan, sockets=self._sockets
+            )
+        await _all(daemon.start(), *(provider.start() for provider in self._providers.values()))
         self._state = replace(self._state, version=await daemon.version())
+
+    async def _chain(self, stack: AsyncExitStack) -> Node | None:
+        if not self.plan.chain:
+            return None
+        log = self.plan.folder
+        program = await anvil(self.plan.templates.parent / "anvil", log / "npm.log")
+        node = Node(program=program, folder=self.plan.folder, log=log / "chain.log")
+        stack.push_async_callback(node.stop)
+        await node.start()
+        self._node = node
+        return node
+
+    async def _fund(self, chain: DevnetChain) -> None:
+        """Give the requestor what it pays with, and have the daemon pay at once."""
+        await chain.fund(self.state.requestor.identity, tokens=TOKENS, ether=ETHER)
+        config = self.state.config(self.state.requestor)
+        daemon = Daemon(config)
+        await daemon.open()
+        try:
+            often = {"platform": config.platform, "cron": _PAY_EACH, "extraPayTimeSec": 5}
+            answer = await daemon.call("POST", "/payment-api/v1/batchCycle", body=often)
+        finally:
+            await daemon.close()
+        if not isinstance(answer, dict) or "Err" in answer:
+            raise DevnetFailed(f"the daemon does not take it to pay at once: {answer}")
 
     async def _stop_providers(self) -> None:
         await asyncio.gather(*(provider.stop() for provider in self._providers.values()))
@@ -121,6 +160,7 @@ class Network:
             raise NotAvailable("the network is not up yet")
         return replace(
             self._state,
+            chain=None if self._node is None else self._node.chain.to_json(),
             daemon=_running(self._daemon.child),
             providers=tuple(_running(one.child) for one in self._providers.values()),
         )
@@ -149,7 +189,10 @@ class Network:
             case "restart provider":
                 provider = self._provider(name)
                 await provider.stop()
-                provider.start()
+                if daemon.child.running:
+                    await provider.start()
+                else:
+                    provider.start_alone()
             case _:
                 raise NotAvailable(f"the network cannot {what!r}")
 
@@ -160,6 +203,20 @@ class Network:
         return self._providers[name]
 
 
+async def _all(*starts: Coroutine[Any, Any, None]) -> None:
+    """Have them all done side by side; the first that fails ends the others."""
+    tasks = [asyncio.ensure_future(start) for start in starts]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+        for task in tasks:
+            if task.done():
+                task.result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
 def _running(child: Child) -> Running:
     return Running(pid=child.pid, status=child.status)
 
@@ -168,7 +225,9 @@ async def supervise(plan: Plan, tell: Callable[[Mapping[str, Any]], None]) -> No
     """Have a network up until something ends it; ``tell`` what became of it once."""
     with ExitStack() as stack:
         _prepare(plan, stack)
-        sockets = Path(tempfile.mkdtemp(prefix="devnet-"))
+        if plan.temporary:
+            stack.callback(shutil.rmtree, plan.folder, ignore_errors=True)
+        sockets = make_temporary()
         stack.callback(shutil.rmtree, sockets, ignore_errors=True)
         network = Network(plan, sockets)
         _end_with(plan.parent, network.stopped.set, stack)

@@ -175,7 +175,7 @@ class Engine:
                 return
         opened = False
         try:
-            await core.network.open()
+            await core.network.open(run_id=core.run_id)
             opened = True
             await (self._begin() if recovery is None else recovery.begin())
         except BaseException as error:

@@ -55,7 +55,8 @@ class Health:
 
     async def run(self) -> None:
         """Check until cancelled; sleeps while there is nobody to check."""
-        interval = max(self._core.settings.unresponsive_after / 3, 0.1)
+        patience = max(self._core.settings.unresponsive_after / 3, 0.1)
+        interval = min(self._core.network.traits.check_sec or patience, patience)
         while True:
             due = [m for m in self._members() if m.state in _CHECKED and self._is_checked(m)]
             if not due:
@@ -64,7 +65,7 @@ class Health:
                 continue
             async with asyncio.TaskGroup() as group:
                 for member in due:
-                    group.create_task(self._check(member, interval), name=f"{member.id} check")
+                    group.create_task(self._check(member, patience), name=f"{member.id} check")
             await asyncio.sleep(interval)
 
     async def _check(self, member: Instance, seconds: float) -> None:

@@ -54,6 +54,8 @@ _START_HINT: Final = (
     "YAGNA_API_URL says where it is looked for"
 )
 _UPDATE_HINT: Final = "pip install -U golem-node, then start it again"
+_SAID: Final = ("message", "detail", "parseError", "internalError")
+"""Where an answer that is an error says what is wrong."""
 _KEY_HINT: Final = "`yagna app-key list` shows the keys; set YAGNA_APPKEY to one of them"
 _ENCODED: Final = "Content-Encoding"
 _IDENTITY: Final = re.compile(r"0x[0-9a-f]{40}")
@@ -373,8 +375,11 @@ async def _said(response: aiohttp.ClientResponse) -> str:
         told = json.loads(text)
     except (ValueError, RecursionError):
         return text.strip()[:ERROR_TEXT]
-    message = told.get("message") if isinstance(told, dict) else None
-    return str(message or text)[:ERROR_TEXT]
+    if not isinstance(told, dict):
+        return text[:ERROR_TEXT]
+    # The payment API answers in the form of problem+json, the others with a message.
+    parts = [told[name] for name in _SAID if told.get(name)]
+    return (": ".join(map(str, parts)) or text)[:ERROR_TEXT]
 
 
 def _refusal(what: str, status: int, said: str) -> NetworkError:

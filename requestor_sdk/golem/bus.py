@@ -36,7 +36,7 @@ REPLY_SEC: Final = 10.0
 HANDLERS: Final = 1024
 """Calls of others that are served at one time; more are answered by an error."""
 FIRST_BACKOFF_SEC: Final = 0.1
-LONGEST_BACKOFF_SEC: Final = 5.0
+LONGEST_BACKOFF_SEC: Final = 1.0
 
 _START_HINT: Final = "start the daemon: `yagna service run`; GSB_URL says where its bus is"
 
@@ -73,12 +73,14 @@ class Bus:
     Args:
         address: ``tcp://HOST:PORT`` or ``unix:PATH``.
         name: What it calls itself.
+        on_up: Told each time when a connection that was lost is back.
 
     Raises:
         UsageError: The address is none.
     """
 
-    def __init__(self, address: str, *, name: str) -> None:
+    def __init__(self, address: str, *, name: str, on_up: Callable[[], None] | None = None) -> None:
+        self._on_up = on_up
         self._address = address
         self._name = name
         self._connect = connector(address)
@@ -181,6 +183,8 @@ class Bus:
                 self._let_go(cause)
                 _log.warning("the service bus at %s is lost: %s", self._address, cause.message)
                 link = await self._again()
+                if self._on_up is not None:
+                    self._on_up()
                 _log.info("the service bus at %s is back", self._address)
         finally:
             last = self._link

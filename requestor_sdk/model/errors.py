@@ -17,7 +17,8 @@
     │   ├── JournalUnwritable      RSK-113  a journal that cannot be written
     │   ├── JournalDamaged         RSK-114  a journal of which not all can be read
     │   ├── RunNotFound            RSK-115  no run of that name was written down
-    │   └── RunLocked              RSK-116  a run that is alive, here or in another process
+    │   ├── RunLocked              RSK-116  a run that is alive, here or in another process
+    │   └── ManifestInvalid        RSK-117  a manifest that a provider would refuse
     ├── MarketError                RSK-2xx  no agreement could be had
     │   ├── NoMatchingOffer        RSK-201  the constraints rule out every offer
     │   ├── BudgetTooSmall         RSK-202  the budget does not carry one instance to its expiry
@@ -226,6 +227,15 @@ class RunLocked(UsageError, RuntimeError):
     """The run is alive, here or in another process: only that one may write its journal."""
 
     code = "RSK-116"
+
+
+class ManifestInvalid(UsageError, ValueError):
+    """A manifest that cannot be read, is not valid now, or whose signature does not hold.
+
+    The message is the reason that a provider would give.
+    """
+
+    code = "RSK-117"
 
 
 class MarketError(RequestorError):

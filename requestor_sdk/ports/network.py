@@ -47,12 +47,15 @@ class NetworkTraits:
         name: What ``network=`` calls it.
         outlives_process: Whether agreements and activities live on without this process.
         pushes_loss: Whether the end of an activity is told without being asked for.
+        check_sec: Where it is not: how often it is asked for, in seconds; ``None`` for a third of
+            what counts as silence.
         collect_offers_sec: For how long offers are collected before the first is taken.
     """
 
     name: str
     outlives_process: bool = False
     pushes_loss: bool = True
+    check_sec: float | None = None
     collect_offers_sec: float = 1.0
 
 
@@ -304,8 +307,12 @@ class Network(Protocol):
         """Return what it brings to a run that begins; most networks bring nothing."""
         ...
 
-    async def open(self) -> None:
+    async def open(self, *, run_id: str = "") -> None:
         """Connect, and start what must run. Raises a ``RequestorError`` that names the fix.
+
+        Args:
+            run_id: Of the run that uses it. Where others share the identity, what the run does is
+                marked by it, and news of others is kept from it, also in a recovery.
 
         Raises:
             NotAvailable: It is open already, and stays so; or it left nothing open.

@@ -28,6 +28,13 @@ class DemandReceived:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OfferGone:
+    """The market holds an offer no more, e.g. because its time is over; nothing can come of it."""
+
+    offer_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AgreementProposed:
     """A requestor signed an agreement; the agent answers by ``approve`` or ``decline_agreement``.
 
@@ -91,8 +98,18 @@ class NoteJudged:
     reason: str | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PaymentReceived:
+    """A requestor paid; ``agreement_ids`` are those that it paid for."""
+
+    payment_id: str
+    amount: Decimal
+    agreement_ids: tuple[str, ...] = ()
+
+
 ProviderEvent = (
     DemandReceived
+    | OfferGone
     | AgreementProposed
     | AgreementTerminated
     | CreateActivity
@@ -100,6 +117,7 @@ ProviderEvent = (
     | GiveUpBatch
     | DestroyActivity
     | NoteJudged
+    | PaymentReceived
 )
 """What an agent takes from its transport."""
 
@@ -112,6 +130,16 @@ class ProviderTransport(Protocol):
         """The identity, ``0x`` and 40 hex digits."""
         ...
 
+    @property
+    def offer_properties(self) -> Properties:
+        """What its network wants in each offer, e.g. where to pay to."""
+        ...
+
+    @property
+    def usage_interval_sec(self) -> float | None:
+        """Seconds in which the usage of each activity is to be told; ``None`` where it need not."""
+        ...
+
     async def publish(self, offer: Offer) -> str:
         """Publish an offer; returns its id. One offer can become one agreement a demand."""
         ...
@@ -121,7 +149,13 @@ class ProviderTransport(Protocol):
         ...
 
     async def next_event(self) -> ProviderEvent:
-        """Wait for the next event."""
+        """Wait for the next event.
+
+        Errors of the network do not come out of here: a transport waits until it is back.
+
+        Raises:
+            NotAvailable: It was closed; no event comes any more.
+        """
         ...
 
     async def propose(self, proposal_id: str, offer: Offer) -> None:
@@ -152,6 +186,10 @@ class ProviderTransport(Protocol):
         self, activity_id: str, state: ActivityState, reason: str | None = None
     ) -> None:
         """Report the state of an activity."""
+        ...
+
+    async def report_usage(self, activity_id: str, usage: Sequence[Decimal]) -> None:
+        """Report what an activity has used so far, in the order of the agreement's counters."""
         ...
 
     async def refuse_activity(self, activity_id: str, reason: str) -> None:

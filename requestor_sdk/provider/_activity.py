@@ -111,12 +111,18 @@ class LiveActivity:
     async def live(self) -> None:
         """Serve batches until the end, then leave nothing behind."""
         try:
-            await self._transport.set_state(self.id, ActivityState.initialized)
+            await self._announce()
+        except RequestorError as error:
+            _log.warning("activity %s does not begin: %s", self.id, error.message)
+            self.end("the activity could not be announced")
+            return
+        try:
             async with asyncio.TaskGroup() as group:
                 self._group = group
                 self._helpers += (
                     group.create_task(self._work()),
                     group.create_task(self._meter()),
+                    group.create_task(self._tell_usage()),
                 )
                 await self._ending.wait()
                 for helper in self._helpers:
@@ -129,6 +135,12 @@ class LiveActivity:
         await self._send_note()
         if not self._died:
             await self._report_end()
+
+    async def _announce(self) -> None:
+        if self._transport.usage_interval_sec is not None:
+            # Before all else: a requestor that sees the activity may ask for it at once.
+            await self._transport.report_usage(self.id, self.usage())
+        await self._transport.set_state(self.id, ActivityState.initialized)
 
     async def _work(self) -> None:
         while True:
@@ -191,6 +203,16 @@ class LiveActivity:
         while True:
             await asyncio.sleep(self._tariff.interval_sec)
             await self._send_note()
+
+    async def _tell_usage(self) -> None:
+        """Tell of the usage again and again: a network may take silence for the end."""
+        seconds = self._transport.usage_interval_sec
+        while seconds is not None:
+            await asyncio.sleep(seconds)
+            try:
+                await self._transport.report_usage(self.id, self.usage())
+            except RequestorError as error:
+                _log.info("the usage of activity %s is not told: %s", self.id, error.message)
 
     async def _send_note(self) -> None:
         usage = self.usage()

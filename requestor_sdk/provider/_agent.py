@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from decimal import Decimal
 from typing import TYPE_CHECKING, Final
 
@@ -15,7 +15,7 @@ from requestor_sdk.model.errors import (
     SandboxUnavailable,
 )
 from requestor_sdk.model.market import EndReason
-from requestor_sdk.model.money import LinearPricing
+from requestor_sdk.model.money import LinearPricing, plain
 from requestor_sdk.model.script import CommandResult
 from requestor_sdk.ports.provider import (
     AgreementProposed,
@@ -26,23 +26,34 @@ from requestor_sdk.ports.provider import (
     Execute,
     GiveUpBatch,
     NoteJudged,
+    OfferGone,
+    PaymentReceived,
     ProviderEvent,
 )
 from requestor_sdk.provider._activity import BATCHES
-from requestor_sdk.provider._billing import Bill, Billing
+from requestor_sdk.provider._billing import Bill, Billing, short
 from requestor_sdk.provider._commands import Workshop
 from requestor_sdk.provider._deal import Deal, DealSpec
-from requestor_sdk.provider._negotiation import Terms, answer, asks_for, judge
+from requestor_sdk.provider._negotiation import (
+    INET,
+    Terms,
+    answer,
+    asks_for,
+    judge,
+    may_connect,
+    packed,
+)
 
 if TYPE_CHECKING:
+    from requestor_sdk.model.market import Properties
     from requestor_sdk.ports.basics import Clock
     from requestor_sdk.ports.provider import ProviderTransport
     from requestor_sdk.ports.runtime import Images, Runtime, Sandbox
     from requestor_sdk.provider._activity import LiveActivity
     from requestor_sdk.provider._config import ProviderConfig
 
-INET: Final = "inet"
-"""The capability by which a payload asks for the network."""
+RETRY_SEC: Final = 2.0
+"""Seconds after which offers that could not be published are published again."""
 DEMANDS: Final = 256
 """Demands that are remembered of one offer."""
 
@@ -59,6 +70,7 @@ class ProviderAgent:
         images: Finds images; ``None`` for payloads that name none.
         clock: What time it is.
         close_timeout: Seconds that ``close`` lets agreements end in good order.
+        tell: Takes short lines about what happens.
     """
 
     def __init__(
@@ -70,6 +82,7 @@ class ProviderAgent:
         *,
         clock: Clock,
         close_timeout: float = 5.0,
+        tell: Callable[[str], None] | None = None,
     ) -> None:
         self.config = config
         self._transport = transport
@@ -77,7 +90,8 @@ class ProviderAgent:
         self._images = images
         self._clock = clock
         self._close_timeout = close_timeout
-        self._offer = config.offer(transport.identity)
+        self._tell = tell or _silent
+        self._offer = config.offer(transport.offer_properties)
         self._offers: set[str] = set()
         self._demands: dict[str, list[DemandReceived]] = {}
         self._deals: dict[str, Deal] = {}
@@ -133,6 +147,11 @@ class ProviderAgent:
         await self._replenish()
         self._root = asyncio.create_task(self._run(), name=f"provider {self.config.name}")
 
+    async def wait_ended(self) -> None:
+        """Wait until it serves no more, for whatever cause; ``close`` tells of a failure."""
+        if self._root is not None:
+            await asyncio.wait({self._root})
+
     async def close(self) -> None:
         """End all agreements, withdraw all offers and let go. Idempotent; bounded in time.
 
@@ -166,8 +185,7 @@ class ProviderAgent:
                 await self._stopping.wait()
                 for helper in helpers:
                     helper.cancel()
-                for offer_id in self._offers:
-                    await self._transport.withdraw(offer_id)
+                await self._withdraw_all()
                 for deal in self._deals.values():
                     deal.end(EndReason(message="the provider shuts down", code="Shutdown"))
         except ExceptionGroup:
@@ -181,11 +199,15 @@ class ProviderAgent:
         while True:
             try:
                 event = await self._transport.next_event()
-            except RequestorError as error:
+            except NotAvailable as error:
                 _log.info("provider %s stops: %s", self.config.name, error.message)
                 self._stopping.set()
                 return
-            await self._handle(event, group)
+            try:
+                await self._handle(event, group)
+            except RequestorError as error:
+                # The network is away, or the other side gave up meanwhile: the next event counts.
+                _log.warning("provider %s: %s", self.config.name, error.message)
 
     async def _handle(self, event: ProviderEvent, group: asyncio.TaskGroup) -> None:
         match event:
@@ -205,9 +227,22 @@ class ProviderAgent:
             case DestroyActivity():
                 self._end_activity(event)
             case NoteJudged():
-                self._billing.judged(event)
-                if not event.accepted:
-                    _log.warning("note %s was rejected: %s", event.note_id, event.reason)
+                self._judged(event)
+            case OfferGone(offer_id=offer_id):
+                self._offers.discard(offer_id)
+                self._demands.pop(offer_id, None)
+                self._short.set()
+            case PaymentReceived(amount=amount):
+                self._billing.paid(amount)
+                self._tell(f"payment of {plain(amount)} received")
+
+    def _judged(self, event: NoteJudged) -> None:
+        what = self._billing.judged(event)
+        if not event.accepted:
+            _log.warning("note %s was rejected: %s", event.note_id, event.reason)
+        if what is not None:
+            verdict = "accepted" if event.accepted else f"rejected: {event.reason}"
+            self._tell(f"{what} {verdict}")
 
     def _end_activity(self, event: DestroyActivity) -> None:
         activity = self._activity(event.activity_id)
@@ -223,16 +258,35 @@ class ProviderAgent:
         while True:
             await self._short.wait()
             self._short.clear()
-            await self._replenish()
+            try:
+                await self._replenish()
+            except RequestorError as error:
+                _log.warning("provider %s cannot offer: %s", self.config.name, error.message)
+                await asyncio.sleep(RETRY_SEC)
+                self._short.set()
 
     async def _replenish(self) -> None:
         """Keep as many offers as are wanted and could become agreements."""
         while len(self._offers) < self._wanted_offers():
-            self._offers.add(await self._transport.publish(self._offer))
+            offer_id = await self._transport.publish(self._offer)
+            self._offers.add(offer_id)
+            self._tell(f"offer {short(offer_id)} published")
         while len(self._offers) > self._wanted_offers():
             offer_id = self._offers.pop()
             self._demands.pop(offer_id, None)
             await self._transport.withdraw(offer_id)
+
+    async def _withdraw_all(self) -> None:
+        """Withdraw all offers at once; what cannot be withdrawn runs out by itself."""
+        offers = tuple(self._offers)
+        ended = await asyncio.gather(
+            *(self._transport.withdraw(offer_id) for offer_id in offers), return_exceptions=True
+        )
+        for offer_id, failure in zip(offers, ended, strict=True):
+            if isinstance(failure, RequestorError):
+                _log.warning("offer %s is not withdrawn: %s", offer_id, failure.message)
+            elif failure is not None:
+                raise failure
 
     def _wanted_offers(self) -> int:
         return max(0, min(self.config.open_offers, self._free()))
@@ -240,8 +294,13 @@ class ProviderAgent:
     def _free(self) -> int:
         return self.config.max_activities - len(self._deals)
 
+    def _judge(self, demand: Properties, requestor: str) -> Terms | str:
+        return judge(
+            self.config, demand, now=self._clock.now(), free=self._free(), requestor=requestor
+        )
+
     async def _negotiate(self, event: DemandReceived) -> None:
-        terms = judge(self.config, event.properties, now=self._clock.now(), free=self._free())
+        terms = self._judge(event.properties, event.requestor_id)
         try:
             if isinstance(terms, str):
                 await self._transport.decline(event.proposal_id, terms)
@@ -256,7 +315,7 @@ class ProviderAgent:
         """Decline an agreement, or set its place aside before anything else is read."""
         self._offers.discard(event.offer_id)
         self._short.set()
-        terms = judge(self.config, event.demand, now=self._clock.now(), free=self._free())
+        terms = self._judge(event.demand, event.requestor_id)
         if isinstance(terms, str):
             self._demands.pop(event.offer_id, None)
             await self._transport.decline_agreement(event.agreement_id, terms)
@@ -267,6 +326,7 @@ class ProviderAgent:
     async def _serve(self, deal: Deal) -> None:
         try:
             await self._transport.approve(deal.id)
+            self._tell(f"agreement {short(deal.id)} approved")
             await deal.live()
         except RequestorError as error:
             # It was cancelled, it expired, or its signature is wrong: there is no agreement.
@@ -282,8 +342,9 @@ class ProviderAgent:
             images=self._images,
             clock=self._clock,
             limits=self.config.limits,
-            network=INET in self.config.capabilities and self._asked_for_network(event),
-            demand=event.demand,
+            network=may_connect(self.config, terms, asked=self._asked_for_network(event)),
+            demand=packed(event.demand, terms),
+            rules=None if terms.manifest is None else terms.manifest.script,
         )
         return Deal(
             DealSpec(
@@ -294,6 +355,7 @@ class ProviderAgent:
                 idle_timeout_sec=self.config.idle_timeout_sec,
                 workshop=workshop,
                 billing=self._billing,
+                tell=self._tell,
             )
         )
 
@@ -332,3 +394,7 @@ class ProviderAgent:
             if activity_id in deal.activities:
                 return deal.activities[activity_id]
         return None
+
+
+def _silent(_line: str) -> None:
+    """Tell nobody."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from decimal import Decimal
 
-from requestor_sdk.model.money import ZERO
+from requestor_sdk.model.money import ZERO, plain
 from requestor_sdk.ports.provider import NoteJudged
 
 
@@ -17,11 +17,18 @@ class Bill:
         invoiced: The sum of its invoices.
         accepted: The sum of what requestors accepted, debit notes included.
         rejected: How many notes and invoices were rejected.
+        paid: The sum of the payments that were seen.
     """
 
     invoiced: Decimal
     accepted: Decimal
     rejected: int
+    paid: Decimal = ZERO
+
+
+def short(name: str) -> str:
+    """Return the part of an id that people tell it by."""
+    return name[:8]
 
 
 @dataclass(slots=True)
@@ -44,6 +51,7 @@ class Billing:
     _invoiced: Decimal = ZERO
     _settled: Decimal = ZERO
     _rejected: int = 0
+    _paid: Decimal = ZERO
 
     def debit_note(self, note_id: str, agreement_id: str, activity_id: str, total: Decimal) -> None:
         """Note that a debit note was sent."""
@@ -54,11 +62,11 @@ class Billing:
         self._invoiced += amount
         self._sent(note_id, agreement_id, None, amount)
 
-    def judged(self, event: NoteJudged) -> None:
-        """Take the requestor's judgement."""
+    def judged(self, event: NoteJudged) -> str | None:
+        """Take the requestor's judgement; returns what it is of, for people."""
         found = self._notes.pop(event.note_id, None)
         if found is None:
-            return
+            return None
         agreement_id, activity_id, amount = found
         account = self._open[agreement_id]
         if not event.accepted:
@@ -70,12 +78,23 @@ class Billing:
             account.invoice = amount
             self._settled += account.accepted
             self._close(agreement_id)
+        kind = "debit note" if activity_id is not None else "invoice"
+        return f"{kind} of {plain(amount)} for agreement {short(agreement_id)}"
+
+    def paid(self, amount: Decimal) -> None:
+        """Note that a payment came."""
+        self._paid += amount
 
     @property
     def bill(self) -> Bill:
         """The sums so far."""
         accepted = self._settled + sum((a.accepted for a in self._open.values()), ZERO)
-        return Bill(invoiced=self._invoiced, accepted=accepted, rejected=self._rejected)
+        return Bill(
+            invoiced=self._invoiced,
+            accepted=accepted,
+            rejected=self._rejected,
+            paid=self._paid,
+        )
 
     def _sent(
         self, note_id: str, agreement_id: str, activity_id: str | None, amount: Decimal

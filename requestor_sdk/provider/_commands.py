@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from requestor_sdk.ports.basics import Clock
     from requestor_sdk.ports.provider import ProviderTransport
     from requestor_sdk.ports.runtime import ImageRef, Images, Runtime, Sandbox, SandboxLimits
+    from requestor_sdk.service.manifest import ScriptRules
 
 PROGRESS_SEC: Final = 0.25
 """Seconds between two events of progress of a transfer."""
@@ -53,6 +54,7 @@ class Workshop:
         limits: What the sandbox may use.
         network: Whether the payload sees the host's network.
         demand: The properties of the agreement's demand.
+        rules: Which commands a manifest allows; ``None`` for all.
     """
 
     transport: ProviderTransport
@@ -62,6 +64,7 @@ class Workshop:
     limits: SandboxLimits
     network: bool
     demand: Properties
+    rules: ScriptRules | None = None
 
 
 class CommandFailure(Exception):
@@ -114,6 +117,9 @@ class Commands:
         return result
 
     async def _perform(self, index: int, command: Command, emit: Emit) -> CommandResult:
+        rules = self._workshop.rules
+        if rules is not None and not rules.allows(command):
+            raise CommandFailure(f"the manifest does not allow: {describe(command)}")
         match command:
             case Deploy():
                 await self._deploy(command)

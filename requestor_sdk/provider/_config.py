@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from requestor_sdk.model.errors import AmountError
-from requestor_sdk.model.market import Offer
+from requestor_sdk.model.market import Offer, Properties
 from requestor_sdk.model.money import LinearPricing
 from requestor_sdk.model.props import (
     DEBIT_NOTE_INTERVAL,
@@ -21,6 +21,7 @@ from requestor_sdk.model.props import (
     SUBNET,
 )
 from requestor_sdk.ports.runtime import SandboxLimits
+from requestor_sdk.service.manifest import check_trusted
 
 GIB = 1024**3
 
@@ -38,13 +39,17 @@ class ProviderConfig:
         max_activities: How many agreements it has at one time.
         open_offers: How many offers it keeps published at one time; each can become an agreement.
         runtime: The name of the runtime, as demands ask for it.
-        capabilities: What the runtime can do, e.g. ``inet``.
+        capabilities: What the runtime can do: with ``inet``, payloads that ask for it reach the
+            internet; with ``manifest-support``, it is found by those that carry a manifest.
+        trusted_certificates: PEM. Where there are any, payloads reach the internet only by a
+            manifest that is signed by one of these, or by one that they vouch for.
         debit_note_interval_sec: Seconds between debit notes, unless the demand asks for others.
         max_duration_sec: The longest that an agreement may last.
         idle_timeout_sec: For how long an agreement may have no activity.
         subnet: The part of the market that it belongs to.
         properties: Further properties of its offers.
         constraints: What its offers ask of demands.
+        requestors: Whom it serves; empty for everybody.
         serves_others: Whether payloads of other people run here; then the runtime must isolate.
     """
 
@@ -57,12 +62,14 @@ class ProviderConfig:
     open_offers: int = 1
     runtime: str = "vm"
     capabilities: tuple[str, ...] = ()
+    trusted_certificates: tuple[str, ...] = ()
     debit_note_interval_sec: float = 10.0
     max_duration_sec: float = 7 * 24 * 3600.0
     idle_timeout_sec: float = 180.0
     subnet: str = "local"
     properties: Mapping[str, object] = field(default_factory=dict)
     constraints: str = "()"
+    requestors: tuple[str, ...] = ()
     serves_others: bool = False
 
     def __post_init__(self) -> None:
@@ -79,6 +86,8 @@ class ProviderConfig:
         for name in positive:
             if getattr(self, name) <= 0:
                 raise AmountError(f"{name} of provider {self.name!r} must be above zero")
+        if self.trusted_certificates:
+            check_trusted(self.trusted_certificates)
 
     @property
     def limits(self) -> SandboxLimits:
@@ -89,8 +98,12 @@ class ProviderConfig:
             cpu_threads=float(self.cpu_threads),
         )
 
-    def offer(self, identity: str) -> Offer:
-        """Return the offer that it publishes."""
+    def offer(self, network: Properties) -> Offer:
+        """Return the offer that it publishes.
+
+        Args:
+            network: What the network wants in it.
+        """
         properties: dict[str, object] = {
             NODE_NAME: self.name,
             SUBNET: self.subnet,
@@ -102,9 +115,8 @@ class ProviderConfig:
             RUNTIME_CAPABILITIES: list(self.capabilities),
             DEBIT_NOTE_INTERVAL: self.debit_note_interval_sec,
             MULTI_ACTIVITY: True,
-            "golem.com.payment.platform.local.address": identity,
-            "golem.com.payment.protocol.version": 2,
             **self.pricing.to_properties(),
+            **network,
             **self.properties,
         }
         return Offer(properties=properties, constraints=self.constraints)

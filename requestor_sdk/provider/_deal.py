@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from requestor_sdk.model.errors import RequestorError
 from requestor_sdk.model.market import EndReason
-from requestor_sdk.model.money import ZERO, LinearPricing
+from requestor_sdk.model.money import ZERO, LinearPricing, plain
 from requestor_sdk.provider._activity import LiveActivity, Tariff
+from requestor_sdk.provider._billing import short
 
 if TYPE_CHECKING:
     from decimal import Decimal
@@ -33,6 +35,7 @@ class DealSpec:
         idle_timeout_sec: For how long it may have no activity.
         workshop: What its activities' commands are performed with.
         billing: Follows its notes.
+        tell: Takes short lines about what happens.
     """
 
     agreement_id: str
@@ -41,6 +44,7 @@ class DealSpec:
     idle_timeout_sec: float
     workshop: Workshop
     billing: Billing
+    tell: Callable[[str], None]
 
 
 class Deal:
@@ -68,15 +72,17 @@ class Deal:
         tariff = Tariff(
             pricing=self._spec.pricing,
             interval_sec=self._spec.terms.interval_sec,
-            on_note=lambda note_id, activity, total: self._spec.billing.debit_note(
-                note_id, self.id, activity, total
-            ),
+            on_note=self._noted,
         )
         activity = LiveActivity(activity_id, self._spec.workshop, tariff)
         self.activities[activity_id] = activity
         self._waiting.append(activity)
         self._changed.set()
         return None
+
+    def _noted(self, note_id: str, activity_id: str, total: Decimal) -> None:
+        self._spec.billing.debit_note(note_id, self.id, activity_id, total)
+        self._spec.tell(f"debit note of {plain(total)} for activity {short(activity_id)} sent")
 
     def end(self, reason: EndReason, *, told: bool = False) -> None:
         """Let it end; ``told`` where the requestor knows. The first reason stays."""
@@ -92,6 +98,7 @@ class Deal:
                 while self._waiting:
                     group.create_task(self._serve(self._waiting.pop(0)))
                 await self._wait()
+            self._spec.tell(f"agreement {short(self.id)} ended: {self._reason.message}")
             # The agreement is ended before its activities are: they end because it did.
             await self._tell(self._reason)
             for activity in self._waiting:
@@ -101,9 +108,11 @@ class Deal:
         await self._send_invoice()
 
     async def _serve(self, activity: LiveActivity) -> None:
+        self._spec.tell(f"activity {short(activity.id)} begins")
         try:
             await activity.live()
         finally:
+            self._spec.tell(f"activity {short(activity.id)} ended, {plain(activity.total)} due")
             self._totals[activity.id] = activity.total
             del self.activities[activity.id]
             self._idle_since = self._clock.monotonic()
@@ -159,3 +168,4 @@ class Deal:
             _log.warning("no invoice for agreement %s: %s", self.id, error.message)
         else:
             self._spec.billing.invoice(invoice_id, self.id, amount)
+            self._spec.tell(f"invoice of {plain(amount)} for agreement {short(self.id)} sent")

@@ -5,16 +5,24 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Final
 
 from requestor_sdk.model.constraints import Clause, conjuncts, parse
-from requestor_sdk.model.market import Offer
+from requestor_sdk.model.errors import RequestorError
+from requestor_sdk.model.market import Offer, Properties
 from requestor_sdk.model.props import (
     DEBIT_NOTE_INTERVAL,
     EXPIRATION,
     RUNTIME_CAPABILITIES,
     SUBNET,
+    TASK_PACKAGE,
+    image_hash_of,
 )
 from requestor_sdk.provider._config import ProviderConfig
+from requestor_sdk.service.manifest import Manifest, signed_of
+
+INET: Final = "inet"
+"""The capability by which a payload asks for the network."""
 
 SHORTEST_INTERVAL_SEC = 0.1
 """Debit notes that are asked for more often than this would be a flood."""
@@ -27,14 +35,21 @@ class Terms:
     Attributes:
         expires: When the agreement ends by itself; ``None`` where the demand names no time.
         interval_sec: Seconds between two debit notes.
+        manifest: What the payload may do; ``None`` where the demand carries none.
     """
 
     expires: datetime | None
     interval_sec: float
+    manifest: Manifest | None = None
 
 
 def judge(
-    config: ProviderConfig, demand: Mapping[str, object], *, now: datetime, free: int
+    config: ProviderConfig,
+    demand: Mapping[str, object],
+    *,
+    now: datetime,
+    free: int,
+    requestor: str = "",
 ) -> Terms | str:
     """Return the terms on which a demand is taken, or the reason to decline it.
 
@@ -43,7 +58,10 @@ def judge(
         demand: The properties of the demand.
         now: The time.
         free: How many more agreements the provider can have.
+        requestor: Whose demand it is.
     """
+    if config.requestors and requestor not in config.requestors:
+        return "this provider serves only requestors of its own"
     if free <= 0:
         return f"no capacity: {config.max_activities} agreements are open"
     subnet = demand.get(SUBNET)
@@ -61,7 +79,10 @@ def judge(
             return f"the demand expired at {expires.isoformat()}"
         if seconds > config.max_duration_sec:
             return f"too long: {seconds:.0f} s, at most {config.max_duration_sec:.0f} s"
-    return Terms(expires=expires, interval_sec=float(str(interval)))
+    manifest = _manifest(config, demand, now)
+    if isinstance(manifest, str):
+        return f"manifest refused: {manifest}"
+    return Terms(expires=expires, interval_sec=float(str(interval)), manifest=manifest)
 
 
 def answer(offer: Offer, terms: Terms) -> Offer:
@@ -76,6 +97,46 @@ def asks_for(constraints: str, capability: str) -> bool:
     """Tell whether the constraints of a demand ask for a capability of the runtime."""
     wanted = Clause(RUNTIME_CAPABILITIES, "=", capability)
     return wanted in conjuncts(parse(constraints))
+
+
+def may_connect(config: ProviderConfig, terms: Terms, *, asked: bool) -> bool:
+    """Tell whether a payload gets the network.
+
+    Args:
+        config: What the provider lets.
+        terms: What was agreed.
+        asked: Whether the constraints of the demand ask for it.
+    """
+    if INET not in config.capabilities:
+        return False
+    if terms.manifest is not None:
+        return terms.manifest.outbound is not None and terms.manifest.outbound.asked_for
+    return asked and not config.trusted_certificates
+
+
+def packed(demand: Properties, terms: Terms) -> Properties:
+    """Return a demand with its task package, which may stand in its manifest alone."""
+    if terms.manifest is None or TASK_PACKAGE in demand:
+        return demand
+    payload = terms.manifest.payload[0]
+    return {**demand, TASK_PACKAGE: ":".join(("hash", payload.hash, *payload.urls[:1]))}
+
+
+def _manifest(config: ProviderConfig, demand: Properties, now: datetime) -> Manifest | str | None:
+    """Return the manifest that a demand carries; a text is the reason to refuse it."""
+    try:
+        signed = signed_of(demand)
+        if signed is None:
+            return None
+        manifest = signed.check(trusted=config.trusted_certificates, at=now)
+    except RequestorError as error:
+        return error.message
+    asks = manifest.outbound is not None and manifest.outbound.asked_for
+    if asks and INET not in config.capabilities:
+        return "it asks for the network, which this provider does not give"
+    if image_hash_of(demand) not in (None, manifest.image_hash):
+        return "the task package is not the payload of the manifest"
+    return manifest
 
 
 def _expiration(value: object) -> datetime | str | None:

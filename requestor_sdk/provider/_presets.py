@@ -41,7 +41,7 @@ def default_providers(count: int = 4, *, subnet: str = "local") -> tuple[Provide
             memory_gib=round(memory * _pick(_MEMORY_SHARES, index), 2),
             storage_gib=_pick(_STORAGE_GIB, index),
             cpu_threads=threads,
-            capabilities=("inet",),
+            capabilities=("inet", "manifest-support"),
             subnet=subnet,
         )
         for index in range(count)

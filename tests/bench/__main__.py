@@ -17,6 +17,7 @@ from collections.abc import Callable
 
 import commandline
 import engine
+import golem
 import local
 from measure import Result
 
@@ -31,6 +32,11 @@ BENCHES: dict[str, Callable[[str], Result]] = {
     "engine_10k_over_1k": engine.ten_thousand_over_one_thousand,
     "idle_instance_kib": engine.idle_instance_kib,
     "events_per_s": engine.events_per_s,
+    "golem_20_vs_floor": golem.twenty_vs_floor,
+    "golem_20_vs_yapapi": golem.twenty_vs_yapapi,
+    "golem_50_vs_floor": golem.fifty_vs_floor,
+    "golem_batch_vs_floor": golem.batch_vs_floor,
+    "golem_batches_vs_floor": golem.batches_vs_floor,
 }
 
 

@@ -1,6 +1,6 @@
 """The simple service as Golem's handbook writes it; only the imports and the engine are ours."""
 
-# ruff: noqa: UP017, T201
+# ruff: noqa: UP017
 from __future__ import annotations
 
 import asyncio

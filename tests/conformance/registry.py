@@ -96,7 +96,6 @@ ELSEWHERE = {
     "tests/engine/test_services.py, and in the sandbox by tests/sandbox/test_sandbox.py.",
     "d31": "in part: a stream that breaks and is taken up again is a matter of the network "
     "`golem`.",
-    "d34": "there are no manifests yet.",
 }
 
 

@@ -1,17 +1,19 @@
 """Defects d16 to d36 of the older SDK, each shown not to be here: money, batches, the rest."""
 
 import asyncio
+import base64
 from datetime import timedelta
 from decimal import Decimal
 
 import pytest
 from conformance.stage import HOUR, Simple, Stage, provider, script_of, seconds
 
-from requestor_sdk import Capture, Compute, RestartPolicy, Settings, Task, events
+from requestor_sdk import Capture, Compute, RestartPolicy, Settings, Task, events, vm
 from requestor_sdk.errors import (
     CommandFailed,
     CommandSkipped,
     MailboxFull,
+    ManifestInvalid,
     NotAvailable,
     RestartsExhausted,
 )
@@ -319,6 +321,18 @@ async def test_workers_start_side_by_side(stage):
 
 
 # The rest -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.defect("d34")
+async def test_a_manifest_given_as_text_is_sent_encoded():
+    manifest = vm.Manifest.build(image="0" * 56)
+    text = manifest.to_json()
+    encoded = base64.b64encode(text.encode()).decode()
+    for given in (text, text.encode(), encoded, encoded.encode(), manifest):
+        payload = await vm.manifest(given)
+        assert payload.properties()["golem.srv.comp.payload"] == encoded
+    with pytest.raises(ManifestInvalid):
+        await vm.manifest("neither JSON nor base64")
 
 
 @pytest.mark.defect("d35")

@@ -669,7 +669,7 @@ async def test_a_network_that_neither_opens_nor_closes_is_told_of_at_once(world)
         def new_run(self):
             return RunSetup()
 
-        async def open(self):
+        async def open(self, *, run_id=""):
             raise OSError("does not open")
 
         async def close(self):

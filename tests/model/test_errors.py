@@ -10,9 +10,12 @@ import pytest
 from requestor_sdk.model import errors
 from requestor_sdk.model.errors import (
     CommandFailed,
+    DaemonTooOld,
+    DevnetFailed,
     JournalDamaged,
     NetworkError,
     RequestorError,
+    WrongAppKey,
     all_errors,
 )
 
@@ -113,3 +116,8 @@ def test_a_damaged_journal_says_how_many_events_were_saved():
 )
 def test_an_error_of_the_daemon_may_pass_unless_it_refused_the_call(status, may):
     assert NetworkError("it failed", status=status).may_pass is may
+
+
+@pytest.mark.parametrize("kind", [WrongAppKey, DaemonTooOld, DevnetFailed])
+def test_what_does_not_change_by_waiting_does_not_pass(kind):
+    assert not kind("it failed").may_pass

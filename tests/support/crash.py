@@ -202,7 +202,7 @@ class Process:
         clock = Clock(self._market.simulated.clock, offset)
         return RunSetup(run_id=RUN, clock=clock, journal=self.journal)
 
-    async def open(self):
+    async def open(self, *, run_id=""):
         if self.down:
             raise NetworkUnreachable("open: the daemon does not answer")
         for agent in self._market.simulated.providers:

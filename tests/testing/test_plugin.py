@@ -244,6 +244,8 @@ def test_loading_the_plugin_loads_nothing_of_the_engine():
     )
     assert done.stdout.split() == [
         "requestor_sdk._version",
+        "requestor_sdk.devnet",
+        "requestor_sdk.devnet._fixture",
         "requestor_sdk.testing",
         "requestor_sdk.testing.pytest_plugin",
     ]

@@ -434,7 +434,7 @@ class MemoryNetwork:
         """Bring nothing of its own to a run."""
         return RunSetup()
 
-    async def open(self) -> None:
+    async def open(self, *, run_id: str = "") -> None:
         """Do nothing: a market in this process is there."""
 
     async def resolve(self, payload: Payload) -> Payload:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
     from decimal import Decimal
 
+    from requestor_sdk.model.market import Properties
     from requestor_sdk.model.script import BatchEvent
     from requestor_sdk.networks.memory._market import MemoryMarket
     from requestor_sdk.ports.basics import Signer
@@ -41,6 +42,19 @@ class MemoryTransport:
     def identity(self) -> str:
         """The identity, ``0x`` and 40 hex digits."""
         return self._signer.identity
+
+    @property
+    def offer_properties(self) -> Properties:
+        """Where to pay to."""
+        return {
+            "golem.com.payment.platform.local.address": self.identity,
+            "golem.com.payment.protocol.version": 2,
+        }
+
+    @property
+    def usage_interval_sec(self) -> float | None:
+        """Nothing: notes tell of the usage."""
+        return None
 
     @property
     def balance(self) -> Decimal:
@@ -96,6 +110,9 @@ class MemoryTransport:
     ) -> None:
         """Report the state of an activity."""
         self._end.set_state(activity_id, state, reason)
+
+    async def report_usage(self, activity_id: str, usage: Sequence[Decimal]) -> None:
+        """Do nothing: nobody asks for it."""
 
     async def refuse_activity(self, activity_id: str, reason: str) -> None:
         """Answer a wish for an activity: no."""

@@ -134,7 +134,7 @@ class SimulatedNetwork:
         journal = self._journals[run_id] = SimulatedJournal(self._record)
         return RunSetup(run_id=run_id, clock=self._clock, journal=journal)
 
-    async def open(self) -> None:
+    async def open(self, *, run_id: str = "") -> None:  # noqa: ARG002 - nobody shares it
         """Make a requestor's end; the first time the providers publish their offers.
 
         Raises:

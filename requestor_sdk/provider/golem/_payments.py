@@ -1,0 +1,223 @@
+"""Debit notes, invoices and payments of one provider, over the daemon's payment API.
+
+A note is written once and sent until it got through: sending the same note again does nothing
+twice. An invoice that the requestor's daemon does not take yet waits in a bounded outbox.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any, Final
+
+from requestor_sdk.model.errors import BadAnswer, NetworkError
+from requestor_sdk.model.money import plain
+from requestor_sdk.ports.provider import NoteJudged, PaymentReceived
+from requestor_sdk.provider.golem._loops import Pause, follow, steady
+
+if TYPE_CHECKING:
+    from requestor_sdk.golem import Daemon
+    from requestor_sdk.golem._rest import Params
+    from requestor_sdk.provider.golem._market import Post
+
+API: Final = "/payment-api/v1"
+POLL_SEC: Final = 30.0
+SEND_SEC: Final = 30.0
+PATIENCE_SEC: Final = 60.0
+"""Seconds for which an invoice is written again where the daemon is away."""
+INVOICE_DUE: Final = timedelta(days=1)
+"""How long a requestor has to pay an invoice."""
+OUTBOX: Final = 1000
+"""Invoices that wait to be sent."""
+OUTBOX_SEC: Final = 24 * 3600.0
+"""Seconds for which an invoice is sent again and again."""
+
+_log = logging.getLogger(__name__)
+
+
+class Payments:
+    """Debit notes, invoices, and what becomes of them.
+
+    Args:
+        daemon: The daemon, open.
+        post: Takes events.
+        since: From when on events count, as the daemon writes times.
+        group: Owns the loops.
+    """
+
+    def __init__(self, daemon: Daemon, post: Post, since: str, group: asyncio.TaskGroup) -> None:
+        self._daemon = daemon
+        self._post = post
+        self._after = dict.fromkeys(("debitNoteEvents", "invoiceEvents", "payments"), since)
+        self._group = group
+        self._outbox: set[asyncio.Task[None]] = set()
+
+    def start(self) -> None:
+        """Hear of judgements and payments from now on."""
+        for name, take in (
+            ("debitNoteEvents", self._judged),
+            ("invoiceEvents", self._judged),
+            ("payments", self._paid),
+        ):
+            self._group.create_task(follow(name, self._step(name, take)))
+
+    async def send_debit_note(
+        self, activity_id: str, total: Decimal, usage: Sequence[Decimal], due: timedelta | None
+    ) -> str:
+        """Write a debit note and send it; returns its id. The next one makes up for a lost one."""
+        body: dict[str, object] = {
+            "activityId": activity_id,
+            "totalAmountDue": plain(total),
+            "usageCounterVector": [float(value) for value in usage],
+        }
+        if due is not None:
+            body["paymentDueDate"] = _time(due)
+        note_id = _id(
+            await self._daemon.call("POST", f"{API}/debitNotes", body=body), "debitNoteId"
+        )
+        await self._daemon.call(
+            "POST",
+            f"{API}/debitNotes/{note_id}/send",
+            params={"timeout": SEND_SEC},
+            seconds=SEND_SEC + 10,
+        )
+        return note_id
+
+    async def send_invoice(
+        self, agreement_id: str, activity_ids: Sequence[str], amount: Decimal
+    ) -> str:
+        """Write an invoice and send it, later where it does not get through now; returns its id.
+
+        Raises:
+            NetworkError: It cannot be written.
+        """
+
+        async def write() -> str:
+            earlier = await self._earlier(agreement_id) if tries else None
+            tries.append(True)
+            if earlier is not None:
+                return earlier
+            body = {
+                "agreementId": agreement_id,
+                "activityIds": list(activity_ids),
+                "amount": plain(amount),
+                "paymentDueDate": _time(INVOICE_DUE),
+            }
+            return _id(await self._daemon.call("POST", f"{API}/invoices", body=body), "invoiceId")
+
+        tries: list[bool] = []
+        invoice_id = await steady("invoice", write, seconds=PATIENCE_SEC)
+        try:
+            await self._send(invoice_id)
+        except NetworkError as error:
+            self._later(invoice_id, error)
+        return invoice_id
+
+    async def flush(self, seconds: float) -> None:
+        """Give what waits in the outbox so many seconds more."""
+        if self._outbox:
+            await asyncio.wait(self._outbox, timeout=seconds)
+        for task in self._outbox:
+            _log.warning("%s is not sent", task.get_name())
+
+    async def _send(self, invoice_id: str) -> None:
+        await self._daemon.call(
+            "POST",
+            f"{API}/invoices/{invoice_id}/send",
+            params={"timeout": SEND_SEC},
+            seconds=SEND_SEC + 10,
+        )
+
+    def _later(self, invoice_id: str, error: NetworkError) -> None:
+        if len(self._outbox) >= OUTBOX:
+            _log.error("invoice %s is not sent: %d wait already", invoice_id, OUTBOX)
+            return
+        _log.warning("invoice %s is sent later: %s", invoice_id, error.message)
+        task = self._group.create_task(self._keep_sending(invoice_id), name=f"invoice {invoice_id}")
+        self._outbox.add(task)
+        task.add_done_callback(self._outbox.discard)
+
+    async def _keep_sending(self, invoice_id: str) -> None:
+        pause = Pause()
+        loop = asyncio.get_running_loop()
+        until = loop.time() + OUTBOX_SEC
+        while loop.time() < until:
+            await pause.take()
+            try:
+                await self._send(invoice_id)
+            except NetworkError as error:
+                if not error.may_pass:
+                    _log.error("invoice %s cannot be sent: %s", invoice_id, error.message)
+                    return
+            else:
+                return
+        _log.error("invoice %s could not be sent for a day", invoice_id)
+
+    async def _earlier(self, agreement_id: str) -> str | None:
+        """Return the invoice that a call wrote whose answer was lost."""
+        found = await self._daemon.call("GET", f"{API}/invoices", params={"maxItems": 1000})
+        for invoice in found or ():
+            if isinstance(invoice, dict) and invoice.get("agreementId") == agreement_id:
+                return _id(invoice, "invoiceId")
+        return None
+
+    def _step(
+        self, name: str, take: Callable[[Mapping[str, Any]], Awaitable[None]]
+    ) -> Callable[[], Awaitable[int]]:
+        dated = "timestamp" if name == "payments" else "eventDate"
+
+        async def step() -> int:
+            params: Params = {"afterTimestamp": self._after[name], "maxEvents": 100}
+            events = await self._daemon.poll(f"{API}/{name}", params=params, seconds=POLL_SEC)
+            for event in events:
+                await take(event)
+                self._after[name] = str(event.get(dated, self._after[name]))
+            return len(events)
+
+        return step
+
+    async def _judged(self, event: Mapping[str, Any]) -> None:
+        note_id = str(event.get("invoiceId") or event.get("debitNoteId"))
+        kind = str(event.get("eventType"))
+        if kind.endswith("AcceptedEvent"):
+            await self._post(NoteJudged(note_id=note_id, accepted=True))
+        elif kind.endswith("RejectedEvent"):
+            told = event.get("rejection")
+            said = told if isinstance(told, dict) else {}
+            reason = str(said.get("message") or said.get("rejectionReason") or "no reason given")
+            await self._post(NoteJudged(note_id=note_id, accepted=False, reason=reason[:500]))
+
+    async def _paid(self, payment: Mapping[str, Any]) -> None:
+        try:
+            amount = Decimal(str(payment["amount"]))
+            paid_for = [
+                str(one["agreementId"])
+                for one in (
+                    *payment.get("agreementPayments", ()),
+                    *payment.get("activityPayments", ()),
+                )
+                if "agreementId" in one
+            ]
+            await self._post(
+                PaymentReceived(
+                    payment_id=str(payment["paymentId"]),
+                    amount=amount,
+                    agreement_ids=tuple(dict.fromkeys(paid_for)),
+                )
+            )
+        except (KeyError, TypeError, ArithmeticError) as error:
+            _log.warning("a payment that cannot be read: %r", error)
+
+
+def _time(ahead: timedelta) -> str:
+    return (datetime.now(UTC) + ahead).isoformat().replace("+00:00", "Z")
+
+
+def _id(told: object, key: str) -> str:
+    found = told.get(key) if isinstance(told, dict) else None
+    if not isinstance(found, str):
+        raise BadAnswer(f"the daemon's answer has no {key}")
+    return found

@@ -1,0 +1,47 @@
+"""The older SDK as a measure: the same job done by yapapi, in an environment of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import sys
+from pathlib import Path
+
+from requestor_sdk.golem import GolemConfig
+
+_PEERS = Path(__file__).parents[1] / "peers"
+
+
+async def yapapi_seconds_to_running(config: GolemConfig, count: int) -> float:
+    """Return the seconds from nothing to so many running instances.
+
+    Args:
+        config: How the daemon is reached.
+        count: How many instances.
+    """
+    sys.path.append(str(_PEERS))
+    import environment
+    import image
+
+    python = await asyncio.to_thread(environment.yapapi_python)
+    network = {
+        "YAGNA_APPKEY": config.app_key,
+        "YAGNA_API_URL": config.api_url,
+        "YAGNA_SUBNET": config.subnet,
+        "YAGNA_PAYMENT_DRIVER": config.payment_driver,
+        "YAGNA_PAYMENT_NETWORK": config.payment_network,
+    }
+    with image.address() as url:
+        process = await asyncio.create_subprocess_exec(
+            str(python),
+            str(_PEERS / "yapapi_many.py"),
+            str(count),
+            env=environment.variables(network, image.stored(), url),
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+        said, _ = await process.communicate()
+    found = re.search(r"^SECONDS ([\d.]+)$", said.decode(errors="replace"), re.MULTILINE)
+    if process.returncode or found is None:
+        raise RuntimeError(f"yapapi ended with {process.returncode}: {said.decode()[-2000:]}")
+    return float(found[1])
