@@ -24,6 +24,7 @@ _COMMANDS: Final = {
     "recover": "Settle what runs left behind whose process died.",
     "logs": "Print what a run told: states, failures, money.",
     "cost": "Show what a run cost, by provider and by instance.",
+    "dash": "Show a run as a page in the browser, live or to be played.",
     "timeline": "Draw a run: SVG, a page, or a trace for Perfetto.",
     "events": "Print what happened in a run, event by event.",
     "image": "Build, import, list and remove images.",

@@ -23,6 +23,8 @@ _INTERRUPTED = 130
 @click.option("--network", metavar="NAME", default="local", show_default=True, help="The market.")
 @click.option("--subnet", metavar="TAG", help="Take only offers of this subnet.")
 @click.option("--providers", metavar="N", type=int, help="For local: how many.")
+@click.option("--payment-driver", metavar="NAME", help="e.g. erc20")
+@click.option("--payment-network", metavar="NAME", help="e.g. hoodi")
 @click.option("--image", metavar="TAG|HASH", help="The image; the bare base by default.")
 @click.option("--mem", metavar="GIB", default=0.5, show_default=True, help="Memory at least.")
 @click.option("--storage", metavar="GIB", default=2.0, show_default=True, help="Storage at least.")
@@ -66,10 +68,10 @@ async def _look(options: dict[str, Any]) -> Survey:
     network = make_network(
         options["network"],
         subnet_tag=options["subnet"],
-        payment_driver=None,
-        payment_network=None,
+        payment_driver=options["payment_driver"],
+        payment_network=options["payment_network"],
         providers=options["providers"],
-        allow_unsandboxed=True,  # nothing runs
+        allow_unsandboxed=options["network"] == "local",  # nothing runs
     )
     await network.open()
     try:

@@ -35,6 +35,12 @@ def _options(function: Callable[..., None]) -> Callable[..., None]:
             click.option("--payment-driver", metavar="NAME", help="e.g. erc20"),
             click.option("--payment-network", metavar="NAME", help="e.g. hoodi"),
             click.option(
+                "--dashboard",
+                is_flag=True,
+                default=None,
+                help="Show it as a page in the browser, too; the address is printed.",
+            ),
+            click.option(
                 "--journal",
                 metavar="FILE",
                 help="Write the run down there: in SQLite for .sqlite, else as JSON lines.",

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 from requestor_sdk.client import ambient
 from requestor_sdk.client._batches import Batches
+from requestor_sdk.client._board import board_of
 from requestor_sdk.client._services import Services
 from requestor_sdk.client.networks import make_network
 from requestor_sdk.model.errors import (
@@ -89,6 +90,8 @@ class Compute(Services, Batches):
         allow_unsandboxed: For ``local``: run plain processes where no sandbox can be had. For one's
             own scripts only.
         settings: Delays and limits.
+        dashboard: Show the run as a page in the browser, on a free port of this machine or on the
+            one that is given; the address is ``dashboard_url``, and is printed to standard error.
 
     Raises:
         AmountError: The budget, or the limit, is not a positive number.
@@ -112,7 +115,9 @@ class Compute(Services, Batches):
         providers: int | Sequence[Any] | None = None,
         allow_unsandboxed: bool = False,
         settings: Settings | None = None,
+        dashboard: bool | int = False,
     ) -> None:
+        self._board = board_of(dashboard)
         self._budget = to_amount(budget, name="budget")
         if self._budget <= 0:
             raise AmountError(f"budget must be above zero, not {budget!r}")
@@ -286,7 +291,14 @@ class Compute(Services, Batches):
         if engine.recovery is not None:
             engine.recovery.end_suspended = self._end_suspended
         self._engine.core.sinks += [*self._consumers, *ambient.consumers]
-        await self._engine.start()
+        if self._board is not None:
+            await self._board.open(self._engine)
+        try:
+            await self._engine.start()
+        except BaseException:
+            if self._board is not None:
+                await self._board.close()
+            raise
         ambient.active.add(self)
 
     async def stop(self) -> None:
@@ -305,6 +317,8 @@ class Compute(Services, Batches):
             await self._engine.stop()
         finally:
             ambient.active.discard(self)
+            if self._board is not None:
+                await self._board.close()
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -370,6 +384,11 @@ class Compute(Services, Batches):
     def settings(self) -> Settings:
         """Delays and limits."""
         return self._settings
+
+    @property
+    def dashboard_url(self) -> str | None:
+        """The address of the dashboard, with its token; ``None`` where there is none now."""
+        return None if self._board is None else self._board.url
 
     def timeline(self) -> Timeline:
         """Return the run so far as lanes over time, as its journal has it.

@@ -1,0 +1,57 @@
+"""``Compute(dashboard=...)``: opened and closed with the run."""
+
+from __future__ import annotations
+
+import aiohttp
+import pytest
+
+from requestor_sdk import Compute
+from requestor_sdk.errors import AmountError, NotAvailable
+from requestor_sdk.observe.dashboard import Dashboard, Feed
+from requestor_sdk.testing import SimulatedNetwork, VirtualTimeLoop
+
+
+def pytest_asyncio_loop_factories(config, item):
+    return {"virtual": VirtualTimeLoop}
+
+
+async def test_the_dashboard_is_there_while_the_run_is(capsys):
+    compute = Compute(budget=1, network=SimulatedNetwork(), dashboard=True)
+    assert compute.dashboard_url is None
+    async with compute:
+        url = compute.dashboard_url
+        assert capsys.readouterr().err == f"dashboard: {url}\n"
+        async with aiohttp.ClientSession() as http, http.get(url) as response:
+            assert response.status == 200
+        stream = url.replace("/?", "/events?")
+        async with aiohttp.ClientSession() as http, http.get(stream) as response:
+            assert b'"live": true, "now": "2026-01-01' in await response.content.readline() + (
+                await response.content.readline()
+            )
+    assert compute.dashboard_url is None
+
+
+async def test_without_it_nothing_is_printed_and_nothing_listens(capsys):
+    async with Compute(budget=1, network=SimulatedNetwork()) as compute:
+        assert compute.dashboard_url is None
+    captured = capsys.readouterr()
+    assert captured.out + captured.err == ""
+
+
+async def test_a_port_in_use_ends_the_start_and_leaves_nothing_behind():
+    async with Dashboard(Feed()) as other:
+        network = SimulatedNetwork()
+        compute = Compute(budget=1, network=network, dashboard=other._port)
+        with pytest.raises(NotAvailable, match="is in use"):
+            await compute.start()
+        assert not network.journals[compute.run_id].begun
+        await compute.stop()
+    async with Compute(budget=1, network=network):
+        pass  # the network was left closed
+    await network.end()
+
+
+@pytest.mark.parametrize("port", [-1, 65536, "8080", 1.5, None])
+def test_what_is_no_port_is_refused(port):
+    with pytest.raises(AmountError, match="dashboard must be True, False or a port"):
+        Compute(budget=1, dashboard=port)
