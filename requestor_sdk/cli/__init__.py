@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from requestor_sdk._version import __version__
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 _COMMANDS: Final = {
     "demo": "See it all at work: three computers, one is lost, the bill.",
@@ -31,6 +34,8 @@ _COMMANDS: Final = {
     "manifest": "Make, sign and check manifests, by which payloads reach the internet.",
     "provide": "Let this machine on a Golem network.",
     "devnet": "Run a whole Golem network on this machine.",
+    "new": "Write a small project to begin with: a service, its tests, a README.",
+    "completion": "Print what your shell needs to complete commands.",
     "doctor": "Check what works on this machine, and how to mend what does not.",
 }
 
@@ -65,6 +70,17 @@ class LazyGroup(click.Group):
         module = importlib.import_module(f"{__name__}.{cmd_name}")
         command: click.Command = module.command
         return command
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Complete the names without loading the commands."""
+        from click.shell_completion import CompletionItem
+
+        names = [
+            CompletionItem(name, help=text)
+            for name, text in self._lazy.items()
+            if name.startswith(incomplete)
+        ]
+        return [*names, *click.Command.shell_complete(self, ctx, incomplete)]
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the commands without loading them."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from requestor_sdk.cli._columns import say, table, width
+from requestor_sdk.cli._runs import run_argument
 from requestor_sdk.cli.runs import nothing_of
 from requestor_sdk.observe import text
 
@@ -26,7 +27,7 @@ _NUMBERS = ("agreements", "time", "amount", "an hour", "attempts")
 
 
 @click.command()
-@click.argument("run", metavar="[RUN]", required=False)
+@run_argument
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def command(run: str | None, *, as_json: bool) -> None:
     """Show what a run cost: by provider, by instance, and against its budget.

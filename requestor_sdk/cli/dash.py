@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from requestor_sdk.cli._runs import run_argument
+
 if TYPE_CHECKING:
     from requestor_sdk.cli._chosen import Chosen
     from requestor_sdk.model.events import Event
@@ -19,7 +21,7 @@ _AT_ONCE: Final = 500
 
 
 @click.command()
-@click.argument("run", metavar="[RUN]", required=False)
+@run_argument
 @click.option(
     "--port",
     metavar="N",

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from requestor_sdk.cli._columns import say
+from requestor_sdk.cli._runs import run_argument
 
 if TYPE_CHECKING:
     from requestor_sdk.cli._chosen import Chosen
@@ -23,7 +24,7 @@ _COLOURS: Final = {logging.WARNING: "yellow", logging.ERROR: "red"}
 
 
 @click.command()
-@click.argument("run", metavar="[RUN]", required=False)
+@run_argument
 @click.option("--instance", metavar="ID", help="Only what concerns this instance.")
 @click.option(
     "--level",

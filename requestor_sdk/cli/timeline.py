@@ -7,9 +7,11 @@ from pathlib import Path
 
 import click
 
+from requestor_sdk.cli._runs import run_argument
+
 
 @click.command()
-@click.argument("run", metavar="[RUN]", required=False)
+@run_argument
 @click.option(
     "-o",
     "--output",
