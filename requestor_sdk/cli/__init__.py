@@ -36,6 +36,7 @@ _COMMANDS: Final = {
     "devnet": "Run a whole Golem network on this machine.",
     "new": "Write a small project to begin with: a service, its tests, a README.",
     "completion": "Print what your shell needs to complete commands.",
+    "gftp": "Be the program that yapapi and golem-js move files by.",
     "doctor": "Check what works on this machine, and how to mend what does not.",
 }
 

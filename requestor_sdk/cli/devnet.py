@@ -62,9 +62,22 @@ def command() -> None:
     help="How many identities providers have, those that run among them.",
 )
 @click.option("--chain", is_flag=True, help="Settle payments on a chain of its own; needs npm.")
+@click.option(
+    "--shared-images/--no-shared-images",
+    default=True,
+    help="Whether providers find images in your own store, or have to be sent them.",
+)
 @click.option("--detach", is_flag=True, help="Leave it running, until `devnet down`.")
 @_folder
-def up(*, providers: int, identities: int, chain: bool, detach: bool, folder: Path | None) -> None:
+def up(
+    *,
+    providers: int,
+    identities: int,
+    chain: bool,
+    shared_images: bool,
+    detach: bool,
+    folder: Path | None,
+) -> None:
     """Start a network; Ctrl-C ends it, with all that is part of it.
 
     Each start is fresh: identities stay, deals and payments of an earlier network are gone.
@@ -73,7 +86,13 @@ def up(*, providers: int, identities: int, chain: bool, detach: bool, folder: Pa
     from requestor_sdk.devnet._attach import default_folder
 
     place = folder or default_folder()
-    network = Devnet(providers=providers, identities=identities, chain=chain, folder=place)
+    network = Devnet(
+        providers=providers,
+        identities=identities,
+        chain=chain,
+        folder=place,
+        shared_images=shared_images,
+    )
     began = time.monotonic()
     with _ended_by_signals(network):
         state = _started(network, detached=detach)

@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import platform
+import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -61,6 +62,7 @@ def command(as_json: bool) -> None:
 def _all() -> Iterator[Check]:
     yield _python()
     yield from _packages()
+    yield _golem()
     folder, *others = _home()
     yield from (folder, *others)
     if folder.ok:
@@ -96,6 +98,20 @@ def _packages() -> Iterator[Check]:
         detail=f"coincurve {curve}" if curve else "without coincurve a signature check takes 11 ms",
         fix="" if curve else "pip install coincurve",
     )
+
+
+def _golem() -> Check:
+    """Tell what there is for a network of one's own; without it all else works."""
+    from requestor_sdk.devnet._closed import PROGRAM, find_program
+    from requestor_sdk.model.errors import NotAvailable
+
+    try:
+        found = f"{PROGRAM} is {find_program()}"
+    except NotAvailable as missing:
+        return Check(name="Golem", ok=True, detail=f"no daemon here; to have one: {missing.hint}")
+    npm = shutil.which("npm")
+    chain = f"npm is {npm}" if npm else "without npm a devnet has no chain"
+    return Check(name="Golem", ok=True, detail=f"{found}, {chain}")
 
 
 def _version(name: str) -> str | None:

@@ -8,7 +8,10 @@ from requestor_sdk.golem import GolemConfig
 from requestor_sdk.networks import golem as networks
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from requestor_sdk.ports.runtime import ImageRef, Images
+    from requestor_sdk.sandbox import ImageStore
 
 
 class _OwnImages:
@@ -20,9 +23,21 @@ class _OwnImages:
         Raises:
             ImageNotFound: It is not on this machine.
         """
-        from requestor_sdk.sandbox import ImageStore
+        return _store().resolve(image_hash=image_hash, tag=tag)
 
-        return ImageStore().resolve(image_hash=image_hash, tag=tag)
+    def pack(self, image: ImageRef) -> Path:
+        """Return one file that holds an image, for providers to fetch."""
+        return _store().pack(image)
+
+    def take(self, file: Path, *, image_hash: str, limit: int) -> ImageRef:
+        """Take an image in that came as one file."""
+        return _store().take(file, image_hash=image_hash, limit=limit)
+
+
+def _store() -> ImageStore:
+    from requestor_sdk.sandbox import ImageStore
+
+    return ImageStore()
 
 
 class GolemNetwork(networks.GolemNetwork):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
@@ -97,8 +98,12 @@ class Provider:
         from requestor_sdk.provider import ProviderAgent
         from requestor_sdk.sandbox import ImageStore
 
+        config = self._preset.config
+        if self._allow_unsandboxed:
+            # Only its own requestors are served: that was asked for, and checked.
+            config = dataclasses.replace(config, serves_others=False)
         agent = ProviderAgent(
-            self._preset.config,
+            config,
             transport,
             runtime,
             ImageStore(),

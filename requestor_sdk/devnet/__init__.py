@@ -10,16 +10,25 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from requestor_sdk.devnet._network import Devnet, DevnetDaemon, DevnetProvider
+    from requestor_sdk.devnet._chain import DevnetChain
+    from requestor_sdk.devnet._network import Devnet
+    from requestor_sdk.devnet._parts import DevnetDaemon, DevnetProvider
 
-__all__ = ["Devnet", "DevnetDaemon", "DevnetProvider"]
+_HOMES = {
+    "Devnet": "requestor_sdk.devnet._network",
+    "DevnetChain": "requestor_sdk.devnet._chain",
+    "DevnetDaemon": "requestor_sdk.devnet._parts",
+    "DevnetProvider": "requestor_sdk.devnet._parts",
+}
+
+__all__ = ["Devnet", "DevnetChain", "DevnetDaemon", "DevnetProvider"]
 
 
 def __getattr__(name: str) -> Any:
-    if name not in __all__:
+    if name not in _HOMES:
         message = f"module {__name__!r} has no attribute {name!r}"
         raise AttributeError(message)
-    value = getattr(importlib.import_module("requestor_sdk.devnet._network"), name)
+    value = getattr(importlib.import_module(_HOMES[name]), name)
     globals()[name] = value
     return value
 

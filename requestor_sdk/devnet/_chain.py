@@ -164,7 +164,8 @@ def to_tokens(units: int) -> Decimal:
     """Return smallest units as tokens, exactly."""
     with localcontext() as context:
         context.prec = 80
-        return Decimal(units).scaleb(-18).normalize() if units else Decimal(0)
+        whole, part = divmod(units, UNITS)
+        return Decimal(whole) + Decimal(part).scaleb(-18).normalize() if part else Decimal(whole)
 
 
 def to_units(tokens: Decimal) -> int:

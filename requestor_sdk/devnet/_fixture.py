@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from requestor_sdk.devnet._network import Devnet
 
 MARKER: Final = "devnet"
-_TAKEN: Final = ("providers", "identities", "chain", "subnet")
+_TAKEN: Final = ("providers", "identities", "chain", "subnet", "shared_images")
 
 
 class SharedDevnets:

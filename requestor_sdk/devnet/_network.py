@@ -22,10 +22,10 @@ from requestor_sdk.devnet import _control
 from requestor_sdk.devnet._chain import DevnetChain
 from requestor_sdk.devnet._child import tail_of
 from requestor_sdk.devnet._closed import find_program
+from requestor_sdk.devnet._parts import DevnetDaemon, DevnetProvider
 from requestor_sdk.devnet._plan import (
     LOG,
     SUBNET,
-    Identity,
     Plan,
     State,
     environment_of,
@@ -38,77 +38,6 @@ from requestor_sdk.settings import data_home
 
 STOP_SEC: Final = 25.0
 _LONGEST_LINE: Final = 4 * 1024 * 1024
-
-
-class DevnetPart:
-    """The daemon or a provider of a network: a process that can be killed and started again."""
-
-    def __init__(self, network: Devnet) -> None:
-        self._network = network
-
-    async def _do(self, what: str, name: str = "") -> None:
-        await asyncio.to_thread(self._network.ask, what, name)
-
-
-class DevnetDaemon(DevnetPart):
-    """The daemon of a network."""
-
-    @property
-    def pid(self) -> int | None:
-        """The number of its process; ``None`` while it is down."""
-        return self._network.state.daemon.pid
-
-    async def kill(self) -> None:
-        """End it by SIGKILL, and wait until it is gone."""
-        await self._do("kill daemon")
-
-    async def start(self) -> None:
-        """Start it again, with the same data, at the same addresses; wait until it answers.
-
-        Raises:
-            DevnetFailed: It did not start.
-        """
-        await self._do("start daemon")
-
-    def __repr__(self) -> str:
-        return f"<DevnetDaemon {self.pid or 'down'}>"
-
-
-class DevnetProvider(DevnetPart):
-    """One provider of a network.
-
-    Attributes:
-        name: What it is called.
-        identity: ``0x`` and 40 hex digits.
-    """
-
-    def __init__(self, network: Devnet, index: int, who: Identity) -> None:
-        super().__init__(network)
-        self._index = index
-        self._who = who
-        self.name = who.name
-        self.identity = who.identity
-
-    @property
-    def pid(self) -> int | None:
-        """The number of its process; ``None`` while it is down."""
-        return self._network.state.providers[self._index].pid
-
-    @property
-    def config(self) -> GolemConfig:
-        """How it reaches the daemon, as itself."""
-        return self._network.state.config(self._who)
-
-    async def kill(self) -> None:
-        """End it by SIGKILL with all that it runs, and wait until it is gone."""
-        await self._do("kill provider", self.name)
-
-    async def restart(self) -> None:
-        """End it in good order where it runs, and start it."""
-        await self._do("restart provider", self.name)
-
-    def __repr__(self) -> str:
-        return f"<DevnetProvider {self.name} {self.pid or 'down'}>"
 
 
 class Devnet:
@@ -129,6 +58,8 @@ class Devnet:
         identities: How many identities providers have; at least as many as run. A program that
             is a provider itself uses one that nobody runs.
         subnet: The part of the market.
+        shared_images: Whether providers find images in the user's own store; otherwise each has a
+            data folder of its own, and images have to be sent to it.
 
     Attributes:
         ending: Whether it was told to end.
@@ -148,6 +79,7 @@ class Devnet:
         folder: str | Path | None = None,
         identities: int | None = None,
         subnet: str = SUBNET,
+        shared_images: bool = True,
     ) -> None:
         if sys.platform == "win32":
             raise NotSupported("a network on this machine needs Linux or macOS")
@@ -159,6 +91,7 @@ class Devnet:
         self._identities = max(identities or 0, len(self._presets))
         self._chain = chain
         self._subnet = subnet
+        self._shared_images = shared_images
         self._program = find_program()
         self._wanted = None if folder is None else Path(folder).absolute()
         self._temporary: Path | None = None
@@ -300,10 +233,15 @@ class Devnet:
         if self._process is not None:
             raise NotAvailable("this network is up already")
         self.ending = False
-        if self._wanted is None:
-            self._temporary = make_temporary()
         try:
+            if self._wanted is None:
+                self._temporary = make_temporary()
             self._state = self._launch(detached=detached)
+        except OSError as error:
+            self.stop()
+            raise DevnetFailed(
+                f"the network did not start: {error}", hint="name another folder"
+            ) from None
         except BaseException:
             self.stop()
             raise
@@ -320,6 +258,7 @@ class Devnet:
             identities=self._identities,
             subnet=self._subnet,
             chain=self._chain,
+            shared_images=self._shared_images,
             parent=None if detached else os.getpid(),
             temporary=self._wanted is None,
         )

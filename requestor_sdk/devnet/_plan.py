@@ -49,6 +49,7 @@ class Plan:
         identities: How many identities of providers there are to be.
         subnet: The part of the market.
         chain: Whether a chain is part of it.
+        shared_images: Whether providers find images in the user's store.
         parent: The process whose end ends it; ``None`` for one that outlives who started it.
         temporary: Whether the folder goes with the network.
     """
@@ -60,6 +61,7 @@ class Plan:
     identities: int
     subnet: str = SUBNET
     chain: bool = False
+    shared_images: bool = True
     parent: int | None = None
     temporary: bool = False
 

@@ -19,6 +19,8 @@ from requestor_sdk.model.errors import UsageError
 START_SEC: Final = 45.0
 STOP_SEC: Final = 8.0
 COMMAND: Final = "provide"
+_HOME: Final = "REQUESTOR_SDK_HOME"
+HOMES: Final = "homes"
 
 
 def default_presets(count: int) -> tuple[Mapping[str, Any], ...]:
@@ -87,6 +89,7 @@ class ProviderProcess:
             environment={
                 **dict(_inherited()),
                 **environment_of(config),
+                **({} if plan.shared_images else {_HOME: str(plan.folder / HOMES / who.name)}),
                 _ready.VARIABLE: str(self._ready),
             },
             log=plan.folder / f"provider-{who.name}.log",

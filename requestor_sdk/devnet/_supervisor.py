@@ -38,7 +38,7 @@ from requestor_sdk.devnet._plan import (
     make_temporary,
     write_private,
 )
-from requestor_sdk.devnet._providers import ProviderProcess
+from requestor_sdk.devnet._providers import HOMES, ProviderProcess
 from requestor_sdk.devnet._provision import lay_payments, provision
 from requestor_sdk.golem import Daemon
 from requestor_sdk.model.errors import DevnetFailed, NotAvailable, RequestorError, RunLocked
@@ -264,7 +264,8 @@ def _prepare(plan: Plan, stack: ExitStack) -> None:
         ) from None
     for old in (*plan.folder.glob("*.log"), *plan.folder.glob("*.json")):
         old.unlink()
-    shutil.rmtree(plan.folder / _DATA, ignore_errors=True)
+    for folder in (_DATA, HOMES):
+        shutil.rmtree(plan.folder / folder, ignore_errors=True)
 
 
 def _end_with(parent: int | None, stop: Callable[[], None], stack: ExitStack) -> None:

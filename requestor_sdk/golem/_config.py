@@ -12,7 +12,8 @@ from urllib.parse import urlsplit
 from requestor_sdk.model.errors import UsageError, WrongAppKey
 
 DEFAULT_API_URL: Final = "http://127.0.0.1:7465"
-DEFAULT_GSB_URL: Final = "tcp://127.0.0.1:7464"
+DEFAULT_GSB_URL: Final = "tcp://127.0.0.1:7464" if os.name == "nt" else "unix:/tmp/yagna.sock"
+"""As the daemon has it by default."""
 DEFAULT_SUBNET: Final = "public"
 DEFAULT_DRIVER: Final = "erc20"
 DEFAULT_NETWORK: Final = "hoodi"

@@ -11,14 +11,13 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from random import uniform
 from typing import TYPE_CHECKING, Any, Final
 
 from requestor_sdk.golem.flexbuffers import decode, encode
-from requestor_sdk.model.errors import BadAnswer, NetworkError, NetworkTimeout
+from requestor_sdk.model.errors import BadAnswer, NetworkError, NetworkInterrupted, NetworkTimeout
 
 if TYPE_CHECKING:
     import aiohttp
@@ -111,6 +110,19 @@ class Served:
     async def _bind(self) -> None:
         await self._daemon.call("POST", _API, body=self._listen)
 
+    async def _bind_again(self) -> None:
+        for _ in range(2):
+            try:
+                await self._bind()
+                return
+            except NetworkInterrupted as error:
+                # The daemon closes the connection on which it refused a web socket, so that what
+                # is sent next on it breaks; the one after that is a fresh one.
+                _log.debug("%s is not bound: %s", self._on, error.message)
+            except NetworkError as error:
+                _log.info("%s is not bound: %s", self._on, error.message)
+                return
+
     async def _serve(self) -> None:
         pause = FIRST_BACKOFF_SEC
         while True:
@@ -125,10 +137,10 @@ class Served:
                         answered += 1
                 _log.info("the web socket of %s was closed (%s)", self._on, socket.close_code)
             except NetworkError as error:
-                _log.info("the web socket of %s: %s", self._on, error.message)
+                why = error.status or type(error).__name__
+                _log.info("no web socket for %s: %s", self._on, why)
                 if error.status == 404:
-                    with contextlib.suppress(NetworkError):
-                        await self._bind()
+                    await self._bind_again()
             if answered:
                 pause = FIRST_BACKOFF_SEC
             await asyncio.sleep(pause * uniform(0.5, 1.0))  # noqa: S311 - spreads, hides nothing
@@ -144,7 +156,8 @@ class Served:
         if not isinstance(name, str):
             raise BadAnswer(f"{self._on}: the daemon sent a request without an id")
         try:
-            answer = await self._answer(name, request.get("component"), request.get("payload"))
+            component = str(request.get("component"))
+            answer = await self._answer(name, component, request.get("payload"))
         except Refusal as refusal:
             answer = encode({"id": name, "error": refusal.error})
         await socket.send_bytes(answer)

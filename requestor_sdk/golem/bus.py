@@ -92,6 +92,9 @@ class Bus:
         self._link: Link | None = None
         self._up = asyncio.Event()
         self._owner: asyncio.Task[None] | None = None
+        # Answers are told apart by the id of the request alone, whoever sent it: that of another
+        # process of the same name would come as ours.
+        self._calls_named = f"{name}-{secrets.token_hex(8)}"
         self._last = 0
 
     @property
@@ -165,7 +168,7 @@ class Bus:
         until = loop.time() + seconds
         link = await self._linked(seconds)
         self._last += 1
-        request_id = f"{self._name}-{self._last}"
+        request_id = f"{self._calls_named}-{self._last}"
         answer: asyncio.Future[bytes] = loop.create_future()
         self._calls[request_id] = answer
         try:

@@ -134,6 +134,15 @@ def image_hash_of(properties: Mapping[str, object]) -> str | None:
     return parts[2] if len(parts) > 2 else None
 
 
+def image_url_of(properties: Mapping[str, object]) -> str | None:
+    """Return where a demand's task package says that its image can be fetched."""
+    package = properties.get(TASK_PACKAGE)
+    if not isinstance(package, str) or not package.startswith("hash:"):
+        return None
+    parts = package.split(":", 3)
+    return parts[3] if len(parts) > 3 and parts[3] else None
+
+
 def _text(value: object) -> str:
     if isinstance(value, bool):
         return str(value).lower()

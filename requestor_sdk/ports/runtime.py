@@ -232,12 +232,33 @@ class Runtime(Protocol):
 
 
 class Images(Protocol):
-    """Finds images by hash or tag, before anything is signed."""
+    """Finds images by hash or tag, before anything is signed, and moves them between machines."""
 
     def resolve(self, *, image_hash: str | None = None, tag: str | None = None) -> ImageRef:
         """Return the image of that hash or tag.
 
         Raises:
             ImageNotFound: The hint names the command that would add it.
+        """
+        ...
+
+    def pack(self, image: ImageRef) -> Path:
+        """Return one file that holds an image, for another machine to ``take``.
+
+        Raises:
+            ImageInvalid: The image cannot be read.
+        """
+        ...
+
+    def take(self, file: Path, *, image_hash: str, limit: int) -> ImageRef:
+        """Take an image in that came as one file: a pack, or one of a registry.
+
+        Args:
+            file: The file.
+            image_hash: What it must be.
+            limit: Bytes of its content at most.
+
+        Raises:
+            ImageInvalid: It is no image, another one, or too large.
         """
         ...

@@ -33,6 +33,7 @@ from requestor_sdk.ports.provider import (
 from requestor_sdk.provider._activity import BATCHES
 from requestor_sdk.provider._billing import Bill, Billing, short
 from requestor_sdk.provider._commands import Workshop
+from requestor_sdk.provider._config import GIB
 from requestor_sdk.provider._deal import Deal, DealSpec
 from requestor_sdk.provider._negotiation import (
     INET,
@@ -43,6 +44,7 @@ from requestor_sdk.provider._negotiation import (
     may_connect,
     packed,
 )
+from requestor_sdk.provider._shelf import ImageShelf
 
 if TYPE_CHECKING:
     from requestor_sdk.model.market import Properties
@@ -87,7 +89,8 @@ class ProviderAgent:
         self.config = config
         self._transport = transport
         self._runtime = runtime
-        self._images = images
+        limit = int(config.image_gib * GIB)
+        self._images = None if images is None else ImageShelf(images, limit=limit)
         self._clock = clock
         self._close_timeout = close_timeout
         self._tell = tell or _silent

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, Literal
 from requestor_sdk.model.capture import OutputBuffer
 from requestor_sdk.model.errors import RequestorError, SandboxDied
 from requestor_sdk.model.market import ActivityState
-from requestor_sdk.model.props import image_hash_of
+from requestor_sdk.model.props import image_hash_of, image_url_of
 from requestor_sdk.model.script import (
     CONTAINER,
     BatchEvent,
@@ -33,7 +33,8 @@ if TYPE_CHECKING:
     from requestor_sdk.model.market import Properties
     from requestor_sdk.ports.basics import Clock
     from requestor_sdk.ports.provider import ProviderTransport
-    from requestor_sdk.ports.runtime import ImageRef, Images, Runtime, Sandbox, SandboxLimits
+    from requestor_sdk.ports.runtime import ImageRef, Runtime, Sandbox, SandboxLimits
+    from requestor_sdk.provider._shelf import ImageShelf
     from requestor_sdk.service.manifest import ScriptRules
 
 PROGRESS_SEC: Final = 0.25
@@ -49,7 +50,7 @@ class Workshop:
     Attributes:
         transport: Where files come from and go to.
         runtime: Makes the sandbox.
-        images: Finds the image of the payload.
+        images: Finds the image of the payload, or fetches it.
         clock: Spaces the events of progress.
         limits: What the sandbox may use.
         network: Whether the payload sees the host's network.
@@ -59,7 +60,7 @@ class Workshop:
 
     transport: ProviderTransport
     runtime: Runtime
-    images: Images | None
+    images: ImageShelf | None
     clock: Clock
     limits: SandboxLimits
     network: bool
@@ -122,7 +123,7 @@ class Commands:
             raise CommandFailure(f"the manifest does not allow: {describe(command)}")
         match command:
             case Deploy():
-                await self._deploy(command)
+                await self._deploy(index, command, emit)
             case Start():
                 await self._start()
             case Run():
@@ -133,7 +134,7 @@ class Commands:
                 pass
         return CommandResult(index=index)
 
-    async def _deploy(self, command: Deploy) -> None:
+    async def _deploy(self, index: int, command: Deploy, emit: Emit) -> None:
         if self._deployed is not None:
             raise CommandFailure("deploy: this activity is deployed already")
         if command.arguments.get("net"):
@@ -142,9 +143,19 @@ class Commands:
         if image_hash is not None:
             if self._workshop.images is None:
                 raise CommandFailure(f"deploy: this provider has no images, not {image_hash}")
-            self._image = self._workshop.images.resolve(image_hash=image_hash)
+            self._image = await self._image_of(index, image_hash, emit)
         self._deployed = command
         await self._on_state(ActivityState.deployed)
+
+    async def _image_of(self, index: int, image_hash: str, emit: Emit) -> ImageRef:
+        images = self._workshop.images
+        assert images is not None
+        url = image_url_of(self._workshop.demand)
+        counter = _Progress(index, None, emit, self._workshop.clock)
+        image = await images.get(image_hash, url, self._workshop.transport, counter.at)
+        if counter.counted_any:
+            await counter.tell()
+        return image
 
     async def _start(self) -> None:
         if self._deployed is None:
@@ -235,6 +246,17 @@ class _Progress:
                     await self.tell()
         finally:
             await _close(chunks)
+
+    async def at(self, done: int, total: int | None) -> None:
+        """Take how much has passed, counted by somebody else."""
+        self._done, self._total = done, total
+        if self._clock.monotonic() - self._told_at >= PROGRESS_SEC:
+            await self.tell()
+
+    @property
+    def counted_any(self) -> bool:
+        """Whether anything has passed."""
+        return self._done > 0
 
     async def tell(self) -> None:
         """Tell how much has passed."""

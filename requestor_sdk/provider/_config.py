@@ -49,6 +49,7 @@ class ProviderConfig:
         subnet: The part of the market that it belongs to.
         properties: Further properties of its offers.
         constraints: What its offers ask of demands.
+        image_gib: GiB that the image of a payload may have, packed and unpacked.
         requestors: Whom it serves; empty for everybody.
         serves_others: Whether payloads of other people run here; then the runtime must isolate.
     """
@@ -69,6 +70,7 @@ class ProviderConfig:
     subnet: str = "local"
     properties: Mapping[str, object] = field(default_factory=dict)
     constraints: str = "()"
+    image_gib: float = 10.0
     requestors: tuple[str, ...] = ()
     serves_others: bool = False
 
@@ -82,6 +84,7 @@ class ProviderConfig:
             "debit_note_interval_sec",
             "max_duration_sec",
             "idle_timeout_sec",
+            "image_gib",
         )
         for name in positive:
             if getattr(self, name) <= 0:

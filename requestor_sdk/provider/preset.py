@@ -44,9 +44,17 @@ memory_gib = 1.0
 storage_gib = 10.0
 cpu_threads = 1
 
+# What an image that is fetched for a payload may have, packed and unpacked.
+image_gib = 10.0
+
 # What the runtime can do beyond running programs: "inet" lets payloads that ask
-# for it see the network of this machine.
+# for it see the network of this machine; "manifest-support" lets it be found by
+# those that carry a manifest.
 capabilities = []
+
+# PEM files. Where there are any, payloads see the network only by a manifest that
+# is signed by one of these certificates, or by one that they vouch for.
+# trusted_certificates = ["trusted.pem"]
 
 # How many agreements at one time, and how many offers are kept published.
 max_agreements = 4
@@ -76,6 +84,7 @@ fixed = "0"
 
 _WORD: Final = re.compile(r"[A-Za-z0-9_.-]{1,100}")
 _PLATFORM: Final = re.compile(r"[a-z0-9]+-[a-z0-9]+-[a-z0-9]+")
+_PATH: Final = re.compile(r"[^\0]+")
 _IDENTITY: Final = re.compile(r"0x[0-9a-fA-F]{40}")
 _MACHINE: Final = {
     "golem.inf.cpu.architecture": platform.machine() or "unknown",
@@ -89,6 +98,8 @@ _FIELDS: Final = (
     "storage_gib",
     "cpu_threads",
     "capabilities",
+    "trusted_certificates",
+    "image_gib",
     "max_agreements",
     "offers",
     "payment_platforms",
@@ -137,7 +148,7 @@ def read_preset(path: Path, *, subnet: str = "public") -> Preset:
     if not isinstance(given, dict):
         raise UsageError(f"{path}: a preset is a table of fields", hint=_HINT)
     try:
-        return make_preset(given, subnet=subnet)
+        return make_preset(given, subnet=subnet, folder=path.parent)
     except UsageError as error:
         raise UsageError(f"{path}: {error.message}", hint=error.hint or _HINT) from None
 
@@ -145,8 +156,15 @@ def read_preset(path: Path, *, subnet: str = "public") -> Preset:
 _HINT: Final = "`requestor-sdk provide --print-preset` shows one with all fields"
 
 
-def make_preset(given: Mapping[str, Any], *, subnet: str = "public") -> Preset:
+def make_preset(
+    given: Mapping[str, Any], *, subnet: str = "public", folder: Path | None = None
+) -> Preset:
     """Make a preset of its fields.
+
+    Args:
+        given: The fields.
+        subnet: The part of the market where they name none.
+        folder: Where the files are that they name; by default the working directory.
 
     Raises:
         UsageError: A field is unknown or wrong; it is named.
@@ -161,8 +179,10 @@ def make_preset(given: Mapping[str, Any], *, subnet: str = "public") -> Preset:
             runtime=_word(given, "runtime", SANDBOX),
             memory_gib=_number(given, "memory_gib", 1.0),
             storage_gib=_number(given, "storage_gib", 10.0),
+            image_gib=_number(given, "image_gib", 10.0),
             cpu_threads=_whole(given, "cpu_threads", 1),
             capabilities=_words(given, "capabilities", _WORD),
+            trusted_certificates=_texts(given, "trusted_certificates", folder or Path()),
             max_activities=agreements,
             open_offers=_whole(given, "offers", min(agreements, OFFERS)),
             debit_note_interval_sec=_number(given, "debit_note_interval_sec", 120.0),
@@ -228,6 +248,18 @@ def _words(given: Mapping[str, Any], name: str, kind: re.Pattern[str]) -> tuple[
         if not isinstance(one, str) or not kind.fullmatch(one):
             raise UsageError(f"{name}: {one!r} is none")
     return tuple(value)
+
+
+def _texts(given: Mapping[str, Any], name: str, folder: Path) -> tuple[str, ...]:
+    """Return what is in the files that a field names."""
+    texts = []
+    for one in _words(given, name, _PATH):
+        try:
+            texts.append((folder / one).read_text(encoding="ascii"))
+        except (OSError, ValueError) as error:
+            why = error.strerror if isinstance(error, OSError) else "no PEM"
+            raise UsageError(f"{name}: {one} cannot be read: {why}") from None
+    return tuple(texts)
 
 
 def _number(given: Mapping[str, Any], name: str, default: float) -> float:

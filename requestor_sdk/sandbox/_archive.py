@@ -18,8 +18,13 @@ _HEAD = 4096
 _SQUASHFS_TIMEOUT_S = 600
 
 
-def unpack(file: Path, target: Path) -> None:
+def unpack(file: Path, target: Path, *, limit: int | None = None) -> None:
     """Unpack a tar (plain, gz, bz2, xz) or a squashfs into a new folder.
+
+    Args:
+        file: The archive.
+        target: The folder.
+        limit: Bytes of all files together at most.
 
     Raises:
         ImageInvalid: It cannot be read, or a member of it is refused, by name.
@@ -28,6 +33,8 @@ def unpack(file: Path, target: Path) -> None:
     with file.open("rb") as stream:
         head = stream.read(_HEAD)
     if head[:4] in _SQUASHFS:
+        if limit is not None:
+            _check_squashed(file, limit)
         _unsquash(file, target)
         return
     if file.suffix == ".gvmi":
@@ -36,7 +43,10 @@ def unpack(file: Path, target: Path) -> None:
         )
     try:
         with tarfile.open(file) as archive:
+            total = 0
             for member in archive:
+                total += member.size
+                _check_size(file, total, limit)
                 _extract(archive, member, target)
     except (tarfile.TarError, EOFError, OSError) as error:
         raise ImageInvalid(f"{file} cannot be unpacked: {error}") from error
@@ -98,14 +108,34 @@ def _parents(folder: Path, target: Path) -> None:
         here.mkdir(exist_ok=True)
 
 
+def _check_size(file: Path, total: int, limit: int | None) -> None:
+    if limit is not None and total > limit:
+        raise ImageInvalid(f"{file} holds more than {limit} bytes")
+
+
+def _check_squashed(file: Path, limit: int) -> None:
+    """Refuse a squashfs that would be too large, before anything of it is written."""
+    listed = _run_unsquashfs(file, ["-lln"])
+    total = 0
+    for line in listed.splitlines():
+        fields = line.split()
+        if line.startswith("-") and len(fields) > 2 and fields[2].isdigit():
+            total += int(fields[2])
+            _check_size(file, total, limit)
+
+
 def _unsquash(file: Path, target: Path) -> None:
+    _run_unsquashfs(file, ["-no-xattrs", "-no-progress", "-force", "-dest", str(target)])
+
+
+def _run_unsquashfs(file: Path, options: list[str]) -> str:
     program = shutil.which("unsquashfs")
     if program is None:
         raise ImageInvalid(
             f"{file} is a squashfs, and unsquashfs is not installed",
             hint="install squashfs-tools (apt install squashfs-tools), or import a tar",
         )
-    argv = [program, "-no-xattrs", "-no-progress", "-force", "-dest", str(target), str(file)]
+    argv = [program, *options, str(file)]
     try:
         done = subprocess.run(
             argv, capture_output=True, text=True, timeout=_SQUASHFS_TIMEOUT_S, check=False
@@ -115,3 +145,4 @@ def _unsquash(file: Path, target: Path) -> None:
     if done.returncode != 0:
         lines = (done.stderr or done.stdout).strip().splitlines() or ["unsquashfs failed"]
         raise ImageInvalid(f"{file} cannot be unpacked: {lines[-1]}")
+    return done.stdout

@@ -18,6 +18,7 @@ from typing import Literal
 from requestor_sdk.model.errors import ImageInvalid, ImageNotFound
 from requestor_sdk.ports.runtime import ImageRef
 from requestor_sdk.sandbox._archive import unpack
+from requestor_sdk.sandbox._packs import file_hash, write_pack
 from requestor_sdk.sandbox._tree import Tree, copy_tree, remove_tree, scan
 from requestor_sdk.settings import data_home
 
@@ -100,6 +101,41 @@ class ImageStore:
             unpack(source, staging / "unpacked")
             return self._store(staging / "unpacked", tag, kind)
 
+    def pack(self, image: ImageRef) -> Path:
+        """Return one file that holds an image; made once, and kept as long as the image is.
+
+        Raises:
+            ImageInvalid: The image cannot be read.
+        """
+        target = self._root / "packs" / f"{image.hash}.tar"
+        if not target.is_file():
+            write_pack(scan(image.path, _as_is), target)
+        return target
+
+    def take(self, file: Path, *, image_hash: str, limit: int) -> ImageRef:
+        """Take an image in that came as one file: a pack, or an archive named by its own hash.
+
+        Args:
+            file: The file; that of a registry gets its hash as its tag.
+            image_hash: What it must be, sha3-224, 56 hex digits.
+            limit: Bytes of its content at most.
+
+        Raises:
+            ImageInvalid: It is no image, another one, or too large.
+        """
+        wanted = image_hash.lower()
+        foreign = file_hash(file) == wanted
+        with self._staging() as staging:
+            made = staging / "unpacked"
+            unpack(file, made, limit=limit)
+            if foreign:
+                return self._store(made, wanted, None)
+            kinds: tuple[Kind, ...] = ("layer", "rootfs")
+            for kind in kinds:
+                if scan(made, _laid_over if kind == "layer" else _as_is).digest(kind) == wanted:
+                    return self._store(made, None, kind)
+        raise ImageInvalid(f"what came is not the image {image_hash}: its content is another")
+
     def list(self) -> tuple[ImageRef, ...]:
         """Return all images, each with one of its tags, sorted by tag and hash."""
         tags = self._tags()
@@ -125,6 +161,7 @@ class ImageStore:
         for tag, value in tags.items():
             if value == wanted:
                 (self._root / "tags" / _file_name(tag)).unlink(missing_ok=True)
+        (self._root / "packs" / f"{wanted}.tar").unlink(missing_ok=True)
         # Renamed first: an image is there as a whole or not at all.
         doomed = self._root / f".gone-{secrets.token_hex(8)}"
         try:

@@ -17,6 +17,7 @@ from collections.abc import Callable
 
 import commandline
 import engine
+import files
 import golem
 import local
 from measure import Result
@@ -37,6 +38,7 @@ BENCHES: dict[str, Callable[[str], Result]] = {
     "golem_50_vs_floor": golem.fifty_vs_floor,
     "golem_batch_vs_floor": golem.batch_vs_floor,
     "golem_batches_vs_floor": golem.batches_vs_floor,
+    "gftp_mb_s": files.gftp_mb_s,
 }
 
 

@@ -28,6 +28,7 @@ from requestor_sdk.payload import VmPayload
 
 _PROVIDERS = 4
 _MANY = 50
+_OFFERS_SEC = 30
 _PATIENCE_SEC = 300
 
 
@@ -46,19 +47,23 @@ def _preset(number: int) -> dict[str, Any]:
         "memory_gib": 0.25,
         "storage_gib": 1.0,
         "cpu_threads": 1,
-        "max_activities": 2 * _MANY,
-        "open_offers": _MANY // _PROVIDERS + 2,
+        "max_agreements": 2 * _MANY,
+        "offers": _MANY // _PROVIDERS + 2,
     }
 
 
 @cache
-def _config() -> GolemConfig:
+def _network() -> Devnet:
     """Have the network up, and point this process at it."""
     network = Devnet(providers=[_preset(number) for number in range(_PROVIDERS)])
     network.start()
     atexit.register(network.stop)
     os.environ.update(network.environment())
-    return network.config
+    return network
+
+
+def _config() -> GolemConfig:
+    return _network().config
 
 
 @asynccontextmanager
@@ -90,7 +95,10 @@ async def _offered(count: int) -> None:
     floor = Floor(_config())
     await floor.open()
     try:
-        await floor.offered(count)
+        async with asyncio.timeout(_OFFERS_SEC):
+            await floor.offered(count)
+    except TimeoutError:
+        raise RuntimeError(f"there are no {count} offers: {_network().logs(5)}") from None
     finally:
         await floor.close()
 
@@ -154,6 +162,7 @@ def batch_vs_floor(name: str) -> Result:
     async def measure() -> Result:
         turns, each = 10, 20
         times: tuple[list[float], list[float]] = [], []
+        await _offered(2)
         async with _floor(1) as (floor, _), _ours(1) as (cluster, _):
             context, activity = cluster.instances[0].ctx, floor.rented[0].activity
             for _ in range(turns + 1):
@@ -180,6 +189,7 @@ def batches_vs_floor(name: str) -> Result:
     async def measure() -> Result:
         turns, each = 5, 10
         rates: tuple[list[float], list[float]] = [], []
+        await _offered(_MANY)
         async with _floor(_MANY) as (floor, _), _ours(_MANY) as (cluster, _):
             for _ in range(turns + 1):
                 rates[1].append(await floor.batches(each))

@@ -8,6 +8,7 @@ import pytest
 
 from requestor_sdk import sandbox
 from requestor_sdk.cli import doctor
+from requestor_sdk.model.errors import NotAvailable
 from requestor_sdk.ports.runtime import Capability
 
 GOOD = (Capability(name="memory limit", enforced=True, how="cgroup v2"),)
@@ -40,11 +41,22 @@ def test_it_looks_at_python_packages_folder_identity_images_and_sandbox(cli, fin
         "Python",
         "packages",
         "fast signatures",
+        "Golem",
         "data folder",
         "identity",
         "images",
         "sandbox: memory limit",
     ]
+
+
+def test_without_a_daemon_all_is_well_and_the_way_to_have_one_is_named(cli, finds, monkeypatch):
+    def missing():
+        raise NotAvailable("no daemon", hint="pip install it")
+
+    monkeypatch.setattr("requestor_sdk.devnet._closed.find_program", missing)
+    result = cli("doctor")
+    assert "no daemon here; to have one: pip install it" in result.output
+    assert result.output.splitlines()[-1] == "all is well"
 
 
 def test_a_limit_that_is_not_enforced_names_its_fix_and_is_no_failure(cli, finds):
@@ -53,7 +65,7 @@ def test_a_limit_that_is_not_enforced_names_its_fix_and_is_no_failure(cli, finds
     assert result.exit_code == 0
     lines = [line.strip() for line in result.output.splitlines()]
     assert "fix: run as root" in lines
-    assert "it works; 1 of 8 checks could be better" in lines
+    assert "it works; 1 of 9 checks could be better" in lines
 
 
 def test_no_sandbox_at_all_is_a_failure(cli, finds):

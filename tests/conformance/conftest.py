@@ -1,3 +1,5 @@
+import asyncio
+
 import pytest
 from conformance.stage import Stage
 
@@ -5,6 +7,8 @@ from requestor_sdk.testing import VirtualTimeLoop
 
 
 def pytest_asyncio_loop_factories(config, item):
+    if item.get_closest_marker("devnet"):
+        return {"real": asyncio.SelectorEventLoop}
     return {"virtual": VirtualTimeLoop}
 
 

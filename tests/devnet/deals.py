@@ -128,3 +128,14 @@ async def payments(provider):
     """Return what a provider was paid, as its own side of the daemon tells."""
     found = await provider.call("GET", f"{PAYMENT}/payments")
     return [Decimal(payment["amount"]) for payment in found or ()]
+
+
+async def until(look, wanted):
+    """Look until it is as wanted; the daemon tells a requestor of no settlement by itself."""
+    found = None
+    try:
+        async with asyncio.timeout(40):
+            while (found := await look()) != wanted:
+                await asyncio.sleep(0.2)
+    except TimeoutError:
+        raise AssertionError(f"it is {found} still, not {wanted}") from None

@@ -7,7 +7,17 @@ from datetime import UTC, datetime
 from decimal import Decimal
 
 import pytest
-from devnet.deals import accept, allocate, make_agreement, opened, payments, send_invoice, settled
+from devnet.deals import (
+    PAYMENT,
+    accept,
+    allocate,
+    make_agreement,
+    opened,
+    payments,
+    send_invoice,
+    settled,
+    until,
+)
 
 from requestor_sdk.model.errors import NetworkError
 
@@ -48,6 +58,26 @@ async def test_what_is_accepted_moves_on_the_chain_to_the_last_unit(devnet):
     assert Decimal(before - after) == sum(AMOUNTS) * 10**18
     moved = [move for move in await chain.transfers() if move.receiver in others(devnet)]
     assert sorted(move.amount for move in moved) == sorted(AMOUNTS)
+
+
+async def test_a_daemon_that_is_killed_once_it_owes_pays_once_when_it_is_back(devnet):
+    chain, amount = devnet.chain, Decimal("0.5")
+    config = devnet.provider_configs[0]
+    async with opened(devnet.config) as requestor, opened(config) as provider:
+        before = await chain.units(provider.identity)
+        allocation = await allocate(requestor, 1)
+        agreement = await make_agreement(requestor, provider, "killed")
+        invoice = await send_invoice(provider, agreement, amount)
+        await accept(requestor, invoice, amount, allocation)
+    await devnet.daemon.kill()
+    await devnet.daemon.start()
+    async with opened(devnet.config) as requestor:
+
+        async def status():
+            return (await requestor.call("GET", f"{PAYMENT}/invoices/{invoice}"))["status"]
+
+        await until(status, "SETTLED")
+    assert await chain.units(provider.identity) == before + amount * 10**18
 
 
 async def test_an_allocation_that_the_balance_does_not_cover_is_refused(devnet):

@@ -111,6 +111,12 @@ async def test_a_daemon_that_does_not_start_is_told_of_with_the_end_of_its_log(
     assert told.value.story[-1] == "the disk is full"
 
 
+def test_a_folder_that_cannot_be_is_told_of(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DevnetFailed, match="did not start"):
+        Devnet(providers=0, folder=tmp_path / "file" / "net").start()
+
+
 def test_without_a_daemon_the_error_names_the_command_that_installs_it(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import stat
+import sys
+from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
@@ -55,12 +58,33 @@ async def test_no_log_has_a_key_in_it(devnet):
     assert [key for key in keys if key in logs] == []
 
 
+def sockets_of(pid):
+    """Both ends of each TCP and UDP socket of a process, as the kernel writes them: HEX:PORT."""
+    inodes = set()
+    for path in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(FileNotFoundError):  # closed meanwhile
+            inodes.add(str(path.readlink()).removeprefix("socket:[").removesuffix("]"))
+    for kind in ("tcp", "tcp6", "udp", "udp6"):
+        for line in Path(f"/proc/{pid}/net/{kind}").read_text().splitlines()[1:]:
+            _, local, remote, *_, inode = line.split()[:10]
+            if inode in inodes:
+                yield kind, local, remote
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks where Linux tells")
+async def test_the_daemon_has_no_socket_that_reaches_beyond_this_machine(devnet):
+    found = list(sockets_of(devnet.daemon.pid))
+    assert {kind for kind, _, _ in found} == {"tcp", "udp"}
+    ends = {end.split(":")[0] for _, local, remote in found for end in (local, remote)}
+    # 127.0.0.1, and for those that are not connected the remote end that is none.
+    assert ends <= {"0100007F", "00000000"}
+    assert all(local.startswith("0100007F") for _, local, _ in found)
+
+
 async def test_nothing_is_left_of_a_temporary_network():
     async with Devnet(providers=0) as network:
         folder, control, pid = network.folder, network.state.control, network.daemon.pid
         assert folder.exists()
-    from pathlib import Path
-
     assert not folder.exists()
     assert not Path(control).parent.exists()
     assert not Path(f"/proc/{pid}").exists()

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import socket
 import stat
 import sys
-from decimal import Decimal
 from importlib.resources import files
 
 import pytest
@@ -18,7 +18,7 @@ from requestor_sdk.devnet import Devnet, _control
 from requestor_sdk.devnet._anvil import anvil, lock_of, package_of
 from requestor_sdk.devnet._chain import compiled_token, payments_config, to_tokens, to_units
 from requestor_sdk.devnet._child import Child, tail_of
-from requestor_sdk.devnet._closed import environment
+from requestor_sdk.devnet._closed import environment, find_program
 from requestor_sdk.devnet._plan import Plan, write_private
 from requestor_sdk.devnet._ports import HeldPort
 from requestor_sdk.model.errors import (
@@ -29,6 +29,12 @@ from requestor_sdk.model.errors import (
     RequestorError,
     UsageError,
 )
+
+
+@pytest.mark.skipif(os.environ.get("CI") != "true", reason="a user's machine need not have them")
+def test_on_the_projects_ci_no_test_is_skipped_for_want_of_a_program():
+    assert find_program()
+    assert shutil.which("npm")
 
 
 def test_the_tokens_code_was_compiled_of_its_source():
@@ -49,7 +55,9 @@ def test_units_and_tokens_are_the_same_amount_exactly(units):
 
 def test_an_amount_is_told_as_people_write_it():
     assert str(to_tokens(123456789012345678)) == "0.123456789012345678"
-    assert to_tokens(0) == Decimal(0)
+    assert str(to_tokens(1000 * 10**18)) == "1000"
+    assert str(to_tokens(25 * 10**17)) == "2.5"
+    assert str(to_tokens(0)) == "0"
 
 
 def test_npm_is_told_the_hash_of_what_it_fetches():

@@ -1,8 +1,15 @@
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 from requestor_sdk.golem import GolemConfig
+from requestor_sdk.golem._config import DEFAULT_GSB_URL
 from requestor_sdk.model.errors import UsageError, WrongAppKey
 
+YAGNA = shutil.which("yagna") or shutil.which("yagna", path=Path(sys.executable).parent)
 KEY = "a-very-secret-key"
 
 
@@ -20,9 +27,18 @@ def test_the_defaults_are_the_public_subnet_and_the_test_network():
     config = GolemConfig.from_environment(environment={"YAGNA_APPKEY": f" {KEY}\n"})
     assert config.app_key == KEY
     assert config.api_url == "http://127.0.0.1:7465"
-    assert config.gsb_url == "tcp://127.0.0.1:7464"
+    assert config.gsb_url == DEFAULT_GSB_URL
     assert config.subnet == "public"
     assert config.platform == "erc20-hoodi-tglm"
+
+
+@pytest.mark.skipif(YAGNA is None, reason="needs the daemon's program")
+def test_the_default_addresses_are_those_of_the_daemon():
+    told = subprocess.run(
+        [YAGNA, "service", "run", "--help"], capture_output=True, text=True, check=True, timeout=30
+    ).stdout
+    assert f"[default: {DEFAULT_GSB_URL}]" in told
+    assert f"[default: {GolemConfig(app_key=KEY).api_url}]" in told
 
 
 def test_the_environment_goes_before_the_defaults_and_arguments_before_both():

@@ -4,6 +4,6 @@ from requestor_sdk.testing import VirtualTimeLoop
 
 
 def pytest_asyncio_loop_factories(config, item):
-    if item.get_closest_marker("sandbox"):
+    if item.get_closest_marker("sandbox") or item.get_closest_marker("devnet"):
         return {"real": asyncio.SelectorEventLoop}
     return {"virtual": VirtualTimeLoop}

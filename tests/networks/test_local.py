@@ -9,6 +9,7 @@ import pytest
 from provider.fake_runtime import FakeRuntime
 from provider.rental import HASH, FakeImages
 
+from requestor_sdk import vm
 from requestor_sdk.client._local import LocalNetwork
 from requestor_sdk.model.errors import (
     ImageNotFound,
@@ -127,6 +128,18 @@ async def test_an_image_is_resolved_to_its_hash_before_anything_is_signed(local)
     assert (found.image_hash, found.min_mem_gib) == (HASH, 1)
     with pytest.raises(ImageNotFound):
         await local.resolve(VmPayload(image_tag="unknown"))
+
+
+async def test_a_payload_with_a_manifest_is_resolved_and_matched_like_any_other(local):
+    manifest = vm.Manifest.build(image=HASH)
+    payload = await vm.manifest(manifest)
+    found = await local.resolve(payload)
+    assert found.properties() == payload.properties()
+    assert found.image_hash == HASH
+    await local.open()
+    demand = Demand(properties=found.properties(), constraints=found.constraints())
+    assert (await local.market.match_report(demand)).matching > 0
+    await local.close()
 
 
 async def test_an_image_by_url_alone_is_refused_and_none_means_the_bare_base(local):

@@ -33,7 +33,6 @@ LINES = {
         "one: commands ran, and one that failed is told",
         "one: a file went up, was the same there, and came back",
         "one: JSON went up and came back",
-        "one: output came as a stream",
         "one: invoiced, and the invoice accepted",
         "many: two computers at one time, of two providers",
         "many: all invoiced",
@@ -47,8 +46,8 @@ def _program(name: str) -> tuple[Sequence[str], Path]:
     if name == "yapapi":
         return (str(environment.yapapi_python()), str(environment.HERE / "yapapi_peer.py")), Path()
     folder = environment.golem_js_folder()
-    # A module finds what it imports below the folder that it lies in.
-    program = folder / "golem_js_peer.mjs"
+    # A program finds what it requires below the folder that it lies in.
+    program = folder / "golem_js_peer.cjs"
     program.write_text((environment.HERE / program.name).read_text())
     return ("node", str(program)), folder
 
@@ -101,7 +100,8 @@ def main(names: list[str]) -> int:
                 print(f"{name}: FAILED: {line}")
         if failures:
             for log, lines in network.logs(40).items():
-                print(f"-- {log}", *lines, sep="\n")
+                if log.startswith("provider"):
+                    print(f"-- {log}", *lines, sep="\n")
     finally:
         network.stop()
     return 1 if failures else 0

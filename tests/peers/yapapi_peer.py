@@ -123,7 +123,7 @@ async def compute(golem):
 async def main():
     paid = []
 
-    async def note(event):
+    def note(event):
         paid.append(event.amount)
 
     golem = Golem(

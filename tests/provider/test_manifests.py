@@ -1,6 +1,7 @@
 """A provider holds a payload to its manifest."""
 
 import dataclasses
+import json
 from datetime import timedelta
 
 import pytest
@@ -8,10 +9,11 @@ from provider.rental import HASH, Rental
 from support.certificates import Identity
 
 from requestor_sdk import vm
-from requestor_sdk.model.errors import PayloadError
+from requestor_sdk.model.errors import PayloadError, UsageError
 from requestor_sdk.model.market import ProposalState
 from requestor_sdk.model.script import Deploy, Run, Start, Transfer
 from requestor_sdk.provider import ProviderConfig, default_providers
+from requestor_sdk.provider.preset import read_preset
 
 INET = ("inet", "manifest-support")
 
@@ -164,3 +166,24 @@ def test_the_providers_of_the_embedded_network_read_manifests():
     assert all("manifest-support" in one.capabilities for one in default_providers())
     one = dataclasses.replace(default_providers()[0], capabilities=())
     assert one.offer({}).properties["golem.runtime.capabilities"] == []
+
+
+def preset_of(tmp_path, **fields):
+    (tmp_path / "preset.json").write_text(json.dumps({"name": "amber", **fields}))
+    return read_preset(tmp_path / "preset.json")
+
+
+def test_a_preset_names_the_files_of_trusted_certificates(tmp_path):
+    pem = Identity("trusted").pem
+    (tmp_path / "trusted.pem").write_bytes(pem)
+    preset = preset_of(tmp_path, trusted_certificates=["trusted.pem"])
+    assert preset.config.trusted_certificates == (pem.decode(),)
+    assert preset_of(tmp_path).config.trusted_certificates == ()
+
+
+@pytest.mark.parametrize("data", [None, b"no certificate", b"\xff\xfe"])
+def test_a_preset_whose_certificate_is_none_is_refused(tmp_path, data):
+    if data is not None:
+        (tmp_path / "trusted.pem").write_bytes(data)
+    with pytest.raises(UsageError, match="certificate"):
+        preset_of(tmp_path, trusted_certificates=["trusted.pem"])

@@ -18,8 +18,8 @@ class Requestor:
     """One requestor; use as a context manager."""
 
     api_url: str
-    app_key: str
-    subnet: str
+    app_key: str = field(repr=False)
+    subnet: str = "local"
     platform: str = "erc20-hoodi-tglm"
     identity: str = ""
     demand_id: str = ""

@@ -9,7 +9,13 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, Final
 
-from requestor_sdk.model.errors import ActivityError, ActivityRefused, BadAnswer, NetworkError
+from requestor_sdk.model.errors import (
+    ActivityError,
+    ActivityRefused,
+    BadAnswer,
+    NetworkError,
+    NetworkUnreachable,
+)
 from requestor_sdk.model.market import ActivityState
 from requestor_sdk.model.script import Run
 from requestor_sdk.networks.golem._batch import Batch
@@ -89,8 +95,8 @@ class GolemActivities:
             NetworkUnreachable: Nothing of it was sent.
         """
         text = script_text(commands)
-        if self._presence.in_trouble() and await self._presence.is_gone(activity_id):
-            raise self._lost(activity_id, "the exe-unit did not come back after the daemon did")
+        if self._presence.in_trouble():
+            await self._wait_for(activity_id)
         if not all(isinstance(command, Run) for command in commands):
             self._states.pop(activity_id, None)  # it may change
         try:
@@ -112,6 +118,15 @@ class GolemActivities:
             on_event=on_event,
         )
         await batch.run()
+
+    async def _wait_for(self, activity_id: str) -> None:
+        """Wait until an exe-unit is back that a restart of the daemon cut off."""
+        try:
+            gone = await self._presence.is_gone(activity_id)
+        except NetworkError as error:
+            raise NetworkUnreachable(f"nothing is sent yet: {error.message}") from error
+        if gone:
+            raise self._lost(activity_id, "the exe-unit did not come back after the daemon did")
 
     def _refused(self, activity_id: str, error: NetworkError) -> NetworkError | ActivityError:
         self._presence.note(error)

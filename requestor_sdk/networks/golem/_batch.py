@@ -130,11 +130,13 @@ class Batch:
             except NetworkError as error:
                 await self._wait_out(error)
                 continue
-            self._failing_since, self._pause = None, 0.0
+            self._failing_since = None
             self._presence.heard(self._activity_id)
             if not await self._take(found):
                 return
-            if self._next == before and loop.time() - began < AGAIN_SEC / 2:
+            if self._next > before:
+                self._pause = 0.0
+            elif loop.time() - began < AGAIN_SEC / 2:
                 await self._rest()  # it answers at once that there is nothing
             whole = self._next > before and count - self._next > 1
 

@@ -258,9 +258,12 @@ class GolemMarket:
     async def agreement_state(self, agreement_id: str) -> AgreementStatus | None:
         """Ask for the state of an agreement; ``None`` where the market has no such agreement."""
         path = f"{_API}/agreements/{agreement_id}"
-        found = await _unless(404, call=self._daemon.call("GET", path))
-        if found is None:
-            return None
+        try:
+            found = await self._daemon.call("GET", path)
+        except NetworkError as error:
+            if error.status == 404:
+                return None
+            raise
         told = text_of(record(found, "an agreement"), "state", "an agreement")
         state = _STATES.get(told)
         if state is None:

@@ -8,11 +8,12 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import logging
+from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Final
 
 from requestor_sdk.golem import Daemon
 from requestor_sdk.golem.registry import find_image
-from requestor_sdk.model.errors import ImageNotFound, NotAvailable
+from requestor_sdk.model.errors import ImageNotFound, NetworkError, NotAvailable
 from requestor_sdk.model.props import VmPayload
 from requestor_sdk.networks.golem._activities import GolemActivities
 from requestor_sdk.networks.golem._events import Scope
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from requestor_sdk.golem import GolemConfig
     from requestor_sdk.model.props import Payload
     from requestor_sdk.ports.network import Transfers
-    from requestor_sdk.ports.runtime import Images
+    from requestor_sdk.ports.runtime import ImageRef, Images
 
 TRAITS: Final = NetworkTraits(
     name="golem",
@@ -49,6 +50,8 @@ class _Open:
     activities: GolemActivities
     payments: GolemPayments
     transfers: Transfers
+    images: dict[str, str] = dataclasses.field(default_factory=dict)
+    serving: AsyncExitStack = dataclasses.field(default_factory=AsyncExitStack)
 
 
 class GolemNetwork:
@@ -148,25 +151,34 @@ class GolemNetwork:
             return payload
         if not payload.image_hash and not payload.image_tag:
             return payload
-        local = await self._local_hash(payload)
+        local = await self._local(payload)
         if local is not None:
-            return dataclasses.replace(payload, image_hash=local)
+            url = await self._published(local)
+            return dataclasses.replace(payload, image_hash=local.hash, image_url=url)
         found = await find_image(
             tag=None if payload.image_hash else payload.image_tag, image_hash=payload.image_hash
         )
         return dataclasses.replace(payload, image_hash=found.hash, image_url=found.url)
 
-    async def _local_hash(self, payload: VmPayload) -> str | None:
+    async def _local(self, payload: VmPayload) -> ImageRef | None:
         if self._images is None:
             return None
         resolve = self._images.resolve
         try:
-            found = await asyncio.to_thread(
+            return await asyncio.to_thread(
                 resolve, image_hash=payload.image_hash, tag=payload.image_tag
             )
         except ImageNotFound:
             return None
-        return found.hash
+
+    async def _published(self, image: ImageRef) -> str:
+        """Return the URL at which providers fetch an image for as long as the network is open."""
+        opened = self._opened()
+        if image.hash not in opened.images and self._images is not None:
+            pack = await asyncio.to_thread(self._images.pack, image)
+            publishing = opened.transfers.publish(pack)
+            opened.images[image.hash] = await opened.serving.enter_async_context(publishing)
+        return opened.images[image.hash]
 
     async def close(self) -> None:
         """Let go of the daemon: long polls end, agreements and activities live on. Idempotent."""
@@ -174,6 +186,11 @@ class GolemNetwork:
         self._scope.leave()
         if opened is None:
             return
+        try:
+            async with asyncio.timeout(CLOSE_SEC):
+                await opened.serving.aclose()
+        except (TimeoutError, NetworkError) as error:
+            logger.warning("images may still be served: %s", error or "no answer")
         try:
             async with asyncio.timeout(CLOSE_SEC):
                 await self._daemon.close()

@@ -12,12 +12,14 @@ from requestor_sdk.model.errors import BadAnswer
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, AsyncIterator
 
+ENDED: Final = b":ping"
+"""What the daemon sends once the provider's events are over; it keeps the connection for long."""
 LONGEST: Final = 64 * 1024 * 1024
 """Bytes of the longest event that is taken."""
 
 
 async def events(chunks: AsyncIterable[bytes]) -> AsyncIterator[str]:
-    """Yield the data of each event, as a text.
+    """Yield the data of each event, as a text, until the provider's events are over.
 
     Raises:
         BadAnswer: An event is longer than anything that makes sense.
@@ -32,6 +34,8 @@ async def events(chunks: AsyncIterable[bytes]) -> AsyncIterator[str]:
         while (end := rest.find(b"\n", max(begin, searched))) >= 0:
             line = bytes(rest[begin:end]).rstrip(b"\r")
             begin = end + 1
+            if line == ENDED:
+                return
             if line.startswith(b"data:"):
                 data.append(line[5:].removeprefix(b" "))
                 size += len(line)

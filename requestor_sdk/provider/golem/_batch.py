@@ -1,6 +1,8 @@
 """One batch of an exe-unit: what its commands gave so far, for those who ask and those who listen.
 
 Bounded in memory: results are bounded by their captures, events of a stream by ``STREAM_BYTES``.
+Streamed output that nobody listens to goes into the result: between two identities of one daemon
+the daemon (0.17) loses the call that would listen.
 """
 
 from __future__ import annotations
@@ -9,15 +11,18 @@ import asyncio
 import codecs
 from collections import deque
 from collections.abc import AsyncIterator
+from itertools import chain
 from typing import TYPE_CHECKING, Final
 
 from requestor_sdk.model.script import (
     BatchEvent,
+    CaptureMode,
     Command,
     CommandOutput,
     CommandProgress,
     CommandResult,
     CommandStarted,
+    Run,
     StreamName,
 )
 from requestor_sdk.provider.golem import _wire as wire
@@ -157,15 +162,27 @@ class Batch:
                     ),
                     len(rest),
                 )
-        self._results.append(
-            wire.result_form(
-                result,
-                self._commands[index],
-                self._wanted[index],
-                last=index == len(self._commands) - 1,
-            )
+        form = wire.result_form(
+            result,
+            self._commands[index],
+            self._wanted[index],
+            last=index == len(self._commands) - 1,
         )
+        self._results.append(form if self._listeners else {**form, **self._unheard(index)})
         self._push(wire.finished_form(self.id, result), 0)
+
+    def _unheard(self, index: int) -> dict[str, object]:
+        """Return what is kept of a command's streamed output, as its result tells output."""
+        command = self._commands[index]
+        found: dict[str, object] = {}
+        for name in ("stdout", "stderr"):
+            if not isinstance(command, Run) or getattr(command, name).mode != CaptureMode.stream:
+                continue
+            kinds = (event["kind"] for event, _ in self._events if event["index"] == index)
+            pieces = [kind[name] for kind in kinds if isinstance(kind, dict) and name in kind]
+            binary = name in self._wanted[index].binary
+            found[name] = list(chain.from_iterable(pieces)) if binary else "".join(pieces)
+        return found
 
     def _output(self, event: CommandOutput) -> None:
         text: str | None = None

@@ -78,8 +78,12 @@ class Market:
         """Hear of agreements from now on."""
         self._group.create_task(follow("agreement events", self._agreement_events))
 
-    async def withdraw_ghosts(self) -> None:
-        """Withdraw the offers and end the agreements that an earlier process left."""
+    async def withdraw_ghosts(self) -> tuple[str, ...]:
+        """Withdraw the offers and end the agreements that an earlier process left.
+
+        Returns the ids of those agreements.
+        """
+        ended: list[str] = []
         for offer in await self._daemon.call("GET", f"{API}/offers") or ():
             offer_id = str(offer["offerId"])
             _log.info("offer %s of an earlier process is withdrawn", offer_id)
@@ -91,6 +95,8 @@ class Market:
                 reason = EndReason(message="the provider was started anew", code="Restart")
                 await self.terminate(str(entry["id"]), reason)
                 self.forget(str(entry["id"]))
+                ended.append(str(entry["id"]))
+        return tuple(ended)
 
     async def publish(self, offer: Offer) -> str:
         """Publish an offer, and hear of its demands."""

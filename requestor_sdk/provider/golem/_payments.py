@@ -14,7 +14,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final
 
 from requestor_sdk.model.errors import BadAnswer, NetworkError
-from requestor_sdk.model.money import plain
+from requestor_sdk.model.money import ZERO, plain
 from requestor_sdk.ports.provider import NoteJudged, PaymentReceived
 from requestor_sdk.provider.golem._loops import Pause, follow, steady
 
@@ -35,6 +35,8 @@ OUTBOX: Final = 1000
 OUTBOX_SEC: Final = 24 * 3600.0
 """Seconds for which an invoice is sent again and again."""
 
+LONGEST: Final = timedelta(days=8)
+"""How far back the notes of an agreement may lie."""
 _log = logging.getLogger(__name__)
 
 
@@ -51,7 +53,9 @@ class Payments:
     def __init__(self, daemon: Daemon, post: Post, since: str, group: asyncio.TaskGroup) -> None:
         self._daemon = daemon
         self._post = post
-        self._after = dict.fromkeys(("debitNoteEvents", "invoiceEvents", "payments"), since)
+        self._after: dict[str, str] = dict.fromkeys(
+            ("debitNoteEvents", "invoiceEvents", "payments"), since
+        )
         self._group = group
         self._outbox: set[asyncio.Task[None]] = set()
 
@@ -116,6 +120,35 @@ class Payments:
             self._later(invoice_id, error)
         return invoice_id
 
+    async def settle(self, agreement_ids: Sequence[str]) -> None:
+        """Invoice what an earlier process had asked for by debit notes, and never invoiced."""
+        if not agreement_ids:
+            return
+        since = {"afterTimestamp": _time(-LONGEST)}
+        try:
+            notes = await self._daemon.call("GET", f"{API}/debitNotes", params=since)
+            invoices = await self._daemon.call("GET", f"{API}/invoices", params=since)
+        except NetworkError as error:
+            _log.warning("what an earlier process left is not invoiced: %s", error.message)
+            return
+        done = {one.get("agreementId") for one in invoices or () if isinstance(one, dict)}
+        for agreement_id in agreement_ids:
+            totals: dict[str, Decimal] = {}
+            for note in notes or ():
+                if isinstance(note, dict) and note.get("agreementId") == agreement_id:
+                    activity_id = str(note.get("activityId"))
+                    total = Decimal(str(note.get("totalAmountDue", 0)))
+                    totals[activity_id] = max(total, totals.get(activity_id, ZERO))
+            if agreement_id in done or not totals:
+                continue
+            amount = sum(totals.values(), ZERO)
+            try:
+                await self.send_invoice(agreement_id, tuple(totals), amount)
+            except NetworkError as error:
+                _log.warning("no invoice for agreement %s: %s", agreement_id, error.message)
+            else:
+                _log.info("agreement %s of an earlier process is invoiced", agreement_id)
+
     async def flush(self, seconds: float) -> None:
         """Give what waits in the outbox so many seconds more."""
         if self._outbox:
@@ -158,7 +191,8 @@ class Payments:
 
     async def _earlier(self, agreement_id: str) -> str | None:
         """Return the invoice that a call wrote whose answer was lost."""
-        found = await self._daemon.call("GET", f"{API}/invoices", params={"maxItems": 1000})
+        since = {"afterTimestamp": _time(-timedelta(hours=1))}
+        found = await self._daemon.call("GET", f"{API}/invoices", params=since)
         for invoice in found or ():
             if isinstance(invoice, dict) and invoice.get("agreementId") == agreement_id:
                 return _id(invoice, "invoiceId")

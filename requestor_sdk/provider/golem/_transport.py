@@ -156,11 +156,12 @@ class GolemTransport:
                 self._group = group
                 self._market = Market(self._daemon, self._events.put, self._after, group)
                 self._payments = Payments(self._daemon, self._events.put, self._after, group)
-                await self._market.withdraw_ghosts()
+                left = await self._market.withdraw_ghosts()
                 self._market.start()
                 self._payments.start()
                 group.create_task(follow("activity events", self._activity_events))
                 group.create_task(self._tell_again())
+                group.create_task(self._payments.settle(left))
                 group.create_task(self._until_closed(self._payments))
                 ready.set_result(None)
         except* _Closed:

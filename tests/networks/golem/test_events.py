@@ -1,0 +1,120 @@
+"""The cursor: each event once, none lost."""
+
+from __future__ import annotations
+
+import pytest
+from networks.golem.fake_daemon import DOWN, FakeDaemon
+
+from requestor_sdk.model.errors import NetworkUnreachable
+from requestor_sdk.networks.golem._events import Cursor, Scope
+
+
+def event(at, name, kind="AgreementTerminatedEvent"):
+    return {"eventDate": f"2026-01-01T00:00:{at}Z", "agreementId": name, "eventType": kind}
+
+
+class Log:
+    """Answers like the daemon: what is later than a moment, by the text of the moment."""
+
+    def __init__(self):
+        self.daemon = FakeDaemon()
+        self.events = []
+        self.scope = Scope()
+        self.scope.enter("run-1")
+        self.cursor = Cursor(self.daemon, self.scope, "/events", "agreementId")
+        self.daemon.on("POLL", "/events", self.since)
+
+    def since(self, call):
+        after = call.params["afterTimestamp"]
+        return [one for one in self.events if one["eventDate"] > after]
+
+    async def names(self):
+        return [one["agreementId"] for one in await self.cursor.next()]
+
+
+async def test_only_the_events_of_the_run_are_asked_for():
+    log = Log()
+    log.events.append(event("01", "a"))
+    assert await log.names() == ["a"]
+    assert log.daemon.calls[0].params["appSessionId"] == "requestor-sdk-run-1"
+
+
+def test_a_recovery_of_a_run_has_the_session_of_the_run_and_others_have_not():
+    names = []
+    for run_id in ("r", "r", "other", "", ""):
+        scope = Scope()
+        scope.enter(run_id)
+        names.append(scope.session)
+    assert names[0] == names[1]
+    assert len(set(names)) == 4
+
+
+async def test_each_event_comes_once_also_where_several_have_one_moment():
+    log = Log()
+    log.events += [event("01", "a"), event("01", "b")]
+    assert await log.names() == ["a", "b"]
+    log.events.append(event("02", "c"))
+    assert await log.names() == ["c"]
+
+
+async def test_an_event_that_was_written_down_late_is_found():
+    log = Log()
+    log.events.append(event("05.000000002", "a"))
+    assert await log.names() == ["a"]
+    log.events.insert(0, event("05.000000001", "late"))
+    assert await log.names() == ["late"]
+
+
+async def test_nanoseconds_are_not_rounded_into_an_event_that_comes_again_and_again():
+    log = Log()
+    log.events.append(event("05.123456789", "a"))
+    assert await log.names() == ["a"]
+    log.daemon.on("POLL", "/events", log.since, [event("06", "b")])
+    assert await log.names() == ["b"]
+    assert log.daemon.calls[-1].params["afterTimestamp"] == "2026-01-01T00:00:05.123456789Z"
+
+
+async def test_waiting_is_long_and_looking_back_is_not_repeated():
+    log = Log()
+    log.events.append(event("05", "a"))
+    await log.names()
+    answers = [[], [], [], [event("06", "b")]]
+    log.daemon.on("POLL", "/events", *answers)
+    assert await log.names() == ["b"]
+    assert [one.seconds for one in log.daemon.calls] == [25.0, 0.0, 25.0, 0.0, 25.0]
+
+
+async def test_an_error_of_the_daemon_costs_no_event():
+    log = Log()
+    log.events.append(event("01", "a"))
+    await log.names()
+    log.daemon.on("POLL", "/events", DOWN, log.since)
+    with pytest.raises(NetworkUnreachable):
+        await log.names()
+    log.events.append(event("02", "b"))
+    assert await log.names() == ["b"]
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"eventDate": "yesterday", "agreementId": "x"},
+        {"agreementId": "x"},
+        {"eventDate": "2026-01-01T00:00:09Z"},
+        {"eventDate": "2026-01-01T00:00:09Z", "agreementId": ["x"]},
+    ],
+)
+async def test_an_event_that_makes_no_sense_costs_the_others_nothing(odd):
+    log = Log()
+    log.daemon.on("POLL", "/events", [odd, event("01", "a")])
+    assert await log.names() == ["a"]
+
+
+async def test_what_is_remembered_is_bounded():
+    log = Log()
+    for minute in range(3):
+        for number in range(600):
+            at = f"2026-01-01T00:{minute * 10 + number // 60:02}:{number % 60:02}.{number:06}Z"
+            log.events.append({**event("00", f"{minute}/{number}"), "eventDate": at})
+    await log.names()
+    assert len(log.cursor._known) < 600
