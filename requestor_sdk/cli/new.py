@@ -8,6 +8,8 @@ from typing import Final
 
 import click
 
+from requestor_sdk.cli._columns import say
+
 _TEMPLATE: Final = Path(__file__).parent / "_project"
 _NAME: Final = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,62}[A-Za-z0-9])?")
 
@@ -40,7 +42,7 @@ def command(folder: Path) -> None:
             hint="name another folder; or make room for it, or the right to write it",
         ) from error
     for path in written:
-        click.echo(f"{path}")
+        say(str(path))
     click.echo(f"  next: cd {folder} && requestor-sdk run main.py; and its tests: pytest", err=True)
 
 

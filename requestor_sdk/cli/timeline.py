@@ -47,7 +47,7 @@ def command(run: str | None, *, output: str | None, form: str | None) -> None:
     except UsageError as error:
         problem = error
     if target is None:
-        click.echo(timeline.rendered(form or "svg"))
+        click.echo(timeline.rendered(form or "svg").encode())  # UTF-8, as it says of itself
     else:
         timeline.save(target, form=form)
         click.echo(f"{target}", err=True)

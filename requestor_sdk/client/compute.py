@@ -155,6 +155,7 @@ class Compute(Services, Batches):
         event_consumer: Callable[[Event], None] | None = None,
         settings: Settings | None = None,
         end_suspended: bool = False,
+        dashboard: bool | int = False,
     ) -> Self:
         """Go on with a run whose process died, was left with suspended instances, or left debts.
 
@@ -176,6 +177,7 @@ class Compute(Services, Batches):
             event_consumer: Called with each event from now on.
             settings: Delays and limits.
             end_suspended: Whether leaving ends suspended instances, too, that were not taken up.
+            dashboard: As in ``Compute``; it shows the earlier events, too.
 
         Raises:
             RunNotFound: The store, or the journal, has no such run.
@@ -199,6 +201,7 @@ class Compute(Services, Batches):
             event_consumer=event_consumer,
             journal=opened,
             settings=settings,
+            dashboard=dashboard,
         )
         name = compute.network.traits.name
         if name != history.network:

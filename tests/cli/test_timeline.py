@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
+import subprocess
+import sys
 from contextlib import closing
+from decimal import Decimal
 
 import pytest
 from observe.conftest import START, Story
 
+from requestor_sdk.model import events as ev
 from requestor_sdk.observe.runs import RunStore
 
 
@@ -49,6 +54,18 @@ def test_without_a_name_it_is_the_runs(cli, lost, tmp_path, monkeypatch):
 def test_a_dash_is_standard_output(cli, lost):
     assert cli("timeline", "-o", "-").stdout.startswith("<svg")
     assert json.loads(cli("timeline", "-o", "-", "--format", "json").stdout)
+
+
+def test_standard_output_without_unicode_gets_the_drawing_all_the_same(lost):
+    lost.append(ev.ComputationFinished(at=START, run_id="→", spent=Decimal(0), error="é"))
+    done = subprocess.run(
+        [sys.executable, "-c", "from requestor_sdk.cli import main; main()", "timeline", "-o", "-"],
+        capture_output=True,
+        check=False,
+        env={**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"},
+    )
+    assert done.returncode == 0, done.stderr
+    assert "the run is over: é" in done.stdout.decode()
 
 
 def test_a_run_that_is_alive_is_drawn_as_far_as_it_is_and_not_disturbed(cli, lost, store):

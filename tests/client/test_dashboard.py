@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
+
 import aiohttp
 import pytest
 
 from requestor_sdk import Compute
 from requestor_sdk.errors import AmountError, NotAvailable
 from requestor_sdk.observe.dashboard import Dashboard, Feed
-from requestor_sdk.testing import SimulatedNetwork, VirtualTimeLoop
+from requestor_sdk.testing import SimulatedNetwork, VirtualTimeLoop, crash
 
 
 def pytest_asyncio_loop_factories(config, item):
@@ -48,6 +50,26 @@ async def test_a_port_in_use_ends_the_start_and_leaves_nothing_behind():
         await compute.stop()
     async with Compute(budget=1, network=network):
         pass  # the network was left closed
+    await network.end()
+
+
+async def test_the_dashboard_of_a_recovery_has_what_happened_before(capsys):
+    network = SimulatedNetwork()
+    compute = Compute(budget=1, network=network)
+    await compute.start()
+    await crash(compute)
+    before = len(list(network.journals[compute.run_id].read()))
+    again = Compute.recover(
+        compute.run_id, journal=network.journals[compute.run_id], network=network, dashboard=True
+    )
+    async with again:
+        stream = again.dashboard_url.replace("/?", "/events?")
+        async with aiohttp.ClientSession() as http, http.get(stream) as response:
+            while not (line := await response.content.readline()).startswith(b"data: ["):
+                pass
+    kinds = [record["kind"] for record in json.loads(line[6:])]
+    assert kinds[0] == "ComputationStarted"
+    assert kinds[before] == "ComputationRecovered"
     await network.end()
 
 
