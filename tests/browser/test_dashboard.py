@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from browser.crowd import Crowd
 
+from requestor_sdk.model import events as ev
 from requestor_sdk.observe.dashboard import Dashboard, Feed
 
 pytestmark = pytest.mark.browser
@@ -180,6 +181,30 @@ async def test_clusters_offers_money_and_jobs_are_told(chromium):
         await page.click("#clusters tr >> nth=0")
         await page.wait_for_timeout(400)
         assert await page.evaluate("state.lanes.length") == 2
+
+
+async def test_while_no_process_lived_no_instance_is_shown_as_running(chromium):
+    feed, crowd = Feed(), Crowd(2, now=datetime(2026, 1, 1, tzinfo=UTC))
+    for event in crowd.begin():
+        feed.append(event)
+    for instance in ("i-1", "i-2"):
+        for event in crowd.move(instance, "running"):
+            feed.append(event)
+    crowd.ahead(3600)
+    feed.append(crowd._at(ev.ComputationRecovered, run_id="crowd", network="local"))
+    values = {"agreement_id": "a", "activity_id": "act", "attempt": 1}
+    feed.append(crowd._at(ev.ServiceTakenUp, instance_id="i-1", cluster_id="cluster-2", **values))
+    crowd.ahead(60)
+    for event in crowd.end():
+        feed.append(event)
+    feed.close()
+    async with Dashboard(feed, live=False) as dashboard, chromium(dashboard.url) as page:
+        await seen(page)
+        running = "run.countsAt(run.began + {}).counts.get('running')"
+        assert await page.evaluate(running.format(1_800_000)) == 0
+        assert await page.evaluate(running.format(3_610_000)) == 1
+        await page.fill("#time", "4000")
+        await until(page, "document.querySelector('#phase').textContent === 'crashed'")
 
 
 async def test_what_providers_say_is_text_and_no_markup(chromium):

@@ -111,7 +111,7 @@ def test_output_without_unicode_has_what_can_be_shown(record, command):
         story.begin()
         story.agree("a-1")
         story.move("pending", "starting")
-        story.tell(ev.CustomEvent, name="é→✓", text="\x1b[2J")
+        story.tell(ev.CustomEvent, name="é→✓", text="\x1b[2J\x07")
         story.note("a-1", "0.1")
 
     record(told)
@@ -122,6 +122,7 @@ def test_output_without_unicode_has_what_can_be_shown(record, command):
     assert done.returncode == 0, done.stderr
     done.stdout.decode("ascii")
     assert b"\x1b" not in done.stdout
+    assert b"\x07" not in done.stdout
 
 
 def test_the_cost_is_told_by_provider_and_by_instance(cli, record):

@@ -9,6 +9,7 @@ import pytest
 
 from requestor_sdk import Compute
 from requestor_sdk.errors import AmountError, NotAvailable
+from requestor_sdk.observe import journal_at
 from requestor_sdk.observe.dashboard import Dashboard, Feed
 from requestor_sdk.testing import SimulatedNetwork, VirtualTimeLoop, crash
 
@@ -50,6 +51,18 @@ async def test_a_port_in_use_ends_the_start_and_leaves_nothing_behind():
         await compute.stop()
     async with Compute(budget=1, network=network):
         pass  # the network was left closed
+    await network.end()
+
+
+async def test_a_start_that_fails_by_the_port_lets_its_journal_go(tmp_path):
+    network = SimulatedNetwork()
+    async with Dashboard(Feed()) as other:
+        journal = journal_at(tmp_path / "run.sqlite")
+        compute = Compute(budget=1, network=network, journal=journal, dashboard=other._port)
+        with pytest.raises(NotAvailable, match="is in use"):
+            await compute.start()
+    assert not journal.is_written
+    assert not journal.path.exists()
     await network.end()
 
 

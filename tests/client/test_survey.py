@@ -103,6 +103,17 @@ async def test_what_is_above_the_limits_is_ruled_out(network):
     assert "above the whole budget of 0.1" in dear.ruled_out[0]
 
 
+class Zero(MarketStrategy):
+    async def score_offer(self, offer):
+        return 0.0
+
+
+async def test_a_score_of_nothing_is_still_better_than_being_ruled_out(network):
+    found = await look(network, strategy=Zero())
+    assert [bool(offer.ruled_out) for offer in found.offers] == [False, False, True, True]
+    assert found.chosen == 1
+
+
 class Picky(MarketStrategy):
     async def score_offer(self, offer):
         if offer.provider_name == "dear":

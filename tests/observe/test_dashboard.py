@@ -246,5 +246,5 @@ async def test_a_viewer_who_reads_nothing_holds_up_neither_the_run_nor_the_end(f
     await asyncio.sleep(0.2)
     began = time.monotonic()
     await dashboard.close()
-    assert time.monotonic() - began < 6
+    assert time.monotonic() - began < 15
     writer.close()

@@ -273,6 +273,18 @@ def test_states_and_batches_of_the_trace_have_their_times_in_microseconds(trace)
     assert batch["args"] == {"commands": ["run x", "run y"], "error": "exit 1"}
 
 
+def test_nothing_of_one_track_overlaps(trace):
+    # Perfetto leaves out what crosses the end of another on its track.
+    tracks = {}
+    for event in trace:
+        if event["ph"] == "X":
+            tracks.setdefault((event["pid"], event["tid"]), []).append(event)
+    assert len(tracks) == 2
+    for events in tracks.values():
+        ends = [event["ts"] + event["dur"] for event in events]
+        assert all(end <= then["ts"] for end, then in zip(ends, events[1:], strict=False))
+
+
 def test_the_trace_counts_the_cost(trace):
     assert [e["args"]["spent"] for e in trace if e["ph"] == "C"] == [0.0, 0.1]
 

@@ -28,7 +28,7 @@ _TOGETHER_SEC: Final = 0.05
 """How long events are gathered before they are sent, so that a burst is one message."""
 _BEAT_SEC: Final = 15.0
 """After how long without events a comment is sent, by which a connection that broke is noticed."""
-_CLOSE_SEC: Final = 2.0
+_CLOSE_SEC: Final = 1.0
 _VIEWERS: Final = 32
 _HERE: Final = Path(__file__).parent
 

@@ -30,7 +30,7 @@ function ticks(from, until, origin, width, draw) {
   const step = STEPS.find((one) => (one / seconds) * width >= 90) || 604800;
   for (let n = Math.ceil((from - origin) / 1000 / step); n * step * 1000 + origin <= until; n++) {
     const passed = n * step;
-    const label = passed < 60 && step < 60 ? `${Number(passed.toFixed(1))} s`
+    const label = !passed ? "0 s" : passed < 60 && step < 60 ? `${Number(passed.toFixed(1))} s`
       : passed < 3600 ? `${Math.floor(passed / 60)}:${String(Math.round(passed % 60)).padStart(2, "0")} min`
         : `${Math.floor(passed / 3600)}:${String(Math.floor(passed / 60) % 60).padStart(2, "0")} h`;
     draw(((passed * 1000 + origin - from) / 1000 / seconds) * width, label);
@@ -110,6 +110,7 @@ class Gantt {
     for (; place < lane.spans.length; place++) {
       const [begin, state, , provider] = lane.spans[place];
       if (begin > this.until) break;
+      if (state === GONE) continue;
       const next = place + 1 < lane.spans.length ? lane.spans[place + 1][0] : lane.end;
       const end = Math.min(next === null ? this.until : next, this.until);
       if (end < this.from) continue;

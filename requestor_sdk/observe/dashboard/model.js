@@ -4,6 +4,8 @@
 
 const STATES = ["pending", "starting", "running", "unresponsive", "stopping", "suspended"];
 
+const GONE = "";  // the state of all instances while no process of the run lived
+
 // The last place in a sorted list of [time, ...] that is not later than a time; -1 before the first.
 function placeAt(list, time) {
   let low = 0, high = list.length;
@@ -29,7 +31,7 @@ class Lane {
   spanAt(time) {
     const place = placeAt(this.spans, time);
     if (place < 0 || (this.end !== null && this.end <= time)) return null;
-    return this.spans[place];
+    return this.spans[place][1] === GONE ? null : this.spans[place];
   }
 
   costAt(time) {
@@ -114,7 +116,19 @@ const TAKE = {
     run.id = e.run_id; run.network = e.network; run.phases.push([t, "running"]);
   },
   ComputationRecovered(run, e, t) {
-    run.id = e.run_id; run.network = e.network; run.phases.push([t, "recovered"]);
+    run.id = e.run_id; run.network = e.network;
+    const last = run.events.length > 1 ? run.events[run.events.length - 2][0] : t;
+    run.phases.push([last, "crashed"], [t, "recovered"]);
+    for (const lane of run.order)
+      if (lane.end === null && lane.spans.length) lane.spans.push([last, GONE, 0, "", ""]);
+    for (const bar of run.scripts.values()) { bar[1] = last; bar[3] = "its process died"; }
+    run.scripts.clear();
+  },
+  ServiceTakenUp(run, e, t) {
+    const lane = run.lane(e.instance_id, e.cluster_id);
+    const before = lane.spans[lane.spans.length - 2];
+    if (before && lane.spans[lane.spans.length - 1][1] === GONE) lane.spans.push([t, ...before.slice(1)]);
+    lane.marks.push([t, "restart", "taken up by another process"]);
   },
   ShutdownStarted(run, e, t) { run.phases.push([t, "stopping"]); },
   ComputationFinished(run, e, t) {
