@@ -7,7 +7,7 @@ import asyncio
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
-from requestor_sdk import Compute, Service, vm
+from requestor_sdk import Compute, RestartPolicy, Service, vm
 from requestor_sdk.sandbox import ImageStore
 
 IMAGE_FOLDER = Path(__file__).parent / "image"
@@ -61,6 +61,7 @@ async def main() -> None:
         cluster = await compute.run_service(
             SimpleService,
             num_instances=args.num_instances,
+            restart=RestartPolicy(when="on-failure", max_attempts=3),
             expiration=datetime.now(timezone.utc) + timedelta(minutes=15),  # noqa: UP017
         )
         for instance in await cluster.wait("running"):

@@ -8,6 +8,7 @@ from requestor_sdk.golem import GolemConfig
 from requestor_sdk.networks import golem as networks
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
     from pathlib import Path
 
     from requestor_sdk.ports.runtime import ImageRef, Images
@@ -32,6 +33,10 @@ class _OwnImages:
     def take(self, file: Path, *, image_hash: str, limit: int) -> ImageRef:
         """Take an image in that came as one file."""
         return _store().take(file, image_hash=image_hash, limit=limit)
+
+    def trim(self, limit: int, *, keep: Collection[str]) -> None:
+        """Remove images that were taken in."""
+        _store().trim(limit, keep=keep)
 
 
 def _store() -> ImageStore:

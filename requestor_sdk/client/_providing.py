@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from requestor_sdk.client._notify import notify_ready
 from requestor_sdk.model.errors import (
+    EngineFailed,
     NetworkInterrupted,
     NetworkTimeout,
     NetworkUnreachable,
@@ -116,6 +117,8 @@ class Provider:
             self._tell(f"serving as {agent.identity} on {self._preset.config.subnet}")
             notify_ready()
             await self._until_stopped(agent)
+            if not self._stopping.is_set():
+                raise EngineFailed("the provider stopped by itself", hint="its log says why")
         finally:
             self._tell("leaving: offers withdrawn, agreements ended")
             await agent.close()

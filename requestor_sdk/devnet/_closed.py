@@ -21,7 +21,8 @@ COMMAND: Final = ("--accept-terms", "service", "run", "--disable-metrics-push")
 _NOBODY: Final = "127.0.0.1:9"
 # The daemon asks the relay once at its start and waits this long for an answer that cannot come.
 _RELAY_PATIENCE: Final = "50ms"
-_KEPT: Final = ("PATH", "LANG", "LC_ALL", "TMPDIR", "TZ", "RUST_LOG", "RUST_BACKTRACE")
+# Not RUST_BACKTRACE: with it the daemon collects a trace for each answer on a web socket.
+_KEPT: Final = ("PATH", "LANG", "LC_ALL", "TMPDIR", "TZ", "RUST_LOG")
 
 
 def find_program() -> Path:

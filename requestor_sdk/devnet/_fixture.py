@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from requestor_sdk.devnet._network import Devnet
 
 MARKER: Final = "devnet"
+_FIXES: Final = {"yagna": "pip install 'requestor-sdk[golem]'", "npm": "install Node.js"}
 _TAKEN: Final = ("providers", "identities", "chain", "subnet", "shared_images")
 
 
@@ -71,9 +72,9 @@ def devnet(request: pytest.FixtureRequest, shared_devnets: SharedDevnets) -> Dev
     ``@pytest.mark.devnet(providers=4, identities=None, chain=False)`` says what it is like.
     """
     options = _options(request)
-    _need("yagna", "pip install 'requestor-sdk[golem]'")
+    need("yagna")
     if options.get("chain"):
-        _need("npm", "install Node.js")
+        need("npm")
     return shared_devnets.like(options)
 
 
@@ -91,7 +92,8 @@ def _options(request: pytest.FixtureRequest) -> dict[str, Any]:
     return found
 
 
-def _need(program: str, fix: str) -> None:
+def need(program: str) -> None:
+    """Skip the test where a program is missing that its network is made of."""
     beside = Path(sys.executable).with_name(program)
     if shutil.which(program) is None and not os.access(beside, os.X_OK):
-        pytest.skip(f"a devnet needs the program `{program}`: {fix}")
+        pytest.skip(f"a devnet needs the program `{program}`: {_FIXES[program]}")

@@ -24,6 +24,7 @@ from requestor_sdk.devnet._child import tail_of
 from requestor_sdk.devnet._closed import find_program
 from requestor_sdk.devnet._parts import DevnetDaemon, DevnetProvider
 from requestor_sdk.devnet._plan import (
+    LOCK,
     LOG,
     SUBNET,
     Plan,
@@ -33,7 +34,13 @@ from requestor_sdk.devnet._plan import (
 )
 from requestor_sdk.devnet._providers import check_presets, default_presets
 from requestor_sdk.golem import GolemConfig
-from requestor_sdk.model.errors import AmountError, DevnetFailed, NotAvailable, NotSupported
+from requestor_sdk.model.errors import (
+    AmountError,
+    DevnetFailed,
+    NotAvailable,
+    NotSupported,
+    UsageError,
+)
 from requestor_sdk.settings import data_home
 
 STOP_SEC: Final = 25.0
@@ -228,6 +235,7 @@ class Devnet:
 
         Raises:
             NotAvailable: A network is up in this folder, or this one is up already.
+            UsageError: The folder holds something else.
             DevnetFailed: A part of it did not start; the error has the last lines of its log.
         """
         if self._process is not None:
@@ -262,7 +270,7 @@ class Devnet:
             parent=None if detached else os.getpid(),
             temporary=self._wanted is None,
         )
-        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        _take(self.folder)
         log = os.open(self.folder / LOG, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         try:
             self._process = subprocess.Popen(
@@ -339,3 +347,18 @@ class Devnet:
 
     def __repr__(self) -> str:
         return f"<Devnet {self._state.api_url if self._state else 'down'}>"
+
+
+def _take(folder: Path) -> None:
+    """Make a folder for a network, or take one that had a network before; no other is touched.
+
+    Raises:
+        UsageError: There is something else in it.
+    """
+    if folder.exists() and not (folder / LOCK).exists() and any(folder.iterdir()):
+        raise UsageError(
+            f"{folder} holds something else than a network", hint="name an empty or a new folder"
+        )
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    folder.chmod(0o700)
+    (folder / LOCK).touch(mode=0o600)

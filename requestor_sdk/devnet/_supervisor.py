@@ -30,6 +30,7 @@ from requestor_sdk.devnet._plan import (
     CHAIN,
     DRIVER,
     LOCK,
+    LOG,
     STATE,
     Identity,
     Plan,
@@ -51,6 +52,15 @@ ETHER: Final = 100
 # than five of them, and left to itself it lets minutes pass.
 _PAY_EACH: Final = "*/2 * * * * *"
 _DATA: Final = "yagna"
+_WRITTEN: Final = (
+    STATE,
+    "daemon.log",
+    "chain.log",
+    "npm.log",
+    "provisioning.log",
+    "provider-*.log",
+    "provider-*.json",
+)
 
 
 class Network:
@@ -253,8 +263,6 @@ async def _unless(stopped: asyncio.Event, starting: Coroutine[Any, Any, State]) 
 
 def _prepare(plan: Plan, stack: ExitStack) -> None:
     """Take the folder, and clear what an earlier network has left in it."""
-    plan.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    plan.folder.chmod(0o700)
     try:
         stack.enter_context(RunLock(plan.folder / LOCK, journal=plan.folder / STATE))
     except RunLocked:
@@ -262,8 +270,10 @@ def _prepare(plan: Plan, stack: ExitStack) -> None:
             f"a network is up already in {plan.folder}",
             hint="requestor-sdk devnet down, or name another folder",
         ) from None
-    for old in (*plan.folder.glob("*.log"), *plan.folder.glob("*.json")):
-        old.unlink()
+    os.truncate(plan.folder / LOG, 0)
+    for pattern in _WRITTEN:
+        for old in plan.folder.glob(pattern):
+            old.unlink()
     for folder in (_DATA, HOMES):
         shutil.rmtree(plan.folder / folder, ignore_errors=True)
 

@@ -18,7 +18,13 @@ from requestor_sdk.engine.aio import Backoff
 from requestor_sdk.model import events
 from requestor_sdk.model.errors import EngineFailed, RequestorError
 from requestor_sdk.model.market import DebitNote, Invoice
-from requestor_sdk.model.money import ZERO, check_debit_note, check_invoice, to_seconds
+from requestor_sdk.model.money import (
+    ZERO,
+    check_debit_note,
+    check_invoice,
+    due_by_usage,
+    to_seconds,
+)
 
 if TYPE_CHECKING:
     from requestor_sdk.engine.contracts import Contract
@@ -362,13 +368,13 @@ class Billing:
                 agreement_id=note.agreement_id,
                 total=note.total,
                 reason=reason or "",
+                due=None if contract is None else self._due(contract, note),
             )
             await self.tell(note, reason or "")
             return
         use = contract.use_of(note.activity_id)
         assert use is not None, "it was judged right"
-        use.noted, use.usage = note.total, note.usage
-        use.noted_at = use.elapsed(core.clock.monotonic())
+        use.accept(note.total, note.usage, core.clock.monotonic())
         core.emit(
             events.DebitNoteAccepted,
             note_id=note.id,
@@ -399,6 +405,23 @@ class Billing:
         if reason is not None:
             return reason
         return self._count(contract, contract.noted() - (use.noted or ZERO) + note.total)
+
+    def _due(self, contract: Contract, note: DebitNote) -> Decimal | None:
+        """Keep what the usage of a rejected note comes to: it bounds the invoice."""
+        use = contract.use_of(note.activity_id)
+        if use is None:
+            return None
+        now = self._core.clock.monotonic()
+        due = due_by_usage(
+            contract.terms,
+            usage=note.usage,
+            lasted_sec=to_seconds(use.lasted(now)),
+            previous_usage=use.usage,
+        )
+        if due is None or due >= note.total:
+            return None
+        use.due, use.due_at = max(due, use.noted or ZERO), use.elapsed(now)
+        return use.due
 
     def _count(self, contract: Contract, total: Decimal) -> str | None:
         """Count an amount that is right as accepted; return why there is no room for it."""

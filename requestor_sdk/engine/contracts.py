@@ -48,9 +48,11 @@ class Use:
         ended: When it was over.
         silent_since: Since when the provider has been silent, if it is.
         silent_sec: Seconds of silence that are over and are not paid.
-        usage: The usage vector of the last debit note.
+        usage: The usage vector of the last debit note that was accepted.
         noted: The total of the last debit note that was accepted.
         noted_at: How many seconds of the activity had passed when it came.
+        due: What the usage of a later note comes to, which asked for more and was rejected.
+        due_at: How many seconds of the activity had passed when that came.
     """
 
     began: float
@@ -61,6 +63,8 @@ class Use:
     usage: tuple[Decimal, ...] = ()
     noted: Decimal | None = None
     noted_at: float = 0.0
+    due: Decimal | None = None
+    due_at: float = 0.0
 
     def elapsed(self, now: float) -> float:
         """Return the seconds that it can be charged for."""
@@ -77,11 +81,18 @@ class Use:
 
     def charged(self, now: float) -> Charged:
         """Return it as an invoice is judged by it."""
+        # What a provider said it used binds it, also where it asked for more than that.
+        noted, at = (self.noted, self.noted_at) if self.due is None else (self.due, self.due_at)
         return Charged(
             elapsed_sec=to_seconds(self.elapsed(now)),
-            noted=self.noted,
-            noted_at_sec=to_seconds(self.noted_at),
+            noted=noted,
+            noted_at_sec=to_seconds(at),
         )
+
+    def accept(self, total: Decimal, usage: tuple[Decimal, ...], now: float) -> None:
+        """A debit note is right."""
+        self.noted, self.usage, self.noted_at = total, usage, self.elapsed(now)
+        self.due = None
 
     def silent(self, now: float) -> None:
         """The provider fell silent: from now on its time is not paid."""

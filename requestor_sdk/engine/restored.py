@@ -103,9 +103,12 @@ class Restored:
             silent_sec=past.silent_sec,
             usage=past.usage,
             noted=past.noted,
+            due=past.due,
         )
         noted_at = self._seconds_of(past.noted_at)
         use.noted_at = 0.0 if noted_at is None else use.elapsed(noted_at)
+        due_at = self._seconds_of(past.due_at)
+        use.due_at = 0.0 if due_at is None else use.elapsed(due_at)
         return use
 
     def _seconds_of(self, at: datetime | None) -> float | None:

@@ -10,33 +10,33 @@ from __future__ import annotations
 
 from typing import Any
 
-from requestor_sdk.golem._chunks import LARGEST_CHUNK, chunk_answer
+from requestor_sdk.golem._chunks import Chunk
 from requestor_sdk.golem._served import Answer, Refusal
 from requestor_sdk.golem._source import Changed, Source
 from requestor_sdk.golem._target import Target
-from requestor_sdk.golem.flexbuffers import encode
 
 
-def giving(source: Source) -> Answer:
-    """Return what answers those who fetch a file."""
+def giving(source: Source, largest: int) -> Answer:
+    """Return what answers those who fetch a file, in chunks of ``largest`` bytes at most."""
 
-    async def answer(request: str, component: str, payload: Any) -> bytes:
+    async def answer(component: object, payload: Any) -> object:
         if component == "GetMetadata":
-            return encode({"id": request, "payload": {"fileSize": source.size}})
+            # The second field is ours: whoever does not know it goes by the customary size.
+            return {"fileSize": source.size, "largestChunk": largest}
         if component != "GetChunk":
             raise Refusal({"InternalError": f"there is no {component}"})
         offset, size = _whole(payload, "offset"), _whole(payload, "size")
         if offset > source.size:
             raise Refusal({"ReadError": f"the file has {source.size} bytes"})
-        if size > LARGEST_CHUNK:
-            raise Refusal({"ReadError": f"a chunk has {LARGEST_CHUNK} bytes at most"})
+        if size > largest:
+            raise Refusal({"ReadError": f"a chunk has {largest} bytes at most"})
         try:
             content = await source.read(offset, min(size, source.size - offset))
         except Changed as error:
             raise Refusal({"ReadError": str(error)}) from None
         except OSError as error:
             raise Refusal({"ReadError": error.strerror or "it cannot be read"}) from None
-        return chunk_answer(request, content, offset)
+        return Chunk(content, offset)
 
     return answer
 
@@ -44,7 +44,7 @@ def giving(source: Source) -> Answer:
 def taking(target: Target) -> Answer:
     """Return what answers those who bring a file."""
 
-    async def answer(request: str, component: str, payload: Any) -> bytes:
+    async def answer(component: object, payload: Any) -> object:
         if component == "UploadChunk":
             chunk = payload.get("chunk") if isinstance(payload, dict) else None
             content = chunk.get("content") if isinstance(chunk, dict) else None
@@ -55,7 +55,7 @@ def taking(target: Target) -> Answer:
             await target.finish(payload.get("hash") if isinstance(payload, dict) else None)
         else:
             raise Refusal({"InternalError": f"there is no {component}"})
-        return encode({"id": request, "payload": None})
+        return None
 
     return answer
 

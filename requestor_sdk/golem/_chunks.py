@@ -8,12 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Final
+from typing import Final, NamedTuple
 
 from requestor_sdk.golem.flexbuffers import encode
-
-LARGEST_CHUNK: Final = 64 * 1024 - 512
-"""Bytes of content that an answer to the daemon's web socket may have, its other fields beside."""
 
 _SHORTEST: Final = 256
 """Bytes of content from which on a form pays."""
@@ -21,6 +18,22 @@ _FORMS: Final = 128
 
 Form = tuple[bytes, bytes, int, bytes]
 """Before the content, from there to the offset, the bytes of the offset, after it."""
+
+
+class Chunk(NamedTuple):
+    """A part of a file, and where it begins."""
+
+    content: bytes | memoryview
+    offset: int
+
+
+def chunk_reply(content: bytes | memoryview, offset: int) -> bytes:
+    """Return ``{"Ok": {"content": content, "offset": offset}}``."""
+    size = len(content)
+    if size < _SHORTEST or offset < 0:
+        return encode({"Ok": {"content": content, "offset": offset}})
+    head, middle, width, tail = _reply_form(size, _width(offset))
+    return b"".join((head, content, middle, offset.to_bytes(width, "little"), tail))
 
 
 def chunk_answer(request: str, content: bytes | memoryview, offset: int) -> bytes:
@@ -55,6 +68,14 @@ def chunk_request(offset: int, size: int) -> bytes:
 def _answer_form(size: int, width: int) -> Form:
     def message(content: bytes, offset: int) -> bytes:
         return encode({"id": "-" * 36, "payload": {"content": content, "offset": offset}})
+
+    return _form(message, size, width)
+
+
+@lru_cache(maxsize=_FORMS)
+def _reply_form(size: int, width: int) -> Form:
+    def message(content: bytes, offset: int) -> bytes:
+        return encode({"Ok": {"content": content, "offset": offset}})
 
     return _form(message, size, width)
 

@@ -16,6 +16,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from random import uniform
 from typing import TYPE_CHECKING, Any, Final
 
+from requestor_sdk.golem._chunks import Chunk, chunk_answer
 from requestor_sdk.golem.flexbuffers import decode, encode
 from requestor_sdk.model.errors import BadAnswer, NetworkError, NetworkInterrupted, NetworkTimeout
 
@@ -29,6 +30,9 @@ OPEN_SEC: Final = 15.0
 UNBIND_SEC: Final = 3.0
 LONGEST_MESSAGE: Final = 16 * 1024 * 1024
 """Bytes of the longest message that is taken: above it the socket is closed and opened anew."""
+LARGEST_CHUNK: Final = 64 * 1024 - 512
+"""Bytes of a file that one answer may carry: the daemon ends a web socket over which a message of
+64 KiB comes."""
 FIRST_BACKOFF_SEC: Final = 0.05
 LONGEST_BACKOFF_SEC: Final = 2.0
 
@@ -37,10 +41,8 @@ _PROTOCOL: Final = "gsb+flexbuffers"
 
 _log = logging.getLogger(__name__)
 
-Answer = Callable[[str, str, Any], Awaitable[bytes]]
-"""Takes a request's id, component and payload; returns the message that answers it.
-
-The daemon ends a web socket over which a message of 64 KiB or more comes."""
+Answer = Callable[[object, Any], Awaitable[object]]
+"""Takes a request's component and payload; returns its answer: a ``Chunk`` or any other value."""
 
 
 class Refusal(Exception):
@@ -156,8 +158,11 @@ class Served:
         if not isinstance(name, str):
             raise BadAnswer(f"{self._on}: the daemon sent a request without an id")
         try:
-            component = str(request.get("component"))
-            answer = await self._answer(name, component, request.get("payload"))
+            value = await self._answer(request.get("component"), request.get("payload"))
+            if isinstance(value, Chunk):
+                answer = chunk_answer(name, value.content, value.offset)
+            else:
+                answer = encode({"id": name, "payload": value})
         except Refusal as refusal:
             answer = encode({"id": name, "error": refusal.error})
         await socket.send_bytes(answer)

@@ -43,6 +43,8 @@ class Target:
         self._batch: list[bytes] = []
         self._batch_size = 0
         self._busy: asyncio.Future[None] | None = None
+        # Only one batch is written at a time, and in order; it is held while a disk is waited for.
+        self._turn = asyncio.Lock()
         self._done = asyncio.Event()
         self._failure: str | None = None
         self._content = b""
@@ -92,6 +94,10 @@ class Target:
         Raises:
             Refusal: The file has failed, with this chunk or before.
         """
+        async with self._turn:
+            await self._add(offset, content)
+
+    async def _add(self, offset: int, content: bytes) -> None:
         self._check_open()
         if self._limit is not None and offset + len(content) > self._limit:
             raise self._fail(f"the file is above the limit of {self._limit} bytes")
@@ -120,6 +126,10 @@ class Target:
         Raises:
             Refusal: A part is missing, the checksum is another, or it cannot be written.
         """
+        async with self._turn:
+            await self._finish(checksum)
+
+    async def _finish(self, checksum: object) -> None:
         if self._done.is_set() and self._failure is None:
             return  # said again, after an interruption
         self._check_open()

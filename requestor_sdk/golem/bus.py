@@ -12,7 +12,7 @@ import contextlib
 import logging
 import secrets
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial as bound
 from random import uniform
@@ -20,6 +20,7 @@ from typing import Any, Final, TypeVar
 
 from requestor_sdk.golem import _frames as frames
 from requestor_sdk.golem._link import Link, connector
+from requestor_sdk.golem._parts import Parts
 from requestor_sdk.model.errors import (
     NetworkError,
     NetworkInterrupted,
@@ -86,6 +87,7 @@ class Bus:
         self._connect = connector(address)
         self._services: dict[str, Handler] = {}
         self._calls: dict[str, asyncio.Future[bytes]] = {}
+        self._parts: dict[str, Parts] = {}
         self._registering: deque[asyncio.Future[None]] = deque()
         self._unregistering: deque[asyncio.Future[None]] = deque()
         self._handlers: set[asyncio.Task[None]] = set()
@@ -177,6 +179,30 @@ class Bus:
         finally:
             del self._calls[request_id]
 
+    async def stream(
+        self, address: str, data: bytes, *, seconds: float
+    ) -> AsyncGenerator[bytes, None]:
+        """Call a service and yield the parts of its answer as they come, decompressed.
+
+        Args:
+            address: e.g. ``/public/exeunit/ID/StreamExecBatchResults``.
+            data: The payload.
+            seconds: How long a connection is awaited; not how long the answer may take.
+
+        Raises:
+            NetworkError: As ``call``, also after parts have come.
+        """
+        link = await self._linked(seconds)
+        self._last += 1
+        request_id = f"{self._calls_named}-{self._last}"
+        parts = self._parts[request_id] = Parts()
+        try:
+            await link.send(frames.call(address, request_id, data))
+            while (part := await parts.next()) is not None:
+                yield part
+        finally:
+            del self._parts[request_id]
+
     # -- the connection
 
     async def _run(self, link: Link) -> None:
@@ -266,6 +292,8 @@ class Bus:
             if not answer.done():
                 answer.set_exception(NetworkInterrupted(cause.message, hint=cause.hint))
                 answer.exception()  # whoever waited may be gone: that is no warning's matter
+        for parts in self._parts.values():
+            parts.fail(NetworkInterrupted(cause.message, hint=cause.hint))
         for task in self._handlers:
             task.cancel()
 
@@ -303,6 +331,9 @@ class Bus:
         _settle(answer, NetworkError(text, status=packet.code))
 
     def _answered(self, packet: frames.CallReply) -> None:
+        if (parts := self._parts.get(packet.request_id)) is not None:
+            parts.came(packet)
+            return
         answer = self._calls.get(packet.request_id)
         if answer is None or answer.done() or packet.partial:
             return

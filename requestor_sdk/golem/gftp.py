@@ -33,10 +33,12 @@ if TYPE_CHECKING:
 
 SCHEME: Final = "gftp://"
 FETCH_CHUNK: Final = 60 * 1024
-"""Bytes that are asked for at a time. The daemon ends a web socket that sends it 64 KiB in one
-message, so that no requestor behind one can answer with more."""
-DELIVER_CHUNK: Final = 240 * 1024
-"""Bytes that are brought at a time: in this direction the daemon sets no such limit."""
+"""Bytes that are asked for at a time at first, and of those who do not say that they answer with
+more: behind the daemon's web socket they cannot, it takes no messages of 64 KiB."""
+LARGEST_CHUNK: Final = 480 * 1024
+"""Bytes that are asked for or brought at a time at most."""
+QUICK_SEC: Final = 0.5
+"""Chunks grow while they are answered in this time: over a slow line small ones keep moving."""
 IN_FLIGHT: Final = 8
 """Chunks that are under way at a time; twice the memory of a transfer."""
 CALL_SEC: Final = 20.0
@@ -126,21 +128,29 @@ class _Remote:
         self._patience = Patience()
 
     async def size(self) -> int:
-        size = _field(await self._call("GetMetadata", encode({})), "fileSize")
+        return (await self._metadata())[0]
+
+    async def _metadata(self) -> tuple[int, int]:
+        """Return the file's size and how many bytes of it can be asked for at a time."""
+        told = await self._call("GetMetadata", encode({}))
+        size, largest = _field(told, "fileSize"), _field(told, "largestChunk")
         if not isinstance(size, int) or size < 0:
             raise BadAnswer(f"{self._url}: the other side tells no size")
-        return size
+        if not isinstance(largest, int) or largest < FETCH_CHUNK:
+            largest = FETCH_CHUNK
+        return size, min(largest, LARGEST_CHUNK)
 
     async def fetch(self, limit: int | None) -> AsyncGenerator[bytes, None]:
-        size = await self.size()
+        size, largest = await self._metadata()
+        pace = _Pace(largest)
         if limit is not None and size > limit:
             raise TransferRefused(f"{self._url} has {size} bytes: above the limit of {limit}")
         told = _HASHED.fullmatch(self._name)
         checksum = Checksum("sha256" if told[1] else "sha3_256") if told else None
 
-        async def chunk(offset: int) -> bytes:
-            wanted = min(FETCH_CHUNK, size - offset)
-            got = await self._call("GetChunk", chunk_request(offset, wanted))
+        async def chunk(part: tuple[int, int]) -> bytes:
+            offset, wanted = part
+            got = await pace.timed(self._call("GetChunk", chunk_request(offset, wanted)))
             content = _field(got, "content")
             if not isinstance(content, bytes) or len(content) != wanted:
                 raise ActivityError(f"{self._url}: the file ended before its {size} bytes")
@@ -148,11 +158,14 @@ class _Remote:
                 raise BadAnswer(f"{self._url}: another piece came than was asked for")
             return content
 
-        async def offsets() -> AsyncIterator[int]:
-            for offset in range(0, size, FETCH_CHUNK):
-                yield offset
+        async def parts() -> AsyncIterator[tuple[int, int]]:
+            offset = 0
+            while offset < size:
+                wanted = min(pace.size, size - offset)
+                yield offset, wanted
+                offset += wanted
 
-        async with aclosing(_in_order(offsets(), chunk)) as pieces:
+        async with aclosing(_in_order(parts(), chunk)) as pieces:
             async for piece in pieces:
                 if checksum is not None:
                     await checksum.add(piece)
@@ -164,15 +177,15 @@ class _Remote:
             )
 
     async def deliver(self, chunks: AsyncIterator[bytes]) -> int:
-        checksum = Checksum("sha3_256")
+        checksum, pace = Checksum("sha3_256"), _Pace(LARGEST_CHUNK)
         sent = 0
 
         async def put(piece: tuple[int, bytes]) -> None:
-            await self._call("UploadChunk", chunk_upload(piece[1], piece[0]))
+            await pace.timed(self._call("UploadChunk", chunk_upload(piece[1], piece[0])))
 
         async def pieces() -> AsyncIterator[tuple[int, bytes]]:
             nonlocal sent
-            async for content in _regrouped(chunks, DELIVER_CHUNK):
+            async for content in _regrouped(chunks, pace):
                 await checksum.add(content)
                 yield sent, content
                 sent += len(content)
@@ -256,14 +269,33 @@ async def _in_order(
             await close()
 
 
-async def _regrouped(chunks: AsyncIterator[bytes], size: int) -> AsyncGenerator[bytes, None]:
-    """Give the same bytes in pieces of one size; the last may be shorter."""
+async def _regrouped(chunks: AsyncIterator[bytes], pace: _Pace) -> AsyncGenerator[bytes, None]:
+    """Give the same bytes in pieces of the size that goes well; the last may be shorter."""
     rest = bytearray()
     async for chunk in chunks:
         rest += chunk
-        whole = len(rest) - len(rest) % size
-        for start in range(0, whole, size):
+        start = 0
+        while len(rest) - start >= (size := pace.size):
             yield bytes(memoryview(rest)[start : start + size])
-        del rest[:whole]
+            start += size
+        del rest[:start]
     if rest:
         yield bytes(rest)
+
+
+class _Pace:
+    """How large the chunks of a transfer are: larger while all goes well, up to a bound."""
+
+    def __init__(self, largest: int) -> None:
+        self.size = FETCH_CHUNK
+        self._largest = largest
+
+    async def timed(self, call: Coroutine[Any, Any, _T]) -> _T:
+        clock = asyncio.get_running_loop().time
+        began = clock()
+        answer = await call
+        if clock() - began <= QUICK_SEC:
+            self.size = min(2 * self.size, self._largest)
+        else:
+            self.size = max(self.size // 2, FETCH_CHUNK)
+        return answer

@@ -191,7 +191,7 @@ class _NotPublic(OSError):
 def _not_public(host: str) -> TransferRefused:
     return TransferRefused(
         f"{host} is at no public address",
-        hint="a provider's owner can let URLs of private networks be reached",
+        hint="a provider's owner can let them be reached: `reach_private_urls` in its preset",
     )
 
 

@@ -674,7 +674,10 @@ class DebitNoteAccepted(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DebitNoteRejected(Event):
-    """A debit note was rejected."""
+    """A debit note was rejected.
+
+    ``due`` is what its usage comes to at the agreed prices, where the usage can be right.
+    """
 
     durable: ClassVar[bool] = True
 
@@ -682,6 +685,7 @@ class DebitNoteRejected(Event):
     agreement_id: str
     total: Decimal
     reason: str
+    due: Decimal | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -308,9 +308,11 @@ class RunHistory:
 
     @_take.register
     def _(self, event: ev.DebitNoteRejected) -> None:
-        self._notes.pop(event.note_id, None)
+        note = self._notes.pop(event.note_id, None)
         if agreement := self.agreements.get(event.agreement_id):
             agreement.judged[event.note_id] = event.reason
+            if note is not None and event.due is not None:
+                agreement.overcharged(event.due, note, event.at)
 
     @_take.register
     def _(self, event: ev.InvoiceAccepted) -> None:

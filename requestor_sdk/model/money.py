@@ -313,22 +313,12 @@ def check_debit_note(
         lasted_sec: Seconds since the activity was created, silence included: no counter of time
             can be above them. The same as ``elapsed_sec`` where it is left out.
     """
-    if len(usage) != len(terms.pricing.counters):
-        return (
-            f"the usage vector has {len(usage)} counters, the agreement "
-            f"{len(terms.pricing.counters)}"
-        )
-    if _odd((total, *usage)) or total != quantized(total):
+    if _odd((total,)) or total != quantized(total):
         return "an amount is no finite number of the token's smallest units"
-    if min(usage, default=ZERO) < 0:
-        return "a usage counter is negative"
-    if previous_usage and any(
-        now < before for now, before in zip(usage, previous_usage, strict=False)
-    ):
-        return "a usage counter fell"
     lasted = elapsed_sec if lasted_sec is None else lasted_sec
-    if (impossible := _impossible(terms, usage, lasted)) is not None:
-        return impossible
+    wrong = _usage_wrong(terms, usage=usage, previous_usage=previous_usage, lasted_sec=lasted)
+    if wrong is not None:
+        return wrong
     due = terms.pricing.cost(usage)
     if total > due + ROUNDING:
         return f"{total} is above usage x agreed price, {due}"
@@ -338,6 +328,48 @@ def check_debit_note(
     if total > most + ROUNDING:
         return f"{total} is above {most}, the most that {elapsed_sec:.0f} s can have cost"
     return None
+
+
+def due_by_usage(
+    terms: Terms,
+    *,
+    usage: Sequence[Decimal],
+    lasted_sec: Decimal,
+    previous_usage: Sequence[Decimal] = (),
+) -> Decimal | None:
+    """Return what a usage vector comes to; ``None`` where it cannot be right.
+
+    Args:
+        terms: What was agreed.
+        usage: The usage vector of a debit note.
+        lasted_sec: Seconds since the activity was created, silence included.
+        previous_usage: The usage vector of the note before, if there was one.
+    """
+    wrong = _usage_wrong(terms, usage=usage, previous_usage=previous_usage, lasted_sec=lasted_sec)
+    return terms.pricing.cost(usage) if wrong is None else None
+
+
+def _usage_wrong(
+    terms: Terms,
+    *,
+    usage: Sequence[Decimal],
+    previous_usage: Sequence[Decimal],
+    lasted_sec: Decimal,
+) -> str | None:
+    if len(usage) != len(terms.pricing.counters):
+        return (
+            f"the usage vector has {len(usage)} counters, the agreement "
+            f"{len(terms.pricing.counters)}"
+        )
+    if _odd(usage):
+        return "an amount is no finite number of the token's smallest units"
+    if min(usage, default=ZERO) < 0:
+        return "a usage counter is negative"
+    if previous_usage and any(
+        now < before for now, before in zip(usage, previous_usage, strict=False)
+    ):
+        return "a usage counter fell"
+    return _impossible(terms, usage, lasted_sec)
 
 
 def _impossible(terms: Terms, usage: Sequence[Decimal], lasted_sec: Decimal) -> str | None:
@@ -356,7 +388,8 @@ class Charged:
 
     Attributes:
         elapsed_sec: Seconds that it can be charged for.
-        noted: The total of its last debit note, if any came.
+        noted: The total of its last debit note, if any came; of one that asked for more than its
+            usage comes to, what that is.
         noted_at_sec: How many of the elapsed seconds had passed when that came.
     """
 

@@ -25,7 +25,9 @@ class PastUse:
         silent_sec: Seconds of silence that are over and are not paid.
         noted: The total of the last debit note that was accepted.
         noted_at: When it came.
-        usage: Its usage vector.
+        due: What the usage of a later note comes to, which asked for more and was rejected.
+        due_at: When that came.
+        usage: The usage vector of the last note that was accepted.
         scripts: How many batches were sent to it.
     """
 
@@ -36,6 +38,8 @@ class PastUse:
     silent_sec: float = 0.0
     noted: Decimal | None = None
     noted_at: datetime | None = None
+    due: Decimal | None = None
+    due_at: datetime | None = None
     usage: tuple[Decimal, ...] = ()
     scripts: int = 0
 
@@ -125,8 +129,14 @@ class PastAgreement:
         """A debit note of one of its activities was accepted."""
         if use := self.use_of(note.activity_id):
             use.noted, use.noted_at, use.usage = total, at, note.usage
+            use.due = use.due_at = None
         noted = sum((use.noted or ZERO for use in self.uses), ZERO)
         self.accepted = max(self.accepted, noted)
+
+    def overcharged(self, due: Decimal, note: PastNote, at: datetime) -> None:
+        """A debit note of one of its activities asked for more than its usage comes to."""
+        if use := self.use_of(note.activity_id):
+            use.due, use.due_at = due, at
 
 
 @dataclass(slots=True, kw_only=True)

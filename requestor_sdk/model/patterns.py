@@ -16,15 +16,26 @@ from typing import Final, Literal
 
 from requestor_sdk.model.errors import PayloadError
 
-MOST_STATES: Final = 2000
+MOST_STATES: Final = 500
 """States of the longest machine; a pattern that needs more is refused."""
 MOST_STEPS: Final = 1_000_000
-"""State changes of the longest search; one that needs more finds nothing."""
+"""State changes that one effort allows; a search that needs more finds nothing."""
 LONGEST: Final = 4096
 """Characters of the longest pattern."""
 
 Test = Callable[[str], bool]
 Place = Literal["start", "end", "edge", "inside"]
+
+
+@dataclass(slots=True)
+class Effort:
+    """What is left to be spent on some searches together.
+
+    Attributes:
+        left: State changes.
+    """
+
+    left: int = MOST_STEPS
 
 
 @dataclass(slots=True)
@@ -52,16 +63,21 @@ class Pattern:
     first: int
     last: int
 
-    def search(self, text: str) -> bool:
-        """Tell whether the pattern matches anywhere in a text; no, where it would take too long."""
-        steps = index = 0
+    def search(self, text: str, effort: Effort | None = None) -> bool:
+        """Tell whether the pattern matches anywhere in a text; no, where it would take too long.
+
+        Args:
+            text: Where it is looked for.
+            effort: What may be spent on it; the most where nothing is said.
+        """
+        effort, index = effort or Effort(), 0
         alive: set[int] = set()
         while True:
             alive = self._closed({*alive, self.first}, text, index)
-            steps += len(alive)
+            effort.left -= len(alive)
             if self.last in alive:
                 return True
-            if steps > MOST_STEPS or index == len(text):
+            if effort.left < 0 or index == len(text):
                 return False
             mark = text[index]
             alive = {

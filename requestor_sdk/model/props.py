@@ -23,6 +23,8 @@ EXPIRATION: Final = "golem.srv.comp.expiration"
 NODE_NAME: Final = "golem.node.id.name"
 SUBNET: Final = "golem.node.debug.subnet"
 DEBIT_NOTE_INTERVAL: Final = "golem.com.scheme.payu.debit-note.interval-sec?"
+ACCEPT_TIMEOUT: Final = "golem.com.payment.debit-notes.accept-timeout?"
+PAYMENT_TIMEOUT: Final = "golem.com.scheme.payu.payment-timeout-sec?"
 MULTI_ACTIVITY: Final = "golem.srv.caps.multi-activity"
 PAYMENT_PLATFORM: Final = "golem.com.payment.chosen-platform"
 

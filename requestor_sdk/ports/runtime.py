@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Mapping
+    from collections.abc import AsyncIterator, Awaitable, Collection, Mapping
     from pathlib import Path
 
 
@@ -260,5 +260,14 @@ class Images(Protocol):
 
         Raises:
             ImageInvalid: It is no image, another one, or too large.
+        """
+        ...
+
+    def trim(self, limit: int, *, keep: Collection[str]) -> None:
+        """Remove images that were taken in, those first that were not used for longest.
+
+        Args:
+            limit: Bytes that all of them together may have.
+            keep: The hashes of those that are in use.
         """
         ...

@@ -132,6 +132,7 @@ class LiveActivity:
         finally:
             if self.sandbox is not None:
                 await self.sandbox.close()
+            self._commands.close()
         await self._send_note()
         if not self._died:
             await self._report_end()
@@ -229,6 +230,8 @@ class LiveActivity:
 
     async def _report_end(self) -> None:
         try:
+            if self._transport.usage_interval_sec is not None:
+                await self._transport.report_usage(self.id, self.usage())
             await self._transport.set_state(self.id, ActivityState.terminated, self._reason)
         except RequestorError as error:
             _log.warning("the end of activity %s is not told: %s", self.id, error.message)

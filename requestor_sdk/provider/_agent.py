@@ -89,8 +89,10 @@ class ProviderAgent:
         self.config = config
         self._transport = transport
         self._runtime = runtime
-        limit = int(config.image_gib * GIB)
-        self._images = None if images is None else ImageShelf(images, limit=limit)
+        self._images = None
+        if images is not None:
+            limit, room = int(config.image_gib * GIB), int(config.images_gib * GIB)
+            self._images = ImageShelf(images, limit=limit, room=room)
         self._clock = clock
         self._close_timeout = close_timeout
         self._tell = tell or _silent
@@ -241,6 +243,8 @@ class ProviderAgent:
 
     def _judged(self, event: NoteJudged) -> None:
         what = self._billing.judged(event)
+        for deal in self._deals.values():
+            deal.judged(event.note_id, accepted=event.accepted)
         if not event.accepted:
             _log.warning("note %s was rejected: %s", event.note_id, event.reason)
         if what is not None:

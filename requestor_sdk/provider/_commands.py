@@ -94,6 +94,12 @@ class Commands:
         self._deployed: Deploy | None = None
         self.sandbox: Sandbox | None = None
 
+    def close(self) -> None:
+        """Let go of the image, once the sandbox is closed. Idempotent."""
+        image, self._image = self._image, None
+        if image is not None and self._workshop.images is not None:
+            self._workshop.images.release(image)
+
     async def perform(self, index: int, command: Command, emit: Emit) -> CommandResult:
         """Perform one command and tell of it.
 

@@ -44,12 +44,14 @@ class ProviderConfig:
         trusted_certificates: PEM. Where there are any, payloads reach the internet only by a
             manifest that is signed by one of these, or by one that they vouch for.
         debit_note_interval_sec: Seconds between debit notes, unless the demand asks for others.
+        shortest_interval_sec: More often than this no demand gets debit notes.
         max_duration_sec: The longest that an agreement may last.
         idle_timeout_sec: For how long an agreement may have no activity.
         subnet: The part of the market that it belongs to.
         properties: Further properties of its offers.
         constraints: What its offers ask of demands.
         image_gib: GiB that the image of a payload may have, packed and unpacked.
+        images_gib: GiB that all images may have together that were fetched for payloads.
         requestors: Whom it serves; empty for everybody.
         serves_others: Whether payloads of other people run here; then the runtime must isolate.
     """
@@ -65,12 +67,14 @@ class ProviderConfig:
     capabilities: tuple[str, ...] = ()
     trusted_certificates: tuple[str, ...] = ()
     debit_note_interval_sec: float = 10.0
+    shortest_interval_sec: float = 0.1
     max_duration_sec: float = 7 * 24 * 3600.0
     idle_timeout_sec: float = 180.0
     subnet: str = "local"
     properties: Mapping[str, object] = field(default_factory=dict)
     constraints: str = "()"
     image_gib: float = 10.0
+    images_gib: float = 50.0
     requestors: tuple[str, ...] = ()
     serves_others: bool = False
 
@@ -85,6 +89,7 @@ class ProviderConfig:
             "max_duration_sec",
             "idle_timeout_sec",
             "image_gib",
+            "images_gib",
         )
         for name in positive:
             if getattr(self, name) <= 0:

@@ -62,6 +62,7 @@ class Deal:
         self._reason: EndReason | None = None
         self._told = False
         self._idle_since = self._clock.monotonic()
+        self._unanswered: dict[str, tuple[str, float]] = {}
 
     def create(self, activity_id: str) -> str | None:
         """Take the wish for an activity; returns the reason where it is refused."""
@@ -80,7 +81,22 @@ class Deal:
         self._changed.set()
         return None
 
+    def judged(self, note_id: str, *, accepted: bool) -> None:
+        """Take the judgement of a debit note: one that is accepted stands for those before it."""
+        found = self._unanswered.get(note_id)
+        if found is None or not accepted:
+            return
+        for other, (activity_id, _) in tuple(self._unanswered.items()):
+            if activity_id == found[0]:
+                del self._unanswered[other]
+            if other == note_id:
+                break
+        self._changed.set()
+
     def _noted(self, note_id: str, activity_id: str, total: Decimal) -> None:
+        if self._spec.terms.accept_sec is not None:
+            self._unanswered[note_id] = (activity_id, self._clock.monotonic())
+            self._changed.set()
         self._spec.billing.debit_note(note_id, self.id, activity_id, total)
         self._spec.tell(f"debit note of {plain(total)} for activity {short(activity_id)} sent")
 
@@ -139,6 +155,11 @@ class Deal:
             rows.append(
                 (self._spec.idle_timeout_sec - idle, EndReason(message=text, code="NoActivity"))
             )
+        if self._unanswered and self._spec.terms.accept_sec is not None:
+            since = self._clock.monotonic() - min(at for _, at in self._unanswered.values())
+            text = f"no debit note was accepted for {self._spec.terms.accept_sec:g} s"
+            reason = EndReason(message=text, code="DebitNotesDeadline")
+            rows.append((self._spec.terms.accept_sec - since, reason))
         if not rows:
             return None, EndReason(message="never")
         seconds, reason = min(rows, key=lambda row: row[0])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final
 
@@ -11,8 +11,10 @@ from requestor_sdk.model.constraints import Clause, conjuncts, parse
 from requestor_sdk.model.errors import RequestorError
 from requestor_sdk.model.market import Offer, Properties
 from requestor_sdk.model.props import (
+    ACCEPT_TIMEOUT,
     DEBIT_NOTE_INTERVAL,
     EXPIRATION,
+    PAYMENT_TIMEOUT,
     RUNTIME_CAPABILITIES,
     SUBNET,
     TASK_PACKAGE,
@@ -24,8 +26,9 @@ from requestor_sdk.service.manifest import Manifest, signed_of
 INET: Final = "inet"
 """The capability by which a payload asks for the network."""
 
-SHORTEST_INTERVAL_SEC = 0.1
-"""Debit notes that are asked for more often than this would be a flood."""
+LONGEST_SEC = 1e9
+ECHOED = (ACCEPT_TIMEOUT, PAYMENT_TIMEOUT)
+"""Numbers of seconds that a demand may name, and that the answer repeats: they are agreed then."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,12 +38,16 @@ class Terms:
     Attributes:
         expires: When the agreement ends by itself; ``None`` where the demand names no time.
         interval_sec: Seconds between two debit notes.
+        accept_sec: Seconds in which a debit note is accepted; ``None`` where none were agreed.
         manifest: What the payload may do; ``None`` where the demand carries none.
+        echoed: What of the demand the answer repeats.
     """
 
     expires: datetime | None
     interval_sec: float
+    accept_sec: float | None = None
     manifest: Manifest | None = None
+    echoed: Properties = field(default_factory=dict)
 
 
 def judge(
@@ -68,8 +75,13 @@ def judge(
     if subnet is not None and subnet != config.subnet:
         return f"unknown subnet {subnet!r}: this is {config.subnet!r}"
     interval = demand.get(DEBIT_NOTE_INTERVAL, config.debit_note_interval_sec)
-    if not _is_number(interval) or not float(str(interval)) >= SHORTEST_INTERVAL_SEC:
-        return f"bad debit-note interval {interval!r}: at least {SHORTEST_INTERVAL_SEC} s"
+    shortest = config.shortest_interval_sec
+    if not _is_number(interval) or not float(str(interval)) >= shortest:
+        return f"bad debit-note interval {interval!r}: at least {shortest:g} s"
+    echoed = {name: demand[name] for name in ECHOED if name in demand}
+    for name, value in echoed.items():
+        if not _is_number(value) or not 0 < float(str(value)) < LONGEST_SEC:
+            return f"bad {name} {value!r}: a number of seconds is wanted"
     expires = _expiration(demand.get(EXPIRATION))
     if isinstance(expires, str):
         return expires
@@ -82,13 +94,20 @@ def judge(
     manifest = _manifest(config, demand, now)
     if isinstance(manifest, str):
         return f"manifest refused: {manifest}"
-    return Terms(expires=expires, interval_sec=float(str(interval)), manifest=manifest)
+    accept = echoed.get(ACCEPT_TIMEOUT)
+    return Terms(
+        expires=expires,
+        interval_sec=float(str(interval)),
+        accept_sec=None if accept is None else float(str(accept)),
+        manifest=manifest,
+        echoed=echoed,
+    )
 
 
 def answer(offer: Offer, terms: Terms) -> Offer:
     """Return the offer with the negotiated terms written into it."""
     return Offer(
-        properties={**offer.properties, DEBIT_NOTE_INTERVAL: terms.interval_sec},
+        properties={**offer.properties, DEBIT_NOTE_INTERVAL: terms.interval_sec, **terms.echoed},
         constraints=offer.constraints,
     )
 

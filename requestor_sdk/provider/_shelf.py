@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
@@ -31,11 +32,14 @@ class ImageShelf:
     Args:
         images: The store.
         limit: Bytes that an image may have, packed and unpacked.
+        room: Bytes that all images may have together that were fetched.
     """
 
-    def __init__(self, images: Images, *, limit: int) -> None:
+    def __init__(self, images: Images, *, limit: int, room: int) -> None:
         self._images = images
         self._limit = limit
+        self._room = room
+        self._used: Counter[str] = Counter()
         self._coming: dict[str, _Coming] = {}
 
     async def get(
@@ -45,7 +49,7 @@ class ImageShelf:
         transport: ProviderTransport,
         on_progress: OnProgress,
     ) -> ImageRef:
-        """Return an image; fetched where the store does not have it.
+        """Return an image, to be given back by ``release``; fetched where it is not here.
 
         Args:
             image_hash: Which one.
@@ -60,7 +64,7 @@ class ImageShelf:
         """
         while True:
             try:
-                return self._images.resolve(image_hash=image_hash)
+                return self._hold(self._images.resolve(image_hash=image_hash))
             except ImageNotFound:
                 if not url:
                     raise
@@ -69,6 +73,16 @@ class ImageShelf:
                 return await self._fetch(image_hash, url, transport, on_progress)
             # Another activity fetches it. Should it fail, it is this one's turn.
             await coming.follow(on_progress)
+
+    def release(self, image: ImageRef) -> None:
+        """Say that an activity needs an image no more."""
+        self._used[image.hash] -= 1
+        if self._used[image.hash] <= 0:
+            del self._used[image.hash]
+
+    def _hold(self, image: ImageRef) -> ImageRef:
+        self._used[image.hash] += 1
+        return image
 
     async def _fetch(
         self, image_hash: str, url: str, transport: ProviderTransport, on_progress: OnProgress
@@ -79,9 +93,12 @@ class ImageShelf:
                 file = Path(folder) / Path(url.partition("?")[0]).name[-100:]
                 with file.open("wb", buffering=BUFFER) as out:
                     await self._receive(url, transport, out, coming, on_progress)
-                return await asyncio.to_thread(
+                took = asyncio.to_thread(
                     self._images.take, file, image_hash=image_hash, limit=self._limit
                 )
+                image = self._hold(await took)
+            await asyncio.to_thread(self._images.trim, self._room, keep=frozenset(self._used))
+            return image
         finally:
             del self._coming[image_hash]
             coming.end()

@@ -25,6 +25,8 @@ SANDBOX: Final = "vm"
 """The runtime that is built in; every other is found by its entry point."""
 OFFERS: Final = 8
 """Offers that are kept published where the preset names no number."""
+SHORTEST_INTERVAL_SEC: Final = 5.0
+"""Debit notes that are asked for more often would be a flood, unless the preset says so itself."""
 
 EXAMPLE: Final = """\
 # What this machine lets; `requestor-sdk provide --preset FILE`.
@@ -46,6 +48,8 @@ cpu_threads = 1
 
 # What an image that is fetched for a payload may have, packed and unpacked.
 image_gib = 10.0
+# What all of them may have together; those that were not used for longest go first.
+images_gib = 50.0
 
 # What the runtime can do beyond running programs: "inet" lets payloads that ask
 # for it see the network of this machine; "manifest-support" lets it be found by
@@ -100,6 +104,7 @@ _FIELDS: Final = (
     "capabilities",
     "trusted_certificates",
     "image_gib",
+    "images_gib",
     "max_agreements",
     "offers",
     "payment_platforms",
@@ -171,6 +176,7 @@ def make_preset(
     """
     _only(given, _FIELDS, "preset")
     agreements = _whole(given, "max_agreements", 32)
+    interval = _number(given, "debit_note_interval_sec", 120.0)
     requestors = tuple(one.lower() for one in _words(given, "requestors", _IDENTITY))
     try:
         config = ProviderConfig(
@@ -180,12 +186,14 @@ def make_preset(
             memory_gib=_number(given, "memory_gib", 1.0),
             storage_gib=_number(given, "storage_gib", 10.0),
             image_gib=_number(given, "image_gib", 10.0),
+            images_gib=_number(given, "images_gib", 50.0),
             cpu_threads=_whole(given, "cpu_threads", 1),
             capabilities=_words(given, "capabilities", _WORD),
             trusted_certificates=_texts(given, "trusted_certificates", folder or Path()),
             max_activities=agreements,
             open_offers=_whole(given, "offers", min(agreements, OFFERS)),
-            debit_note_interval_sec=_number(given, "debit_note_interval_sec", 120.0),
+            debit_note_interval_sec=interval,
+            shortest_interval_sec=min(interval, SHORTEST_INTERVAL_SEC),
             max_duration_sec=_number(given, "max_duration_sec", 7 * 24 * 3600.0),
             idle_timeout_sec=_number(given, "idle_timeout_sec", 180.0),
             pricing=_pricing(given.get("pricing", {})),

@@ -7,11 +7,13 @@ nobody ever sees half an image. Synchronous: the command line calls it.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
 import secrets
 import tempfile
+from collections.abc import Collection
 from pathlib import Path
 from typing import Literal
 
@@ -22,6 +24,8 @@ from requestor_sdk.sandbox._packs import file_hash, write_pack
 from requestor_sdk.sandbox._tree import Tree, copy_tree, remove_tree, scan
 from requestor_sdk.settings import data_home
 
+_TAKEN = "taken"
+"""Marks an image that came from another machine; its time is when it was last used."""
 Kind = Literal["layer", "rootfs"]
 _HASH = re.compile(r"[0-9a-f]{56}")
 _TAG = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:/@+-]{0,127}")
@@ -125,6 +129,37 @@ class ImageStore:
         """
         wanted = image_hash.lower()
         foreign = file_hash(file) == wanted
+        known = {folder.name for folder in self._root.glob("?" * 56)}
+        taken = self._taken(file, wanted, limit, foreign=foreign)
+        if taken.hash not in known:
+            (self._root / taken.hash / _TAKEN).touch()
+        return taken
+
+    def trim(self, limit: int, *, keep: Collection[str]) -> None:
+        """Remove images that were taken in, those first that were not used for longest.
+
+        Args:
+            limit: Bytes that all of them together may have.
+            keep: The hashes of those that are in use; they count as used now.
+        """
+        for digest in keep:
+            with contextlib.suppress(OSError):
+                os.utime(self._root / digest / _TAKEN)
+        found = sorted(
+            (mark.stat().st_mtime, mark.parent.name)
+            for mark in self._root.glob(f"{'?' * 56}/{_TAKEN}")
+        )
+        images = [image for _, name in found if (image := self._load(name, None)) is not None]
+        total = sum(image.size for image in images)
+        for image in images:
+            if total <= limit:
+                return
+            if image.hash not in keep:
+                with contextlib.suppress(ImageNotFound):
+                    self.remove(image.hash)
+                total -= image.size
+
+    def _taken(self, file: Path, wanted: str, limit: int, *, foreign: bool) -> ImageRef:
         with self._staging() as staging:
             made = staging / "unpacked"
             unpack(file, made, limit=limit)
@@ -134,7 +169,7 @@ class ImageStore:
             for kind in kinds:
                 if scan(made, _laid_over if kind == "layer" else _as_is).digest(kind) == wanted:
                     return self._store(made, None, kind)
-        raise ImageInvalid(f"what came is not the image {image_hash}: its content is another")
+        raise ImageInvalid(f"what came is not the image {wanted}: its content is another")
 
     def list(self) -> tuple[ImageRef, ...]:
         """Return all images, each with one of its tags, sorted by tag and hash."""

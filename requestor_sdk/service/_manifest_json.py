@@ -23,6 +23,9 @@ NODE_DESCRIPTOR: Final = "golem.!exp.gap-31.v0.node.descriptor"
 PROPERTIES: Final = (MANIFEST, SIGNATURE, ALGORITHM, CERTIFICATE)
 """The properties that carry a manifest, in the order of ``SignedManifest``'s fields."""
 
+MOST_COMMANDS: Final = 128
+"""Commands of the longest script of rules that is read."""
+
 _PROTOCOLS: Final = ("http", "https", "ws", "wss")
 _SEMVER: Final = re.compile(r"[0-9]+\.[0-9]+\.[0-9]+(?:[-+][0-9A-Za-z.+-]+)?")
 
@@ -128,7 +131,10 @@ def _read_script(script: dict[str, Any]) -> dict[str, Any]:
     match = script.get("match", "strict")
     if match not in ("strict", "regex"):
         raise ManifestInvalid("match of the manifest's script is neither 'strict' nor 'regex'")
-    return {"commands": _texts(script.get("commands"), "commands"), "match": match}
+    commands = _texts(script.get("commands"), "commands")
+    if len(commands) > MOST_COMMANDS:
+        raise ManifestInvalid(f"the manifest's script has more than {MOST_COMMANDS} commands")
+    return {"commands": commands, "match": match}
 
 
 def _read_outbound(out: dict[str, Any]) -> dict[str, Any]:

@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
@@ -79,8 +81,9 @@ def check(signed: SignedManifest, trusted: Sequence[str | bytes], at: datetime) 
     anchors = read_trusted(trusted)
     signature = _decoded(signed.signature or "", "signature")
     try:
-        _verify(sent[-1], signed.encoded, signature, signed.algorithm)
-        _follow(sent[-1], sent, anchors, at)
+        with _quiet():
+            _verify(sent[-1], signed.encoded, signature, signed.algorithm)
+            _follow(sent[-1], sent, anchors, at)
     except ManifestInvalid:
         raise
     except _foreign():
@@ -200,10 +203,11 @@ def _read(data: bytes, kind: type[PayloadError | ManifestInvalid]) -> list[Certi
     from cryptography import x509
 
     try:
-        if b"-----BEGIN" in data:
-            found = x509.load_pem_x509_certificates(data)
-        else:
-            found = [x509.load_der_x509_certificate(data)]
+        with _quiet():
+            if b"-----BEGIN" in data:
+                found = x509.load_pem_x509_certificates(data)
+            else:
+                found = [x509.load_der_x509_certificate(data)]
     except _foreign():
         raise kind("the certificate is none: PEM or DER of X.509 is wanted") from None
     if len(found) > MOST_CERTIFICATES:
@@ -219,6 +223,16 @@ def _needed() -> None:
             "signatures of manifests need the package cryptography",
             hint="pip install 'requestor-sdk[golem]'",
         ) from None
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Let the package say nothing of odd certificates: they are a stranger's, and are refused."""
+    from cryptography.utils import CryptographyDeprecationWarning
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", CryptographyDeprecationWarning)
+        yield
 
 
 def _foreign() -> tuple[type[Exception], ...]:

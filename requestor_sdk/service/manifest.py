@@ -21,7 +21,7 @@ from typing import Any, Final, Literal
 from urllib.parse import urlsplit
 
 from requestor_sdk.model.errors import DeadlineError, ManifestInvalid, PayloadError
-from requestor_sdk.model.patterns import Pattern, compiled
+from requestor_sdk.model.patterns import Effort, Pattern, compiled
 from requestor_sdk.model.script import Command, Run, Transfer
 from requestor_sdk.service import _manifest_json as wire
 
@@ -77,7 +77,10 @@ class ScriptRules:
     match: Match = "strict"
 
     def allows(self, command: Command) -> bool:
-        """Tell whether a command may be run; those that run nothing always may."""
+        """Tell whether a command may be run; those that run nothing always may.
+
+        No, where it would take too long to find out: the rules may be a stranger's.
+        """
         match command:
             case Run(argv=argv):
                 verb, texts = "run", _run_texts(argv)
@@ -85,13 +88,10 @@ class ScriptRules:
                 verb, texts = "transfer", (f"transfer {source} {target}",)
             case _:
                 return True
+        effort = Effort()
         rules = (wire.rule(written, verb, self.match) for written in self.commands)
         return any(
-            _fits(rule, match, text)
-            for found in rules
-            if found
-            for rule, match in [found]
-            for text in texts
+            _fits(*found, text, effort) for found in rules if found is not None for text in texts
         )
 
 
@@ -385,14 +385,14 @@ def _run_texts(argv: tuple[str, ...]) -> tuple[str, ...]:
     return (text, text + " ") if len(argv) == 1 else (text,)
 
 
-def _fits(rule: str, match: str, text: str) -> bool:
+def _fits(rule: str, match: str, text: str, effort: Effort) -> bool:
     if match == "strict":
         return rule == text
     pattern = _pattern(rule)
-    return pattern is not None and pattern.search(text)
+    return pattern is not None and pattern.search(text, effort)
 
 
-@functools.lru_cache(maxsize=128)
+@functools.lru_cache(maxsize=256)
 def _pattern(rule: str) -> Pattern | None:
     """Return a rule's pattern; ``None`` where it is none: then it allows nothing."""
     try:

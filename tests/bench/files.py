@@ -1,9 +1,9 @@
 """A file from requestor to provider and back, by gftp through the real daemon, in one process.
 
 Ours is the whole of it: from disk to disk, checked on both sides. The peer is a straightforward
-program with the reference library for FlexBuffers and the customary chunks of 40 KiB, in memory and
-unchecked. The floor sends messages that were made before, of the sizes that ours have, and looks
-at none.
+program with the reference library for FlexBuffers, the web socket of the daemon's REST API and the
+customary chunks of 40 KiB, in memory and unchecked. The floor sends messages that were made before,
+as large as ours, by the service bus, and looks at none.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import os
-import re
 import tempfile
 import time
 from collections import deque
@@ -25,15 +24,15 @@ from measure import Result
 
 from requestor_sdk.devnet import Devnet
 from requestor_sdk.golem import Daemon, gftp
-from requestor_sdk.golem._chunks import chunk_answer, chunk_request, chunk_upload
-from requestor_sdk.golem.bus import Bus
+from requestor_sdk.golem._chunks import chunk_reply, chunk_request, chunk_upload
+from requestor_sdk.golem.bus import Bus, Call
+from requestor_sdk.golem.flexbuffers import encode
 from requestor_sdk.networks.golem import GolemTransfers
 
 _SIZE = 96 * 1024 * 1024
 _TIMES = 5
 _CUSTOMARY = 40 * 1024
 _COMPONENTS = ["GetMetadata", "GetChunk", "UploadChunk", "UploadFinished"]
-_ID = re.compile(rb"[0-9a-f]{8}-[0-9a-f-]{27}")
 
 Answer = Callable[[bytes], bytes]
 Ask = Callable[[int], Awaitable[object]]
@@ -86,27 +85,29 @@ async def _ours(transfers: GolemTransfers, bus: Bus, folder: Path) -> None:
 
 async def _read(path: Path) -> AsyncIterator[bytes]:
     with path.open("rb") as file:
-        while piece := file.read(gftp.DELIVER_CHUNK):
+        while piece := file.read(gftp.LARGEST_CHUNK):
             yield piece
 
 
 async def _floor(daemon: Daemon, bus: Bus) -> None:
-    made = chunk_answer("-" * 36, bytes(gftp.FETCH_CHUNK), 1 << 20)
-    head, tail = made[:4], made[40:]
-    done = reference.Dumps({"id": "-" * 36, "payload": None})
+    size = gftp.LARGEST_CHUNK
+    reply = chunk_reply(bytes(size), 1 << 20)
+    request, upload = chunk_request(1 << 20, size), chunk_upload(bytes(size), 1 << 20)
+    done = encode({"Ok": None})
 
-    def answer(request: bytes) -> bytes:
-        found = _ID.search(request)
-        assert found is not None
-        if len(request) < 1000:
-            return head + found[0] + tail
-        return bytes(done.replace(b"-" * 36, found[0]))
+    async def answer(call: Call) -> bytes:
+        return reply if call.component == "GetChunk" else done
 
-    request = chunk_request(1 << 20, gftp.FETCH_CHUNK)
-    upload = chunk_upload(bytes(gftp.DELIVER_CHUNK), 1 << 20)
-    async with _served(daemon, answer) as base:
-        await _all(gftp.FETCH_CHUNK, lambda _: bus.call(base + "GetChunk", request, seconds=20))
-        await _all(gftp.DELIVER_CHUNK, lambda _: bus.call(base + "UploadChunk", upload, seconds=20))
+    name = os.urandom(16).hex()
+    base = f"/transfer/net/{daemon.identity}/gftp/{name}/"
+    other = Bus(daemon.config.gsb_url, name="floor")
+    await other.open()
+    try:
+        await other.register(f"/public/gftp/{name}", answer)
+        await _all(size, lambda _: bus.call(base + "GetChunk", request, seconds=20))
+        await _all(size, lambda _: bus.call(base + "UploadChunk", upload, seconds=20))
+    finally:
+        await other.close()
 
 
 async def _peer(daemon: Daemon, bus: Bus) -> None:

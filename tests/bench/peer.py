@@ -10,6 +10,15 @@ from pathlib import Path
 from requestor_sdk.golem import GolemConfig
 
 _PEERS = Path(__file__).parents[1] / "peers"
+sys.path.append(str(_PEERS))
+
+import environment  # noqa: E402 - found by the line before
+import image  # noqa: E402
+
+
+def fetch() -> None:
+    """Have yapapi here: fetching it may take longer than what is measured."""
+    environment.yapapi_python()
 
 
 async def yapapi_seconds_to_running(config: GolemConfig, count: int) -> float:
@@ -19,11 +28,7 @@ async def yapapi_seconds_to_running(config: GolemConfig, count: int) -> float:
         config: How the daemon is reached.
         count: How many instances.
     """
-    sys.path.append(str(_PEERS))
-    import environment
-    import image
-
-    python = await asyncio.to_thread(environment.yapapi_python)
+    python = environment.yapapi_python()
     network = {
         "YAGNA_APPKEY": config.app_key,
         "YAGNA_API_URL": config.api_url,

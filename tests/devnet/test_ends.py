@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from requestor_sdk.devnet import Devnet
-from requestor_sdk.model.errors import DevnetFailed, NotAvailable
+from requestor_sdk.model.errors import DevnetFailed, NotAvailable, UsageError
 
 pytestmark = pytest.mark.devnet
 
@@ -115,6 +115,15 @@ def test_a_folder_that_cannot_be_is_told_of(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(DevnetFailed, match="did not start"):
         Devnet(providers=0, folder=tmp_path / "file" / "net").start()
+
+
+def test_a_folder_that_holds_something_else_is_refused_and_left_as_it_is(tmp_path):
+    (tmp_path / "notes.log").write_text("mine")
+    tmp_path.chmod(0o755)
+    with pytest.raises(UsageError, match="something else"):
+        Devnet(providers=0, folder=tmp_path).start()
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.log"]
+    assert tmp_path.stat().st_mode & 0o777 == 0o755
 
 
 def test_without_a_daemon_the_error_names_the_command_that_installs_it(tmp_path, monkeypatch):

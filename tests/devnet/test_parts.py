@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from requestor_sdk.devnet import Devnet, _control
+from requestor_sdk.devnet import Devnet, _control, _fixture
 from requestor_sdk.devnet._anvil import anvil, lock_of, package_of
 from requestor_sdk.devnet._chain import compiled_token, payments_config, to_tokens, to_units
 from requestor_sdk.devnet._child import Child, tail_of
@@ -194,6 +194,17 @@ async def test_a_child_is_ended_in_good_order_or_killed(tmp_path):
         assert (child.running, child.pid, child.status) == (False, None, status)
     assert tail_of(tmp_path / "0.log") == ("ready", "bye")
     assert tail_of(tmp_path / "none.log") == ()
+
+
+@pytest.mark.parametrize(("program", "fix"), [("yagna", "[golem]"), ("npm", "Node.js")])
+def test_a_test_is_skipped_for_want_of_a_program_and_says_how_to_have_it(
+    program, fix, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+    with pytest.raises(pytest.skip.Exception, match=program) as told:
+        _fixture.need(program)
+    assert fix in str(told.value)
 
 
 @pytest.mark.parametrize("wrong", [[{"name": "a"}, {"name": "a"}], [{"name": "a", "memory": 1}]])

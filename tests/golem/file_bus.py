@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+from requestor_sdk.golem._chunks import Chunk
 from requestor_sdk.golem._served import Refusal
 from requestor_sdk.golem.flexbuffers import decode, encode
 
@@ -54,7 +55,7 @@ class FileBus:
         if base not in self._served:
             return b""  # so the daemon answers for what nobody serves
         try:
-            message = decode(await self._served[base]("0" * 36, component, decode(data)))
+            value = await self._served[base](component, decode(data))
         except Refusal as refusal:
             return encode({"Err": refusal.error})
-        return encode({"Ok": message["payload"]})
+        return encode({"Ok": value._asdict() if isinstance(value, Chunk) else value})

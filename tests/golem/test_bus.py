@@ -63,6 +63,20 @@ async def test_answers_calls_with_what_the_handler_returns_decompressed_before()
         await bus.close()
 
 
+async def test_calls_of_two_clients_of_one_name_have_no_id_in_common() -> None:
+    async with BusServer() as server:
+        for count in (1, 2):
+            bus = Bus(server.address, name="test")
+            await bus.open()
+            calling_out = asyncio.create_task(bus.call("/public/x/Exec", b"", seconds=5))
+            await server.wait_for(6, count)
+            await bus.close()
+            with pytest.raises(NetworkInterrupted):
+                await calling_out
+        first, second = (call[3] for call in server.of(6))
+        assert first != second
+
+
 async def test_an_answer_in_parts_goes_out_as_partial_replies_and_a_full_one() -> None:
     closed = []
 

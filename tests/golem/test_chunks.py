@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from requestor_sdk.golem._chunks import chunk_answer, chunk_request, chunk_upload
+from requestor_sdk.golem._chunks import chunk_answer, chunk_reply, chunk_request, chunk_upload
 from requestor_sdk.golem.flexbuffers import encode
 
 EDGES = [1 << bits for bits in (7, 8, 15, 16, 31, 32, 62)]
@@ -32,10 +32,11 @@ def test_an_answer_is_what_the_codec_makes(name, size, offset, seed):
 
 
 @given(SIZES, OFFSETS, st.integers(0, 255))
-def test_an_upload_is_what_the_codec_makes(size, offset, seed):
+def test_an_upload_and_a_reply_are_what_the_codec_makes(size, offset, seed):
     content = _content(size, seed)
-    expected = encode({"chunk": {"content": content, "offset": offset}})
-    assert chunk_upload(content, offset) == expected
+    value = {"content": content, "offset": offset}
+    assert chunk_upload(content, offset) == encode({"chunk": value})
+    assert chunk_reply(content, offset) == encode({"Ok": value})
 
 
 @given(OFFSETS, SIZES)

@@ -18,7 +18,7 @@ from requestor_sdk.golem._answers import giving, taking
 from requestor_sdk.golem._served import Refusal
 from requestor_sdk.golem._source import Opener
 from requestor_sdk.golem._target import Target
-from requestor_sdk.golem.flexbuffers import encode
+from requestor_sdk.golem.flexbuffers import decode, encode
 from requestor_sdk.model.errors import (
     ActivityError,
     BadAnswer,
@@ -38,9 +38,9 @@ def _quick(monkeypatch):
     monkeypatch.setattr(_retries, "LONGEST_BACKOFF_SEC", 0.0)
 
 
-async def _published(bus, content=CONTENT, name=None):
+async def _published(bus, content=CONTENT, name=None, largest=60 * 1024):
     source = await Opener().open(content)
-    return bus.serve(name or gftp.name_of(source.checksum, "00"), giving(source))
+    return bus.serve(name or gftp.name_of(source.checksum, "00"), giving(source, largest))
 
 
 async def _all(chunks):
@@ -223,9 +223,8 @@ async def test_answers_that_are_none_are_told(answer):
 async def test_chunks_that_were_not_asked_for_are_told(wrong, error):
     bus = FileBus()
 
-    async def answer(request, component, _payload):
-        right = {"fileSize": 1000} if component == "GetMetadata" else wrong
-        return encode({"id": request, "payload": right})
+    async def answer(component, _payload):
+        return {"fileSize": 1000} if component == "GetMetadata" else wrong
 
     with pytest.raises(error):
         await _all(gftp.fetch(bus, bus.serve("name", answer)))
@@ -235,8 +234,8 @@ async def test_chunks_that_were_not_asked_for_are_told(wrong, error):
 async def test_sizes_that_are_none_are_told(size):
     bus = FileBus()
 
-    async def answer(request, *_):
-        return encode({"id": request, "payload": {"fileSize": size}})
+    async def answer(*_):
+        return {"fileSize": size}
 
     with pytest.raises(BadAnswer):
         await gftp.size_of(bus, bus.serve("name", answer))
@@ -269,7 +268,6 @@ def test_pieces_of_any_size_make_the_same_file(sizes):
         bus, target = FileBus(), Target(None, None)
         assert await gftp.deliver(bus, bus.serve("name", taking(target)), pieces()) == cuts[-1]
         assert await target.content() == content[: cuts[-1]]
-        assert len(bus.calls) == -(-cuts[-1] // gftp.DELIVER_CHUNK) + 1
 
     asyncio.run(run())
 
@@ -295,7 +293,7 @@ async def test_a_target_that_is_full_ends_the_transfer_at_once():
 
     with pytest.raises(ActivityError, match="limit of 600000"):
         await gftp.deliver(bus, bus.serve("name", taking(target)), endless())
-    assert read < 600_000 + (gftp.IN_FLIGHT + 2) * gftp.DELIVER_CHUNK
+    assert read <= 600_000 + (gftp.IN_FLIGHT + 2) * gftp.LARGEST_CHUNK
     with pytest.raises(ActivityError, match="limit of 600000"):
         await target.content()
 
@@ -304,9 +302,65 @@ async def test_a_source_that_fails_ends_the_transfer():
     bus, target = FileBus(), Target(None, None)
 
     async def failing():
-        yield bytes(gftp.DELIVER_CHUNK)
+        yield bytes(gftp.LARGEST_CHUNK)
         raise OSError("the disk is gone")
 
     with pytest.raises(OSError, match="the disk is gone"):
         await gftp.deliver(bus, bus.serve("name", taking(target)), failing())
     assert "UploadFinished" not in bus.calls
+
+
+def _sizes(bus):
+    """Note the bytes that each call carries or asks for."""
+    sizes, call = [], bus.call
+
+    async def noting(address, data, *, seconds):
+        message = decode(data)
+        if address.endswith("GetChunk"):
+            sizes.append(message["size"])
+        elif address.endswith("UploadChunk"):
+            sizes.append(len(message["chunk"]["content"]))
+        return await call(address, data, seconds=seconds)
+
+    bus.call = noting
+    return sizes
+
+
+@pytest.mark.parametrize(
+    ("largest", "most"),
+    [
+        (1 << 20, gftp.LARGEST_CHUNK),
+        (100_000, 100_000),
+        (1000, gftp.FETCH_CHUNK),
+        (None, gftp.FETCH_CHUNK),
+        ("many", gftp.FETCH_CHUNK),
+    ],
+)
+async def test_chunks_grow_as_far_as_the_other_side_says(largest, most):
+    bus, content = FileBus(), CONTENT * 4
+    source = await Opener().open(content)
+    whole = giving(source, 1 << 20)
+
+    async def answer(component, payload):
+        told = await whole(component, payload)
+        return {**told, "largestChunk": largest} if component == "GetMetadata" else told
+
+    sizes = _sizes(bus)
+    assert await _all(gftp.fetch(bus, bus.serve("name", answer))) == content
+    assert (sizes[0], max(sizes), sum(sizes)) == (gftp.FETCH_CHUNK, most, len(content))
+
+
+async def test_chunks_of_a_file_that_is_brought_grow():
+    bus, target = FileBus(), Target(None, None)
+    sizes = _sizes(bus)
+    await gftp.deliver(bus, bus.serve("name", taking(target)), _pieces(CONTENT * 4))
+    assert (sizes[0], max(sizes)) == (gftp.FETCH_CHUNK, gftp.LARGEST_CHUNK)
+    assert await target.content() == CONTENT * 4
+
+
+async def test_over_a_slow_line_chunks_stay_small(monkeypatch):
+    monkeypatch.setattr(gftp, "QUICK_SEC", -1.0)
+    bus, target = FileBus(), Target(None, None)
+    sizes = _sizes(bus)
+    await gftp.deliver(bus, bus.serve("name", taking(target)), _pieces(CONTENT))
+    assert max(sizes) == gftp.FETCH_CHUNK

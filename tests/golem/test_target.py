@@ -195,7 +195,7 @@ async def test_what_is_closed_in_the_middle_leaves_nothing_and_says_so(tmp_path)
 async def test_requests_that_are_none_are_refused_and_do_no_harm(component, payload):
     target = Target(None, None)
     with pytest.raises(Refusal):
-        await taking(target)("id", component, payload)
+        await taking(target)(component, payload)
     await target.add(0, b"fine")
     await target.finish(None)
     assert await target.content() == b"fine"
@@ -216,4 +216,4 @@ async def test_requests_that_are_none_are_refused_and_do_no_harm(component, payl
 async def test_wishes_that_are_none_are_refused(component, payload):
     source = await Opener().open(b"hello")
     with pytest.raises(Refusal):
-        await giving(source)("id", component, payload)
+        await giving(source, 65_000)(component, payload)

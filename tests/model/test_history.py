@@ -281,6 +281,18 @@ def test_what_was_rejected_is_known_with_its_reason(story):
     assert story.history.spent == 0
 
 
+def test_what_a_rejected_note_comes_to_by_its_usage_is_known_until_one_is_accepted(story):
+    agreement = story.running()
+    for name in ("act-a", "unknown"):
+        about = {"note_id": "n", "agreement_id": "a", "total": Decimal(9)}
+        story.tell(ev.DebitNoteReceived, **about, activity_id=name)
+        story.tell(ev.DebitNoteRejected, **about, reason="too much", due=Decimal(3))
+    assert agreement.use.due == Decimal(3)
+    assert agreement.use.due_at is not None
+    story.noted("0.2", note="m")
+    assert (agreement.use.due, agreement.use.due_at) == (None, None)
+
+
 def test_an_invoice_that_was_accepted_and_could_not_be_told_is_open_until_it_is(story):
     agreement = story.running()
     story.terminated()

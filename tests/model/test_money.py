@@ -21,6 +21,7 @@ from requestor_sdk.model.money import (
     check_debit_note,
     check_invoice,
     check_offer,
+    due_by_usage,
     quantized,
     room_for,
     to_amount,
@@ -167,6 +168,22 @@ def test_an_honest_note_is_right(elapsed, load, discount):
 )
 def test_a_wrong_note_is_rejected_with_the_reason(changed, says):
     assert says in (_note(**changed) or "")
+
+
+@pytest.mark.parametrize(
+    ("usage", "due"),
+    [
+        ((D(50), D(10)), HOURLY.cost((D(50), D(10)))),
+        ((D(50),), None),
+        ((D("NaN"), D(0)), None),
+        ((D(-1), D(0)), None),
+        ((D(5), D(0)), None),  # it fell
+        ((D(500), D(0)), None),  # so long did it not last
+    ],
+)
+def test_a_usage_that_can_be_right_comes_to_what_its_price_is(usage, due):
+    told = due_by_usage(TERMS, usage=usage, lasted_sec=D(100), previous_usage=(D(10), D(0)))
+    assert told == due
 
 
 def _invoice(**changed):

@@ -217,6 +217,21 @@ async def test_an_invoice_above_its_notes_is_rejected_and_the_notes_stay_paid():
     assert len(sim.of(events.PaymentLeftOver)) == 1
 
 
+async def test_an_invoice_is_held_to_the_usage_that_rejected_notes_told():
+    sim = Simulation(
+        [rogue(Overcharging(how="total", factor=5), Overcharging(how="invoice", factor=1.8))]
+    )
+    async with sim.running() as cluster:
+        await cluster.wait("running")
+        await asyncio.sleep(100)
+    rejected = sim.of(events.DebitNoteRejected)
+    assert rejected
+    assert all(event.due == event.total / 5 for event in rejected)
+    (invoice,) = sim.of(events.InvoiceRejected)
+    assert "above the last debit notes" in invoice.reason
+    assert sim.paid == 0
+
+
 @pytest.mark.parametrize("how", ["late", "none"])
 async def test_an_invoice_that_does_not_come_in_time_is_recorded_as_left_over(how):
     sim = Simulation([rogue(Overcharging(how=how, after=3600))])

@@ -1,6 +1,6 @@
 """The foreign SDKs, each in a place of its own: yapapi in a virtual environment, golem-js by npm.
 
-They are fetched from PyPI and npm when they are first wanted, and kept below `.nox/peers`.
+They are fetched from PyPI and npm when they are first wanted, and kept below `.nox/foreign`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).parent
-PLACE = HERE.parents[1] / ".nox" / "peers"
+PLACE = HERE.parents[1] / ".nox" / "foreign"
 # yapapi imports pkg_resources, which newer ones of setuptools no longer have.
 YAPAPI = ("yapapi==0.13.1", "setuptools<81")
 GOLEM_JS = {"@golem-sdk/golem-js": "3.6.0"}
@@ -28,7 +28,7 @@ def yapapi_python() -> Path:
     if not (folder / "complete").exists():
         shutil.rmtree(folder, ignore_errors=True)
         _run(sys.executable, "-m", "venv", str(folder))
-        _run(str(python), "-m", "pip", "install", "--quiet", *YAPAPI)
+        _run(str(python), "-m", "pip", "install", "-qq", *YAPAPI)
         (folder / "complete").touch()
     return python
 

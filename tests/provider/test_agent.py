@@ -17,10 +17,12 @@ from requestor_sdk.model.errors import (
 from requestor_sdk.model.market import ActivityState, EndReason, ProposalState
 from requestor_sdk.model.money import Charged, LinearPricing, Terms, check_debit_note, check_invoice
 from requestor_sdk.model.props import (
+    ACCEPT_TIMEOUT,
     DEBIT_NOTE_INTERVAL,
     EXPIRATION,
     INF_MEM,
     NODE_NAME,
+    PAYMENT_TIMEOUT,
     SUBNET,
 )
 from requestor_sdk.networks.memory import MemoryTransport
@@ -362,3 +364,40 @@ async def test_agents_that_share_a_market_each_have_their_own_offers(tmp_path):
         await other.close()
         report = await rental.network.market.match_report(rental.demand())
         assert report.offers == 1
+
+
+async def test_what_is_agreed_about_payments_is_echoed_and_rubbish_is_declined(tmp_path):
+    async with Rental(tmp_path).open() as rental:
+        draft = await rental.answer(rental.demand(**{ACCEPT_TIMEOUT: 60, PAYMENT_TIMEOUT: 120.5}))
+        assert (draft.properties[ACCEPT_TIMEOUT], draft.properties[PAYMENT_TIMEOUT]) == (60, 120.5)
+        plain = await rental.answer()
+        assert ACCEPT_TIMEOUT not in plain.properties
+        for wrong in ("soon", 0, True, float("inf")):
+            declined = await rental.answer(rental.demand(**{ACCEPT_TIMEOUT: wrong}))
+            assert declined.state is ProposalState.rejected
+            assert ACCEPT_TIMEOUT in declined.reason
+
+
+async def test_an_agreement_ends_when_its_debit_notes_are_not_accepted_in_the_agreed_time(tmp_path):
+    terms = {ACCEPT_TIMEOUT: 30, DEBIT_NOTE_INTERVAL: 10}
+    async with Rental(tmp_path).open() as rental:
+        _, activity_id = await rental.activity(rental.demand(**terms))
+        allocation = await rental.network.payments.allocate(Decimal(10))
+        began = rental.market.clock.monotonic()
+        # One that is accepted stands for those before it.
+        notes, _ = await rental.notes(25)
+        await rental.network.payments.accept_debit_note(notes[-1], allocation)
+        (ended,) = await rental.network.market.agreement_events()
+        assert ended.reason.code == "DebitNotesDeadline"
+        assert 60 <= rental.market.clock.monotonic() - began < 62
+        states = []
+        while ActivityState.terminated not in states:
+            changes = await rental.network.activities.activity_events()
+            states += [change.state for change in changes if change.activity_id == activity_id]
+
+
+async def test_without_an_agreed_time_debit_notes_may_wait(tmp_path):
+    async with Rental(tmp_path).open() as rental:
+        await rental.activity(rental.demand(**{DEBIT_NOTE_INTERVAL: 10}))
+        await rental.notes(1000)
+        assert rental.agent.agreements

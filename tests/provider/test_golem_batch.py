@@ -245,6 +245,34 @@ async def test_batches_are_bounded_those_that_were_read_go_first(monkeypatch):
     assert [batch.batch_id for batch in unit.batches] == ["b1", "b2", "b3", "b4"]
 
 
+async def test_captured_output_of_a_batch_is_bounded_and_what_is_dropped_is_told(monkeypatch):
+    monkeypatch.setattr(_batch, "RESULT_BYTES", 100)
+    both = {"stdout": {"atEnd": {}}, "stderr": {"atEnd": {}}}
+    batch = make(run(**both), run(**both), run(**both))
+    await batch.add(CommandResult(index=0, stdout="a" * 60))
+    await batch.add(CommandResult(index=1, stdout="b" * 60, stderr="c" * 60, message="m"))
+    await batch.add(CommandResult(index=2, success=False, stdout="d"))
+    first, second, third = await batch.results(None, 0)
+    assert (first["stdout"], first["message"]) == ("a" * 60, None)
+    assert len(second["stdout"]) + len(second["stderr"]) == 40
+    assert second["message"].startswith("m; output is dropped")
+    assert (third["stdout"], third["result"]) == ("", "Error")
+    assert batch.size == 100
+
+
+async def test_results_of_an_activity_are_bounded_in_bytes(monkeypatch):
+    monkeypatch.setattr(_exeunit, "KEPT_BYTES", 1000)
+    unit = Unit()
+    captured = run(stdout={"atEnd": {}})
+    for number in range(10):
+        await unit.call("Exec", batchId=f"b{number}", exeScript=[captured])
+        await unit.unit.event(f"b{number}", CommandResult(index=0, stdout="x" * 300))
+        unit.unit.over(f"b{number}")
+    assert sum(batch.size for batch in unit.unit._batches.values()) <= 1300
+    assert "notFound" in (await unit.call("GetExecBatchResults", batchId="b0"))["Err"]
+    assert "Ok" in await unit.call("GetExecBatchResults", batchId="b9")
+
+
 async def test_a_batch_that_is_here_already_is_refused():
     unit = Unit()
     await unit.call("Exec", batchId="b", exeScript=[run()])

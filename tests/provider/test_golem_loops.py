@@ -385,3 +385,22 @@ async def test_judgements_and_payments_are_told_of_and_rubbish_among_them_is_not
             NoteJudged(note_id="n1", accepted=False, reason="too much"),
             PaymentReceived(payment_id="m1", amount=Decimal("1.5"), agreement_ids=("a1",)),
         ]
+
+
+async def test_a_market_that_forgets_each_offer_at_once_is_not_flooded_with_offers():
+    async with Stage() as stage:
+        again = asyncio.Event()
+
+        async def republish():
+            for number in range(1, 1000):
+                name = f"offer-{number}"
+                stage.daemon.events[name] = [NetworkError("gone", status=404)]
+                await stage.market.publish(OFFER)
+                while OfferGone(offer_id=name) not in stage.posted:
+                    await asyncio.sleep(0.001)
+            again.set()
+
+        publishing = asyncio.create_task(republish())
+        await asyncio.sleep(60)
+        publishing.cancel()
+        assert 10 < stage.daemon.offers < 60

@@ -102,3 +102,23 @@ def test_a_removed_image_takes_its_pack_along(tmp_path, here):
     assert not pack.exists()
     with pytest.raises(ImageNotFound):
         here.resolve(image_hash=image.hash)
+
+
+def test_images_that_were_taken_in_go_when_there_are_too_many_and_own_ones_stay(
+    tmp_path, here, there
+):
+    packs = []
+    for number in range(4):
+        folder = layer(tmp_path / f"folder{number}")
+        (folder / "ballast").write_bytes(bytes([number]) * 1000)
+        packs.append(here.build(folder))
+    own, *others = packs
+    there.build(tmp_path / "folder0", tag="own")
+    for age, image in enumerate(others):
+        there.take(here.pack(image), image_hash=image.hash, limit=LIMIT)
+        os.utime(tmp_path / "there" / "images" / image.hash / "taken", (age, age))
+    there.take(here.pack(own), image_hash=own.hash, limit=LIMIT)
+    there.trim(others[0].size * 2, keep={others[0].hash})
+    assert {image.hash for image in there.list()} == {own.hash, others[0].hash, others[2].hash}
+    there.trim(0, keep=())
+    assert [image.hash for image in there.list()] == [own.hash]

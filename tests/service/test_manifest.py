@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+import time
 
 import pytest
 from hypothesis import given
@@ -19,6 +20,7 @@ from requestor_sdk.model.errors import (
     PayloadError,
 )
 from requestor_sdk.model.script import Deploy, Run, Start, Terminate, Transfer
+from requestor_sdk.service import _manifest_json as wire
 from requestor_sdk.service import manifest as manifests
 
 HASH = "9a3b5d67b0b27746283cb5f287c13eab1beaa12d92a9f536b747c7ae"
@@ -140,6 +142,7 @@ def test_what_no_provider_would_take_is_refused_when_it_is_built(changes, kind):
         lambda told: told["compManifest"]["script"].update(match="glob"),
         lambda told: told["compManifest"]["script"].update(commands=[{}]),
         lambda told: told["compManifest"]["script"].pop("commands"),
+        lambda told: told["compManifest"]["script"].update(commands=["run"] * 129),
         lambda told: told["compManifest"]["net"].update(inet=[1]),
         lambda told: told["compManifest"]["net"]["inet"]["out"].pop("urls"),
         lambda told: told["compManifest"]["net"]["inet"]["out"].update(
@@ -225,6 +228,14 @@ def test_any_value_in_any_place_is_read_or_refused(key, value):
 def test_a_command_is_held_against_the_rules(commands, match, command, allowed):
     rules = manifests.ScriptRules(commands=tuple(commands), match=match)
     assert rules.allows(command) is allowed
+
+
+def test_rules_that_would_take_for_ever_allow_nothing_and_are_given_up_soon():
+    hostile = tuple(f"run {'(a|a)*' * 40}{number}$" for number in range(wire.MOST_COMMANDS))
+    rules = manifests.ScriptRules(commands=hostile, match="regex")
+    began = time.monotonic()
+    assert not rules.allows(Run(argv=("/bin/sh", "a" * 100_000)))
+    assert time.monotonic() - began < 10
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
     from requestor_sdk.golem import Daemon
+    from requestor_sdk.golem._direct import SharedBus
     from requestor_sdk.model.market import ActivityChanged
     from requestor_sdk.model.script import BatchEvent, Command
 
@@ -49,10 +50,12 @@ class GolemActivities:
 
     Args:
         daemon: Open while this is used.
+        bus: Its service bus, where streams of its own exe-units may be had.
     """
 
-    def __init__(self, daemon: Daemon) -> None:
+    def __init__(self, daemon: Daemon, *, bus: SharedBus | None = None) -> None:
         self._daemon = daemon
+        self._bus = bus
         self._presence = Presence(daemon)
         self._states: dict[str, ActivityState] = {}
         self._gone: set[str] = set()
@@ -97,8 +100,7 @@ class GolemActivities:
         text = script_text(commands)
         if self._presence.in_trouble():
             await self._wait_for(activity_id)
-        if not all(isinstance(command, Run) for command in commands):
-            self._states.pop(activity_id, None)  # it may change
+        changes = not all(isinstance(command, Run) for command in commands)
         try:
             found = await self._daemon.call(
                 "POST",
@@ -116,8 +118,13 @@ class GolemActivities:
             batch_id=string(found, "the id of a batch"),
             commands=commands,
             on_event=on_event,
+            bus=self._bus,
         )
-        await batch.run()
+        try:
+            await batch.run()
+        finally:
+            if changes:
+                self._states.pop(activity_id, None)
 
     async def _wait_for(self, activity_id: str) -> None:
         """Wait until an exe-unit is back that a restart of the daemon cut off."""

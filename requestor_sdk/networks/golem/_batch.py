@@ -11,10 +11,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Final
 
-from requestor_sdk.model.errors import BadAnswer, NetworkError, ProviderLost
+from requestor_sdk.golem.flexbuffers import decode, encode
+from requestor_sdk.model.errors import BadAnswer, NetworkError
 from requestor_sdk.model.script import (
     BatchEvent,
     CaptureMode,
@@ -25,7 +27,13 @@ from requestor_sdk.model.script import (
     Transfer,
 )
 from requestor_sdk.networks.golem import _sse
-from requestor_sdk.networks.golem._commands import Finished, bytes_of, event_of, result_of
+from requestor_sdk.networks.golem._commands import (
+    Finished,
+    bytes_of,
+    event_from,
+    event_of,
+    result_of,
+)
 from requestor_sdk.networks.golem._events import POLL_SEC
 from requestor_sdk.networks.golem._presence import (
     AGAIN_SEC,
@@ -35,14 +43,18 @@ from requestor_sdk.networks.golem._presence import (
     is_unknown,
     lost,
 )
+from requestor_sdk.networks.golem._reading import record
 
 if TYPE_CHECKING:
     from requestor_sdk.golem import Daemon
+    from requestor_sdk.golem._direct import SharedBus
     from requestor_sdk.model.script import StreamName
     from requestor_sdk.networks.golem._reading import Record
 
 logger: logging.Logger = logging.getLogger("requestor_sdk.networks.golem")
 
+Told = BatchEvent | Finished | None
+"""What a stream tells; ``None`` for what is of no use."""
 OnEvent = Callable[[BatchEvent], Awaitable[None]]
 
 WHOLE_SEC: Final = 0.5
@@ -51,6 +63,8 @@ PROGRESS_AFTER_SEC: Final = 1.0
 """Seconds after which a transfer or deployment is worth being told of."""
 TAIL_SEC: Final = 2.0
 """Seconds that the stream has to tell the rest of a command whose result is there."""
+BUS_SEC: Final = 5.0
+"""Seconds that a connection to the bus is waited for."""
 FAILING_SEC: Final = 60.0
 """Seconds for which a provider may answer with errors, before its batch is given up."""
 
@@ -69,6 +83,7 @@ class Batch:
         batch_id: What the daemon calls it.
         commands: What it does.
         on_event: Takes its events.
+        bus: The daemon's, where it may be listened to.
     """
 
     def __init__(
@@ -80,8 +95,11 @@ class Batch:
         batch_id: str,
         commands: Sequence[Command],
         on_event: OnEvent,
+        bus: SharedBus | None = None,
     ) -> None:
         self._daemon = daemon
+        self._bus = bus
+        self._batch_id = batch_id
         self._presence = presence
         self._activity_id = activity_id
         self._path = f"{API}/{activity_id}/exec/{batch_id}"
@@ -195,20 +213,50 @@ class Batch:
         try:
             if not self._streamed:
                 await asyncio.sleep(PROGRESS_AFTER_SEC)
-            headers = {"Accept": "text/event-stream"}
-            async with self._daemon.stream(self._path, headers=headers) as chunks:
-                async for text in _sse.events(chunks.iter_any()):
-                    event = event_of(text)
-                    if isinstance(event, Finished):
-                        stream.finish(event)
-                    elif event is not None:
-                        await self._pass_on(event)
-                    if stream.done > len(self._commands) - 1:
+            # By the bus first: what comes of the REST API may hang, and tell nothing for ever.
+            for told in (self._by_bus(), self._by_rest()):
+                async with aclosing(told):
+                    if await self._heard_all(stream, told):
                         return
-        except (NetworkError, ProviderLost) as error:
-            logger.info("no stream of activity %s: %s", self._activity_id, error.message)
         finally:
             stream.close()
+
+    async def _heard_all(self, stream: _Stream, told: AsyncIterator[Told]) -> bool:
+        """Pass on what is told; ``False`` where nothing was, and it may be had in another way."""
+        anything = False
+        try:
+            async for event in told:
+                anything = True
+                if isinstance(event, Finished):
+                    stream.finish(event)
+                elif event is not None:
+                    await self._pass_on(event)
+                if stream.done >= len(self._commands):
+                    return True
+        except NetworkError as error:
+            logger.info("no stream of activity %s: %s", self._activity_id, error.message)
+        return anything
+
+    async def _by_rest(self) -> AsyncGenerator[Told, None]:
+        headers = {"Accept": "text/event-stream"}
+        async with self._daemon.stream(self._path, headers=headers) as chunks:
+            async for text in _sse.events(chunks.iter_any()):
+                yield event_of(text)
+
+    async def _by_bus(self) -> AsyncGenerator[Told, None]:
+        """Listen to an exe-unit of the same daemon, whose streams the REST API loses."""
+        shared = self._bus
+        bus = None if shared is None else await shared.take()
+        if bus is None or shared is None:
+            return
+        try:
+            address = f"/public/exeunit/{self._activity_id}/StreamExecBatchResults"
+            ids = {"activity_id": self._activity_id, "batch_id": self._batch_id}
+            async with aclosing(bus.stream(address, encode(ids), seconds=BUS_SEC)) as parts:
+                async for part in parts:
+                    yield event_from(record(decode(part), "a part of a stream").get("Ok"))
+        finally:
+            await shared.leave()
 
     async def _pass_on(self, event: BatchEvent) -> None:
         if not self._next <= event.index < len(self._commands):

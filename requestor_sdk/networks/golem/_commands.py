@@ -131,7 +131,7 @@ def bytes_of(found: object) -> bytes:
     """Return an output, which comes as a text or as a list of bytes; nothing for anything else."""
     if isinstance(found, str):
         return found.encode(errors="replace")
-    if isinstance(found, list):
+    if isinstance(found, list | bytes):
         try:
             return bytes(found)
         except (TypeError, ValueError):
@@ -157,7 +157,7 @@ def _word_after(before: str, message: str | None) -> str:
 
 
 def event_of(text: str) -> BatchEvent | Finished | None:
-    """Read an event of a stream; ``None`` for one that says nothing of use.
+    """Read an event of a stream that is JSON; see ``event_from``.
 
     Raises:
         BadAnswer: It is no JSON object.
@@ -166,22 +166,31 @@ def event_of(text: str) -> BatchEvent | Finished | None:
         parsed: object = json.loads(text)
     except ValueError:
         parsed = text
-    found = record(parsed, "an event of a batch")
+    return event_from(parsed)
+
+
+def event_from(told: object) -> BatchEvent | Finished | None:
+    """Read an event of a stream; ``None`` for one that says nothing of use.
+
+    Raises:
+        BadAnswer: It is no object.
+    """
+    found = record(told, "an event of a batch")
     index, kind = found.get("index"), found.get("kind")
     if not isinstance(index, int) or isinstance(index, bool) or not isinstance(kind, Mapping):
         return None
-    for name, told in kind.items():
+    for name, what in kind.items():
         match str(name).lower():
             case "started":
                 return CommandStarted(index=index)
             case "finished":
                 return Finished(index)
             case "stdout":
-                return _output(index, "stdout", told)
+                return _output(index, "stdout", what)
             case "stderr":
-                return _output(index, "stderr", told)
+                return _output(index, "stderr", what)
             case "progress":
-                return _progress(index, told)
+                return _progress(index, what)
     return None
 
 

@@ -12,6 +12,7 @@ from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Final
 
 from requestor_sdk.golem import Daemon
+from requestor_sdk.golem._direct import SharedBus
 from requestor_sdk.golem.registry import find_image
 from requestor_sdk.model.errors import ImageNotFound, NetworkError, NotAvailable
 from requestor_sdk.model.props import VmPayload
@@ -132,7 +133,7 @@ class GolemNetwork:
         self._scope.enter(run_id)
         self._open = _Open(
             market=GolemMarket(self._daemon, self._scope),
-            activities=GolemActivities(self._daemon),
+            activities=GolemActivities(self._daemon, bus=SharedBus(self._daemon)),
             payments=GolemPayments(self._daemon, self._scope),
             transfers=GolemTransfers(self._daemon),
         )

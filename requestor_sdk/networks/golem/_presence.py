@@ -102,6 +102,8 @@ class Presence:
                 return True
             if error.status is None:
                 raise
+            if error.status == 408:
+                return False  # it is there, and silent
         # Any answer of its own will do, also that there is no such batch.
         self.heard(activity_id)
         return False

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Final
 
 from requestor_sdk.golem import gftp
 from requestor_sdk.golem._answers import giving, taking
-from requestor_sdk.golem._served import Served
+from requestor_sdk.golem._direct import Serving, SharedBus
+from requestor_sdk.golem._served import Answer
 from requestor_sdk.golem._source import Opener, Source
 from requestor_sdk.golem._target import Target
 
@@ -31,10 +32,13 @@ class GolemTransfers:
 
     Args:
         daemon: Open while anything is published or received.
+        direct: Whether files may go by the daemon's service bus, where that can be reached;
+            otherwise they go by its REST API alone.
     """
 
-    def __init__(self, daemon: Daemon) -> None:
+    def __init__(self, daemon: Daemon, *, direct: bool = True) -> None:
         self._daemon = daemon
+        self._bus = SharedBus(daemon, allowed=direct)
         self._opener = Opener()
         self._published: dict[str, _Published] = {}
 
@@ -67,7 +71,7 @@ class GolemTransfers:
         """
         name = "r" + secrets.token_hex(32)
         taken = Target(target, limit)
-        served = Served(self._daemon, _BUS + name, ("UploadChunk", "UploadFinished"), taking(taken))
+        served = self._serving(name, ("UploadChunk", "UploadFinished"), lambda _: taking(taken))
         try:
             await taken.open()
             await served.open()
@@ -97,7 +101,9 @@ class GolemTransfers:
 
     async def _opened(self, source: Source) -> _Published:
         name = gftp.name_of(source.checksum, secrets.token_hex(8))
-        served = Served(self._daemon, _BUS + name, ("GetMetadata", "GetChunk"), giving(source))
+        served = self._serving(
+            name, ("GetMetadata", "GetChunk"), lambda largest: giving(source, largest)
+        )
         published = _Published(name=name, source=source, served=served)
         self._published[source.checksum] = published
         done = False
@@ -112,6 +118,11 @@ class GolemTransfers:
             if not done:
                 await self._release(published)
         return published
+
+    def _serving(
+        self, name: str, components: tuple[str, ...], answer: Callable[[int], Answer]
+    ) -> Serving:
+        return Serving(self._daemon, self._bus, _BUS + name, components, answer)
 
     def _forget(self, published: _Published) -> None:
         if self._published.get(published.source.checksum) is published:
@@ -157,6 +168,6 @@ def _pending() -> asyncio.Future[bool]:
 class _Published:
     name: str
     source: Source
-    served: Served
+    served: Serving
     users: int = 1
     opened: asyncio.Future[bool] = field(default_factory=_pending)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import codecs
+import dataclasses
 from collections import deque
 from collections.abc import AsyncIterator
 from itertools import chain
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 
 STREAM_BYTES: Final = 4 * 1024 * 1024
 """Bytes of streamed output that wait for who listens; where nobody does, the oldest are dropped."""
+RESULT_BYTES: Final = 32 * 1024 * 1024
+"""Bytes of captured output that are kept of one batch; what is beyond is dropped, and told of."""
 _EVENT_BYTES: Final = 200
 
 
@@ -58,6 +61,7 @@ class Batch:
         self._script = script
         self._commands = commands
         self._wanted = wanted
+        self.size = 0
         self._results: list[dict[str, object]] = []
         self._running: int | None = None
         self._progress: str | None = None
@@ -162,14 +166,28 @@ class Batch:
                     ),
                     len(rest),
                 )
+        kept = self._bounded(result)
+        self.size += len(kept.stdout) + len(kept.stderr)
         form = wire.result_form(
-            result,
+            kept,
             self._commands[index],
             self._wanted[index],
             last=index == len(self._commands) - 1,
         )
         self._results.append(form if self._listeners else {**form, **self._unheard(index)})
         self._push(wire.finished_form(self.id, result), 0)
+
+    def _bounded(self, result: CommandResult) -> CommandResult:
+        room = RESULT_BYTES - self.size
+        if len(result.stdout) + len(result.stderr) <= room:
+            return result
+        stderr = result.stderr[: room // 2]
+        stdout = result.stdout[: room - len(stderr)]
+        dropped = "output is dropped: this batch has given too much of it"
+        message = f"{result.message}; {dropped}" if result.message else dropped
+        return dataclasses.replace(
+            result, stdout=stdout, stderr=stderr, message=message, truncated=True
+        )
 
     def _unheard(self, index: int) -> dict[str, object]:
         """Return what is kept of a command's streamed output, as its result tells output."""

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 BATCHES: Final = 64
 """Batches that are kept of an activity; beyond them those that were read go first."""
+KEPT_BYTES: Final = 128 * 1024 * 1024
+"""Bytes of results that are kept of an activity; beyond them those that were read go first."""
 POLL_SEC: Final = 60.0
 """Seconds that a question for results waits at most."""
 
@@ -68,6 +70,7 @@ class ExeUnit:
         self.address = f"/public/exeunit/{activity_id}"
         self.state = ActivityState.new
         self.reason: str | None = None
+        self.untold = False
         self.usage = Usage()
         self._requestor_id = requestor_id
         self._on_batch = on_batch
@@ -155,13 +158,19 @@ class ExeUnit:
         return batch_id
 
     def _make_room(self) -> None:
-        if len(self._batches) < BATCHES:
-            return
+        if len(self._batches) >= BATCHES and not self._drop_one():
+            raise _Refused("service", f"{BATCHES} batches wait in this activity already")
+        while sum(batch.size for batch in self._batches.values()) > KEPT_BYTES:
+            if not self._drop_one():
+                return
+
+    def _drop_one(self) -> bool:
+        """Forget a batch that is over; one that was read before one that was not."""
         over = [batch for batch in self._batches.values() if batch.over]
         gone = next((batch for batch in over if batch.read), over[0] if over else None)
-        if gone is None:
-            raise _Refused("service", f"{BATCHES} batches wait in this activity already")
-        del self._batches[gone.id]
+        if gone is not None:
+            del self._batches[gone.id]
+        return gone is not None
 
     async def _results(self, fields: Mapping[str, Any]) -> list[dict[str, object]]:
         batch = self._batch(fields, "batchId")

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from requestor_sdk.model.errors import AgreementRefused, BadAnswer, NetworkError
@@ -21,7 +22,7 @@ from requestor_sdk.ports.provider import (
     OfferGone,
     ProviderEvent,
 )
-from requestor_sdk.provider.golem._loops import follow, steady
+from requestor_sdk.provider.golem._loops import Pause, follow, steady
 
 if TYPE_CHECKING:
     from requestor_sdk.golem import Daemon
@@ -30,12 +31,16 @@ if TYPE_CHECKING:
 
 API: Final = "/market-api/v1"
 POLL_SEC: Final = 30.0
+SETTLED_SEC: Final = 10.0
+"""Seconds after which an offer counts as one that the market holds."""
 OFFER_SEC: Final = 50 * 60.0
 """Seconds after which an offer is withdrawn: the market forgets it after an hour."""
 APPROVE_SEC: Final = 20.0
 """Seconds that the requestor has to hear of the approval."""
 PATIENCE_SEC: Final = 30.0
 """Seconds for which a call is made again where the daemon is away."""
+LATE: Final = timedelta(seconds=10)
+"""How late the end of an agreement may come."""
 PROPOSALS: Final = 4096
 """Proposals that are remembered until they are answered."""
 _GONE: Final = (404, 410)
@@ -73,6 +78,7 @@ class Market:
         self._loops: dict[str, asyncio.Task[None]] = {}
         self._proposals: dict[str, str] = {}
         self._ending: set[str] = set()
+        self._pause = Pause()
 
     def start(self) -> None:
         """Hear of agreements from now on."""
@@ -195,6 +201,8 @@ class Market:
             return len(events)
 
         gone = False
+        loop = asyncio.get_running_loop()
+        began = loop.time()
         try:
             async with asyncio.timeout(OFFER_SEC):
                 await follow(f"offer {offer_id[:8]}", _until_gone(step))
@@ -202,6 +210,11 @@ class Market:
             _log.info("offer %s is nearly an hour old: it is published anew", offer_id)
         except _OfferGone:
             gone = True
+        if loop.time() - began > SETTLED_SEC:
+            self._pause.reset()
+        else:
+            # A market that forgets each offer at once would have us publish without an end.
+            await self._pause.take()
         self._loops.pop(offer_id, None)
         await self._post(OfferGone(offer_id=offer_id))
         if not gone:
@@ -276,12 +289,18 @@ class Market:
             await self._retire(offer_id)
 
     async def _agreement_events(self) -> int:
-        params: Params = {"afterTimestamp": self._after, "maxEvents": 100}
-        events = await self._daemon.poll(f"{API}/agreementEvents", params=params, seconds=POLL_SEC)
+        events = await self._events_after(self._after, POLL_SEC)
         for event in events:
             await self._agreement_event(event)
             self._after = str(event.get("eventDate", self._after))
+        # An end bears the time at which it was sent, and can be written down behind a later one.
+        for event in await self._events_after(_before(self._after), 0.0):
+            await self._agreement_event(event)
         return len(events)
+
+    async def _events_after(self, moment: str, seconds: float) -> Sequence[Mapping[str, Any]]:
+        params: Params = {"afterTimestamp": moment, "maxEvents": 100}
+        return await self._daemon.poll(f"{API}/agreementEvents", params=params, seconds=seconds)
 
     async def _agreement_event(self, event: Mapping[str, Any]) -> None:
         agreement_id = str(event.get("agreementId"))
@@ -295,6 +314,14 @@ class Market:
             code = str(said.get("golem.requestor.code") or "Unknown")
             told = EndReason(message=message[:500], code=code[:100])
             await self._post(AgreementTerminated(agreement_id=agreement_id, reason=told))
+
+
+def _before(moment: str) -> str:
+    """Return since when an event may have come that was not read."""
+    try:
+        return (datetime.fromisoformat(moment) - LATE).isoformat().replace("+00:00", "Z")
+    except ValueError:
+        return moment
 
 
 class _OfferGone(Exception):

@@ -8,29 +8,28 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from functools import partial as bound
 from typing import TYPE_CHECKING, Any, Final
 
-from requestor_sdk.golem import Daemon, flexbuffers, gftp
+from requestor_sdk.golem import Daemon, gftp
 from requestor_sdk.golem.bus import Bus
 from requestor_sdk.golem.web import Web
 from requestor_sdk.model.errors import (
-    BadAnswer,
     EngineFailed,
     NetworkError,
-    NetworkTimeout,
     NotAvailable,
 )
 from requestor_sdk.model.market import ActivityState, EndReason, Offer, Properties
+from requestor_sdk.model.props import PAYMENT_TIMEOUT
 from requestor_sdk.ports.provider import CreateActivity, DestroyActivity, ProviderEvent
-from requestor_sdk.provider.golem._exeunit import ExeUnit, Usage
-from requestor_sdk.provider.golem._loops import Mailbox, follow, steady
+from requestor_sdk.provider.golem._exeunit import ExeUnit
+from requestor_sdk.provider.golem._loops import Mailbox, follow
 from requestor_sdk.provider.golem._market import Market
 from requestor_sdk.provider.golem._payments import Payments
+from requestor_sdk.provider.golem._units import Units
 
 if TYPE_CHECKING:
     from requestor_sdk.golem import GolemConfig
@@ -50,13 +49,7 @@ is seen before the second look costs the requestor one such pause, and two other
 """
 USAGE_SEC: Final = 2.0
 """Seconds between two reports of usage; after 5 s without one the daemon takes a unit for dead."""
-LOCAL_SEC: Final = 5.0
-PATIENCE_SEC: Final = 20.0
-"""Seconds for which a state is told again where the daemon is away."""
-LINGER_SEC: Final = 10.0
-"""Seconds for which a terminated activity still answers for its results."""
 FLUSH_SEC: Final = 3.0
-PAYMENT_TIMEOUT: Final = "golem.com.scheme.payu.payment-timeout-sec?"
 
 _log = logging.getLogger(__name__)
 
@@ -80,9 +73,8 @@ class GolemTransport:
         self._daemon = Daemon(config)
         self._bus = Bus(config.gsb_url, name="exe-unit", on_up=self._is_up)
         self._events: Mailbox[ProviderEvent] = Mailbox(EVENTS)
-        self._units: dict[str, ExeUnit] = {}
+        self._units: Units | None = None
         self._wanted: dict[str, str] = {}
-        self._group: asyncio.TaskGroup | None = None
         self._again = asyncio.Event()
         self._stopping = asyncio.Event()
         self._root: asyncio.Task[None] | None = None
@@ -147,23 +139,24 @@ class GolemTransport:
         if root is None:
             return
         await asyncio.wait({root})
-        if not root.cancelled() and (failure := root.exception()) is not None:
-            _log.error("the way to the network failed before", exc_info=failure)
+        if not root.cancelled():
+            root.exception()  # told already, when it came
 
     async def _run(self, ready: asyncio.Future[None]) -> None:
         try:
             async with asyncio.TaskGroup() as group:
-                self._group = group
+                self._units = Units(self._bus, self._owner, self._events.put, group)
                 self._market = Market(self._daemon, self._events.put, self._after, group)
                 self._payments = Payments(self._daemon, self._events.put, self._after, group)
                 left = await self._market.withdraw_ghosts()
                 self._market.start()
                 self._payments.start()
                 group.create_task(follow("activity events", self._activity_events))
-                group.create_task(self._tell_again())
+                group.create_task(self._tell_again(self._units))
                 group.create_task(self._payments.settle(left))
                 group.create_task(self._until_closed(self._payments))
-                ready.set_result(None)
+                if not ready.done():
+                    ready.set_result(None)
         except* _Closed:
             pass
         except* NetworkError as errors:
@@ -242,35 +235,26 @@ class GolemTransport:
         self, activity_id: str, state: ActivityState, reason: str | None = None
     ) -> None:
         """Report the state of an activity; served on the bus from its first state to its last."""
-        unit = await self._unit(activity_id)
-        if state is ActivityState.terminated:
-            unit.end(reason)
-            if self._group is not None:
-                self._group.create_task(self._retire(unit))
-        else:
-            unit.state = state
-        await self._tell_state(activity_id, state, reason)
+        await self._opened_units().set_state(activity_id, state, reason)
 
     async def report_usage(self, activity_id: str, usage: Sequence[Decimal]) -> None:
         """Report what an activity has used; the first report puts its exe-unit on the bus."""
-        unit = await self._unit(activity_id)
-        unit.usage = Usage([float(value) for value in usage], int(time.time()))
-        await self._tell_usage(unit)
+        await self._opened_units().report_usage(activity_id, usage)
 
     async def refuse_activity(self, activity_id: str, reason: str) -> None:
         """Answer a wish for an activity: no."""
         self._wanted.pop(activity_id, None)
-        await self._tell_state(activity_id, ActivityState.terminated, reason)
+        await self._opened_units().tell_state(activity_id, ActivityState.terminated, reason)
 
     async def batch_event(self, activity_id: str, batch_id: str, event: BatchEvent) -> None:
         """Report an event of a batch; waits while the requestor is slow to read a stream."""
-        unit = self._units.get(activity_id)
+        unit = self._unit(activity_id)
         if unit is not None:
             await unit.event(batch_id, event)
 
     async def batch_over(self, activity_id: str, batch_id: str) -> None:
         """Report that a batch is over."""
-        unit = self._units.get(activity_id)
+        unit = self._unit(activity_id)
         if unit is not None:
             unit.over(batch_id)
 
@@ -280,7 +264,7 @@ class GolemTransport:
         self, *, activity_id: str, total: Decimal, usage: Sequence[Decimal]
     ) -> str:
         """Send a debit note; returns its id."""
-        unit = self._units.get(activity_id)
+        unit = self._unit(activity_id)
         known = self._opened_market().agreements.get(unit.agreement_id) if unit else None
         due = _seconds(known.demand.get(PAYMENT_TIMEOUT)) if known else None
         return await self._opened_payments().send_debit_note(activity_id, total, usage, due)
@@ -341,7 +325,7 @@ class GolemTransport:
                 await self._events.put(
                     CreateActivity(activity_id=activity_id, agreement_id=agreement_id)
                 )
-            elif name == "DestroyActivity" and activity_id in self._units:
+            elif name == "DestroyActivity" and self._unit(activity_id) is not None:
                 await self._events.put(
                     DestroyActivity(activity_id=activity_id, agreement_id=agreement_id)
                 )
@@ -351,83 +335,32 @@ class GolemTransport:
             self._after = str(event.get("eventDate", self._after))
         return len(events)
 
-    async def _unit(self, activity_id: str) -> ExeUnit:
-        """Return the exe-unit of an activity; the first that asks puts it on the bus."""
-        if activity_id in self._units:
-            return self._units[activity_id]
-        agreement_id = self._wanted.pop(activity_id, "")
-        known = self._opened_market().agreements.get(agreement_id)
-        if known is None:
-            raise NotAvailable("there is no such agreement", ids={"activity": activity_id})
-        unit = ExeUnit(activity_id, agreement_id, known.requestor_id, self._events.put)
-        await self._bus.register(unit.address, unit.answer)
-        self._units[activity_id] = unit
-        return unit
-
-    async def _retire(self, unit: ExeUnit) -> None:
-        await asyncio.sleep(LINGER_SEC)
-        self._units.pop(unit.id, None)
-        await self._bus.unregister(unit.address)
-
-    async def _tell_usage(self, unit: ExeUnit) -> None:
-        usage = {"currentUsage": unit.usage.counters, "timestamp": unit.usage.at}
-        await self._local("SetActivityUsage", activityId=unit.id, usage=usage, timeout=None)
-
-    async def _tell_state(self, activity_id: str, state: ActivityState, reason: str | None) -> None:
-        told: dict[str, object] = {"state": [state.value, None]}
-        if reason is not None:
-            told |= {"reason": reason, "errorMessage": reason}
-
-        async def call() -> None:
-            await self._local(
-                "SetActivityState",
-                activityId=activity_id,
-                state=told,
-                timeout=None,
-                credentials=None,
-            )
-
-        await steady(f"state of activity {activity_id}", call, seconds=PATIENCE_SEC)
-
-    async def _local(self, component: str, **fields: object) -> None:
-        """Call the daemon's activity service."""
-        address = f"/local/activity/{component}"
-        try:
-            answer = await self._bus.call(address, flexbuffers.encode(fields), seconds=LOCAL_SEC)
-        except NetworkError as error:
-            if error.status == 400:
-                # The daemon has begun, and does not serve this yet.
-                raise NetworkTimeout(f"{component}: {error.message}") from None
-            raise
-        found: Any = flexbuffers.decode(answer)
-        if not isinstance(found, dict) or not ("Ok" in found or "Err" in found):
-            raise BadAnswer(f"{component}: the daemon's answer is none")
-        if "Err" in found:
-            raise NetworkError(f"{component}: {str(found['Err'])[:300]}", status=409)
-
     def _is_up(self) -> None:
         self._again.set()
 
-    async def _tell_again(self) -> None:
-        """Tell of all activities after the daemon's restart: it takes the silent ones for dead."""
+    async def _tell_again(self, units: Units) -> None:
         while True:
             await self._again.wait()
             self._again.clear()
-            for unit in tuple(self._units.values()):
-                if unit.state in (ActivityState.new, ActivityState.terminated):
-                    continue
-                unit.usage.at = int(time.time())
-                told = bound(self._tell_usage, unit)
-                try:
-                    await steady(f"usage of activity {unit.id}", told, seconds=PATIENCE_SEC)
-                    await self._tell_state(unit.id, unit.state, None)
-                except NetworkError as error:
-                    _log.warning("activity %s is not told of again: %s", unit.id, error.message)
+            await units.tell_again()
+
+    def _owner(self, activity_id: str) -> tuple[str, str] | None:
+        agreement_id = self._wanted.pop(activity_id, "")
+        known = self._opened_market().agreements.get(agreement_id)
+        return None if known is None else (agreement_id, known.requestor_id)
+
+    def _unit(self, activity_id: str) -> ExeUnit | None:
+        return None if self._units is None else self._units.get(activity_id)
 
     def _opened_market(self) -> Market:
         if self._market is None or self._root is None:
             raise NotAvailable("the way to the network is not open")
         return self._market
+
+    def _opened_units(self) -> Units:
+        if self._units is None or self._root is None:
+            raise NotAvailable("the way to the network is not open")
+        return self._units
 
     def _opened_payments(self) -> Payments:
         if self._payments is None or self._root is None:

@@ -420,6 +420,14 @@ async def test_a_silent_exe_unit_is_not_dead(stage):
         assert await stage.activities.state("x") is ActivityState.unresponsive
 
 
+async def test_silence_is_no_answer_that_saves_a_question(stage):
+    stage.daemon.on("GET", "/activity/x/state", {"state": ["Ready", None]})
+    stage.daemon.on("GET", "/exec/0+$", refused(408))
+    for asked in (1, 2):
+        await stage.activities.state("x")
+        assert len(stage.daemon.made("GET", "/state")) == asked
+
+
 async def test_after_the_daemon_was_away_an_exe_unit_has_time_to_come_back(stage):
     stage.daemon.on("GET", "/activity/x/state", DOWN, {"state": ["Ready", None]})
     stage.daemon.on("GET", "/exec/0+$", UNHEARD)

@@ -197,6 +197,16 @@ async def test_what_was_heard_of_and_not_read_is_read_later(daemon, payments):
     assert [one.id for one in await payments.payment_events()] == ["n-1"]
 
 
+async def test_of_several_notes_those_that_could_not_be_read_are_read_later(daemon, payments):
+    both = [news("debitNoteId", "n-1"), news("debitNoteId", "n-2", "02")]
+    daemon.on("POLL", "/debitNoteEvents", both, [])
+    daemon.on("POLL", "/invoiceEvents", [])
+    daemon.on("GET", "/debitNotes/n-1$", note("n-1"))
+    daemon.on("GET", "/debitNotes/n-2$", BROKEN, note("n-2"))
+    assert [one.id for one in await payments.payment_events()] == ["n-1"]
+    assert [one.id for one in await payments.payment_events()] == ["n-2"]
+
+
 async def test_the_failure_of_one_kind_does_not_hold_up_the_other(daemon, payments):
     daemon.on("POLL", "/debitNoteEvents", DOWN)
     daemon.on("POLL", "/invoiceEvents", [news("invoiceId", "i-1")], [])

@@ -20,38 +20,47 @@ pytestmark = [pytest.mark.devnet(providers=0), pytest.mark.timeout(180)]
 
 SMALL = random.Random(2).randbytes(1_000_000)
 LARGE = 200 * 1024 * 1024
+SHORTER = 48 * 1024 * 1024
 
 
 @asynccontextmanager
-async def _both(network):
+async def _both(network, *, direct):
     daemon = Daemon(network.config)
     bus = Bus(network.config.gsb_url, name="provider")
     await daemon.open()
     try:
         await bus.open()
         try:
-            yield GolemTransfers(daemon), bus
+            yield GolemTransfers(daemon, direct=direct), bus
         finally:
             await bus.close()
     finally:
         await daemon.close()
 
 
+@pytest.fixture(params=[True, False], ids=["bus", "web socket"])
+def direct(request):
+    return request.param
+
+
 @pytest.fixture
-async def both(devnet):
-    async with _both(devnet) as both:
+async def both(devnet, direct):
+    async with _both(devnet, direct=direct) as both:
         yield both
 
 
-@pytest.fixture
-def large(tmp_path):
-    """A file of 200 MB whose every chunk is another."""
-    path = tmp_path / "large"
+def _file(path, size):
+    """Write a file whose every chunk is another."""
     block = random.Random(1).randbytes(1 << 20)
     with path.open("wb") as file:
-        for index in range(LARGE >> 20):
+        for index in range(size >> 20):
             file.write(index.to_bytes(8, "big") + block[8:])
     return path
+
+
+@pytest.fixture
+def shorter(tmp_path):
+    return _file(tmp_path / "shorter", SHORTER)
 
 
 def _checksum(path):
@@ -75,18 +84,20 @@ async def _of(path):
             yield piece
 
 
-async def test_200_mb_go_down_and_up_and_are_the_same(both, large, tmp_path):
+async def test_200_mb_go_down_and_up_and_are_the_same(both, direct, tmp_path):
     transfers, bus = both
+    size = LARGE if direct else SHORTER
+    large = _file(tmp_path / "large", size)
     fetched, back = hashlib.sha256(), tmp_path / "back"
     async with transfers.publish(large) as url:
-        assert await gftp.size_of(bus, url) == LARGE
+        assert await gftp.size_of(bus, url) == size
         async with aclosing(gftp.fetch(bus, url)) as chunks:
             async for chunk in chunks:
                 fetched.update(chunk)
     expected = _checksum(large)
     assert fetched.hexdigest() == expected
     async with transfers.receive(back) as incoming:
-        assert await gftp.deliver(bus, incoming.url, _of(large)) == LARGE
+        assert await gftp.deliver(bus, incoming.url, _of(large)) == size
         assert await incoming.content() == b""
     assert _checksum(back) == expected
 
@@ -171,18 +182,18 @@ async def test_a_wrong_checksum_is_told_to_both_sides(both, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-async def test_a_file_that_is_changed_while_it_is_served_is_an_error(both, large):
+async def test_a_file_that_is_changed_while_it_is_served_is_an_error(both, shorter):
     transfers, bus = both
-    async with transfers.publish(large) as url:
+    async with transfers.publish(shorter) as url:
         with pytest.raises(ActivityError, match="changed"):
             async with aclosing(gftp.fetch(bus, url)) as chunks:
                 await anext(chunks)
-                os.utime(large, (1, 1))
+                os.utime(shorter, (1, 1))
                 async for _ in chunks:
                     pass
-        async with transfers.publish(large) as fresh:
+        async with transfers.publish(shorter) as fresh:
             assert fresh != url
-            assert await gftp.size_of(bus, fresh) == LARGE
+            assert await gftp.size_of(bus, fresh) == SHORTER
 
 
 async def test_what_is_not_published_any_more_is_told(both):
@@ -208,32 +219,30 @@ async def test_yagnas_customary_chunks_are_answered(both):
         assert came == SMALL
 
 
-async def test_a_transfer_goes_on_after_the_daemon_was_killed_and_started(devnet, large, tmp_path):
-    async with _both(devnet) as (transfers, bus):
+async def test_a_transfer_goes_on_after_the_daemon_was_killed_and_started(
+    devnet, direct, shorter, tmp_path
+):
+    async with _both(devnet, direct=direct) as (transfers, bus):
         fetched, back = hashlib.sha256(), tmp_path / "back"
-        async with transfers.publish(large) as url, transfers.receive(back) as incoming:
+        async with transfers.publish(shorter) as url, transfers.receive(back) as incoming:
             killed = False
 
             async def through():
-                nonlocal killed
+                nonlocal killed, came
                 async with aclosing(gftp.fetch(bus, url)) as chunks:
                     async for chunk in chunks:
                         fetched.update(chunk)
+                        came += len(chunk)
                         yield chunk
-                        if not killed and fetched_bytes() > LARGE // 4:
+                        if not killed and came > SHORTER // 4:
                             killed = True
                             await devnet.daemon.kill()
                             starting.append(asyncio.create_task(devnet.daemon.start()))
 
             came, starting = 0, []
 
-            def fetched_bytes():
-                nonlocal came
-                came += gftp.FETCH_CHUNK
-                return came
-
-            assert await gftp.deliver(bus, incoming.url, through()) == LARGE
+            assert await gftp.deliver(bus, incoming.url, through()) == SHORTER
             await asyncio.gather(*starting)
             assert killed
             await incoming.content()
-        assert fetched.hexdigest() == _checksum(large) == _checksum(back)
+        assert fetched.hexdigest() == _checksum(shorter) == _checksum(back)

@@ -197,7 +197,7 @@ async def test_a_killed_provider_comes_back_and_ends_what_it_had(devnet, tmp_pat
     async with requestor(devnet.config) as renter:
         demand = renter.demand(
             "(golem.runtime.name=small)",
-            **{"golem.com.scheme.payu.debit-note.interval-sec?": 0.5},
+            **{"golem.com.scheme.payu.debit-note.interval-sec?": 2},
         )
         async with providing(config, tmp_path) as provider:
             await provider.says("serving")
@@ -216,3 +216,34 @@ async def test_a_killed_provider_comes_back_and_ends_what_it_had(devnet, tmp_pat
             assert await eventually(lambda: len(provider.lines) > 3)
             provider.process.send_signal(signal.SIGTERM)
             assert await provider.ended() == 0
+
+
+@pytest.mark.sandbox
+async def test_a_signal_leaves_nothing_of_what_ran_in_the_sandbox(devnet, tmp_path):
+    preset = PRESET.replace('runtime = "small"', 'runtime = "vm"')
+    mark = f"7{os.getpid()}"
+    async with (
+        providing(devnet.provider_configs[0], tmp_path, preset) as provider,
+        requestor(devnet.config) as renter,
+    ):
+        await provider.says("serving")
+        activity_id = await renter.activity(await renter.agreement())
+        *_, echo = await renter.run(activity_id, *START, run("/bin/sh", "-c", "echo hi"))
+        assert echo["stdout"] == "hi\n"
+        await renter.send(activity_id, run("/bin/sleep", mark))
+        await eventually(lambda: sleeping(mark))
+        provider.process.send_signal(signal.SIGTERM)
+        assert await provider.ended() == 0
+        await eventually(lambda: not sleeping(mark), seconds=5)
+
+
+def sleeping(mark):
+    """Return the processes that sleep for so many seconds."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            if path.read_bytes().split(b"\0")[:2] == [b"/bin/sleep", mark.encode()]:
+                found.append(path.parent.name)
+        except OSError:
+            continue
+    return found

@@ -20,9 +20,7 @@ async def test_the_daemon_is_killed_under_an_activity_and_the_provider_goes_on(d
         await devnet.daemon.kill()
         await devnet.daemon.start()
         # The daemon takes an activity for dead that was silent for too long; else it goes on.
-        await eventually(
-            lambda: agent._transport._bus.connected or agent._transport._units == {}, seconds=10
-        )
+        await eventually(lambda: agent._transport._bus.connected or not agent.sandboxes, seconds=10)
         if agent.sandboxes:
             for _ in range(100):
                 try:
