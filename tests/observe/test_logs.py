@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import re
 from decimal import Decimal
 
 import pytest
@@ -140,3 +142,24 @@ async def test_no_record_of_a_run_has_a_secret(kept, monkeypatch):
         said = f"{record.getMessage()} {record.__dict__}"
         assert "s3cret" not in said
     assert not any("s3cret" in str(e.to_record()) for e in compute.journal.read())
+
+
+@pytest.mark.sandbox
+def test_no_record_of_a_real_run_has_a_key(kept, tmp_path, monkeypatch):
+    monkeypatch.setenv("REQUESTOR_SDK_HOME", str(tmp_path))
+
+    async def run():
+        async with Compute(budget=1, event_consumer=EventLog()) as compute:
+            cluster = await compute.run_service(Chatty, payload=VmPayload())
+            await cluster.wait("terminated")
+        return compute
+
+    compute = asyncio.run(run())
+    keys = [path.read_text().strip() for path in tmp_path.rglob("*.key")]
+    assert len(keys) == 5  # the requestor's, and one of each provider
+    assert all(re.fullmatch(r"[0-9a-f]{64}", key) for key in keys)
+    said = "\n".join(f"{record.getMessage()} {record.__dict__}" for record in kept.records)
+    said += "\n".join(str(event.to_record()) for event in compute.journal.read())
+    said += compute.timeline().to_html() + compute.timeline().to_json()
+    assert not [key for key in keys if key in said]
+    assert "s3cret" not in said

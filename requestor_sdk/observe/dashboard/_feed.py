@@ -85,7 +85,11 @@ class Feed:
         while self._came <= after and not self.closed:
             waiting = asyncio.get_running_loop().create_future()
             self._waiting.append(waiting)
-            await waiting
+            try:
+                await waiting
+            finally:
+                if waiting in self._waiting:
+                    self._waiting.remove(waiting)  # given up before anything came
         first = max(after, self._came - len(self._texts))
         start = len(self._texts) - (self._came - first)
         stop = min(start + most, len(self._texts))
