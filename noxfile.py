@@ -46,7 +46,7 @@ def unit(session: nox.Session) -> None:
 def browser(session: nox.Session) -> None:
     """Look at the dashboard in headless Chromium, which has to be installed; pictures are kept."""
     session.install("-e", ".[test]", "playwright>=1.45")
-    session.run("pytest", "-m", "browser", *session.posargs, env={"REQUESTOR_BROWSER": "required"})
+    session.run("pytest", "tests/browser", *session.posargs, env={"REQUESTOR_BROWSER": "required"})
 
 
 @nox.session
