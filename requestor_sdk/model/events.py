@@ -239,9 +239,11 @@ class AgreementCreated(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgreementConfirmed(Event):
-    """Both sides have signed."""
+    """Both sides have signed.
 
-    durable: ClassVar[bool] = True
+    What is done next, ``ActivityRequested``, brings it to the disk as well; where a power cut is
+    faster, recovery asks the market.
+    """
 
     instance_id: str
     agreement_id: str

@@ -134,7 +134,7 @@ def _starts_vs_floor(name: str, count: int, turns: int) -> Result:
 
 def twenty_vs_floor(name: str) -> Result:
     """Time 20 instances from nothing to running, against bare calls."""
-    return _starts_vs_floor(name, 20, 5)
+    return _starts_vs_floor(name, 20, 7)
 
 
 def fifty_vs_floor(name: str) -> Result:
@@ -162,27 +162,24 @@ def batch_vs_floor(name: str) -> Result:
     """Time one command on an instance that runs, from asking to the result, against bare calls."""
 
     async def measure() -> Result:
-        turns, each = 10, 20
+        n, warm = 400, 20
         times: tuple[list[float], list[float]] = [], []
         await _offered(2)
         async with _floor(1) as (floor, _), _ours(1) as (cluster, _):
             context, activity = cluster.instances[0].ctx, floor.rented[0].activity
-            for _ in range(turns + 1):
-                times[1].append(await _batch_ms(lambda: floor.batch(activity), each))
-                times[0].append(await _batch_ms(lambda: context.run("/bin/true"), each))
-        ours, least = (median(found[1:]) for found in times)
-        return Result(name=name, value=ours, unit="ms", floor=least, n=turns * each)
+            for _ in range(n + warm):
+                times[1].append(await _ms(floor.batch(activity)))
+                times[0].append(await _ms(context.run("/bin/true")))
+        ours, least = (median(found[warm:]) for found in times)
+        return Result(name=name, value=ours, unit="ms", floor=least, n=n)
 
     return _measured(measure)
 
 
-async def _batch_ms(batch: Callable[[], Awaitable[object]], each: int) -> float:
-    took = []
-    for _ in range(each):
-        began = time.perf_counter()
-        await batch()
-        took.append((time.perf_counter() - began) * 1000)
-    return median(took)
+async def _ms(batch: Awaitable[object]) -> float:
+    began = time.perf_counter()
+    await batch
+    return (time.perf_counter() - began) * 1000
 
 
 def batches_vs_floor(name: str) -> Result:

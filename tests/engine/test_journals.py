@@ -123,7 +123,7 @@ async def test_a_network_that_outlives_the_process_does_not(world, blocked, monk
 
 
 async def test_a_run_that_could_not_start_leaves_nothing_in_the_store(world, monkeypatch):
-    async def broken():
+    async def broken(**_):
         raise SandboxUnavailable("none here")
 
     monkeypatch.setattr(world.network, "open", broken)
@@ -157,7 +157,7 @@ async def test_a_journal_that_breaks_ends_the_run_in_order_and_keeps_what_it_hol
 
 
 async def test_a_run_whose_network_does_not_close_is_not_alive_for_ever(world, monkeypatch):
-    async def broken():
+    async def broken(**_):
         await close()
         raise OSError("the network hangs on")
 
@@ -202,7 +202,7 @@ async def test_a_run_whose_engine_cannot_be_made_leaves_no_file(world, monkeypat
 
 @pytest.mark.parametrize("name", ["run.jsonl", "run.sqlite"])
 async def test_a_run_that_could_not_start_leaves_no_file(world, monkeypatch, tmp_path, name):
-    async def broken():
+    async def broken(**_):
         raise SandboxUnavailable("none here")
 
     monkeypatch.setattr(world.network, "open", broken)

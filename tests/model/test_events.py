@@ -177,7 +177,7 @@ def test_what_concerns_money_and_commitments_must_be_on_the_disk_first():
     durable = {cls.__name__ for cls in KINDS if cls.durable}
     assert durable == {
         *("ComputationStarted", "ComputationFinished", "AllocationCreated", "AllocationReleased"),
-        *("AgreementCreated", "AgreementConfirmed", "AgreementRejected", "AgreementTerminated"),
+        *("AgreementCreated", "AgreementRejected", "AgreementTerminated"),
         *("ActivityCreated", "ActivityCreateFailed", "ActivityEnded", "PaymentLeftOver"),
         *("DebitNoteAccepted", "DebitNoteRejected", "InvoiceAccepted", "InvoiceRejected"),
         *("ComputationRecovered", "ComputationSuspended", "AllocationRequested"),

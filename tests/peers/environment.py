@@ -36,6 +36,9 @@ def yapapi_python() -> Path:
 def golem_js_folder() -> Path:
     """Return the folder that has golem-js in its node_modules, made now where there is none."""
     folder = PLACE / "golem-js"
+    for program in ("npm", "node"):
+        if shutil.which(program) is None:
+            raise SystemExit(f"golem-js needs {program}, and there is none on the PATH")
     if not (folder / "complete").exists():
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
