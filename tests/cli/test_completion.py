@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from observe.conftest import START
+from observe.conftest import START, Story
 
 from requestor_sdk.observe.runs import RunStore
 
@@ -55,7 +55,9 @@ def test_bash_completes_options_and_their_values():
 @pytest.mark.parametrize("command", ["status", "events", "logs", "cost", "timeline", "dash"])
 def test_bash_completes_the_ids_of_runs(home, command):
     for run_id in ("abc-1", "abd-2"):
-        RunStore(home).create(run_id, network="local", started=START)
+        journal = RunStore(home).create(run_id, network="local", started=START)
+        journal.append(Story().begin())
+        journal.close()
     assert completed("requestor-sdk", command, "abd") == ["abd-2"]
 
 
