@@ -215,7 +215,7 @@ function frame(now) {
   if (state.playing) {
     state.moment = Math.min(state.moment + passed * state.speed, run.ended);
     if (state.moment >= run.ended) setPlaying(false);
-    state.dirty = true;
+    state.came = true;
   }
   // What hands do is shown at once; what merely moves, twenty times a second.
   const moves = state.came || (state.live && state.moment === null);
