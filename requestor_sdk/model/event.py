@@ -69,16 +69,28 @@ class Event:
     def to_record(self) -> dict[str, object]:
         """Return the event as JSON can hold it."""
         record: dict[str, object] = {"v": VERSION, "kind": self.kind}
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            if isinstance(value, datetime):
-                value = value.isoformat()
-            elif isinstance(value, Decimal):
-                value = str(value)
-            elif isinstance(value, tuple):
-                value = [str(item) for item in value]
-            record[field.name] = value
+        for name in _names(self):
+            value = getattr(self, name)
+            # Most are text: a journal writes some events for each command.
+            if type(value) is not str:
+                if isinstance(value, datetime):
+                    value = value.isoformat()
+                elif isinstance(value, Decimal):
+                    value = str(value)
+                elif isinstance(value, tuple):
+                    value = [str(item) for item in value]
+            record[name] = value
         return record
+
+
+_NAMES: Final[dict[str, tuple[str, ...]]] = {}
+
+
+def _names(event: Event) -> tuple[str, ...]:
+    found = _NAMES.get(event.kind)
+    if found is None:
+        found = _NAMES[event.kind] = tuple(field.name for field in dataclasses.fields(event))
+    return found
 
 
 def _one_line(value: object) -> str:
