@@ -34,7 +34,19 @@ def tests(session: nox.Session) -> None:
 def unit(session: nox.Session) -> None:
     """Run the tests that need neither a sandbox, nor an example, nor a daemon."""
     session.install("-e", ".[all,test]")
-    session.run("pytest", "-m", "not sandbox and not example and not devnet", *session.posargs)
+    session.run(
+        "pytest",
+        "-m",
+        "not sandbox and not example and not devnet and not browser",
+        *session.posargs,
+    )
+
+
+@nox.session
+def browser(session: nox.Session) -> None:
+    """Look at the dashboard in headless Chromium, which has to be installed; pictures are kept."""
+    session.install("-e", ".[test]", "playwright>=1.45")
+    session.run("pytest", "tests/browser", *session.posargs, env={"REQUESTOR_BROWSER": "required"})
 
 
 @nox.session

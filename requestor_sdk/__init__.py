@@ -3,8 +3,8 @@
     from requestor_sdk import Compute, Service, vm
 
 Everything that users import is named here or in the modules ``events``, ``props``, ``payload``,
-``strategy``, ``services`` and ``errors``. Names load when they are first used, so that importing
-costs little.
+``strategy``, ``monitoring``, ``services`` and ``errors``. Names load when they are first used, so
+that importing costs little.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from requestor_sdk._version import __version__
 
 if TYPE_CHECKING:
-    from requestor_sdk import errors, events, payload, props, services, strategy
+    from requestor_sdk import errors, events, monitoring, payload, props, services, strategy
     from requestor_sdk.client._golem import GolemNetwork
     from requestor_sdk.client._local import LocalNetwork
     from requestor_sdk.client._services import Resumable
@@ -81,6 +81,7 @@ _HOMES = {
 _MODULES = {
     "errors": "requestor_sdk.errors",
     "events": "requestor_sdk.events",
+    "monitoring": "requestor_sdk.monitoring",
     "payload": "requestor_sdk.payload",
     "props": "requestor_sdk.props",
     "services": "requestor_sdk.services",
@@ -125,6 +126,7 @@ __all__ = [
     "constraint",
     "errors",
     "events",
+    "monitoring",
     "payload",
     "prop",
     "props",

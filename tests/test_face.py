@@ -60,6 +60,7 @@ EXPORTED = [
     "constraint",
     "errors",
     "events",
+    "monitoring",
     "payload",
     "prop",
     "props",

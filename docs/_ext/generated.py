@@ -19,6 +19,7 @@ from requestor_sdk.model import events
 from requestor_sdk.model.errors import all_errors
 from requestor_sdk.model.lifecycle import TABLE, Guard, Rule, ServiceState, Stimulus, Target
 from requestor_sdk.model.money import CPU, DURATION
+from requestor_sdk.observe.metrics import METRICS
 from requestor_sdk.provider import default_providers
 from requestor_sdk.settings import Settings
 
@@ -142,6 +143,15 @@ def default_providers_table() -> str:
     return "\n".join(rows)
 
 
+def metrics_table() -> str:
+    """Return the metrics with their labels."""
+    rows = ["| metric | kind | labels | what it says |", "|---|---|---|---|"]
+    for metric in METRICS:
+        labels = ", ".join(f"`{label}`" for label in ("network", *metric.labels))
+        rows.append(f"| `{metric.name}` | {metric.kind} | {labels} | {metric.help} |")
+    return "\n".join(rows)
+
+
 def command_help() -> str:
     """Return what each command says of itself by ``--help``."""
     import click
@@ -182,6 +192,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "event-reference": event_reference,
     "settings-table": settings_table,
     "default-providers": default_providers_table,
+    "metrics": metrics_table,
     "command-help": command_help,
 }
 

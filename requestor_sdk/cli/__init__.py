@@ -8,27 +8,49 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from requestor_sdk._version import __version__
 
-_COMMANDS: Final = {
-    "demo": "See it all at work: three computers, one is lost, the bill.",
-    "run": "Run a program of yours with the live table on.",
-    "simulate": "Run a program of yours on a simulated market, with faults, many times.",
-    "runs": "List what was run, and how it is; remove old runs.",
-    "status": "Show one run: its instances, what is open, its bill.",
-    "recover": "Settle what runs left behind whose process died.",
-    "events": "Print what happened in a run, event by event.",
-    "image": "Build, import, list and remove images.",
-    "manifest": "Make, sign and check manifests, by which payloads reach the internet.",
-    "provide": "Let this machine on a Golem network.",
-    "devnet": "Run a whole Golem network on this machine.",
-    "gftp": "Be the program that yapapi and golem-js move files by.",
-    "doctor": "Check what works on this machine, and how to mend what does not.",
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
+_SECTIONS: Final = {
+    "Begin": {
+        "demo": "See it all at work: three computers, one is lost, the bill.",
+        "new": "Write a small project to begin with: a service, its tests, a README.",
+        "doctor": "Check what works on this machine, and how to mend what does not.",
+        "completion": "Print what your shell needs to complete commands.",
+    },
+    "Run programs": {
+        "run": "Run a program of yours with the live table on.",
+        "offers": "Show what the market has now, before anything is paid.",
+        "simulate": "Run a program of yours on a simulated market, with faults, many times.",
+        "image": "Build, import, list and remove images.",
+        "manifest": "Make, sign and check manifests, by which payloads reach the internet.",
+    },
+    "Look at runs": {
+        "runs": "List what was run, and how it is; remove old runs.",
+        "status": "Show one run: its instances, what is open, its bill.",
+        "logs": "Print what a run told: states, failures, money.",
+        "cost": "Show what a run cost, by provider and by instance.",
+        "events": "Print what happened in a run, event by event.",
+        "dash": "Show a run as a page in the browser, live or to be played.",
+        "timeline": "Draw a run: SVG, a page, or a trace for Perfetto.",
+    },
+    "Settle what is left": {
+        "recover": "Settle what runs left behind whose process died.",
+    },
+    "Golem networks": {
+        "devnet": "Run a whole Golem network on this machine.",
+        "provide": "Let this machine on a Golem network.",
+        "gftp": "Be the program that yapapi and golem-js move files by.",
+    },
 }
+"""The commands as `--help` lists them, and what each does in one line."""
+_COMMANDS: Final = {name: text for part in _SECTIONS.values() for name, text in part.items()}
 
 
 class Failure(click.ClickException):
@@ -46,9 +68,12 @@ class Failure(click.ClickException):
 class LazyGroup(click.Group):
     """A group that knows its commands by name and loads one when it is called."""
 
-    def __init__(self, *args: Any, lazy: Mapping[str, str] = {}, **kwargs: Any) -> None:
+    def __init__(
+        self, *args: Any, sections: Mapping[str, Mapping[str, str]] = {}, **kwargs: Any
+    ) -> None:
         super().__init__(*args, **kwargs)
-        self._lazy = dict(lazy)
+        self._sections = sections
+        self._lazy = {name: text for part in sections.values() for name, text in part.items()}
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the names, in the order of a first acquaintance."""
@@ -62,14 +87,28 @@ class LazyGroup(click.Group):
         command: click.Command = module.command
         return command
 
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Complete the names without loading the commands."""
+        from click.shell_completion import CompletionItem
+
+        names = [
+            CompletionItem(name, help=text)
+            for name, text in self._lazy.items()
+            if name.startswith(incomplete)
+        ]
+        return [*names, *click.Command.shell_complete(self, ctx, incomplete)]
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the commands without loading them."""
-        with formatter.section("Commands"):
-            known = (
-                (name, super(LazyGroup, self).get_command(ctx, name)) for name in self.commands
-            )
-            eager = [(name, found.get_short_help_str()) for name, found in known if found]
-            formatter.write_dl([*self._lazy.items(), *eager])
+        widest = max(map(len, self._lazy), default=0)
+        for title, part in self._sections.items():
+            with formatter.section(title):
+                formatter.write_dl([(name.ljust(widest), text) for name, text in part.items()])
+        known = ((name, super(LazyGroup, self).get_command(ctx, name)) for name in self.commands)
+        eager = [(name, found.get_short_help_str()) for name, found in known if found]
+        if eager:
+            with formatter.section("Commands"):
+                formatter.write_dl(eager)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command; an error of the SDK ends it with that error's text and status 1."""
@@ -84,7 +123,7 @@ class LazyGroup(click.Group):
 
 
 @click.group(
-    cls=LazyGroup, lazy=_COMMANDS, context_settings={"help_option_names": ["-h", "--help"]}
+    cls=LazyGroup, sections=_SECTIONS, context_settings={"help_option_names": ["-h", "--help"]}
 )
 @click.version_option(__version__, prog_name="requestor-sdk")
 def main() -> None:

@@ -59,8 +59,9 @@ def _whole(name: str, cell: str) -> str:
     return _GLUE.join((name, cell.replace(" ", _GLUE) if len(cell) <= _SHORT else cell))
 
 
-def say(line: str = "") -> None:
+def say(line: str = "", *, colour: str | None = None) -> None:
     """Print a line; what could not be shown, or would steer the terminal, is escaped."""
     line = _STEERING.sub(lambda found: f"\\x{ord(found[0]):02x}", line)
     encoding = sys.stdout.encoding or "ascii"
-    click.echo(line.encode(encoding, "backslashreplace").decode(encoding))
+    line = line.encode(encoding, "backslashreplace").decode(encoding)
+    click.echo(line if colour is None else click.style(line, fg=colour))

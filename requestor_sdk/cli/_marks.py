@@ -9,9 +9,14 @@ import click
 
 def mark(*, ok: bool) -> str:
     """Return a coloured tick or cross; words where the output's encoding has no such signs."""
-    sign, word = ("✓", "ok") if ok else ("✗", "FAIL")
+    return click.style(sign(ok=ok), fg="green" if ok else "red")
+
+
+def sign(*, ok: bool) -> str:
+    """Return a tick or cross without a colour, or a word likewise."""
+    shown, word = ("✓", "ok") if ok else ("✗", "FAIL")
     try:
-        sign.encode(sys.stdout.encoding or "ascii")
+        shown.encode(sys.stdout.encoding or "ascii")
     except UnicodeEncodeError:
-        sign = word
-    return click.style(sign, fg="green" if ok else "red")
+        return word
+    return shown

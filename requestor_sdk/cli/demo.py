@@ -47,4 +47,4 @@ def command(*, unsandboxed: bool) -> None:
     if interrupts.count:
         sys.exit(STATUS)
     click.echo(f"\n{mark(ok=True)} all of this was real, and took {time.monotonic() - began:.1f} s")
-    click.echo("  next: requestor-sdk run FILE.py, and the documentation's quickstart")
+    click.echo("  next: requestor-sdk new my-app, and the documentation's tutorial")

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from requestor_sdk.cli._columns import say
+from requestor_sdk.cli._runs import run_argument
 
 if TYPE_CHECKING:
     from requestor_sdk.cli._chosen import Chosen
@@ -24,7 +25,7 @@ _LATEST_SEC: Final = 1.0
 
 
 @click.command()
-@click.argument("run", metavar="[RUN]", required=False)
+@run_argument
 @click.option("--id", "ids", metavar="KIND=ID", multiple=True, help="Only of it: instance=i-1.")
 @click.option("--kind", "kinds", metavar="KIND", multiple=True, help="Only these: InvoiceAccepted.")
 @click.option("-n", "last", metavar="N", type=click.IntRange(min=0), help="Only the last N.")

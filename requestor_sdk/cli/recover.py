@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from requestor_sdk.cli._columns import say, table, width
+from requestor_sdk.cli._runs import runs_beginning
 from requestor_sdk.cli.runs import giving_up, nothing_of
 from requestor_sdk.model.errors import (
     JournalDamaged,
@@ -86,7 +87,7 @@ def _rejected(agreement: PastAgreement) -> str:
 
 
 @click.command()
-@click.argument("runs", metavar="[RUN]...", nargs=-1)
+@click.argument("runs", metavar="[RUN]...", nargs=-1, shell_complete=runs_beginning)
 @click.option("--all", "everything", is_flag=True, help="Suspended runs, too.")
 @click.option("--end-suspended", is_flag=True, help="End suspended instances as well.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON array.")

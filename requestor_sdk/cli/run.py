@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import runpy
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
@@ -34,6 +35,12 @@ def _options(function: Callable[..., None]) -> Callable[..., None]:
             click.option("--payment-driver", metavar="NAME", help="e.g. erc20"),
             click.option("--payment-network", metavar="NAME", help="e.g. hoodi"),
             click.option(
+                "--dashboard",
+                is_flag=True,
+                default=None,
+                help="Show it as a page in the browser, too; the address is printed.",
+            ),
+            click.option(
                 "--journal",
                 metavar="FILE",
                 help="Write the run down there: in SQLite for .sqlite, else as JSON lines.",
@@ -45,16 +52,36 @@ def _options(function: Callable[..., None]) -> Callable[..., None]:
 
 
 @click.command(context_settings={"allow_interspersed_args": False})
+@click.option(
+    "--dry-run",
+    is_flag=True,
+    help="Buy nothing: show what the market has for what it buys first, and end it there.",
+)
+@click.option("--json", "as_json", is_flag=True, help="With --dry-run: print one JSON object.")
 @_options
 @click.argument("file", metavar="FILE.py", type=click.Path(exists=True, dir_okay=False))
 @click.argument("args", nargs=-1, type=click.UNPROCESSED)
 @click.pass_context
-def command(ctx: click.Context, /, file: str, args: tuple[str, ...], **options: Any) -> None:
+def command(
+    ctx: click.Context,
+    /,
+    file: str,
+    args: tuple[str, ...],
+    *,
+    dry_run: bool,
+    as_json: bool,
+    **options: Any,
+) -> None:
     """Run FILE.py with the live table on.
 
     Where the file has `async def main(compute)`, the Compute is made from the options, which may
     then follow FILE.py too. Otherwise the file runs as it would by itself, and what follows it is
     its own.
+
+    With --dry-run nothing is reserved, signed or paid: the program runs until it starts a service
+    or reads the first result of its tasks. Then the offers of the market are shown with prices,
+    scores and what rules them out, and what would be taken of them; the status is 1 where that is
+    not all that is wanted, or the budget does not carry it.
     """
     from requestor_sdk.cli._display import shown
     from requestor_sdk.cli._interrupts import STATUS, staged
@@ -70,13 +97,52 @@ def command(ctx: click.Context, /, file: str, args: tuple[str, ...], **options: 
         raise click.UsageError(
             f"{file} has no `async def main(compute)`, so nothing can be made from {flags}", ctx
         )
+    if as_json and not dry_run:
+        raise click.UsageError("--json goes with --dry-run", ctx)
+    if dry_run:
+        _rehearse(
+            path, lambda: _run(path, args, given, takes_compute=takes_compute), as_json=as_json
+        )
     with shown() as display, staged(display) as interrupts:
-        if takes_compute:
-            status = _guarded(path, lambda: _run_main(path, args, given))
-        else:
-            status = _guarded(path, lambda: _run_script(path, args, given.get("journal")))
+        status = _guarded(path, lambda: _run(path, args, given, takes_compute=takes_compute))
     display.print_bill()
     sys.exit(STATUS if interrupts.count else status)
+
+
+def _run(path: Path, args: Sequence[str], given: dict[str, Any], *, takes_compute: bool) -> None:
+    if takes_compute:
+        _run_main(path, args, given)
+    else:
+        _run_script(path, args, given.get("journal"))
+
+
+def _rehearse(path: Path, run: Callable[[], None], *, as_json: bool) -> NoReturn:
+    """Run a program until its first purchase, show what the market has for it, and leave."""
+    from requestor_sdk.cli import _market
+    from requestor_sdk.cli._columns import say, width
+    from requestor_sdk.client import ambient
+    from requestor_sdk.client.rehearsal import Rehearsal
+
+    rehearsal = ambient.rehearsal = Rehearsal()
+
+    def guarded() -> None:
+        try:
+            run()
+        except BaseException as error:
+            # Task groups wrap it; of what the program does on its way out nothing is asked.
+            if not rehearsal.found or isinstance(error, KeyboardInterrupt):
+                raise
+
+    status = _guarded(path, guarded)
+    ambient.rehearsal = None
+    if as_json:
+        click.echo(json.dumps([_market.record(found) for found in rehearsal.found], indent=2))
+    for found in () if as_json else rehearsal.found:
+        for line in _market.lines(found, within=width()):
+            say(line)
+    if not rehearsal.found and not status:
+        click.echo(f"{path.name} buys nothing", err=True)
+    sys.exit(status or int(not all(map(_market.is_good, rehearsal.found))))
 
 
 @click.command(context_settings=_LATE)

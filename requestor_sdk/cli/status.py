@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from requestor_sdk.cli._columns import say, table, width
+from requestor_sdk.cli._runs import run_argument
 from requestor_sdk.cli.runs import as_record, giving_up, lasted, nothing_of
 from requestor_sdk.observe import text
 from requestor_sdk.observe._names import SUFFIX, name_of
@@ -25,7 +26,7 @@ _NUMBERS = ("attempt", "cost")
 
 
 @click.command()
-@click.argument("run", metavar="[RUN]", required=False)
+@run_argument
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def command(run: str | None, *, as_json: bool) -> None:
     """Show one run: its instances, what of it is still open, its bill.

@@ -167,27 +167,29 @@ class Batches(Running):
             AmountError: A count, a limit or a time makes no sense.
             NotAvailable: The run is not started, or over.
         """
-        engine = self._running()
         from requestor_sdk.engine.tasks.opening import results_of
         from requestor_sdk.engine.tasks.options import options_of
 
-        return results_of(
-            engine,
-            options_of(
-                worker,
-                data,
-                payload,
-                max_workers=max_workers,
-                timeout=timeout,
-                task_timeout=task_timeout,
-                max_retries=max_retries,
-                ordered=ordered,
-                raise_on_failure=raise_on_failure,
-                implicit_init=implicit_init,
-                strategy=strategy,
-                budget=budget,
-                max_price_per_hour=max_price_per_hour,
-                collect_offers=collect_offers,
-                job_id=job_id,
-            ),
+        engine = None if self._rehearsal is not None else self._running()
+        options = options_of(
+            worker,
+            data,
+            payload,
+            max_workers=max_workers,
+            timeout=timeout,
+            task_timeout=task_timeout,
+            max_retries=max_retries,
+            ordered=ordered,
+            raise_on_failure=raise_on_failure,
+            implicit_init=implicit_init,
+            strategy=strategy,
+            budget=budget,
+            max_price_per_hour=max_price_per_hour,
+            collect_offers=collect_offers,
+            job_id=job_id,
         )
+        if engine is None:
+            from requestor_sdk.client.rehearsal import RehearsedTasks
+
+            return RehearsedTasks(options, self._rehearse)
+        return results_of(engine, options)

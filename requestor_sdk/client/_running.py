@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from requestor_sdk.model.errors import NotAvailable, WrongEventLoop
 
 if TYPE_CHECKING:
     import asyncio
 
+    from requestor_sdk.client.rehearsal import Rehearsal, Wanted
     from requestor_sdk.engine.engine import Engine
 
 
@@ -16,7 +17,12 @@ class Running:
     """Has an engine once it was started, to be used on the loop that started it."""
 
     _engine: Engine | None = None
+    _rehearsal: Rehearsal | None = None
     _loop: asyncio.AbstractEventLoop | None = None
+
+    async def _rehearse(self, wanted: Wanted) -> NoReturn:
+        """Judge what would be bought instead of buying it, and end the program."""
+        raise NotImplementedError
 
     def _started_engine(self) -> Engine:
         if self._engine is None:

@@ -101,6 +101,23 @@ class Services(Running):
             TypeError: Both ``respawn_unstarted_instances`` and ``restart`` are given, or
                 ``restart`` is no policy.
         """
+        if self._rehearsal is not None:
+            from requestor_sdk.client.rehearsal import Wanted
+
+            await self._rehearse(
+                Wanted(
+                    service_class=service_class,
+                    payload=payload,
+                    num_instances=num_instances,
+                    instance_params=instance_params,
+                    expiration=expiration,
+                    hold_for=hold_for,
+                    strategy=strategy,
+                    budget=budget,
+                    max_price_per_hour=max_price_per_hour,
+                    collect_offers=collect_offers,
+                )
+            )
         engine = self._running()
         from requestor_sdk.engine.opening import run_service
 

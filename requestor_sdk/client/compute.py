@@ -8,10 +8,11 @@ from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 from requestor_sdk.client import ambient
 from requestor_sdk.client._batches import Batches
+from requestor_sdk.client._board import board_of
 from requestor_sdk.client._services import Services
 from requestor_sdk.client.networks import make_network
 from requestor_sdk.model.errors import (
@@ -21,6 +22,7 @@ from requestor_sdk.model.errors import (
     UsageError,
 )
 from requestor_sdk.model.money import to_amount, to_limit
+from requestor_sdk.service import _current
 from requestor_sdk.service.budget import Spending
 from requestor_sdk.service.strategy import MarketStrategy, check_strategy
 from requestor_sdk.settings import Settings, check_settings
@@ -28,8 +30,10 @@ from requestor_sdk.settings import Settings, check_settings
 if TYPE_CHECKING:
     import asyncio
 
+    from requestor_sdk.client.rehearsal import Wanted
     from requestor_sdk.engine.engine import Engine
     from requestor_sdk.model.events import Event
+    from requestor_sdk.observe.timeline import Timeline
     from requestor_sdk.ports.basics import Journal
     from requestor_sdk.ports.network import Network
     from requestor_sdk.service._handles import Outcome
@@ -86,6 +90,8 @@ class Compute(Services, Batches):
         allow_unsandboxed: For ``local``: run plain processes where no sandbox can be had. For one's
             own scripts only.
         settings: Delays and limits.
+        dashboard: Show the run as a page in the browser, on a free port of this machine or on the
+            one that is given; the address is ``dashboard_url``, and is printed to standard error.
 
     Raises:
         AmountError: The budget, or the limit, is not a positive number.
@@ -109,7 +115,9 @@ class Compute(Services, Batches):
         providers: int | Sequence[Any] | None = None,
         allow_unsandboxed: bool = False,
         settings: Settings | None = None,
+        dashboard: bool | int = False,
     ) -> None:
+        self._board = board_of(dashboard)
         self._budget = to_amount(budget, name="budget")
         if self._budget <= 0:
             raise AmountError(f"budget must be above zero, not {budget!r}")
@@ -147,6 +155,7 @@ class Compute(Services, Batches):
         event_consumer: Callable[[Event], None] | None = None,
         settings: Settings | None = None,
         end_suspended: bool = False,
+        dashboard: bool | int = False,
     ) -> Self:
         """Go on with a run whose process died, was left with suspended instances, or left debts.
 
@@ -168,6 +177,7 @@ class Compute(Services, Batches):
             event_consumer: Called with each event from now on.
             settings: Delays and limits.
             end_suspended: Whether leaving ends suspended instances, too, that were not taken up.
+            dashboard: As in ``Compute``; it shows the earlier events, too.
 
         Raises:
             RunNotFound: The store, or the journal, has no such run.
@@ -191,6 +201,7 @@ class Compute(Services, Batches):
             event_consumer=event_consumer,
             journal=opened,
             settings=settings,
+            dashboard=dashboard,
         )
         name = compute.network.traits.name
         if name != history.network:
@@ -201,6 +212,21 @@ class Compute(Services, Batches):
             )
         compute.run_id, compute._recovers, compute._end_suspended = run_id, True, end_suspended
         return compute
+
+    async def _rehearse(self, wanted: Wanted) -> NoReturn:
+        from requestor_sdk.engine.buying import make_buying
+
+        assert self._rehearsal is not None
+        await self._rehearsal.judge(
+            self._network,
+            wanted,
+            budget=self._budget,
+            settings=self._settings,
+            subnet=self._subnet,
+            defaults=make_buying(
+                strategy=self._strategy, max_price_per_hour=self._max_price_per_hour
+            ),
+        )
 
     def __repr__(self) -> str:
         state = "not started" if self._engine is None else "started"
@@ -221,6 +247,11 @@ class Compute(Services, Batches):
             )
         import asyncio
 
+        if ambient.rehearsal is not None:
+            # Nothing is reserved, signed or written down: the first purchase ends the program.
+            self._rehearsal = ambient.rehearsal
+            await self._rehearsal.open(self._network)
+            return
         # The engine loads with the first run: naming Compute in a program costs little.
         from requestor_sdk.client._journal import opened_journal, taken_over
         from requestor_sdk.clock import LoopClock
@@ -228,6 +259,7 @@ class Compute(Services, Batches):
         from requestor_sdk.engine.buying import make_buying
         from requestor_sdk.engine.engine import Engine
 
+        _current.run_id.set(self.run_id)
         self._loop = running_loop()
         clock = self._setup.clock or LoopClock()
         self._entered = asyncio.current_task()
@@ -262,7 +294,14 @@ class Compute(Services, Batches):
         if engine.recovery is not None:
             engine.recovery.end_suspended = self._end_suspended
         self._engine.core.sinks += [*self._consumers, *ambient.consumers]
-        await self._engine.start()
+        if self._board is not None:
+            await self._board.open(self._engine)
+        try:
+            await self._engine.start()
+        except BaseException:
+            if self._board is not None:
+                await self._board.close()
+            raise
         ambient.active.add(self)
 
     async def stop(self) -> None:
@@ -272,12 +311,17 @@ class Compute(Services, Batches):
             EngineFailed: The engine had failed.
             LeaveTimeout: Something hung; the ids name what is left open.
         """
+        if self._rehearsal is not None:
+            await self._network.close()
+            return
         if self._engine is None:
             return
         try:
             await self._engine.stop()
         finally:
             ambient.active.discard(self)
+            if self._board is not None:
+                await self._board.close()
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -343,6 +387,25 @@ class Compute(Services, Batches):
     def settings(self) -> Settings:
         """Delays and limits."""
         return self._settings
+
+    @property
+    def dashboard_url(self) -> str | None:
+        """The address of the dashboard, with its token; ``None`` where there is none now."""
+        return None if self._board is None else self._board.url
+
+    def timeline(self) -> Timeline:
+        """Return the run so far as lanes over time, as its journal has it.
+
+        It shows itself in a notebook; ``.save("run.svg")`` writes it, also as ``.html`` or
+        ``.json``.
+
+        Raises:
+            NotAvailable: This ``Compute`` was not started.
+            JournalDamaged: Not all of the journal can be read.
+        """
+        from requestor_sdk.observe.timeline import Timeline
+
+        return Timeline.of(self.journal.read())
 
     def open_ids(self) -> dict[str, tuple[str, ...]]:
         """Return what is still open: instances, activities, agreements, allocations."""

@@ -16,6 +16,7 @@ from requestor_sdk.engine.effects import Turns
 from requestor_sdk.engine.room import RoomLines
 from requestor_sdk.model.errors import EngineFailed, NotAvailable, RequestorError
 from requestor_sdk.model.events import CallbackAbandoned, Event, LoopRetried
+from requestor_sdk.service import _current
 
 if TYPE_CHECKING:
     from requestor_sdk.engine.billing import Billing
@@ -293,6 +294,7 @@ class Core:
         instance_id: str,
         failed: Callable[[Exception], None],
     ) -> None:
+        _current.instance_id.set(instance_id)
         try:
             await self.user_code(call(), what, instance_id)
         except Exception as error:

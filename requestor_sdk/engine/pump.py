@@ -14,6 +14,7 @@ from collections.abc import AsyncGenerator, Callable
 from typing import Any, Final
 
 from requestor_sdk.model.errors import HandlerError, HandlerStuck
+from requestor_sdk.service import _current
 from requestor_sdk.service.script import Script
 
 logger: logging.Logger = logging.getLogger("requestor_sdk.engine")
@@ -50,6 +51,7 @@ class Pump:
         "_generators",
         "_inject",
         "_on_done",
+        "_owner",
         "_submit",
         "_waiting_for",
         "_withheld",
@@ -72,6 +74,7 @@ class Pump:
         attempt: int = 1,
     ) -> None:
         self.name: str = f"{owner} {handler}"
+        self._owner = owner
         self.handler: str = handler
         self.attempt: int = attempt
         self._generators: list[AsyncGenerator[Any, Any]] | None = None
@@ -93,6 +96,7 @@ class Pump:
 
     async def _main(self) -> None:
         task = self.task
+        _current.instance_id.set(self._owner)
         _PUMPS[task] = self
         error: BaseException | None = None
         try:

@@ -16,6 +16,7 @@ from requestor_sdk.model import events as ev
 from requestor_sdk.observe._money import Acceptances, Budget
 
 TERMINATED: Final = "terminated"
+_ZERO: Final = Decimal(0)
 
 _Judged: TypeAlias = (
     ev.DebitNoteReceived | ev.DebitNoteRejected | ev.DebitNoteAccepted | ev.InvoiceAccepted
@@ -80,6 +81,11 @@ class _Agreement:
     accepted: Decimal = Decimal(0)
     ended: bool = False
 
+    @property
+    def rest(self) -> Decimal:
+        """What it can still cost."""
+        return max(_ZERO, self.held - self.accepted) if not self.ended else _ZERO
+
 
 @dataclass(slots=True)
 class RunView:
@@ -109,6 +115,7 @@ class RunView:
     finished: bool = False
     staying: tuple[str, ...] = ()
     _agreements: dict[str, _Agreement] = field(default_factory=dict)
+    _held: Decimal = _ZERO
     _scripts: dict[str, tuple[str, ...]] = field(default_factory=dict)
     _activities: dict[str, str] = field(default_factory=dict)
     _allocations: dict[str, Decimal] = field(default_factory=dict)
@@ -124,8 +131,8 @@ class RunView:
     @property
     def held(self) -> Decimal:
         """What the living agreements can still cost."""
-        living = (a.held - a.accepted for a in self._agreements.values() if not a.ended)
-        return sum((rest for rest in living if rest > 0), Decimal(0))
+        # Kept up to date: a sum over all that there ever were would be made with each event.
+        return self._held
 
     @property
     def left_over(self) -> Decimal:
@@ -205,9 +212,10 @@ class RunView:
     def _(self, event: ev.AgreementCreated) -> None:
         row = self._row(event.instance_id, event.at)
         row.provider_id, row.provider_name = event.provider_id, event.provider_name
-        self._agreements[event.agreement_id] = _Agreement(
-            instance_id=event.instance_id, held=event.held
-        )
+        made = _Agreement(instance_id=event.instance_id, held=event.held)
+        before = self._agreements.get(event.agreement_id)
+        self._held += made.rest - (before.rest if before is not None else _ZERO)
+        self._agreements[event.agreement_id] = made
 
     @_take.register
     def _(self, _: ev.AgreementConfirmed) -> None:
@@ -219,6 +227,7 @@ class RunView:
     def _(self, event: ev.AgreementRejected | ev.AgreementTerminated) -> None:
         agreement = self._agreements.get(event.agreement_id)
         if agreement is not None:
+            self._held -= agreement.rest
             agreement.ended = True
 
     @_take.register
@@ -226,7 +235,7 @@ class RunView:
         agreement = self._agreements.get(event.agreement_id)
         if agreement is not None:
             # Each activity of an agreement can cost once more what one can.
-            agreement.held = max(agreement.held, event.held)
+            self._change(agreement, held=max(agreement.held, event.held))
 
     @_take.register
     def _(self, event: ev.ActivityCreated) -> None:
@@ -304,7 +313,7 @@ class RunView:
     def _(self, event: ev.InvoiceAccepted) -> None:
         agreement = self._accept(event)
         if agreement is not None:
-            agreement.held = agreement.accepted  # nothing more can be asked for
+            self._change(agreement, held=agreement.accepted)  # nothing more can be asked for
         self._left_over.pop(event.agreement_id, None)
 
     @_take.register
@@ -320,12 +329,22 @@ class RunView:
         more = self._acceptances.more(event)
         agreement = self._agreements.get(event.agreement_id)
         if agreement is not None:
-            agreement.accepted += more
+            self._change(agreement, accepted=agreement.accepted + more)
             self.spent += more
             row = self.rows.get(agreement.instance_id)
             if row is not None:
                 row.cost += more
         return agreement
+
+    def _change(
+        self, agreement: _Agreement, *, held: Decimal | None = None, accepted: Decimal | None = None
+    ) -> None:
+        self._held -= agreement.rest
+        if held is not None:
+            agreement.held = held
+        if accepted is not None:
+            agreement.accepted = accepted
+        self._held += agreement.rest
 
     def _row(self, instance_id: str, at: datetime) -> Row:
         row = self.rows.get(instance_id)

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from requestor_sdk.testing.crashes import crash
     from requestor_sdk.testing.handlers import HandlerCall, HandlerLog
     from requestor_sdk.testing.invariants import InvariantBroken, check_invariants
-    from requestor_sdk.testing.story import story_of
+    from requestor_sdk.testing.story import story_of, timeline_of
 
 _SIMULATED = "requestor_sdk.networks.simulated"
 
@@ -60,6 +60,7 @@ _HOMES = {
     "crash": "requestor_sdk.testing.crashes",
     "simulated_providers": _SIMULATED,
     "story_of": "requestor_sdk.testing.story",
+    "timeline_of": "requestor_sdk.testing.story",
 }
 
 __all__ = [
@@ -87,6 +88,7 @@ __all__ = [
     "crash",
     "simulated_providers",
     "story_of",
+    "timeline_of",
 ]
 
 

@@ -6,7 +6,9 @@ until a test uses one of its fixtures or its marker, and does nothing to other t
 
 from __future__ import annotations
 
+import hashlib
 import importlib
+import re
 from collections.abc import AsyncIterator, Generator, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
@@ -22,6 +24,8 @@ except ImportError:  # pytest itself says what is missing, where the fixture is 
     _async_fixture = pytest.fixture
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from requestor_sdk.client.compute import Compute
     from requestor_sdk.clock import LoopClock
     from requestor_sdk.networks.simulated import SimulatedNetwork
@@ -107,11 +111,33 @@ def pytest_runtest_makereport(
     report = yield
     network = item.stash.get(_NETWORK, None)
     if network is not None and report.failed:
-        report.sections.append(("simulated run", _told(network, item.nodeid)))
+        drawn = _drawn(network, item, report.when)
+        report.sections.append(("simulated run", _told(network, item.nodeid, drawn)))
+        if drawn is not None:
+            # The item's are what JUnit's XML has, the report's what other plugins look at.
+            for found in (item.user_properties, report.user_properties):
+                found.append(("timeline", str(drawn)))
     return report
 
 
-def _told(network: SimulatedNetwork, nodeid: str) -> str:
+def _drawn(network: SimulatedNetwork, item: pytest.Item, phase: str) -> Path | None:
+    """Draw the test's run to a file that stays until the test is run again; return where."""
+    cache = getattr(item.config, "cache", None)
+    if cache is None:
+        return None  # -p no:cacheprovider: there is no place for it
+    from requestor_sdk.model.errors import JournalUnwritable
+    from requestor_sdk.testing.story import timeline_of
+
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", item.nodeid)[-120:].strip("-")
+    mark = hashlib.blake2s(item.nodeid.encode(), digest_size=4).hexdigest()
+    file = cache.mkdir("requestor-timelines") / f"{name}-{mark}-{phase}.svg"
+    try:
+        return timeline_of(network).save(file)
+    except JournalUnwritable:
+        return None  # the test's own failure is what is to be told
+
+
+def _told(network: SimulatedNetwork, nodeid: str, drawn: Path | None) -> str:
     from requestor_sdk.testing.story import story_of
 
     again = f"pytest '{nodeid}' --requestor-seed {network.seed}"
@@ -119,6 +145,7 @@ def _told(network: SimulatedNetwork, nodeid: str) -> str:
         [
             f"seed {network.seed}, faults: {network.faults}",
             f"repeat it: {again}",
+            *([f"timeline: {drawn}"] if drawn is not None else []),
             *(story_of(network) or ["nothing had happened yet"]),
         ]
     )

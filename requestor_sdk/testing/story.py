@@ -9,6 +9,7 @@ if TYPE_CHECKING:
 
     from requestor_sdk.model.events import Event
     from requestor_sdk.networks.simulated import SimulatedNetwork
+    from requestor_sdk.observe.timeline import Timeline
 
 STORY_LINES: Final = 30
 
@@ -38,3 +39,19 @@ def story_of(network: SimulatedNetwork, most: int = STORY_LINES) -> list[str]:
     # Those that are kept are the last ones, and proposals only where room is left.
     ranked = sorted(range(len(told)), key=lambda place: (told[place][1], -place))
     return [told[place][2] for place in sorted(ranked[:most])]
+
+
+def timeline_of(network: SimulatedNetwork) -> Timeline:
+    """Return the runs of a simulated network as lanes over time, with the faults that struck.
+
+    ``timeline_of(network).save("run.svg")`` draws it.
+    """
+    from requestor_sdk.observe.timeline import Mark, Timeline
+
+    found = [event for journal in network.journals.values() for event in journal.read()]
+    timeline = Timeline.of(sorted(found, key=lambda event: event.at))
+    timeline.marks += [
+        Mark(at=strike.at, kind="fault", text=f"fault at {strike.call}: {strike.fault}")
+        for strike in network.struck
+    ]
+    return timeline

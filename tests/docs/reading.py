@@ -7,7 +7,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
-PAGES = (*sorted(DOCS.glob("*.md")), ROOT / "README.md")
+PAGES = (*sorted(DOCS.glob("*.md")), *sorted(DOCS.glob("how-to/*.md")), ROOT / "README.md")
 
 FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 

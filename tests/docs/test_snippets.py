@@ -101,6 +101,21 @@ async def test_the_main_of_the_money_page_finds_what_it_asserts(network):
     assert made[0].budget.total == 1.5
 
 
+async def test_the_main_of_the_page_on_seeing_saves_a_timeline(network, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names = defined("seeing", "compute.timeline()")
+    names["Compute"] = partial(Compute, network=network)
+    await names["main"]()
+    assert "run sim-0-1" in (tmp_path / "run.html").read_text()
+
+
+async def test_the_main_of_the_page_on_cancellation_leaves_as_it_says(network, capsys):
+    names = defined("cancellation", "leave_timeout=30")
+    names["Compute"] = partial(Compute, network=network)
+    await names["main"]()
+    assert capsys.readouterr().out == "30\nsomething in the program\n"
+
+
 async def test_the_worker_of_the_tasks_page_squares_numbers(network, capsys):
     names = defined("tasks", "range(10)")
     names["Compute"] = partial(Compute, network=network)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from decimal import Decimal
 
 import pytest
+from browser.crowd import Crowd
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -224,3 +225,25 @@ def test_a_recovery_that_is_shown_by_itself_has_the_budget_of_its_run(story):
     story.tell(ev.ComputationRecovered, run_id="r-1", network="far", budget=Decimal(5))
     view.apply(story.events[0])
     assert (view.run_id, view.network, view.budget) == ("r-1", "far", Decimal(5))
+
+
+def test_what_is_held_is_at_any_time_the_sum_over_the_living_agreements():
+    view, crowd = RunView(), Crowd(20, seed=3)
+    told = 0
+    for event in [*crowd.begin(), *(one for _ in range(800) for one in crowd.step())]:
+        view.apply(event)
+        if isinstance(event, ev.AgreementConfirmed) and crowd.dice.random() < 0.5:
+            ids = {"agreement_id": event.agreement_id, "provider_id": event.provider_id}
+            view.apply(
+                crowd._at(ev.ActivityRequested, **ids, instance_id="i", held=Decimal("0.01"))
+            )
+        if isinstance(event, ev.DebitNoteAccepted) and crowd.dice.random() < 0.3:
+            ids = {"agreement_id": event.agreement_id, "provider_id": "0x1"}
+            view.apply(
+                crowd._at(ev.InvoiceAccepted, **ids, invoice_id="v", amount=Decimal("0.002"))
+            )
+            view.apply(crowd._at(ev.AgreementTerminated, **ids, by="requestor", reason="done"))
+        living = (a.held - a.accepted for a in view._agreements.values() if not a.ended)
+        assert view.held == sum((rest for rest in living if rest > 0), Decimal(0))
+        told += bool(view.held)
+    assert told > 1000

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -99,9 +100,26 @@ def test_a_test_that_fails_tells_the_seed_and_the_story(suite):
             "*simulated run*",
             "seed 11, faults: *market.confirm*",
             "repeat it: pytest 'test_it.py::test_it' --requestor-seed 11",
+            "timeline: */requestor-timelines/test_it.py-test_it-*-call.svg",
             "*ServiceStateChanged: instance i-*, old starting, new running*",
         ]
     )
+
+
+def test_a_test_that_fails_has_its_timeline_attached(suite):
+    done = suite(FAILING, "--junitxml=report.xml")
+    [path] = [
+        line.removeprefix("timeline: ").strip() for line in done.outlines if "timeline: " in line
+    ]
+    assert ">i-3<" in Path(path).read_text()
+    report = Path("report.xml").read_text()
+    assert f'<property name="timeline" value="{path}"' in report
+
+
+def test_without_a_cache_there_is_no_timeline_and_the_failure_is_told(suite):
+    done = suite(FAILING, "-p", "no:cacheprovider")
+    done.stdout.fnmatch_lines(["*as wanted*", "repeat it: *"])
+    done.stdout.no_fnmatch_line("timeline: *")
 
 
 def test_the_option_takes_the_place_of_the_markers_seed(suite):

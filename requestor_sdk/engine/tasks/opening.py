@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from requestor_sdk.engine.engine import Engine
     from requestor_sdk.engine.tasks.crew import Crew
     from requestor_sdk.engine.tasks.options import Options
+    from requestor_sdk.settings import Settings
 
 
 def results_of(engine: Engine, options: Options) -> TaskResults[Any, Any]:
@@ -40,16 +41,13 @@ def results_of(engine: Engine, options: Options) -> TaskResults[Any, Any]:
 async def _open_cluster(
     engine: Engine, options: Options, crew: Crew, count: int
 ) -> Cluster[TaskWorker]:
-    settings = engine.core.settings
-    # Past the job's own end, so that it is the job that ends first, in good order.
-    margin = settings.shutdown_timeout + 2 * settings.stop_grace + settings.release_timeout
     return await run_service(
         engine,
         TaskWorker,
         payload=options.payload,
         num_instances=None,
         instance_params=[{"crew": crew}] * count,
-        expiration=timedelta(seconds=options.timeout + margin),
+        expiration=workers_last(options.timeout, engine.core.settings),
         respawn_unstarted=None,
         restart=RestartPolicy(when="on-failure", backoff_max=timedelta(seconds=10)),
         hold_for=None,
@@ -59,3 +57,12 @@ async def _open_cluster(
         max_price_per_hour=options.max_price_per_hour,
         collect_offers=options.collect_offers,
     )
+
+
+def workers_last(timeout: float, settings: Settings) -> timedelta:
+    """Return for how long the workers of a job may live at most.
+
+    Past the job's own end, so that it is the job that ends first, in good order.
+    """
+    margin = settings.shutdown_timeout + 2 * settings.stop_grace + settings.release_timeout
+    return timedelta(seconds=timeout + margin)

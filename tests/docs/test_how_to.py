@@ -1,0 +1,72 @@
+"""The programs of the how-to pages print what the pages show, on a simulated market."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+
+import pytest
+from docs.reading import DOCS, blocks
+
+from requestor_sdk import Compute
+from requestor_sdk.testing import (
+    ProgramResult,
+    SimulatedNetwork,
+    check_invariants,
+    simulated_providers,
+)
+
+FOLDER = DOCS / "how-to"
+PAGES = [page for page in sorted(FOLDER.glob("*.md")) if page.name != "index.md"]
+
+
+def shell(argv, _files):
+    """The shell of this machine: the lines of the pages only print."""
+    assert argv[1] == "-c"
+    assert re.fullmatch(r"(echo|printf) [^;&|<>`]+", argv[2]), argv
+    return subprocess.run(["/bin/sh", *argv[1:]], capture_output=True, check=True).stdout
+
+
+PROGRAMS = {
+    "/bin/sh": shell,
+    "/bin/echo": lambda argv, files: f"{' '.join(argv[1:])}\n",
+    "/bin/sleep": lambda argv, files: ProgramResult(seconds=float(argv[1])),
+    "/bin/false": 1,
+}
+
+
+@pytest.fixture
+async def compute():
+    network = SimulatedNetwork(simulated_providers(4, programs=PROGRAMS))
+    compute = Compute(budget=10, network=network)
+    yield compute
+    await network.end()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+async def test_a_program_prints_what_its_page_shows(page, compute, capsys):
+    parts = blocks(page, "python")
+    [(_, shown)] = blocks(page, "text")
+    names = {}
+    exec(compile("\n".join(text for _, text in parts), page.name, "exec"), names)
+    if "compute.start()" in page.read_text():
+        await names["main"](compute)  # it starts and stops by itself
+    else:
+        async with compute:
+            await names["main"](compute)
+    assert capsys.readouterr().out == shown
+    check_invariants(compute)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_a_page_answers_one_question(page):
+    lines = page.read_text().splitlines()
+    assert re.fullmatch(r"# (How do I|Why do I) .+\?", lines[0])
+    assert [line for line in lines[1:] if line.startswith("# ")] == [
+        line for line in lines[1:] if line.startswith("# ") and "." in line
+    ]
+
+
+def test_every_page_is_in_the_table_of_contents():
+    listed = re.findall(r"^[a-z-]+$", (FOLDER / "index.md").read_text(), re.MULTILINE)
+    assert sorted(listed) == [page.stem for page in PAGES]
