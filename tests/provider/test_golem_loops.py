@@ -378,7 +378,7 @@ async def test_judgements_and_payments_are_told_of_and_rubbish_among_them_is_not
             "agreementPayments": [{"agreementId": "a1", "amount": "1.5"}],
             "activityPayments": [],
         }
-        stage.daemon.events["payments"] = [[{"paymentId": "m0"}], [payment]]
+        stage.daemon.events["payments"] = [[{"paymentId": "m0"}], [payment], [payment]]
         await asyncio.sleep(1)
         assert sorted(stage.posted, key=repr) == [
             NoteJudged(note_id="i1", accepted=True),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -35,6 +36,8 @@ OUTBOX: Final = 1000
 OUTBOX_SEC: Final = 24 * 3600.0
 """Seconds for which an invoice is sent again and again."""
 
+PAYMENTS: Final = 4096
+"""Payments that are remembered, so that one that is told twice counts once."""
 LONGEST: Final = timedelta(days=8)
 """How far back the notes of an agreement may lie."""
 _log = logging.getLogger(__name__)
@@ -56,6 +59,7 @@ class Payments:
         self._after: dict[str, str] = dict.fromkeys(
             ("debitNoteEvents", "invoiceEvents", "payments"), since
         )
+        self._paid_ids: OrderedDict[str, None] = OrderedDict()
         self._group = group
         self._outbox: set[asyncio.Task[None]] = set()
 
@@ -235,9 +239,15 @@ class Payments:
                 )
                 if "agreementId" in one
             ]
+            payment_id = str(payment["paymentId"])
+            if payment_id in self._paid_ids:
+                return  # told again: it is one payment
+            self._paid_ids[payment_id] = None
+            while len(self._paid_ids) > PAYMENTS:
+                self._paid_ids.popitem(last=False)
             await self._post(
                 PaymentReceived(
-                    payment_id=str(payment["paymentId"]),
+                    payment_id=payment_id,
                     amount=amount,
                     agreement_ids=tuple(dict.fromkeys(paid_for)),
                 )
