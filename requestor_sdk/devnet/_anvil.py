@@ -43,7 +43,7 @@ def package_of(system: str, machine: str) -> str:
 
 
 def lock_of(package: str) -> dict[str, object]:
-    """Return the lock file by which npm takes that very archive and no other."""
+    """Return the lock file by which npm takes that very archive, from wherever npm is told to."""
     name = f"{_SCOPE}/{package}"
     return {
         "name": "devnet-chain",
@@ -53,7 +53,6 @@ def lock_of(package: str) -> dict[str, object]:
             "": {"name": "devnet-chain", "dependencies": {name: VERSION}},
             f"node_modules/{name}": {
                 "version": VERSION,
-                "resolved": f"https://registry.npmjs.org/{name}/-/{package}-{VERSION}.tgz",
                 "integrity": f"sha512-{_SHA512[package]}",
             },
         },
