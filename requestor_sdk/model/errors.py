@@ -50,6 +50,15 @@
     ├── EngineError                RSK-7xx  the SDK itself
     │   ├── EngineFailed           RSK-701  a fatal error inside the engine: a defect
     │   └── LeaveTimeout           RSK-702  leaving took longer than leave_timeout
+    ├── JobError                   RSK-95x  a compute-to-data job, or a worker's run
+    │   ├── JobRefused             RSK-951  the provider does not take it as it is
+    │   ├── JobNotFound            RSK-952  no such job of this consumer, or no such result
+    │   ├── JobFailed              RSK-953  it is over, and did not succeed
+    │   ├── NoFreeEnvironment      RSK-954  the provider has no environment that costs nothing
+    │   ├── AssetNotFound          RSK-955  no such asset, or no such service of it
+    │   ├── AssetNotConsumable     RSK-956  an asset that this consumer may not use
+    │   ├── LeaseLost              RSK-957  the run is another worker's, or over
+    │   └── WorkerRefused          RSK-958  the server does not know the worker's token
     └── NetworkError               RSK-8xx  a network's daemon failed at a call
         ├── NetworkUnreachable     RSK-801  nothing listens where the daemon should be
         ├── NetworkTimeout         RSK-802  the daemon did not answer in time
@@ -478,6 +487,94 @@ class LeaveTimeout(EngineError, TimeoutError):
     """Leaving took longer than ``leave_timeout``; what is left open is named."""
 
     code = "RSK-702"
+
+
+class JobError(RequestorError):
+    """A compute-to-data job, or a worker's run, did not go as asked."""
+
+    code = "RSK-950"
+
+
+class JobRefused(JobError):
+    """The provider does not take a job as it is; nothing was started.
+
+    Attributes:
+        reasons: What the provider names, e.g. ``{"algorithm": "not_trusted_algo"}``.
+    """
+
+    code = "RSK-951"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        reasons: Mapping[str, str] | None = None,
+        ids: Mapping[str, str] | None = None,
+        story: Iterable[str] = (),
+        hint: str = "",
+    ) -> None:
+        super().__init__(message, ids=ids, story=story, hint=hint)
+        self.reasons: dict[str, str] = dict(reasons or {})
+
+
+class JobNotFound(JobError, LookupError):
+    """The provider knows no such job of this consumer, or no such result of it."""
+
+    code = "RSK-952"
+
+
+class JobFailed(JobError):
+    """A job is over and did not succeed; the message says what became of it."""
+
+    code = "RSK-953"
+
+
+class NoFreeEnvironment(JobError, LookupError):
+    """The provider has no environment that costs nothing."""
+
+    code = "RSK-954"
+
+
+class AssetNotFound(JobError, LookupError):
+    """There is no such asset, or it has no such service."""
+
+    code = "RSK-955"
+
+
+class AssetNotConsumable(JobError):
+    """An asset that this consumer may not use.
+
+    Attributes:
+        consumable_code: Ocean's number: 1 disabled, 2 not reachable, 3 not in the list of those who
+            are allowed, 4 in the list of those who are denied, 5 unlisted.
+    """
+
+    code = "RSK-956"
+
+    def __init__(
+        self,
+        consumable_code: int,
+        message: str = "",
+        *,
+        ids: Mapping[str, str] | None = None,
+        story: Iterable[str] = (),
+        hint: str = "",
+    ) -> None:
+        told = message or f"the asset cannot be used: code {consumable_code}"
+        super().__init__(told, ids=ids, story=story, hint=hint)
+        self.consumable_code = consumable_code
+
+
+class LeaseLost(JobError):
+    """The run is another worker's by now, or over: what was said of it changes nothing."""
+
+    code = "RSK-957"
+
+
+class WorkerRefused(JobError, PermissionError):
+    """The server does not know the worker's token, or it is another worker's."""
+
+    code = "RSK-958"
 
 
 class NetworkError(RequestorError):

@@ -1,0 +1,217 @@
+"""Compute-to-data jobs as values: environments, requests, statuses, and what became of a job.
+
+Both ends of the Ocean protocol, and `local`, speak of jobs in these. The numbers of statuses are
+the protocol's own: https://docs.oceanprotocol.com/developers/provider/compute-endpoints and the
+enumeration ``C2DStatusNumber`` of ocean-node.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from decimal import Decimal
+from enum import IntEnum, StrEnum
+from typing import TYPE_CHECKING, Final, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from datetime import datetime
+
+Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
+
+ResultType = Literal["output", "algorithmLog", "configurationLog", "publishLog", "imageLog"]
+
+
+class JobCode(IntEnum):
+    """What a provider says of a job, by number."""
+
+    queued_anew = 0
+    warming_up = 1
+    expired = 2
+    stopped = 7
+    deleted = 8
+    started = 10
+    image_pull_failed = 11
+    image_building = 12
+    image_build_failed = 13
+    image_vulnerable = 14
+    configuring_volumes = 20
+    volume_failed = 21
+    container_failed = 22
+    provisioned = 30
+    data_failed = 31
+    algorithm_failed = 32
+    upload_failed = 33
+    running = 40
+    run_failed = 41
+    disk_exceeded = 42
+    filtering = 50
+    publishing = 60
+    outputs_failed = 61
+    results_failed = 62
+    finished = 70
+    settling = 71
+
+
+FAILED: Final = frozenset(
+    {
+        JobCode.image_pull_failed,
+        JobCode.image_build_failed,
+        JobCode.image_vulnerable,
+        JobCode.volume_failed,
+        JobCode.container_failed,
+        JobCode.data_failed,
+        JobCode.algorithm_failed,
+        JobCode.upload_failed,
+        JobCode.run_failed,
+        JobCode.disk_exceeded,
+        JobCode.outputs_failed,
+        JobCode.results_failed,
+    }
+)
+"""The numbers that say that a job failed."""
+
+
+class JobOutcome(StrEnum):
+    """What became of a job that is over."""
+
+    succeeded = "succeeded"
+    failed = "failed"
+    stopped = "stopped"
+    timed_out = "timed_out"
+    expired = "expired"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResultFile:
+    """One file that a job left.
+
+    Attributes:
+        index: Its number, as the provider counts now; ask again before each download.
+        name: Its file name.
+        size: Bytes.
+        type: ``output``, or which log it is.
+    """
+
+    index: int
+    name: str
+    size: int
+    type: str = "output"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobStatus:
+    """What a provider says of a job.
+
+    Attributes:
+        id: As the provider's start call gave it.
+        owner: The consumer's address, ``0x`` and 40 hex digits.
+        code: The protocol's number; newer servers may send ones that are not in ``JobCode``.
+        text: The provider's words for it.
+        outcome: What became of it; ``None`` while it is not over.
+        exit_code: What the algorithm's process returned, where the provider tells.
+        results: The files that can be downloaded now.
+        error: Why it failed, where the provider tells.
+    """
+
+    id: str
+    owner: str
+    code: int
+    text: str
+    created_at: datetime
+    finished_at: datetime | None = None
+    outcome: JobOutcome | None = None
+    exit_code: int | None = None
+    environment: str = ""
+    results: Sequence[ResultFile] = ()
+    error: str | None = None
+
+    @property
+    def over(self) -> bool:
+        """Whether the job is over."""
+        return self.outcome is not None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Environment:
+    """Where a provider runs jobs, and what it takes for that.
+
+    Attributes:
+        price_per_min: In units of the fee token; zero is free.
+        fee_token: The token's address; empty where it is free.
+        max_duration: Seconds that a job may take.
+        images: Image names that can be had there; empty where the provider does not tell.
+    """
+
+    id: str
+    description: str = ""
+    cpus: float = 1.0
+    memory_gib: float = 0.0
+    storage_gib: float = 0.0
+    gpus: int = 0
+    free: bool = True
+    price_per_min: Decimal = Decimal(0)
+    fee_token: str = ""
+    consumer_address: str = ""
+    max_duration: float = 0.0
+    max_jobs: int = 0
+    running_jobs: int = 0
+    images: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AssetRef:
+    """A dataset or algorithm of a catalogue.
+
+    Attributes:
+        did: ``did:op:...``
+        service_id: Which of its services; empty for its first one of type compute.
+        transfer_tx_id: The order's transaction, where the environment or the asset costs something.
+        userdata: Consumer parameters of the asset's service.
+    """
+
+    did: str
+    service_id: str = ""
+    transfer_tx_id: str = ""
+    userdata: Mapping[str, Json] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AlgorithmSpec:
+    """An algorithm that is sent along.
+
+    Attributes:
+        rawcode: Its source; or empty where ``url`` names it.
+        entrypoint: How it is run; ``$ALGO`` stands for the path of its file.
+        image: The container's image, ``python`` being the sandbox's own base.
+        checksum: ``sha256:...`` of the image, where it is pinned.
+    """
+
+    rawcode: str = ""
+    url: str = ""
+    language: str = "python"
+    version: str = "0.1"
+    entrypoint: str = "python3 $ALGO"
+    image: str = "python"
+    tag: str = "latest"
+    checksum: str = ""
+    consumer_parameters: Sequence[Mapping[str, Json]] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobRequest:
+    """A job to be started.
+
+    Attributes:
+        datasets: What it reads; may be empty where the provider allows that.
+        algorithm: An asset, or an algorithm that is sent along.
+        environment: Which environment; empty for the first free one that fits.
+        custom_data: Written to ``/data/inputs/algoCustomData.json``.
+        max_duration: Seconds; 0 for the environment's limit.
+    """
+
+    algorithm: AssetRef | AlgorithmSpec
+    datasets: Sequence[AssetRef] = ()
+    environment: str = ""
+    custom_data: Mapping[str, Json] = field(default_factory=dict)
+    max_duration: float = 0.0
+    metadata: Mapping[str, Json] = field(default_factory=dict)

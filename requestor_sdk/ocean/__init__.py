@@ -1,0 +1,1 @@
+"""What both sides of the Ocean protocol need: messages, signatures, statuses, assets. No HTTP."""
