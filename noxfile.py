@@ -145,6 +145,6 @@ def bench(session: nox.Session) -> None:
 
 @nox.session
 def peers(session: nox.Session) -> None:
-    """Have programs of yapapi and golem-js rent of our providers; fetches both SDKs."""
+    """Have programs of other SDKs use what we provide, on Golem and on Ocean; fetches the SDKs."""
     session.install("-e", ".[all]")
     session.run("python", "tests/peers", *session.posargs)

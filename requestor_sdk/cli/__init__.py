@@ -43,6 +43,9 @@ _SECTIONS: Final = {
     "Settle what is left": {
         "recover": "Settle what runs left behind whose process died.",
     },
+    "Compute-to-data": {
+        "c2d": "Provide jobs: algorithms come to the data, the data never leaves.",
+    },
     "Golem networks": {
         "devnet": "Run a whole Golem network on this machine.",
         "provide": "Let this machine on a Golem network.",

@@ -1,67 +1,176 @@
-"""Foreign programs as clients of our provider, unchanged: `nox -s peers [-- yapapi golem-js]`.
+"""Foreign programs as clients of ours, unchanged: `nox -s peers [-- yapapi golem-js ...]`.
 
 Each is a small program of ours for another SDK, run in that SDK's own environment against a network
-on this machine. It prints a line for each thing that it has seen; a line that is missing is a
-failure, and so is a program that does not end well.
+or a provider of jobs on this machine. It prints a line for each thing that it has seen; a line that
+is missing is a failure, and so is a program that does not end well.
 """
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import environment
 import image
+import jobs
 
 from requestor_sdk.devnet import Devnet
 
 PATIENCE_SEC = 240
-LINES = {
-    "yapapi": (
-        "service: 2 instances got computers",
-        "service: a file went up, was the same there, and came back",
-        "service: shutdown said bye",
-        "service: all ended",
-        "tasks: 6 results, each as it should be",
-        "invoices: accepted, one or more for each instance",
+Variables = Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Peer:
+    """A program for another SDK.
+
+    Attributes:
+        program: Its file, beside this one.
+        place: Makes what it runs in; returns the argument vector for a file there, and a folder.
+        lines: What it has to see.
+    """
+
+    program: str
+    place: Callable[[str], tuple[Sequence[str], Path]]
+    lines: Sequence[str]
+
+
+def _by_python(python: Callable[[], Path]) -> Callable[[str], tuple[Sequence[str], Path]]:
+    return lambda program: ((str(python()), str(environment.HERE / program)), Path())
+
+
+def _by_node(made: Callable[[], Path]) -> Callable[[str], tuple[Sequence[str], Path]]:
+    def place(program: str) -> tuple[Sequence[str], Path]:
+        folder = made()
+        # A program finds what it requires below the folder that it lies in.
+        copy = folder / program
+        copy.write_text((environment.HERE / program).read_text())
+        return ("node", str(copy)), folder
+
+    return place
+
+
+GOLEM = {
+    "yapapi": Peer(
+        program="yapapi_peer.py",
+        place=_by_python(environment.yapapi_python),
+        lines=(
+            "service: 2 instances got computers",
+            "service: a file went up, was the same there, and came back",
+            "service: shutdown said bye",
+            "service: all ended",
+            "tasks: 6 results, each as it should be",
+            "invoices: accepted, one or more for each instance",
+        ),
     ),
-    "golem-js": (
-        "one: rented",
-        "one: commands ran, and one that failed is told",
-        "one: a file went up, was the same there, and came back",
-        "one: JSON went up and came back",
-        "one: invoiced, and the invoice accepted",
-        "many: two computers at one time, of two providers",
-        "many: all invoiced",
-        "gone in good order",
+    "golem-js": Peer(
+        program="golem_js_peer.cjs",
+        place=_by_node(environment.golem_js_folder),
+        lines=(
+            "one: rented",
+            "one: commands ran, and one that failed is told",
+            "one: a file went up, was the same there, and came back",
+            "one: JSON went up and came back",
+            "one: invoiced, and the invoice accepted",
+            "many: two computers at one time, of two providers",
+            "many: all invoiced",
+            "gone in good order",
+        ),
     ),
 }
+OCEAN = {
+    "ocean_py": Peer(
+        program="ocean_py_peer.py",
+        place=_by_python(environment.ocean_py_python),
+        lines=(
+            "environments: listed for the chain, and a free one found",
+            "initialize: told what the dataset takes",
+            "raw code: started",
+            "raw code: its status went up to 70",
+            "raw code: the result's bytes came as they are",
+            "raw code: what it wrote is in the log, and it was told the dataset's name",
+            "asset: started",
+            "asset: its status went up to 70, and names algorithm and dataset",
+            "asset: its result over the dataset is right",
+            "others: neither result, nor stop, nor delete",
+            "rules: an asset that allows others only, and one that takes no raw code, say so",
+            "stop: answered, and the job ended",
+            "delete: answered, and nothing of the job is left",
+        ),
+    ),
+    "ocean_js": Peer(
+        program="ocean_js_peer.cjs",
+        place=_by_node(environment.ocean_js_folder),
+        lines=(
+            "environments: listed, and a free one found",
+            "raw code: started for free",
+            "raw code: its status went up to 70",
+            "raw code: the result's bytes came as they are, and from an offset",
+            "raw code: what it wrote is in the log",
+            "asset: told what the job takes",
+            "asset: started",
+            "asset: its result over the dataset is right",
+            "logs: streamed while the job ran",
+            "stop: the job ended, and its stream of logs with it",
+            "others: neither result, nor stop, nor status",
+            "delete: by a token, and nothing of the job is left",
+            "token: taken back, and good for nothing after it",
+        ),
+    ),
+}
+PEERS = {**GOLEM, **OCEAN}
 
 
-def _program(name: str) -> tuple[Sequence[str], Path]:
-    """Return what to run, and the folder to run it in."""
-    if name == "yapapi":
-        return (str(environment.yapapi_python()), str(environment.HERE / "yapapi_peer.py")), Path()
-    folder = environment.golem_js_folder()
-    # A program finds what it requires below the folder that it lies in.
-    program = folder / "golem_js_peer.cjs"
-    program.write_text((environment.HERE / program.name).read_text())
-    return ("node", str(program)), folder
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Opposite:
+    """What the peers talk to: what they are told of it, and what it wrote."""
+
+    variables: Variables
+    logs: Callable[[], Sequence[str]]
 
 
-def _missing(name: str, network: Devnet, image_hash: str) -> list[str]:
+@contextmanager
+def _golem() -> Iterator[Opposite]:
+    image_hash = image.stored()
+    network = Devnet(providers=4)
+    network.start()
+
+    def logs() -> Sequence[str]:
+        told = network.logs(40).items()
+        return [line for log, lines in told if log.startswith("provider") for line in (log, *lines)]
+
+    try:
+        with image.address() as url:
+            variables = environment.variables(network.environment(), image_hash, url)
+            yield Opposite(variables=variables, logs=logs)
+    finally:
+        network.stop()
+
+
+@contextmanager
+def _ocean() -> Iterator[Opposite]:
+    with jobs.provider() as served:
+        variables = {**os.environ, **served.variables, "PYTHONWARNINGS": "ignore"}
+        # ocean.js posts what it starts to this address, where there is one.
+        variables.pop("INCENTIVE_BACKEND_URL", None)
+        yield Opposite(variables=variables, logs=lambda: served.log.read_text().splitlines()[-80:])
+
+
+def _wrong(name: str, peer: Peer, variables: Variables) -> list[str]:
     """Run one program, and return what was wrong with it."""
-    argv, folder = _program(name)
-    with image.address() as url, tempfile.TemporaryFile("w+") as output:
-        env = environment.variables(network.environment(), image_hash, url)
+    argv, folder = peer.place(peer.program)
+    with tempfile.TemporaryFile("w+") as output:
         try:
             done = subprocess.run(
                 argv,
                 check=False,
-                env=env,
+                env=variables,
                 cwd=folder,
                 stdout=output,
                 stderr=output,
@@ -73,38 +182,40 @@ def _missing(name: str, network: Devnet, image_hash: str) -> list[str]:
         output.seek(0)
         said = output.read()
     seen = [line.removeprefix("OK ") for line in said.splitlines() if line.startswith("OK ")]
-    wrong += [
-        f"not seen: {line}" for line in LINES[name] if not any(one.startswith(line) for one in seen)
-    ]
     for line in seen:
         print(f"{name}: OK {line}")
+    unseen = [line for line in peer.lines if not any(one.startswith(line) for one in seen)]
+    wrong += [f"not seen: {line}" for line in unseen]
     if wrong:
         print(said)
+    for line in wrong:
+        print(f"{name}: NOT OK: {line}")
     return wrong
 
 
+def _run(
+    opposite: Callable[[], AbstractContextManager[Opposite]], peers: Mapping[str, Peer]
+) -> bool:
+    """Run programs that talk to the same, and return whether all was well."""
+    if not peers:
+        return True
+    with opposite() as met:
+        wrong = [line for name, peer in peers.items() for line in _wrong(name, peer, met.variables)]
+        if wrong:
+            print("-- the other side's log", *met.logs(), sep="\n")
+    return not wrong
+
+
 def main(names: list[str]) -> int:
-    unknown = [name for name in names if name not in LINES]
+    unknown = [name for name in names if name not in PEERS]
     if unknown:
-        print(f"no peer {', '.join(unknown)}; there is {', '.join(LINES)}", file=sys.stderr)
+        print(f"no peer {', '.join(unknown)}; there is {', '.join(PEERS)}", file=sys.stderr)
         return 2
-    failures = 0
-    image_hash = image.stored()
-    network = Devnet(providers=4)
-    network.start()
-    try:
-        for name in names or LINES:
-            wrong = _missing(name, network, image_hash)
-            failures += bool(wrong)
-            for line in wrong:
-                print(f"{name}: FAILED: {line}")
-        if failures:
-            for log, lines in network.logs(40).items():
-                if log.startswith("provider"):
-                    print(f"-- {log}", *lines, sep="\n")
-    finally:
-        network.stop()
-    return 1 if failures else 0
+    well = True
+    for opposite, peers in ((_golem, GOLEM), (_ocean, OCEAN)):
+        chosen = {name: peer for name, peer in peers.items() if not names or name in names}
+        well = _run(opposite, chosen) and well
+    return 0 if well else 1
 
 
 if __name__ == "__main__":

@@ -1,0 +1,229 @@
+"""What the provider keeps of a job, and what it asks of the store that keeps it.
+
+The store of runs (the queue's) and this one are the same database: a job and its first status are
+there, or neither is.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+    from pathlib import Path
+
+    from requestor_sdk.model.jobs import Json
+    from requestor_sdk.ports.worker import Completion, Demand, RunSpec, RunState, Stage
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobRecord:
+    """A job as it is kept.
+
+    Attributes:
+        id: 32 hex digits.
+        owner: The consumer's address, lower case.
+        dids: The documents that it reads, the main one first; what a query by document finds.
+        code: The number of its status now.
+        created: Seconds since the epoch.
+        finished: The same; ``None`` while it is not over.
+        expires: When its results are removed; ``None`` for never, or while it is not over.
+        run_id: Its run in the queue; empty before that is there. A restart makes another.
+        stop: 0 nobody asked, 1 its owner did, 2 its time was over.
+        facts: All else (request, environment, results, exit code, error), as JSON.
+        revision: Counted up with each change.
+    """
+
+    id: str
+    owner: str
+    dids: Sequence[str] = ()
+    code: int = 1
+    created: float = 0.0
+    finished: float | None = None
+    expires: float | None = None
+    run_id: str = ""
+    stop: int = 0
+    facts: Mapping[str, Json] = field(default_factory=dict)
+    revision: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenRecord:
+    """A token that stands for signatures of one address.
+
+    Attributes:
+        digest: sha256 of the token, hex; the token itself is kept nowhere.
+        owner: The address, lower case.
+        expires: Seconds since the epoch; ``None`` for never.
+    """
+
+    digest: str
+    owner: str
+    expires: float | None = None
+
+
+class NonceTaken(Exception):
+    """The nonce does not rise; nothing was written.
+
+    Attributes:
+        current: The one that is kept.
+    """
+
+    def __init__(self, current: int) -> None:
+        super().__init__("the nonce does not rise")
+        self.current = current
+
+
+class OrderTaken(Exception):
+    """An order's transaction was used before; nothing was written."""
+
+
+class JobStore(Protocol):
+    """Where jobs, nonces, tokens and used orders are kept.
+
+    What returned is on disk. All of one call is written, or none of it.
+    """
+
+    async def add_job(self, job: JobRecord, *, orders: Sequence[str] = ()) -> None:
+        """Keep a new job, its first status with its time, and the orders that it uses up.
+
+        Raises:
+            OrderTaken: One of the orders was used before.
+        """
+        ...
+
+    async def change_job(self, job: JobRecord, *, at: float, walked: Sequence[int] = ()) -> bool:
+        """Replace a job whose kept revision is one less; tell whether it was that.
+
+        Args:
+            job: What it is now.
+            at: The time of the statuses that it went through, seconds since the epoch.
+            walked: Their numbers, in order, the present one last; empty where it stays.
+        """
+        ...
+
+    async def job(self, job_id: str) -> JobRecord | None:
+        """Return a job."""
+        ...
+
+    async def job_of_run(self, run_id: str) -> JobRecord | None:
+        """Return the job that has this run now."""
+        ...
+
+    async def jobs(
+        self,
+        *,
+        owner: str | None = None,
+        did: str | None = None,
+        open_only: bool = False,
+        limit: int = 1000,
+    ) -> Sequence[JobRecord]:
+        """Return jobs, newest first; ``open_only`` for those that are not over."""
+        ...
+
+    async def count_open(self) -> Mapping[str, int]:
+        """Return how many jobs are not over, by the environment (``facts["environment"]``)."""
+        ...
+
+    async def statuses(self, job_id: str) -> Sequence[tuple[int, float]]:
+        """Return each status that a job went through, with its time, oldest first."""
+        ...
+
+    async def expired(self, now: float, *, limit: int = 100) -> Sequence[JobRecord]:
+        """Return jobs whose results are to be removed by now."""
+        ...
+
+    async def remove_job(self, job_id: str) -> None:
+        """Remove a job with its statuses; used orders stay used. Idempotent."""
+        ...
+
+    async def nonce(self, address: str) -> int:
+        """Return the last nonce of an address (lower case); 0 where there is none."""
+        ...
+
+    async def raise_nonce(self, address: str, nonce: int) -> None:
+        """Keep a nonce.
+
+        Raises:
+            NonceTaken: It is not higher than the one that is kept.
+        """
+        ...
+
+    async def add_token(self, token: TokenRecord) -> None:
+        """Keep a token."""
+        ...
+
+    async def token(self, digest: str) -> TokenRecord | None:
+        """Return a token; ``None`` where it is unknown or was taken back."""
+        ...
+
+    async def remove_token(self, digest: str) -> None:
+        """Take a token back. Idempotent."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunView:
+    """How a run stands.
+
+    Attributes:
+        attempt: The number of the present attempt; 0 before the first.
+        stage: How far that is.
+        completion: How the run ended; ``None`` while it has not.
+    """
+
+    id: str
+    state: RunState
+    attempt: int = 0
+    stage: Stage | None = None
+    completion: Completion | None = None
+
+
+class JobRuns(Protocol):
+    """The queue of runs, as those see it who want something run.
+
+    Attributes:
+        on_change: Called in the loop's thread with a run's id whenever its state, attempt or stage
+            changed; must not block. Changes by other processes are told, too, if later.
+    """
+
+    on_change: Callable[[str], None] | None
+
+    async def put_input(self, run_id: str, name: str, chunks: AsyncIterator[bytes]) -> int:
+        """Keep an input file of a run that is to be submitted; returns its bytes.
+
+        The same name replaces what came before; what is half written counts for nothing.
+        """
+        ...
+
+    async def submit(self, run_id: str, spec: RunSpec, demand: Demand) -> None:
+        """Let workers have a run. Idempotent by its id."""
+        ...
+
+    async def cancel(self, run_id: str) -> None:
+        """Ask for a run's end; one that waits ends at once. Idempotent."""
+        ...
+
+    async def forget(self, run_id: str) -> None:
+        """Remove a run with its inputs, outputs and logs; cancels it first. Idempotent."""
+        ...
+
+    async def view(self, run_id: str) -> RunView | None:
+        """Return how a run stands."""
+        ...
+
+    def output_path(self, run_id: str, name: str) -> Path:
+        """Return where a kept file of a run that completed lies, by its ``KeptFile.name``."""
+        ...
+
+    def log_path(self, run_id: str) -> Path | None:
+        """Return where the log of a run's last attempt lies; ``None`` while there is none."""
+        ...
+
+    def log(self, run_id: str, *, offset: int = 0) -> AsyncIterator[bytes]:
+        """Yield a run's log from a byte on as it comes, until the run is over.
+
+        Where another attempt begins, its log follows.
+        """
+        ...
