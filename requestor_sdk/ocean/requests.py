@@ -108,7 +108,7 @@ def request_in(body: Mapping[str, Any]) -> JobRequest:
     duration = number(body.get("maxJobDuration"))
     if body.get("maxJobDuration") is not None and (duration is None or not 0 <= duration < 1e10):
         raise _refused("maxJobDuration", "invalid")
-    environment = body.get("environment") or ""
+    environment = "" if body.get("environment") is None else body["environment"]
     if not isinstance(environment, str):
         raise _refused("environment", "invalid")
     return JobRequest(
