@@ -121,9 +121,7 @@ class Rules:
             JobRefused: It is not taken.
             AssetNotConsumable: The owner may not use one of its assets; ``ids`` has which.
         """
-        environment = choose(
-            self._environments, request.environment, duration=request.max_duration
-        )
+        environment = choose(self._environments, request.environment, duration=request.max_duration)
         if environment is None:
             _refuse("environment", "invalid", "Environment invalid or does not exist")
         duration = request.max_duration or environment.max_duration_sec
@@ -132,9 +130,7 @@ class Rules:
             _refuse("maxJobDuration", "invalid", f"a job may take {limit} in this environment")
         if len(request.datasets) > MAX_DATASETS:
             _refuse("datasets", "invalid", f"a job may have {MAX_DATASETS} datasets")
-        datasets = [
-            self._dataset(owner, ref, index) for index, ref in enumerate(request.datasets)
-        ]
+        datasets = [self._dataset(owner, ref, index) for index, ref in enumerate(request.datasets)]
         dids = [one.asset.did for one in datasets]
         if len(set(dids)) < len(dids):
             _refuse("datasets", "invalid", "a dataset is named twice")
@@ -171,8 +167,11 @@ class Rules:
             _refuse(f"{name}.documentId", "did_not_found")
         code = consumable(asset.ddo, owner)
         if code is not ConsumableCodes.OK:
-            raise AssetNotConsumable(_consumable_text(asset.did, code), consumable_code=code,
-                                     ids={"asset": asset.did, "resource": name})
+            raise AssetNotConsumable(
+                code,
+                _consumable_text(asset.did, code),
+                ids={"asset": asset.did, "resource": name},
+            )
         try:
             return asset, asset.service(ref.service_id, compute=not asset.ddo.is_algorithm)
         except AssetNotFound:
@@ -184,7 +183,7 @@ class Rules:
             container = Container(
                 entrypoint=ref.entrypoint, image=ref.image, tag=ref.tag, checksum=ref.checksum
             )
-            source = (
+            source: FileSource | None = (
                 FileSource(text=ref.rawcode)
                 if ref.rawcode
                 else FileSource(url=_web(ref.url), public_only=True)
@@ -210,9 +209,7 @@ class Rules:
             ),
         )
 
-    async def _check_trust(
-        self, datasets: Sequence[DatasetPlan], algorithm: AlgorithmPlan
-    ) -> None:
+    async def _check_trust(self, datasets: Sequence[DatasetPlan], algorithm: AlgorithmPlan) -> None:
         asset = algorithm.asset
         files = container = service = ""
         if asset is not None and any(_wants_checksums(one) for one in datasets):
@@ -249,10 +246,10 @@ def _checked(container: Container) -> Container:
     if not container.entrypoint or not container.image:
         _refuse("algorithm.container", "missing_entrypoint_image_checksum")
     checksum = container.checksum
-    if checksum and (not checksum.startswith("sha256:") or len(checksum) != _CHECKSUM_LENGTH):
-        # Of the sandbox's own base any checksum is taken, well-formed or not.
-        if container.image != "python" or not checksum.startswith("sha256:"):
-            _refuse("algorithm.container", "checksum_prefix")
+    # Of the sandbox's own base any checksum is taken: it is none of any registry's images.
+    least = 0 if container.image == "python" else _CHECKSUM_LENGTH
+    if checksum and (not checksum.startswith("sha256:") or len(checksum) < least):
+        _refuse("algorithm.container", "checksum_prefix")
     if "\0" in container.entrypoint or len(container.entrypoint) > 16_384:
         _refuse("algorithm.container", "invalid")
     return container
