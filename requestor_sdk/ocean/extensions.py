@@ -6,8 +6,8 @@ Clients of others see nothing of it: all of it is asked for, or is one more key 
 - ``GET /api/services/compute`` with ``wait`` (seconds) and ``seen`` (the status's number that the
   caller has): the answer is held until the job of ``jobId`` has another number or is over, or the
   time has passed.
-- ``GET /api/services/computeStreamableLogs`` begins at the log's beginning, goes on until the job is
-  over, and answers for jobs that are over, too; in plain text.
+- ``GET /api/services/computeStreamableLogs`` begins at the log's beginning, goes on until the job
+  is over, and answers for jobs that are over, too; in plain text.
 - A job object says what became of the job (``outcome``, see ``JobOutcome``) and why (``error``).
 """
 
