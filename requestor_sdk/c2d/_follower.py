@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    from requestor_sdk.c2d._rules import Rules
+    from requestor_sdk.c2d._terms import Rules
     from requestor_sdk.c2d.environments import EnvironmentSpec
     from requestor_sdk.c2d.records import JobRecord, JobRuns, JobStore, RunView
     from requestor_sdk.model.jobs import JobRequest, Json

@@ -11,7 +11,7 @@ import shlex
 from typing import TYPE_CHECKING, Final
 
 from requestor_sdk.c2d._files import FileFailed, FileSource
-from requestor_sdk.c2d._rules import ALGORITHM_LIMIT, RAW
+from requestor_sdk.c2d._terms import ALGORITHM_LIMIT, RAW
 from requestor_sdk.c2d.catalogue import short_did
 from requestor_sdk.model.errors import JobError
 from requestor_sdk.model.jobs import JobCode
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from requestor_sdk.c2d._files import Files
-    from requestor_sdk.c2d._rules import JobPlan
+    from requestor_sdk.c2d._terms import JobPlan
     from requestor_sdk.c2d.catalogue import Catalogue
     from requestor_sdk.c2d.records import JobRuns
 

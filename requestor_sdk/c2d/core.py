@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 from requestor_sdk.c2d import _walk
 from requestor_sdk.c2d._follower import Follower, request_of, round_of, run_of
 from requestor_sdk.c2d._inputs import Provisioner
-from requestor_sdk.c2d._rules import Rules
+from requestor_sdk.c2d._terms import Rules
 from requestor_sdk.c2d.orders import order_id, price_of
 from requestor_sdk.c2d.records import JobRecord, OrderTaken
 from requestor_sdk.model.errors import (
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from requestor_sdk.c2d._files import Files
-    from requestor_sdk.c2d._rules import JobPlan
+    from requestor_sdk.c2d._terms import JobPlan
     from requestor_sdk.c2d.catalogue import Catalogue
     from requestor_sdk.c2d.environments import EnvironmentSpec
     from requestor_sdk.c2d.orders import Orders
