@@ -101,6 +101,34 @@ class ProcessExit:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SandboxFile:
+    """A regular file below a folder of a sandbox, as the sandbox tells of it.
+
+    Attributes:
+        name: Its path below that folder, without ``..``, not absolute; bytes that are no UTF-8 are
+            surrogates in it (``os.fsdecode``).
+        size: Bytes, as the file system has them: a file of holes has as many.
+    """
+
+    name: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SandboxListing:
+    """What lies below a folder of a sandbox.
+
+    Attributes:
+        files: Its regular files, by name.
+        left_out: How much else there is: links, pipes, sockets, folders that are nested too deep
+            or cannot be read.
+    """
+
+    files: tuple[SandboxFile, ...]
+    left_out: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SandboxUsage:
     """What a sandbox has used so far, as counted from outside it.
 
@@ -178,6 +206,31 @@ class Sandbox(Protocol):
 
     def read_file(self, path: str) -> AsyncIterator[bytes]:
         """Read a regular file from inside, in chunks. Raises as ``write_file``."""
+        ...
+
+    def terminate(self) -> None:
+        """Ask the running command to end, by SIGTERM; nothing happens where none runs."""
+        ...
+
+    async def make_folder(self, path: str) -> None:
+        """Make a folder inside, and those above it; one that is there stays.
+
+        Raises:
+            RequestorError: As ``write_file``.
+        """
+        ...
+
+    async def list_files(self, path: str, *, limit: int) -> SandboxListing:
+        """Tell of the regular files below a folder, following no link; none where there is none.
+
+        Args:
+            path: The folder.
+            limit: How many entries, of whatever kind, may be there.
+
+        Raises:
+            TransferRefused: There are more, or the path is none; or a name that none can have.
+            SandboxDied: The sandbox ended meanwhile.
+        """
         ...
 
     def usage(self) -> SandboxUsage:

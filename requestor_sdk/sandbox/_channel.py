@@ -16,10 +16,20 @@ if TYPE_CHECKING:
 
 MAX_FRAME = 256 * 1024
 # Host to init.
-RUN, KILL, PUT, DATA, END, ABORT, GET = 1, 2, 3, 4, 5, 6, 7
+RUN, KILL, PUT, DATA, END, ABORT, GET, LIST, TERM, MAKE = 1, 2, 3, 4, 5, 6, 7, 8, 9, 10
 # Init to host.
-HELLO, STDOUT, STDERR, EXIT, DONE, FAILED, REFUSED, BYTES = 65, 66, 67, 68, 69, 70, 71, 72
-_KINDS = frozenset(range(HELLO, BYTES + 1))
+HELLO, STDOUT, STDERR, EXIT, DONE, FAILED, REFUSED, BYTES, ENTRY = (
+    65,
+    66,
+    67,
+    68,
+    69,
+    70,
+    71,
+    72,
+    73,
+)
+_KINDS = frozenset(range(HELLO, ENTRY + 1))
 _HEAD = 9
 _HIGH, _LOW = 1 << 20, 1 << 18
 # What handling a frame costs beside its body: else frames of nothing would be free.

@@ -16,18 +16,27 @@ import sys
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Literal
 
-from requestor_sdk.model.errors import CommandFailed, SandboxDied, SandboxUnavailable
-from requestor_sdk.ports.runtime import Capability, ProcessExit, SandboxUsage
+from requestor_sdk.model.errors import (
+    CommandFailed,
+    SandboxDied,
+    SandboxUnavailable,
+    TransferRefused,
+)
+from requestor_sdk.ports.runtime import (
+    Capability,
+    ProcessExit,
+    SandboxUsage,
+)
 from requestor_sdk.sandbox import _keeper
 from requestor_sdk.sandbox._home import make_scratch
-from requestor_sdk.sandbox._paths import mapped
+from requestor_sdk.sandbox._paths import listed, mapped
 from requestor_sdk.sandbox._watch import Exit, watch_exit
 from requestor_sdk.settings import data_home
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
-    from requestor_sdk.ports.runtime import OutputSink, ProcessSpec, SandboxSpec
+    from requestor_sdk.ports.runtime import OutputSink, ProcessSpec, SandboxListing, SandboxSpec
 
 _CHUNK = 64 * 1024
 _CLOSED = "closed"
@@ -96,7 +105,7 @@ class ProcessSandbox:
                 await _pump(pipes, ended, output)
                 result = await asyncio.shield(ended)
             except BaseException:
-                _kill_group(child.pid)
+                _signal_group(child.pid, signal.SIGKILL)
                 await asyncio.shield(ended)
                 raise
             finally:
@@ -169,6 +178,34 @@ class ProcessSandbox:
                         yield chunk
             except OSError as error:
                 raise self._failed("read", path, error) from error
+
+    def terminate(self) -> None:
+        """Ask the running command to end."""
+        if self._running is not None:
+            _signal_group(self._running, signal.SIGTERM)
+
+    async def make_folder(self, path: str) -> None:
+        """Make a folder below the scratch folder."""
+        async with self._turn:
+            await self._check()
+            target = mapped(self._root, f"{path.rstrip('/')}/_").parent
+            try:
+                target.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise self._failed("make", path, error) from error
+
+    async def list_files(self, path: str, *, limit: int) -> SandboxListing:
+        """Tell of the regular files below a folder of the scratch folder."""
+        async with self._turn:
+            await self._check()
+            folder = mapped(self._root, f"{path.rstrip('/')}/_").parent
+            listing = listed(folder, limit)
+            if listing is None:
+                raise TransferRefused(
+                    f"list {path}: the path has more than {limit} entries",
+                    ids={"sandbox": self.name},
+                )
+            return listing
 
     def _failed(self, verb: str, path: str, error: OSError) -> CommandFailed:
         said = error.strerror or str(error)
@@ -263,9 +300,9 @@ def _set(future: asyncio.Future[None]) -> None:
         future.set_result(None)
 
 
-def _kill_group(pid: int) -> None:
+def _signal_group(pid: int, number: signal.Signals) -> None:
     try:
-        os.killpg(pid, signal.SIGKILL)
+        os.killpg(pid, number)
     except (ProcessLookupError, PermissionError):
         return
 

@@ -7,10 +7,16 @@ is an event of the socket, and what a command ran into is read once, when it has
 from __future__ import annotations
 
 import asyncio
+import os
 from typing import TYPE_CHECKING
 
 from requestor_sdk.model.errors import CommandFailed, SandboxDied, SandboxError, TransferRefused
-from requestor_sdk.ports.runtime import ProcessExit, SandboxUsage
+from requestor_sdk.ports.runtime import (
+    ProcessExit,
+    SandboxFile,
+    SandboxListing,
+    SandboxUsage,
+)
 from requestor_sdk.sandbox import _channel as wire
 from requestor_sdk.sandbox._meter import Breaches, Meter
 
@@ -28,6 +34,7 @@ _CLOSE_S = 30.0
 _BASE_FILE = 1 << 30
 _NOT_STARTED = 126
 _CLOSED = "closed"
+_NAME_MAX = 4096
 
 
 class BubblewrapSandbox:
@@ -44,6 +51,7 @@ class BubblewrapSandbox:
         self._breaches = Breaches(spec.limits)
         self._turn = asyncio.Lock()
         self._next = 0
+        self._command = 0
         self._reason = ""
         self._cause: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         channel.lost.add_done_callback(self._lost)
@@ -141,6 +149,7 @@ class BubblewrapSandbox:
             ident = self._begin()
             try:
                 await self._channel.send(wire.RUN, ident, body)
+                self._command = ident
                 return await self._follow(output)
             except ConnectionError:
                 raise await self._died() from None
@@ -148,7 +157,13 @@ class BubblewrapSandbox:
                 self._channel.post(wire.KILL, ident)
                 raise
             finally:
+                self._command = 0
                 self._channel.finish()
+
+    def terminate(self) -> None:
+        """Ask the running command to end."""
+        if self._command:
+            self._channel.post(wire.TERM, self._command)
 
     def _begin(self) -> int:
         self._next = self._next % 0xFFFFFFFF + 1
@@ -231,6 +246,53 @@ class BubblewrapSandbox:
                     self._channel.post(wire.KILL, ident)
                 self._channel.finish()
 
+    async def make_folder(self, path: str) -> None:
+        """Make a folder inside, and those above it."""
+        await self._ask(wire.MAKE, _encoded_path(path), f"make {path}", 0)
+
+    async def list_files(self, path: str, *, limit: int) -> SandboxListing:
+        """Tell of the regular files below a folder."""
+        body = limit.to_bytes(4, "big") + _encoded_path(path)
+        entries, left_out = await self._ask(wire.LIST, body, f"list {path}", limit)
+        found: dict[str, int] = {}
+        for entry in entries:
+            name = os.fsdecode(entry[8:])
+            if not _possible(name) or name in found:
+                raise TransferRefused(
+                    f"list {path}: a name that no file can have", ids={"sandbox": self.name}
+                )
+            found[name] = int.from_bytes(entry[:8], "big")
+        files = tuple(SandboxFile(name=name, size=found[name]) for name in sorted(found))
+        return SandboxListing(files=files, left_out=left_out)
+
+    async def _ask(
+        self, kind: int, body: bytes, command: str, limit: int
+    ) -> tuple[list[bytes], int]:
+        """Make a request that is answered by entries, so many at most, and a number."""
+        async with self._turn:
+            ident = self._begin()
+            finished, entries = False, list[bytes]()
+            try:
+                await self._channel.send(kind, ident, body)
+                while True:
+                    answer, said = await self._channel.receive()
+                    if answer == wire.ENTRY and len(entries) < limit:
+                        entries.append(said)
+                        continue
+                    finished = answer != wire.ENTRY
+                    if answer == wire.DONE:
+                        return entries, int.from_bytes(said[:8], "big")
+                    if not finished:
+                        answer, said = wire.REFUSED, f"has more than {limit} entries".encode()
+                    raise self._failure(answer, said, command)
+            except ConnectionError:
+                finished = True
+                raise await self._died() from None
+            finally:
+                if not finished:
+                    self._channel.post(wire.KILL, ident)
+                self._channel.finish()
+
     def _check_size(self, size: int, path: str) -> None:
         """Refuse what can be no real file: holes, or an init that makes its content up."""
         image = self._spec.image.size if self._spec.image is not None else 0
@@ -257,6 +319,12 @@ class BubblewrapSandbox:
 
 def _mib(size: int) -> str:
     return f"{size / (1 << 20):g} MiB"
+
+
+def _possible(name: str) -> bool:
+    """Whether a sandbox can have a file of that name below a folder."""
+    parts = name.split("/")
+    return len(name) <= _NAME_MAX and "\0" not in name and not {"", ".", ".."} & set(parts)
 
 
 def _encoded_path(path: str) -> bytes:

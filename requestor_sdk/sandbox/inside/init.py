@@ -16,14 +16,25 @@ import resource
 import select
 import sys
 
+from .listing import Listing, open_folder
 from .transfer import Refused, Upload, open_regular
 
 CHUNK = 64 * 1024
 MAX_FRAME = 256 * 1024
 # Host to init.
-RUN, KILL, PUT, DATA, END, ABORT, GET = 1, 2, 3, 4, 5, 6, 7
+RUN, KILL, PUT, DATA, END, ABORT, GET, LIST, TERM, MAKE = 1, 2, 3, 4, 5, 6, 7, 8, 9, 10
 # Init to host.
-HELLO, STDOUT, STDERR, EXIT, DONE, FAILED, REFUSED, BYTES = 65, 66, 67, 68, 69, 70, 71, 72
+HELLO, STDOUT, STDERR, EXIT, DONE, FAILED, REFUSED, BYTES, ENTRY = (
+    65,
+    66,
+    67,
+    68,
+    69,
+    70,
+    71,
+    72,
+    73,
+)
 _DRAIN = 1 << 20
 
 
@@ -84,6 +95,8 @@ class Init:
         kind, ident, body = frame[0], int.from_bytes(frame[1:5], "big"), frame[5:]
         if kind == KILL:
             self.kill(ident)
+        elif kind == TERM:
+            self.terminate(ident)
         elif self.command is not None:
             self.queue.append((kind, ident, body))
         else:
@@ -100,6 +113,11 @@ class Init:
                 self.get(ident, body)
             elif kind == PUT:
                 self.put(ident, body)
+            elif kind == LIST:
+                self.list(ident, body)
+            elif kind == MAKE:
+                os.close(open_folder(os.fsdecode(body), make=True))
+                self.send(DONE, ident, (0).to_bytes(8, "big"))
             else:
                 self.more(kind, ident, body)
         except Refused as error:
@@ -215,6 +233,14 @@ class Init:
         if self.upload is not None and self.upload[0] == ident:
             self.drop()
 
+    def terminate(self, ident: int) -> None:
+        """Ask the running command's process group to end."""
+        if self.command is not None and self.command[0] == ident:
+            try:
+                os.killpg(self.command[1], _signal.SIGTERM)
+            except ProcessLookupError:
+                return
+
     # -- files
 
     def put(self, ident: int, body: bytes) -> None:
@@ -253,6 +279,21 @@ class Init:
         finally:
             os.close(number)
         self.send(DONE, ident, (0).to_bytes(8, "big"))
+
+    def list(self, ident: int, body: bytes) -> None:
+        """Tell of the regular files below a folder, and how much else there is."""
+        try:
+            listing = Listing(os.fsdecode(body[4:]), int.from_bytes(body[:4], "big"))
+        except FileNotFoundError:
+            self.send(DONE, ident, (0).to_bytes(8, "big"))
+            return
+        try:
+            while listing.todo and not self.cancelled(ident):
+                for name, size in listing.more():
+                    self.send(ENTRY, ident, size.to_bytes(8, "big") + os.fsencode(name))
+        finally:
+            listing.close()
+        self.send(DONE, ident, listing.odd.to_bytes(8, "big"))
 
     def cancelled(self, ident: int) -> bool:
         """Look, without waiting, whether the host has given up this transfer."""
