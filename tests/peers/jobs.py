@@ -156,7 +156,7 @@ def _ddo(
     service: dict[str, object] = {
         "id": f"{name}-{service_type}",
         "type": service_type,
-        "files": {"files": [{"type": "local", "path": path}]},
+        "files": {"files": [{"type": "localfile", "path": path}]},
         "datatokenAddress": NOBODY,
         "serviceEndpoint": url,
         "timeout": 3600,
