@@ -10,7 +10,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from random import Random
-from urllib.parse import quote, urlencode
+from urllib.parse import parse_qsl, quote, urlencode
 
 from requestor_sdk.ocean.messages import (
     Command,
@@ -124,6 +124,7 @@ class Attacker:
             self._forged,
             self._forged,
             self._replayed,
+            self._read_otherwise,
             self._misdirected,
             self._misdirected,
             self._token,
@@ -252,6 +253,29 @@ class Attacker:
             lines.append(b"Content-Length: %d" % len(body))
         return Shot(kind="replayed", raw=b"\r\n".join(lines) + b"\r\n\r\n" + body)
 
+    def _read_otherwise(self) -> Shot:
+        """What was signed to fetch a result, as if it had been signed for another call.
+
+        A classic message joins its parts with nothing between them: result 1 with nonce 5 is the
+        same text as no result with nonce 15.
+        """
+        fetches = [one for one in self._known.sent if b"/computeResult?" in one]
+        target = self._random.choice(fetches).split(b" ", 2)[1].decode()
+        said = dict(parse_qsl(target.partition("?")[2]))
+        joined = said["index"] + said["nonce"]
+        cut = self._random.randrange(1, len(joined) + 1)
+        signed = {key: said[key] for key in ("consumerAddress", "signature")}
+        again: dict[str, object] = {
+            **signed,
+            "jobId": said["jobId"],
+            "index": joined[: len(joined) - cut],
+            "documentId": joined[: len(joined) - cut],
+            "nonce": joined[len(joined) - cut :],
+        }
+        method = self._text("PUT", "DELETE", "GET")
+        path = "computeResult" if method == "GET" else "compute"
+        return Shot(kind="otherwise", raw=request(method, f"{API}/{path}", query=again))
+
     def _misdirected(self) -> Shot:
         """The attacker's own good signature, on the victim's job."""
         caller, job_id = Caller(), self._job
@@ -376,7 +400,8 @@ class Attacker:
         """Values that are none of what a field has, in a call that needs no signature."""
         odd = self._text(
             "", "0", "-1", "1e400", "NaN", "true", "[]", "{}", "null", "0x", "0x" + "g" * 40,
-            "' OR '1'='1", "\ud800", "\u202e", "\U0001d7d9", "\u0661", "1" * 5000, "{{7*7}}", "${jndi:x}", "%",
+            "' OR '1'='1", "\ud800", "\u202e", "\U0001d7d9", "\u0661",
+            "1" * 5000, "{{7*7}}", "${jndi:x}", "%",
         )  # fmt: skip
         path, fields = self._random.choice(
             (
