@@ -22,8 +22,8 @@ from urllib.parse import urlencode
 import c2d_load as load
 import peer
 from measure import Result
-from requestor_sdk.ocean.messages import Command, checksummed, command_text, signature_of
 
+from requestor_sdk.ocean.messages import Command, checksummed, command_text, signature_of
 from requestor_sdk.signing import EthSigner
 
 _API = "/api/services"

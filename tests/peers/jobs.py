@@ -162,7 +162,7 @@ def _ddo(
         "timeout": 3600,
     }
     if compute is not None:
-        trusts = {"publisherTrustedAlgorithms": [], "publisherTrustedAlgorithmPublishers": []}
+        trusts = {"publisherTrustedAlgorithms": [], "publisherTrustedAlgorithmPublishers": ["*"]}
         service["compute"] = {**compute, "allowNetworkAccess": False, **trusts}
     metadata: dict[str, object] = {
         "created": "2026-01-01T00:00:00Z",
