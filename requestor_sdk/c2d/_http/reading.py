@@ -17,7 +17,7 @@ BODY_LIMIT: Final = 4 << 20
 _TEXT_LIMIT: Final = 4096
 
 
-class BadRequest(Exception):  # noqa: N818 - what is answered, never what went wrong here
+class BadRequest(Exception):
     """A request that cannot be read.
 
     Attributes:
@@ -130,12 +130,8 @@ def claimed(
         return Claimed(address=text(values, address), token=token)
     required(values, address, "nonce")
     if not signature:
-        _wrong(
-            "signature", "Invalid signature provided. Please check the nonce or documentId."
-        )
-    return Claimed(
-        address=text(values, address), nonce=text(values, "nonce"), signature=signature
-    )
+        _wrong("signature", "Invalid signature provided. Please check the nonce or documentId.")
+    return Claimed(address=text(values, address), nonce=text(values, "nonce"), signature=signature)
 
 
 def _token(request: Request) -> str:

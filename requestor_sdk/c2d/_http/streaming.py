@@ -34,16 +34,9 @@ class FileAnswer(Response):
     """
 
     def __init__(self, path: Path, *, name: str, media_type: str, asked: str | None) -> None:
-        self._file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
-        try:
-            info = os.fstat(self._file)
-            if not stat.S_ISREG(info.st_mode):
-                raise FileNotFoundError("no regular file")
-        except BaseException:
-            os.close(self._file)
-            raise
-        self._total = info.st_size
-        self._first, self._end, status = _part(asked, info.st_size)
+        self._file, size = _opened(path)
+        self._total = size
+        self._first, self._end, status = _part(asked, size)
         headers = {
             "Accept-Ranges": "bytes",
             "Content-Disposition": disposition(name),
@@ -51,9 +44,9 @@ class FileAnswer(Response):
             "X-Content-Type-Options": "nosniff",
         }
         if status == 206:
-            headers["Content-Range"] = f"bytes {self._first}-{self._end - 1}/{info.st_size}"
+            headers["Content-Range"] = f"bytes {self._first}-{self._end - 1}/{size}"
         elif status == 416:
-            headers["Content-Range"] = f"bytes */{info.st_size}"
+            headers["Content-Range"] = f"bytes */{size}"
         self.status_code = status
         self.media_type = media_type
         self.background = None
@@ -101,6 +94,16 @@ class FileAnswer(Response):
             return {"type": "http.disconnect"}
 
         await answer(scope, nothing, send)
+
+
+def _opened(path: Path) -> tuple[int, int]:
+    """Return a regular file's descriptor and its size."""
+    file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+    info = os.fstat(file)
+    if not stat.S_ISREG(info.st_mode):
+        os.close(file)
+        raise FileNotFoundError("no regular file")
+    return file, info.st_size
 
 
 def _part(asked: str | None, size: int) -> tuple[int, int, int]:
