@@ -6,22 +6,29 @@ Pure bookkeeping of one thread; knows no run and waits for nothing but room.
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
 
-from requestor_sdk.ports.worker import GpuRoom, Room
+from requestor_sdk.ports.worker import Room
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from requestor_sdk.ports.worker import Demand
 
-_EPSILON = 1e-9
+NOTHING: Final = Room(cpu=0.0, ram_mb=0, disk_mb=0)
 
 
 class Held:
-    """What one run holds; given back once."""
+    """What one run holds; given back once.
 
-    def __init__(self, ledger: Ledger, demand: Demand, gpus: tuple[int, ...]) -> None:
+    Attributes:
+        gpus: The numbers of the GPUs that it has.
+    """
+
+    def __init__(self, ledger: Ledger, demand: Demand, gpus: Sequence[int]) -> None:
         self.demand = demand
-        self.gpus = gpus
+        self.gpus = tuple(gpus)
         self._ledger: Ledger | None = ledger
 
     def release(self) -> None:
@@ -42,7 +49,7 @@ class Ledger:
     def __init__(self, total: Room, *, runs: int = 64) -> None:
         self._total = total
         self._runs = runs
-        self._held: set[Held] = set()
+        self._held: list[Held] = []
         self._changed = asyncio.Event()
 
     @property
@@ -56,56 +63,39 @@ class Ledger:
         return not self._held
 
     def resize(self, total: Room) -> None:
-        """Go by another total: what is held stays, and less may be free than nothing."""
+        """Go by another total. What is held stays, so that for a while nothing may be free."""
         self._total = total
         self._changed.set()
 
     def free(self) -> Room:
-        """Return what is free; nothing where the runs are all that may be."""
+        """Return what is free; nothing where there are as many runs as may be."""
         if len(self._held) >= self._runs:
-            return Room(cpu=0.0, ram_mb=0, disk_mb=0)
-        total, demands = self._total, [held.demand for held in self._held]
-        cpu = total.cpu - sum(demand.cpu for demand in demands)
-        return Room(
-            cpu=0.0 if cpu < _EPSILON else cpu,
-            ram_mb=max(0, total.ram_mb - sum(demand.ram_mb for demand in demands)),
-            disk_mb=max(0, total.disk_mb - sum(demand.disk_mb for demand in demands)),
-            gpus=tuple(self._free_gpus()),
-        )
-
-    def _free_gpus(self) -> list[GpuRoom]:
-        used: dict[int, int] = {}
+            return NOTHING
+        left = self._total
         for held in self._held:
-            for number in held.gpus:
-                used[number] = used.get(number, 0) + held.demand.vram_mb
-        return [
-            GpuRoom(id=gpu.id, vram_mb=max(0, gpu.vram_mb - used.get(gpu.id, 0)))
-            for gpu in self._total.gpus
-        ]
+            left = left.without(held.demand, held.gpus)
+        return left
 
-    def reserve(self, demand: Demand) -> Held | None:
-        """Hold what a run needs; ``None`` where it does not fit."""
+    def reserve(self, demand: Demand, gpus: Sequence[int] = ()) -> Held | None:
+        """Hold what a run needs; ``None`` where it does not fit.
+
+        Args:
+            demand: What it needs.
+            gpus: Which GPUs it was given; none for those that suit it best.
+        """
         free = self.free()
-        if (
-            demand.cpu > free.cpu + _EPSILON
-            or demand.ram_mb > free.ram_mb
-            or demand.disk_mb > free.disk_mb
-        ):
+        if gpus:
+            free = replace(free, gpus=tuple(gpu for gpu in free.gpus if gpu.id in gpus))
+        chosen = free.choose(demand) if len(self._held) < self._runs else None
+        if chosen is None:
             return None
-        # The fullest that will do, so that large ones stay free for what needs them.
-        fitting = sorted(
-            (gpu for gpu in free.gpus if gpu.vram_mb >= demand.vram_mb),
-            key=lambda gpu: gpu.vram_mb,
-        )
-        if len(fitting) < demand.gpus or len(self._held) >= self._runs:
-            return None
-        held = Held(self, demand, tuple(gpu.id for gpu in fitting[: demand.gpus]))
-        self._held.add(held)
+        held = Held(self, demand, chosen)
+        self._held.append(held)
         return held
 
     def give_back(self, held: Held) -> None:
         """Take back what a run held."""
-        self._held.discard(held)
+        self._held.remove(held)
         self._changed.set()
 
     async def room(self) -> Room:

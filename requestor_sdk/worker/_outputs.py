@@ -48,8 +48,8 @@ async def collect(
 
     Args:
         box: Where they are.
-        outputs: The folders inside. Names are told below the one, or, where there are several,
-            with the last part of its path before them.
+        outputs: The folders inside. A file's name is the last part of the folder's path, and its
+            own path below the folder.
         folder: Where to put them.
         limit: Bytes that all may have together.
         max_files: How many entries the folders may have.
@@ -72,8 +72,9 @@ async def collect(
             left_out += 1
             continue
         left_out += listing.left_out
-        before = f"{output.rstrip('/').rpartition('/')[2]}/" if len(outputs) > 1 else ""
-        found += [(f"{output.rstrip('/')}/{f.name}", f"{before}{f.name}", f) for f in listing.files]
+        folder_path = output.rstrip("/")
+        last = folder_path.rpartition("/")[2]
+        found += [(f"{folder_path}/{f.name}", f"{last}/{f.name}", f) for f in listing.files]
     told = sum(file.size for _, _, file in found)
     if told > limit:
         raise OutputsTooLarge(f"the outputs have {told} bytes, and {limit} are allowed")

@@ -66,9 +66,7 @@ async def _tell(parts: Parts, folder: Path, entry: Entry) -> None:
     teller = Teller(parts.queue, entry.lease, folder / "log", _LOG_LIMIT)
     telling = asyncio.create_task(teller.run())
     try:
-        await deliver(
-            parts, entry.lease, folder, entry.completion, teller=teller, telling=telling
-        )
+        await deliver(parts, entry.lease, folder, entry.completion, teller=teller, telling=telling)
     finally:
         telling.cancel()
         await asyncio.wait({telling})

@@ -28,6 +28,7 @@ BATCH_SEC: Final = 0.2
 """How long a log that goes on is collected for, once its first bytes were sent."""
 MAX_EVENTS: Final = 10_000
 """How many events an attempt can tell of."""
+_MARK_BYTES = 80
 # What is over the limit is thrown away, and whoever writes without end is slowed to this pace.
 _OVER_SEC = 0.005
 _log = logging.getLogger(__name__)
@@ -80,7 +81,10 @@ class Teller:
 
     async def log(self, data: bytes) -> None:
         """Add to the log what fits."""
-        taken = data[: max(0, self._limit - self._size)]
+        room = (
+            self._limit - self._size - (_MARK_BYTES if self._size + len(data) > self._limit else 0)
+        )
+        taken = b"" if self._over else data[: max(0, room)]
         if taken:
             self._file.write(taken)
             self._size += len(taken)

@@ -20,7 +20,7 @@ from requestor_sdk.worker._journal import Journal
 from requestor_sdk.worker._lease import Holding, LeaseKeeper
 from requestor_sdk.worker._ledger import Ledger
 from requestor_sdk.worker._recovery import recover, sweep
-from requestor_sdk.worker._retry import patiently
+from requestor_sdk.worker._retry import Patience, patiently
 from requestor_sdk.worker._room import detect_room
 
 if TYPE_CHECKING:
@@ -112,6 +112,7 @@ class Worker:
             await self._register()
             serving.append(group.create_task(self._beat(), name="worker-heartbeat"))
             serving.append(group.create_task(self._watch_room(), name="worker-room"))
+            serving.append(group.create_task(self._hear_stops(), name="worker-stops"))
 
             def take(claim: Claim) -> bool:
                 return self._take(claim, group)
@@ -200,8 +201,33 @@ class Worker:
 
     # -- its runs
 
+    async def _hear_stops(self) -> None:
+        """Hear within a moment of what is to be stopped; the next renewal would say it, too."""
+        patience = Patience()
+        while True:
+            known = [a.lease.fence for a in self._attempts.values() if a.stopped is not None]
+            try:
+                leases = await self._queue.stops(
+                    worker_id=self._config.id,
+                    session=self._session,
+                    known=known,
+                    wait=self._config.claim_wait,
+                )
+            except NetworkError as error:
+                if not error.may_pass:
+                    raise
+                await patience.wait()
+                continue
+            patience.reset()
+            fences = {lease.fence for lease in leases}
+            found = [a for a in self._attempts.values() if a.lease.fence in fences]
+            for attempt in found:
+                attempt.stop(Stop.cancel, "the queue says so")
+            if leases and not found:
+                await patience.wait()  # of a run that is only just being begun, or has just ended
+
     def _take(self, claim: Claim, group: asyncio.TaskGroup) -> bool:
-        held = self._ledger.reserve(claim.demand)
+        held = self._ledger.reserve(claim.demand, claim.gpus)
         if held is None:
             return False
         folder = self._runs / f"{secrets.token_hex(8)}"
