@@ -99,6 +99,11 @@ def _keccak() -> Callable[[bytes], bytes]:
     return keccak
 
 
+def keccak(data: bytes) -> bytes:
+    """Return the 32 bytes of Ethereum's hash (Keccak-256, not SHA3-256)."""
+    return _keccak()(data)
+
+
 def _digest(message: bytes) -> bytes:
     return _keccak()(_PREFIX + str(len(message)).encode() + message)
 

@@ -10,9 +10,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+    from pathlib import Path
 
     from requestor_sdk.model.jobs import Json
+    from requestor_sdk.ports.worker import Completion, Demand, RunSpec, RunState, Stage
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,4 +160,70 @@ class JobStore(Protocol):
 
     async def remove_token(self, digest: str) -> None:
         """Take a token back. Idempotent."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunView:
+    """How a run stands.
+
+    Attributes:
+        attempt: The number of the present attempt; 0 before the first.
+        stage: How far that is.
+        completion: How the run ended; ``None`` while it has not.
+    """
+
+    id: str
+    state: RunState
+    attempt: int = 0
+    stage: Stage | None = None
+    completion: Completion | None = None
+
+
+class JobRuns(Protocol):
+    """The queue of runs, as those see it who want something run.
+
+    Attributes:
+        on_change: Called in the loop's thread with a run's id whenever its state, attempt or stage
+            changed; must not block. Changes by other processes are told, too, if later.
+    """
+
+    on_change: Callable[[str], None] | None
+
+    async def put_input(self, run_id: str, name: str, chunks: AsyncIterator[bytes]) -> int:
+        """Keep an input file of a run that is to be submitted; returns its bytes.
+
+        The same name replaces what came before; what is half written counts for nothing.
+        """
+        ...
+
+    async def submit(self, run_id: str, spec: RunSpec, demand: Demand) -> None:
+        """Let workers have a run. Idempotent by its id."""
+        ...
+
+    async def cancel(self, run_id: str) -> None:
+        """Ask for a run's end; one that waits ends at once. Idempotent."""
+        ...
+
+    async def forget(self, run_id: str) -> None:
+        """Remove a run with its inputs, outputs and logs; cancels it first. Idempotent."""
+        ...
+
+    async def view(self, run_id: str) -> RunView | None:
+        """Return how a run stands."""
+        ...
+
+    def output_path(self, run_id: str, name: str) -> Path:
+        """Return where a kept file of a run that completed lies, by its ``KeptFile.name``."""
+        ...
+
+    def log_path(self, run_id: str) -> Path | None:
+        """Return where the log of a run's last attempt lies; ``None`` while there is none."""
+        ...
+
+    def log(self, run_id: str, *, offset: int = 0) -> AsyncIterator[bytes]:
+        """Yield a run's log from a byte on as it comes, until the run is over.
+
+        Where another attempt begins, its log follows.
+        """
         ...

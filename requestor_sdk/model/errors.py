@@ -58,7 +58,8 @@
     │   ├── AssetNotFound          RSK-955  no such asset, or no such service of it
     │   ├── AssetNotConsumable     RSK-956  an asset that this consumer may not use
     │   ├── LeaseLost              RSK-957  the run is another worker's, or over
-    │   └── WorkerRefused          RSK-958  the server does not know the worker's token
+    │   ├── WorkerRefused          RSK-958  the server does not know the worker's token
+    │   └── StoreFailed            RSK-959  the store of jobs cannot be opened, read or written
     └── NetworkError               RSK-8xx  a network's daemon failed at a call
         ├── NetworkUnreachable     RSK-801  nothing listens where the daemon should be
         ├── NetworkTimeout         RSK-802  the daemon did not answer in time
@@ -575,6 +576,12 @@ class WorkerRefused(JobError, PermissionError):
     """The server does not know the worker's token, or it is another worker's."""
 
     code = "RSK-958"
+
+
+class StoreFailed(JobError):
+    """The store of jobs cannot be opened, read or written."""
+
+    code = "RSK-959"
 
 
 class NetworkError(RequestorError):

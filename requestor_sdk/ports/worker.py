@@ -7,7 +7,7 @@ All calls but ``claim`` may be made twice with the same effect; ``claim`` may, b
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Protocol
 
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 WORKER_API = 1
 """The version of the worker API: the first part of its paths, ``/worker/v1``."""
+
+
+_ROUNDING = 1e-9
 
 
 class RunState(StrEnum):
@@ -56,6 +59,38 @@ class Room:
     ram_mb: int
     disk_mb: int
     gpus: Sequence[GpuRoom] = ()
+
+    def choose(self, demand: Demand) -> Sequence[int] | None:
+        """Return which GPUs a run would have, those with the least memory that do; or ``None``.
+
+        ``None`` is: it does not fit. A run that names no memory has all that is free of a GPU.
+        """
+        if (
+            demand.cpu > self.cpu + _ROUNDING
+            or demand.ram_mb > self.ram_mb
+            or demand.disk_mb > self.disk_mb
+        ):
+            return None
+        fitting = [gpu for gpu in self.gpus if gpu.vram_mb >= max(demand.vram_mb, 1)]
+        if len(fitting) < demand.gpus:
+            return None
+        fitting.sort(key=lambda gpu: (gpu.vram_mb, gpu.id))
+        return tuple(gpu.id for gpu in fitting[: demand.gpus])
+
+    def without(self, demand: Demand, gpus: Sequence[int]) -> Room:
+        """Return what is left beside a run that has these GPUs; never less than nothing."""
+        return replace(
+            self,
+            cpu=max(0.0, round(self.cpu - demand.cpu, 9)),
+            ram_mb=max(0, self.ram_mb - demand.ram_mb),
+            disk_mb=max(0, self.disk_mb - demand.disk_mb),
+            gpus=tuple(
+                replace(gpu, vram_mb=max(0, gpu.vram_mb - (demand.vram_mb or gpu.vram_mb)))
+                if gpu.id in gpus
+                else gpu
+                for gpu in self.gpus
+            ),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,12 +190,14 @@ class Claim:
 
     Attributes:
         lease_sec: After so many seconds without a renewal it is somebody else's.
+        gpus: The GPUs that it has, by their ids.
     """
 
     lease: Lease
     spec: RunSpec
     demand: Demand
     lease_sec: float
+    gpus: Sequence[int] = ()
 
 
 class LeaseState(StrEnum):
@@ -197,7 +234,11 @@ class RunEvent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeptFile:
-    """A file of an output folder, that was uploaded."""
+    """A file of an output folder, that was uploaded.
+
+    Attributes:
+        name: The last part of the folder and the path below it: ``outputs/tables/a.csv``.
+    """
 
     name: str
     size: int
@@ -264,6 +305,21 @@ class RunQueue(Protocol):
         """Hold leases on; each comes with its progress (0 to 1). Answers in the same order."""
         ...
 
+    async def stops(
+        self, *, worker_id: str, session: str, known: Sequence[str], wait: float
+    ) -> Sequence[Lease]:
+        """Return held leases whose end is asked for, as soon as there is one; else after ``wait``.
+
+        ``renew`` says the same, at the next renewal; this wakes within a moment.
+
+        Args:
+            worker_id: The worker.
+            session: Its present one.
+            known: The fences of those that are being ended already.
+            wait: Seconds.
+        """
+        ...
+
     async def release(self, lease: Lease, reason: str) -> None:
         """Hand a run back undone: another attempt will be made."""
         ...
@@ -273,7 +329,10 @@ class RunQueue(Protocol):
         ...
 
     async def log(self, lease: Lease, offset: int, data: bytes) -> None:
-        """Append to the attempt's log what begins at a byte offset; what is there stays."""
+        """Append to the attempt's log what begins at a byte offset; what is there stays.
+
+        What lies past the run's ``log_limit`` is dropped.
+        """
         ...
 
     def fetch(self, lease: Lease, name: str) -> AsyncIterator[bytes]:
@@ -281,7 +340,11 @@ class RunQueue(Protocol):
         ...
 
     async def upload(self, lease: Lease, name: str, chunks: AsyncIterator[bytes]) -> KeptFile:
-        """Keep an output file; the same name replaces what came before."""
+        """Keep an output file; the same name replaces what came before.
+
+        Raises:
+            JobRefused: All files of the attempt would exceed ``output_limit`` together.
+        """
         ...
 
     async def complete(self, lease: Lease, completion: Completion) -> None:

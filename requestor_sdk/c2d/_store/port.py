@@ -1,0 +1,390 @@
+"""What the provider's core and its queue ask of a store, and the rows that it keeps.
+
+All is done in transactions, each a plain function over the store's rows, so that one text of the
+rules (who holds a run, when a nonce rises) serves memory, SQLite and PostgreSQL. A row that a
+writing transaction read is its own until it ends: nobody else changes it meanwhile.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+from requestor_sdk.ports.worker import Completion, Demand, Room, RunSpec, RunState, Stage
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from types import TracebackType
+    from typing import Self
+
+    from requestor_sdk.c2d.records import JobRecord, TokenRecord
+    from requestor_sdk.model.jobs import Json
+
+T = TypeVar("T")
+
+SCHEMA = 1
+"""The version of what is kept; a store of another version is not opened."""
+
+
+class Ending(StrEnum):
+    """How an attempt came to its end."""
+
+    completed = "completed"
+    released = "released"
+    lapsed = "lapsed"
+    cancelled = "cancelled"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunRow:
+    """A run.
+
+    Attributes:
+        id: Made by who submits it.
+        priority: Higher ones first, then older ones.
+        created_at: Seconds since the epoch, as all times here.
+        not_before: It waits until then, after it was handed back again and again.
+        attempt: The number of the last attempt; 0 before the first.
+        lapses: Attempts that ended because nothing was heard of their worker.
+        releases: Attempts that were handed back.
+        max_attempts: So many may lapse.
+        cancel: Whether its end is asked for.
+        completion: How it ended; ``None`` while it has not.
+    """
+
+    id: str
+    spec: RunSpec
+    demand: Demand
+    state: RunState = RunState.pending
+    priority: int = 5
+    created_at: float
+    not_before: float = 0.0
+    attempt: int = 0
+    lapses: int = 0
+    releases: int = 0
+    max_attempts: int = 3
+    cancel: bool = False
+    completion: Completion | None = None
+    finished_at: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Waiting:
+    """Of a run that waits: what says whether it fits, and its place in the line."""
+
+    id: str
+    demand: Demand
+    place: tuple[int, float, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptRow:
+    """An attempt at a run.
+
+    Attributes:
+        fence: Random, made anew with each claim.
+        claim_id: What the worker called its claim; one makes one attempt.
+        gpus: The GPUs whose memory it holds.
+        leased_until: From then on it may be given to another.
+        ending: How it ended; ``None`` while it is held.
+    """
+
+    run_id: str
+    number: int
+    fence: str
+    worker_id: str
+    session: str
+    claim_id: str
+    demand: Demand
+    gpus: Sequence[int] = ()
+    claimed_at: float
+    leased_until: float
+    stage: Stage | None = None
+    progress: float | None = None
+    ending: Ending | None = None
+    ended_at: float | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventRow:
+    """Something that an attempt told of."""
+
+    run_id: str
+    attempt: int
+    seq: int
+    type: str
+    message: str
+    payload: Mapping[str, Json] = field(default_factory=dict)
+    at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerRow:
+    """A worker.
+
+    Attributes:
+        token_hash: sha256 of its token, hex; empty for one that calls in process.
+        session: Of its last heartbeat; empty before the first.
+        total: All that it has; ``None`` before the first heartbeat.
+    """
+
+    id: str
+    token_hash: str = ""
+    session: str = ""
+    total: Room | None = None
+    free: Room | None = None
+    tags: Sequence[str] = ()
+    draining: bool = False
+    running: Sequence[str] = ()
+    created_at: float
+    seen_at: float = 0.0
+
+
+class Reading(Protocol):
+    """A transaction that looks. What it sees is of one moment.
+
+    A key that cannot be stored (it holds a NUL, or half of a surrogate pair) is found nowhere.
+    """
+
+    def job(self, job_id: str) -> JobRecord | None:
+        """Return a job."""
+        ...
+
+    def job_of_run(self, run_id: str) -> JobRecord | None:
+        """Return the job that has this run now."""
+        ...
+
+    def jobs(
+        self, *, owner: str | None, did: str | None, open_only: bool, limit: int
+    ) -> Sequence[JobRecord]:
+        """Return jobs, newest first."""
+        ...
+
+    def count_open(self) -> Mapping[str, int]:
+        """Return how many jobs are not over, by environment."""
+        ...
+
+    def statuses(self, job_id: str) -> Sequence[tuple[int, float]]:
+        """Return each status of a job with its time, oldest first."""
+        ...
+
+    def expired(self, now: float, *, limit: int) -> Sequence[JobRecord]:
+        """Return jobs whose results are to be removed, the most overdue first."""
+        ...
+
+    def nonce(self, address: str) -> int:
+        """Return the last nonce of an address; 0 where there is none."""
+        ...
+
+    def token(self, digest: str) -> TokenRecord | None:
+        """Return a token."""
+        ...
+
+    def run(self, run_id: str) -> RunRow | None:
+        """Return a run."""
+        ...
+
+    def waiting(
+        self,
+        room: Room,
+        *,
+        now: float,
+        after: tuple[int, float, str] | None = None,
+        limit: int = 16,
+    ) -> Sequence[Waiting]:
+        """Return runs that wait and may fit into a room, in order, from a place on.
+
+        What is left to be looked at: tags, and whether memory of GPUs fits together.
+        """
+        ...
+
+    def next_due(self, now: float) -> float | None:
+        """Return when the next run may start that has to wait until a time."""
+        ...
+
+    def count_runs(self) -> Mapping[RunState, int]:
+        """Return how many runs there are, by state."""
+        ...
+
+    def attempt(self, run_id: str, number: int) -> AttemptRow | None:
+        """Return an attempt."""
+        ...
+
+    def attempts(self, run_id: str) -> Sequence[AttemptRow]:
+        """Return all attempts at a run, in order."""
+        ...
+
+    def attempt_of_claim(self, worker_id: str, claim_id: str) -> AttemptRow | None:
+        """Return what a claim led to."""
+        ...
+
+    def held(self, worker_id: str) -> Sequence[AttemptRow]:
+        """Return the attempts that a worker holds."""
+        ...
+
+    def lapsed(self, now: float, *, limit: int) -> Sequence[AttemptRow]:
+        """Return held attempts whose lease is over, the longest overdue first."""
+        ...
+
+    def events(
+        self, run_id: str, *, after: tuple[int, int] = (0, -1), limit: int = 1000
+    ) -> Sequence[EventRow]:
+        """Return what attempts told of, in order, after an ``(attempt, seq)``."""
+        ...
+
+    def worker(self, worker_id: str) -> WorkerRow | None:
+        """Return a worker."""
+        ...
+
+    def worker_of_token(self, token_hash: str) -> WorkerRow | None:
+        """Return the worker that a token is of."""
+        ...
+
+    def workers(self) -> Sequence[WorkerRow]:
+        """Return all workers, by name."""
+        ...
+
+
+class Writing(Reading, Protocol):
+    """A transaction that changes: all of it is kept, or nothing where it raises."""
+
+    def insert_job(self, job: JobRecord) -> None:
+        """Keep a new job."""
+        ...
+
+    def change_job(self, job: JobRecord) -> bool:
+        """Replace a job whose kept revision is one less; tell whether it was that."""
+        ...
+
+    def add_statuses(self, job_id: str, codes: Sequence[int], at: float) -> None:
+        """Note statuses that a job went through."""
+        ...
+
+    def delete_job(self, job_id: str) -> None:
+        """Remove a job with its statuses. Idempotent."""
+        ...
+
+    def use_order(self, order: str, job_id: str) -> bool:
+        """Note an order as used; tell whether it was unused."""
+        ...
+
+    def raise_nonce(self, address: str, nonce: int) -> bool:
+        """Keep a nonce; tell whether it is higher than the one that was kept."""
+        ...
+
+    def put_token(self, token: TokenRecord) -> None:
+        """Keep a token."""
+        ...
+
+    def delete_token(self, digest: str) -> None:
+        """Forget a token. Idempotent."""
+        ...
+
+    def insert_run(self, run: RunRow) -> bool:
+        """Keep a new run; tell whether there was none of that id."""
+        ...
+
+    def take_waiting(self, run_id: str) -> RunRow | None:
+        """Return a run that waits, as this transaction's own; ``None`` where it is another's."""
+        ...
+
+    def save_run(self, run: RunRow) -> None:
+        """Replace a run."""
+        ...
+
+    def delete_run(self, run_id: str) -> None:
+        """Remove a run with its attempts and events. Idempotent."""
+        ...
+
+    def insert_attempt(self, attempt: AttemptRow) -> None:
+        """Keep a new attempt."""
+        ...
+
+    def save_attempt(self, attempt: AttemptRow) -> None:
+        """Replace an attempt."""
+        ...
+
+    def add_event(self, event: EventRow) -> bool:
+        """Note an event; tell whether it was new."""
+        ...
+
+    def save_worker(self, worker: WorkerRow) -> None:
+        """Keep a worker, or replace it."""
+        ...
+
+    def delete_worker(self, worker_id: str) -> None:
+        """Forget a worker. Idempotent."""
+        ...
+
+    def ring(self, topic: str) -> None:
+        """Wake those who listen to a topic, once all is kept."""
+        ...
+
+
+class Listener(Protocol):
+    """Hears of topics from when it was made."""
+
+    async def heard(self, timeout: float | None = None) -> bool:
+        """Wait until one rings; tell whether one did. A ring between two calls is not lost."""
+        ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None: ...
+
+
+class Store(Protocol):
+    """Where it is all kept.
+
+    Attributes:
+        poll_sec: How often those who wait look by themselves, as changes by other processes ring
+            here late or not at all.
+    """
+
+    poll_sec: float
+
+    async def open(self) -> None:
+        """Get ready.
+
+        Raises:
+            StoreFailed: It cannot be opened, or is of another version.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Finish what was begun, and let go. Idempotent."""
+        ...
+
+    async def read(self, do: Callable[[Reading], T]) -> T:
+        """Return what a function finds.
+
+        Raises:
+            StoreFailed: The store does not answer.
+        """
+        ...
+
+    async def write(self, do: Callable[[Writing], T]) -> T:
+        """Return what a function says once what it changed is kept; what it raises is raised.
+
+        It runs in another thread, and more than once where another transaction got in its way: it
+        may touch nothing but the transaction.
+
+        Raises:
+            StoreFailed: The store does not answer; whether it was kept is unknown.
+        """
+        ...
+
+    def listen(self, *topics: str) -> Listener:
+        """Hear of topics."""
+        ...
+
+    def ring(self, topic: str) -> None:
+        """Wake those of this process who listen to a topic, for what is kept elsewhere."""
+        ...
