@@ -14,6 +14,7 @@ import secrets
 import shutil
 import time
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from requestor_sdk.model.errors import JobRefused
@@ -32,6 +33,14 @@ _PART: Final = ".part"
 _FORGOTTEN_SEC: Final = 24 * 3600.0
 
 
+@dataclass(slots=True)
+class _Tally:
+    """What an attempt's outputs come to, those included that are being written."""
+
+    size: int = 0
+    files: int = 0
+
+
 class Blobs:
     """The files of all runs, below one folder.
 
@@ -42,6 +51,7 @@ class Blobs:
     def __init__(self, root: Path) -> None:
         self.root = root
         root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._tallies: dict[Path, _Tally] = {}
 
     def folder(self, run_id: str) -> Path:
         """Return the folder of a run.
@@ -121,35 +131,42 @@ class Blobs:
         """
         target = self.output(run_id, attempt, name)
         aside = target.with_name(f"{target.name}.{secrets.token_hex(4)}{_PART}")
-        room = limit - await asyncio.to_thread(self._used, target)
+        tally = self._tally(target.parent)
+        before = _size(target)
         digest, size = hashlib.sha256(), 0
-        file = await asyncio.to_thread(aside.open, "xb", buffering=0)
+        tally.files += before is None
         try:
+            _check(tally.files <= MAX_FILES, f"there are more than {MAX_FILES} outputs", run_id)
+            file = await asyncio.to_thread(aside.open, "xb", buffering=0)
             with file:
                 async for data in chunks:
                     size += len(data)
-                    _check(size <= room, f"the outputs exceed {limit} bytes", run_id)
+                    tally.size += len(data)
+                    fits = tally.size - (before or 0) <= limit
+                    _check(fits, f"the outputs exceed {limit} bytes", run_id)
                     await asyncio.to_thread(_write, file.fileno(), data, digest)
                 await asyncio.to_thread(os.fsync, file.fileno())
             await asyncio.to_thread(aside.replace, target)
         except BaseException:
+            tally.size -= size
+            tally.files -= before is None
             with suppress(FileNotFoundError):
                 aside.unlink()
             raise
+        tally.size -= before or 0
         return KeptFile(name=name, size=size, sha256=digest.hexdigest())
 
-    def _used(self, target: Path) -> int:
-        """Return how many bytes an attempt's other files take."""
-        target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        used = count = 0
-        for entry in os.scandir(target.parent):
-            if entry.name != target.name:
-                count += 1
+    def _tally(self, folder: Path) -> _Tally:
+        """Return what an attempt's outputs come to; looked up on disk once, and then counted."""
+        found = self._tallies.get(folder)
+        if found is None:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            found = self._tallies[folder] = _Tally()
+            for entry in os.scandir(folder):
+                found.files += 1
                 with suppress(FileNotFoundError):
-                    used += entry.stat(follow_symlinks=False).st_size
-        run_id = target.parent.parent.parent.name
-        _check(count < MAX_FILES, f"there are more than {MAX_FILES} outputs", run_id)
-        return used
+                    found.size += entry.stat(follow_symlinks=False).st_size
+        return found
 
     def missing(self, run_id: str, attempt: int, files: Sequence[KeptFile]) -> str | None:
         """Return the name of a file that is not there as it is told; ``None`` where all are."""
@@ -165,6 +182,7 @@ class Blobs:
     def settle(self, run_id: str, attempt: int, files: Sequence[KeptFile]) -> None:
         """Remove what of an attempt's outputs is none of these files."""
         folder = self._attempt(run_id, attempt) / "outputs"
+        self._tallies.pop(folder, None)
         kept = {_digest(file.name) for file in files}
         if folder.is_dir():
             for path in folder.iterdir():
@@ -174,7 +192,10 @@ class Blobs:
 
     def remove(self, run_id: str) -> None:
         """Remove all files of a run. Idempotent."""
-        shutil.rmtree(self.folder(run_id), ignore_errors=True)
+        folder = self.folder(run_id)
+        for known in [one for one in list(self._tallies) if folder in one.parents]:
+            del self._tallies[known]
+        shutil.rmtree(folder, ignore_errors=True)
 
     def strangers(self, known: Iterable[str]) -> Sequence[str]:
         """Return the folders of runs that nobody knows, untouched for a day."""
@@ -194,6 +215,13 @@ def _write(handle: int, data: bytes, digest: hashlib._Hash) -> None:
     view = memoryview(data)
     while view:
         view = view[os.write(handle, view) :]
+
+
+def _size(path: Path) -> int | None:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return None
 
 
 def _check(fits: bool, message: str, run_id: str) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from requestor_sdk.c2d._files import FileFailed, FileSource
@@ -63,11 +63,13 @@ class AlgorithmPlan:
     Attributes:
         asset: Its asset; ``None`` for one that was sent along.
         source: Its code; ``None`` where the image alone is the algorithm.
+        service_id: Which of the asset's services it is of.
     """
 
     asset: Asset | None
     source: FileSource | None
     container: Container
+    service_id: str = ""
     order: str = ""
     custom_data: Mapping[str, Json] = field(default_factory=dict)
 
@@ -135,7 +137,7 @@ class Rules:
         if len(set(dids)) < len(dids):
             _refuse("datasets", "invalid", "a dataset is named twice")
         algorithm = self._algorithm(owner, request)
-        await self._check_trust(datasets, algorithm)
+        algorithm = await self._trusted(datasets, algorithm)
         return JobPlan(
             environment=environment,
             datasets=datasets,
@@ -188,7 +190,7 @@ class Rules:
                 if ref.rawcode
                 else FileSource(url=_web(ref.url), public_only=True)
             )
-            parameters, asset, order = ref.consumer_parameters, None, ""
+            parameters, asset, service_id, order = ref.consumer_parameters, None, "", ""
             given: Mapping[str, Json] = {}
         else:
             asset, service = self._found(owner, ref, "algorithm")
@@ -197,37 +199,44 @@ class Rules:
                 _refuse("algorithm", "not_algo")
             container, parameters = meta.container, meta.consumer_parameters
             parameters = [*parameters, *(service.consumer_parameters or [])]
-            files = asset.files[service.id]
+            service_id = service.id
+            files = asset.files[service_id]
             source, order, given = files[0] if files else None, ref.transfer_tx_id, ref.userdata
         return AlgorithmPlan(
             asset=asset,
             source=source,
             container=_checked(container),
+            service_id=service_id,
             order=order,
             custom_data=_filled(
                 parameters, {**given, **request.custom_data}, "algorithm.algocustomdata"
             ),
         )
 
-    async def _check_trust(self, datasets: Sequence[DatasetPlan], algorithm: AlgorithmPlan) -> None:
-        asset = algorithm.asset
-        files = container = service = ""
+    async def _trusted(
+        self, datasets: Sequence[DatasetPlan], algorithm: AlgorithmPlan
+    ) -> AlgorithmPlan:
+        """Return an algorithm that all datasets trust, held to the content that they trust."""
+        asset, found, container = algorithm.asset, [], ""
         if asset is not None and any(_wants_checksums(one) for one in datasets):
-            service = next(iter(asset.files))
             container = container_section_checksum(algorithm.container)
-            files = await self._checksums(asset.files[service])
+            found = await self._checksums(asset.files[algorithm.service_id])
         for one in datasets:
             word = untrusted_because(
                 one.service.rules,
                 None if asset is None else asset.ddo,
-                service_id=service,
-                files=files,
+                service_id=algorithm.service_id,
+                files=files_checksum(found),
                 container=container,
             )
             if word:
                 _refuse("algorithm", word)
+        if not found or algorithm.source is None:
+            return algorithm
+        # It is fetched once more to be run: by then it may have become another.
+        return replace(algorithm, source=replace(algorithm.source, sha256=found[0]))
 
-    async def _checksums(self, sources: Sequence[FileSource]) -> str:
+    async def _checksums(self, sources: Sequence[FileSource]) -> list[str]:
         found: list[str] = []
         for source in sources:
             try:
@@ -235,7 +244,7 @@ class Rules:
             except FileFailed:
                 _refuse("algorithm", "file_unavailable")
             found.append(hashlib.sha256(content).hexdigest())
-        return files_checksum(found)
+        return found
 
 
 def _wants_checksums(dataset: DatasetPlan) -> bool:

@@ -121,6 +121,10 @@ class JobCore:
             for spec in self.specs
         )
 
+    async def plan(self, owner: str, request: JobRequest) -> JobPlan:
+        """Return what a request would come to. Raises as ``submit``, but for orders."""
+        return await self._rules.plan(owner, request)
+
     async def submit(self, owner: str, request: JobRequest, *, shown_owner: str = "") -> JobRecord:
         """Start a job: it is kept when this returns.
 
@@ -218,10 +222,7 @@ class JobCore:
         Raises:
             JobNotFound: There is none.
         """
-        found = await self._store.job(job_id)
-        if found is None or found.owner != owner:
-            raise JobNotFound("there is no such job of this owner", ids={"job": job_id})
-        return found
+        return await self.found(job_id, owner=owner)
 
     async def status(self, owner: str, job_id: str) -> JobStatus:
         """Return how a job of the owner's stands. Raises as ``record``."""
@@ -251,6 +252,31 @@ class JobCore:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(left):
                         await event.wait()
+
+    async def found(self, job_id: str, *, owner: str | None = None) -> JobRecord:
+        """Return a job to who knows its id; where an owner is named, only that owner's.
+
+        Raises:
+            JobNotFound: There is none.
+        """
+        found = await self._store.job(job_id)
+        if found is None or (owner is not None and found.owner != owner):
+            raise JobNotFound("there is no such job of this owner", ids={"job": job_id})
+        return found
+
+    async def other_than(self, record: JobRecord, code: int, *, timeout: float) -> JobRecord:
+        """Return a job once its status is another than that, it is over, or the time is.
+
+        Raises:
+            JobNotFound: It was deleted meanwhile.
+        """
+        loop = asyncio.get_running_loop()
+        until = loop.time() + timeout
+        while record.code == code and record.finished is None and (left := until - loop.time()) > 0:
+            record = await self.changed(
+                record.owner, record.id, after=record.revision, timeout=left
+            )
+        return record
 
     async def updates(self, owner: str, job_id: str) -> AsyncIterator[JobStatus]:
         """Yield a job's status now, and each change of it, until it is over."""
