@@ -75,7 +75,13 @@ def walked_to(record: JobRecord, view: RunView) -> tuple[JobRecord, list[int]]:
 
 
 def ended(
-    record: JobRecord, completion: Completion, *, now: float, keep_sec: float, log_size: int | None
+    record: JobRecord,
+    completion: Completion,
+    *,
+    attempt: int,
+    now: float,
+    keep_sec: float,
+    log_size: int | None,
 ) -> tuple[JobRecord, list[int]]:
     """Return a job whose run is over, and the statuses that it went through to there."""
     code, outcome, stop = _verdict(completion, record.stop)
@@ -83,6 +89,7 @@ def ended(
     way = between(record.code, JobCode.publishing if ran else JobCode.provisioned)
     facts: dict[str, Json] = {
         **record.facts,
+        "attempt": attempt,
         "outcome": outcome.value,
         "exit_code": completion.exit_code,
         "oom": completion.reason == "oom_killed",
