@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from support.postgres import a_server
 from support.queues import Worker
 
 from requestor_sdk.c2d._queue import DurableQueue
@@ -14,12 +15,31 @@ def pytest_asyncio_loop_factories(config, item):
     return {"virtual": VirtualTimeLoop}
 
 
-@pytest.fixture
-async def store(request):
-    store = MemoryStore()
+@pytest.fixture(params=["memory", "sqlite", "postgres"])
+async def store(request, tmp_path):
+    store = make_store(request.param, tmp_path, request)
     await store.open()
     yield store
     await store.close()
+
+
+def make_store(kind, folder, request):
+    if kind == "memory":
+        return MemoryStore()
+    pytest.importorskip("sqlalchemy", reason="the extra `serve` is not installed")
+    if kind == "sqlite":
+        from requestor_sdk.c2d._store.sqlite import SqliteStore
+
+        return SqliteStore(folder / "c2d.sqlite")
+    from requestor_sdk.c2d._store.postgres import PostgresStore
+
+    return PostgresStore(request.getfixturevalue("postgres").database())
+
+
+@pytest.fixture(scope="session")
+def postgres():
+    with a_server() as server:
+        yield server
 
 
 @pytest.fixture
