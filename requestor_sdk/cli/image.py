@@ -40,10 +40,31 @@ def _stored() -> Iterator[ImageStore]:
 
 @click.group()
 def command() -> None:
-    """Build, import, list and remove images.
+    """Add, build, import, list and remove images.
 
     They lie in the user's data folder; REQUESTOR_SDK_HOME moves it.
     """
+
+
+@command.command()
+@click.argument("source", metavar="FOLDER|FILE", type=click.Path())
+@click.option("--tag", metavar="NAME:TAG", help="The name to give it; by default its own.")
+@click.option(
+    "--limit-gib",
+    type=click.FloatRange(min=0, min_open=True),
+    default=32.0,
+    show_default=True,
+    help="What all its files may have together, those of lower layers included.",
+)
+def add(source: str, tag: str | None, limit_gib: float) -> None:
+    """Store a container image, a folder or an archive, and print its hash.
+
+    A container image is an OCI layout, or what `docker save` writes: a folder, or a tar, plain or
+    compressed. No daemon and no registry is needed.
+    """
+    with _stored() as store:
+        image = store.add(source, tag=tag, limit=int(limit_gib * (1 << 30)))
+    _added(image)
 
 
 @command.command()
@@ -63,7 +84,10 @@ def build(folder: str, tag: str | None) -> None:
 @click.argument("file", metavar="FILE", type=click.Path())
 @click.option("--tag", metavar="NAME", help="The name to give it.")
 def import_(file: str, tag: str | None) -> None:
-    """Store the archive FILE (tar, or a .gvmi squashfs) as an image and print its hash."""
+    """Store the archive FILE (tar, or a .gvmi squashfs) as an image and print its hash.
+
+    A tar that holds a container image gives that image.
+    """
     with _stored() as store:
         image = store.import_file(file, tag=tag)
     _added(image)
@@ -72,6 +96,8 @@ def import_(file: str, tag: str | None) -> None:
 def _added(image: ImageRef) -> None:
     named = f", tagged {image.tag}" if image.tag else ""
     click.echo(f"{image.kind} of {_size(image.size)}{named}", err=True)
+    for digest in image.digests:
+        click.echo(f"known as {digest}", err=True)
     click.echo(image.hash)
 
 
@@ -83,7 +109,14 @@ def list_(as_json: bool) -> None:
         images = store.list()
     if as_json:
         rows = [
-            {"hash": i.hash, "tag": i.tag, "kind": i.kind, "size": i.size, "path": str(i.path)}
+            {
+                "hash": i.hash,
+                "tag": i.tag,
+                "kind": i.kind,
+                "size": i.size,
+                "path": str(i.path),
+                "digests": list(i.digests),
+            }
             for i in images
         ]
         click.echo(json.dumps(rows, indent=2))

@@ -26,6 +26,10 @@ class _OwnImages:
         """
         return _store().resolve(image_hash=image_hash, tag=tag)
 
+    def find(self, name: str, *, checksum: str = "") -> ImageRef | None:
+        """Return an image by the name that containers have; ``None`` is the bare base."""
+        return _store().find(name, checksum=checksum)
+
     def pack(self, image: ImageRef) -> Path:
         """Return one file that holds an image, for providers to fetch."""
         return _store().pack(image)

@@ -16,6 +16,25 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ImageConfig:
+    """How a container image says that it wants to be run.
+
+    Attributes:
+        entrypoint: What is put before a command.
+        command: What is run where no command is named.
+        env: Variables; a runtime sets them for every command, and a command may set others.
+        cwd: The working directory of a command that names none.
+        user: As whom; kept, and not obeyed: a sandbox has one user.
+    """
+
+    entrypoint: tuple[str, ...] = ()
+    command: tuple[str, ...] = ()
+    env: Mapping[str, str] = field(default_factory=dict)
+    cwd: str = "/"
+    user: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ImageRef:
     """An image of the local store, ready to run.
 
@@ -25,6 +44,9 @@ class ImageRef:
         kind: ``layer`` (laid over the base) or ``rootfs`` (a whole root file system).
         tag: The name it was asked for by, if any.
         size: Bytes of its content.
+        config: What a container image says of itself; ``None`` for any other.
+        digests: By what else container tools know it: ``sha256:`` and 64 hex digits, of its
+            manifest, its index and its configuration.
     """
 
     hash: str
@@ -32,6 +54,8 @@ class ImageRef:
     kind: Literal["layer", "rootfs"]
     tag: str | None = None
     size: int = 0
+    config: ImageConfig | None = None
+    digests: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -292,6 +316,21 @@ class Images(Protocol):
 
         Raises:
             ImageNotFound: The hint names the command that would add it.
+        """
+        ...
+
+    def find(self, name: str, *, checksum: str = "") -> ImageRef | None:
+        """Return an image by the name that containers have; ``None`` is the bare base.
+
+        Args:
+            name: ``name``, ``name:tag`` or ``name@sha256:...``; without a tag it is ``latest``.
+                ``python``, with any tag, is the base.
+            checksum: What it must be: ``sha256:...`` of its manifest, index or configuration, or
+                the ``hash`` of an ``ImageRef``; empty where it is not pinned.
+
+        Raises:
+            ImageNotFound: It is not here; the hint names the command that would add it.
+            ImageInvalid: The image of that name is another one than the checksum says.
         """
         ...
 

@@ -234,7 +234,11 @@ class RunEvent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeptFile:
-    """A file of an output folder, that was uploaded."""
+    """A file of an output folder, that was uploaded.
+
+    Attributes:
+        name: The last part of the folder and the path below it: ``outputs/tables/a.csv``.
+    """
 
     name: str
     size: int

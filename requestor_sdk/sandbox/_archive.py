@@ -6,16 +6,101 @@ links, and whatever is no regular file, folder or link is refused.
 
 from __future__ import annotations
 
+import errno
+import lzma
 import shutil
 import subprocess
 import tarfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
+from tarfile import HeaderError, ReadError
+from typing import Self
 
 from requestor_sdk.model.errors import ImageInvalid
 
+ENTRIES = 1_000_000
+"""Members that an archive may have, and an image of several layers in all."""
 _SQUASHFS = (b"hsqs", b"sqsh")
 _HEAD = 4096
 _SQUASHFS_TIMEOUT_S = 600
+# Long names and the like; all of it is read into memory.
+_MAX_EXTENSION = 1 << 20
+_ENDS = ("EOFHeaderError", "EmptyHeaderError")
+_EXTENSIONS = frozenset(b"LKxgX")
+# What an archive's own names can lead to; anything else is the machine's fault, not the archive's.
+_BY_NAMES = frozenset(
+    {errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.EINVAL, errno.ELOOP}
+)
+
+
+# Headers are nested, numbers and names in them made up: the library checks little of it.
+_BROKEN = (
+    tarfile.TarError,
+    EOFError,
+    zlib.error,
+    lzma.LZMAError,
+    ValueError,
+    ArithmeticError,
+    LookupError,
+    RecursionError,
+)
+
+
+class Member(tarfile.TarInfo):
+    """A member whose extended headers are bounded: they are read into memory as a whole.
+
+    The library takes a broken header for the archive's end, and says nothing; this does not.
+    """
+
+    @classmethod
+    def fromtarfile(cls, tarfile: tarfile.TarFile) -> Self:
+        """Read the next header."""
+        try:
+            return super().fromtarfile(tarfile)
+        except HeaderError as error:
+            if type(error).__name__ in _ENDS:
+                raise
+            raise ReadError(str(error)) from error
+
+    def _proc_member(self, archive: tarfile.TarFile) -> tarfile.TarInfo:
+        if self.type[0] in _EXTENSIONS and not 0 <= self.size <= _MAX_EXTENSION:
+            raise ReadError(f"a header of {self.size} bytes")
+        made: tarfile.TarInfo = super()._proc_member(archive)  # type: ignore[misc]
+        if made.size < 0:
+            raise ReadError(f"{made.name}: a size below zero")
+        return made
+
+
+def members(
+    archive: tarfile.TarFile, file: object, most: int = ENTRIES
+) -> Iterator[tarfile.TarInfo]:
+    """Go through an archive once; what has been passed is forgotten.
+
+    Raises:
+        ImageInvalid: It has more members than any image.
+    """
+    for number, member in enumerate(archive):
+        if number >= most:
+            raise ImageInvalid(f"{file} has more than {most} members")
+        yield member
+        archive.members = []  # type: ignore[attr-defined]
+
+
+@contextmanager
+def told(file: object) -> Iterator[None]:
+    """Turn what a broken archive makes the libraries raise into ImageInvalid."""
+    try:
+        yield
+    except ImageInvalid:
+        raise
+    except OSError as error:
+        if error.errno is not None and error.errno not in _BY_NAMES:
+            raise
+        raise ImageInvalid(f"{file} cannot be unpacked: {error}") from error
+    except _BROKEN as error:
+        raise ImageInvalid(f"{file} cannot be unpacked: {error}") from error
 
 
 def unpack(file: Path, target: Path, *, limit: int | None = None) -> None:
@@ -41,15 +126,12 @@ def unpack(file: Path, target: Path, *, limit: int | None = None) -> None:
         raise ImageInvalid(
             f"{file} is no squashfs", hint="build it with gvmkit-build, or import a tar"
         )
-    try:
-        with tarfile.open(file) as archive:
-            total = 0
-            for member in archive:
-                total += member.size
-                _check_size(file, total, limit)
-                _extract(archive, member, target)
-    except (tarfile.TarError, EOFError, OSError) as error:
-        raise ImageInvalid(f"{file} cannot be unpacked: {error}") from error
+    with told(file), tarfile.open(file, tarinfo=Member) as archive:
+        total = 0
+        for member in members(archive, file):
+            total += member.size
+            _check_size(file, total, limit)
+            _extract(archive, member, target)
 
 
 def _extract(archive: tarfile.TarFile, member: tarfile.TarInfo, target: Path) -> None:

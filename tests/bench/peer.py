@@ -1,4 +1,7 @@
-"""The older SDK as a measure: the same job done by yapapi, in an environment of its own."""
+"""What the benchmarks take from the peers: yapapi's own environment, and a provider of jobs.
+
+The older SDK is a measure: the same job done by yapapi.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,7 @@ sys.path.append(str(_PEERS))
 
 import environment  # noqa: E402 - found by the line before
 import image  # noqa: E402
+import jobs  # noqa: E402, F401 - the benchmarks of jobs have it from here
 
 
 def fetch() -> None:

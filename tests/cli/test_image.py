@@ -6,6 +6,7 @@ import json
 import tarfile
 
 import pytest
+from support.containers import Made, tar
 
 
 @pytest.fixture
@@ -94,3 +95,34 @@ def test_a_size_is_told_in_its_own_unit(size, shown):
     from requestor_sdk.cli.image import _size
 
     assert _size(size) == shown
+
+
+def test_a_container_image_is_added_listed_by_its_checksums_and_removed_by_name(cli, tmp_path):
+    made = Made([tar(("bin/sh", b"#!/x\n"))], name="org/tool:1")
+    result = cli("image", "add", made.archive(tmp_path / "tool.tar"))
+    assert result.exit_code == 0
+    assert "tagged org/tool:1" in result.stderr
+    assert f"known as {made.digests['manifest']}" in result.stderr
+    (row,) = json.loads(cli("image", "list", "--json").stdout)
+    assert (row["hash"], row["tag"]) == (result.stdout.strip(), "org/tool:1")
+    assert set(row["digests"]) == set(made.digests.values())
+    assert cli("image", "rm", "docker.io/org/tool:1").exit_code == 0
+    assert json.loads(cli("image", "list", "--json").stdout) == []
+
+
+def test_a_folder_and_an_archive_are_added_alike(cli, folder, tmp_path):
+    with tarfile.open(tmp_path / "image.tar", "w") as archive:
+        archive.add(folder, arcname=".")
+    one, two = (
+        cli("image", "add", folder, "--tag", "a"),
+        cli("image", "add", tmp_path / "image.tar"),
+    )
+    assert one.stdout == two.stdout == cli("image", "build", folder).stdout
+
+
+def test_an_image_that_is_too_large_names_the_option(cli, tmp_path):
+    made = Made([tar(("bin/sh", bytes(3 << 20)))])
+    result = cli("image", "add", made.layout(tmp_path / "oci"), "--limit-gib", "0.001")
+    assert result.exit_code == 1
+    assert "RSK-108" in result.stderr
+    assert "--limit-gib" in result.stderr

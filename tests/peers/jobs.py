@@ -156,13 +156,13 @@ def _ddo(
     service: dict[str, object] = {
         "id": f"{name}-{service_type}",
         "type": service_type,
-        "files": {"files": [{"type": "local", "path": path}]},
+        "files": {"files": [{"type": "localfile", "path": path}]},
         "datatokenAddress": NOBODY,
         "serviceEndpoint": url,
         "timeout": 3600,
     }
     if compute is not None:
-        trusts = {"publisherTrustedAlgorithms": [], "publisherTrustedAlgorithmPublishers": []}
+        trusts = {"publisherTrustedAlgorithms": [], "publisherTrustedAlgorithmPublishers": ["*"]}
         service["compute"] = {**compute, "allowNetworkAccess": False, **trusts}
     metadata: dict[str, object] = {
         "created": "2026-01-01T00:00:00Z",

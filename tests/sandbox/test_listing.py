@@ -53,7 +53,7 @@ async def test_a_folder_is_made_with_those_above_it_and_stays_where_it_is(place)
     assert len((await box.list_files("/one", limit=10)).files) == 1
 
 
-@pytest.mark.parametrize("path", ["relative", "/has/../dots"])
+@pytest.mark.parametrize("path", ["relative", "/tmp/../dots"])
 async def test_a_path_that_is_none_is_refused(place, path):
     box, _ = place
     with pytest.raises(TransferRefused):
@@ -117,7 +117,8 @@ async def test_a_command_that_is_asked_to_end_can_still_say_something(place):
     await asyncio.wait_for(ready.wait(), 10)
     box.terminate()
     assert (await asyncio.wait_for(running, 10)).return_code == 7
-    assert bytes(seen) == b"up\nbye\n"
+    assert seen.startswith(b"up\n")
+    assert seen.endswith(b"bye\n")  # a shell may tell what became of a child of its own
     box.terminate()  # nothing runs
 
 

@@ -6,14 +6,15 @@ import json
 from bisect import bisect_right
 from collections import Counter
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from requestor_sdk.c2d._store.bells import Bells
+from requestor_sdk.c2d._store.keys import LARGEST, environment_of, storable
 from requestor_sdk.c2d._store.port import Waiting
 from requestor_sdk.ports.worker import RunState
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from requestor_sdk.c2d._store.bells import Ear
     from requestor_sdk.c2d._store.port import AttemptRow, EventRow, Reading, RunRow, WorkerRow
@@ -24,9 +25,6 @@ if TYPE_CHECKING:
 K = TypeVar("K")
 V = TypeVar("V")
 T = TypeVar("T")
-
-LARGEST: Final = 2**63 - 1
-"""The largest nonce that any store keeps."""
 
 
 class MemoryStore:
@@ -345,30 +343,3 @@ def _as_kept(job: JobRecord) -> JobRecord:
     """Return a job as a database would give it back: nothing of the caller's is in it."""
     facts: Any = json.loads(json.dumps(dict(job.facts), allow_nan=False))
     return replace(job, facts=facts, dids=tuple(job.dids))
-
-
-def environment_of(job: JobRecord) -> str:
-    """Return where a job runs."""
-    environment = job.facts.get("environment")
-    return environment if isinstance(environment, str) else ""
-
-
-def storable(key: str) -> str:
-    """Return a key that databases take.
-
-    Raises:
-        ValueError: It holds a NUL or half of a surrogate pair.
-    """
-    if not key.isprintable() and ("\0" in key or any("\ud800" <= c <= "\udfff" for c in key)):
-        raise ValueError("a key holds what no database takes")
-    return key
-
-
-def all_storable(keys: Iterable[str]) -> bool:
-    """Tell whether databases take all keys."""
-    try:
-        for key in keys:
-            storable(key)
-    except ValueError:
-        return False
-    return True

@@ -1,0 +1,273 @@
+"""Follows jobs: gets their files, hands them to the queue, and walks their statuses to the end.
+
+What is to be done for a job is read from its record each time: so a job that was left by a crash
+goes on where it was, and nothing here is lost with the process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Final
+
+from requestor_sdk.c2d import _walk
+from requestor_sdk.c2d._inputs import Provisioner, ProvisioningFailed
+from requestor_sdk.c2d._pool import KeyedPool
+from requestor_sdk.model.errors import AssetNotConsumable, AssetNotFound, JobRefused
+from requestor_sdk.model.jobs import JobCode
+from requestor_sdk.ocean.requests import request_in
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from requestor_sdk.c2d._terms import Rules
+    from requestor_sdk.c2d.environments import EnvironmentSpec
+    from requestor_sdk.c2d.records import JobRecord, JobRuns, JobStore, RunView
+    from requestor_sdk.model.jobs import JobRequest, Json
+    from requestor_sdk.ports.basics import Clock
+
+_WALKS: Final = 16
+_PROVISIONINGS: Final = 4
+_JANITOR_SEC: Final = 30.0
+_DAY: Final = 86_400.0
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class _Bell:
+    event: asyncio.Event = field(default_factory=asyncio.Event)
+    waiting: int = 0
+
+
+class Follower:
+    """Brings jobs to their end.
+
+    Args:
+        environments: Where jobs run; says how long results are kept.
+        rules: Says what a request comes to.
+        provisioner: Gets files.
+    """
+
+    def __init__(
+        self,
+        *,
+        store: JobStore,
+        runs: JobRuns,
+        environments: Sequence[EnvironmentSpec],
+        rules: Rules,
+        provisioner: Provisioner,
+        clock: Clock,
+    ) -> None:
+        self._store = store
+        self._runs = runs
+        self._specs = environments
+        self._rules = rules
+        self._provisioner = provisioner
+        self._clock = clock
+        self._walks = KeyedPool(self._walk, size=_WALKS, name="following the run")
+        self._provisionings = KeyedPool(
+            self._provision, size=_PROVISIONINGS, name="getting the files"
+        )
+        self._bells: dict[str, _Bell] = {}
+        self.open_in: Counter[str] = Counter()
+        """Jobs that are not over, by environment."""
+        self.open_of: Counter[str] = Counter()
+        """The same by owner."""
+        self._janitor: asyncio.Task[None] | None = None
+
+    async def open(self) -> None:
+        """Take up the jobs that are not over."""
+        self._runs.on_change = self._run_changed
+        for record in await self._store.jobs(open_only=True, limit=1_000_000):
+            self.count(record, 1)
+            self._walks.add(record.id)
+        self._janitor = asyncio.create_task(self._clean(), name="removing expired results")
+
+    async def close(self) -> None:
+        """Follow nothing more; jobs go on where their workers do. Idempotent."""
+        self._runs.on_change = None
+        if self._janitor is not None:
+            self._janitor.cancel()
+            await asyncio.wait({self._janitor})
+            self._janitor = None
+        await self._provisionings.close()
+        await self._walks.close()
+
+    def follow(self, job_id: str) -> None:
+        """Look after a job: it is new, or something of it changed."""
+        self._walks.add(job_id)
+
+    async def interrupt(self, job_id: str) -> None:
+        """Break off the fetching of a job's files."""
+        await self._provisionings.drop(job_id)
+
+    async def let_go(self, job_id: str) -> None:
+        """Do nothing more for a job; returns once nothing is done."""
+        await self._provisionings.drop(job_id)
+        await self._walks.drop(job_id)
+        # Following it may have asked for its files again.
+        await self._provisionings.drop(job_id)
+
+    @contextmanager
+    def listening(self, job_id: str) -> Iterator[asyncio.Event]:
+        """Give what is set at a job's next change."""
+        bell = self._bells.setdefault(job_id, _Bell())
+        bell.waiting += 1
+        try:
+            yield bell.event
+        finally:
+            bell.waiting -= 1
+            if not bell.waiting and self._bells.get(job_id) is bell:
+                del self._bells[job_id]
+
+    def ring(self, job_id: str) -> None:
+        """Wake those who wait for a job's change."""
+        bell = self._bells.pop(job_id, None)
+        if bell is not None:
+            bell.event.set()
+
+    def count(self, record: JobRecord, step: int) -> None:
+        """Count a job that is not over, or is not any more."""
+        for counter, key in (
+            (self.open_in, str(record.facts.get("environment"))),
+            (self.open_of, record.owner),
+        ):
+            counter[key] += step
+            if counter[key] <= 0:
+                del counter[key]
+
+    def _run_changed(self, run_id: str) -> None:
+        self._walks.add(run_id.partition("-")[0])
+
+    async def _walk(self, job_id: str) -> None:
+        """Bring a job to where its run is."""
+        record = await self._store.job(job_id)
+        if record is None or record.finished is not None:
+            return
+        if not record.run_id:
+            if record.stop:
+                # It may have been handed over just before its end was asked for.
+                await self._runs.forget(run_of(record))
+                await self._change(_walk.stopped(record, now=self._now()), [JobCode.finished])
+            else:
+                self._provisionings.add(job_id)
+            return
+        if record.stop == 1:
+            await self._runs.cancel(record.run_id)
+        view = await self._runs.view(record.run_id)
+        if view is None:
+            await self._fail(record, JobCode.run_failed, "its run was lost")
+        elif view.completion is not None:
+            await self._end(record, view)
+        else:
+            made, codes = _walk.walked_to(record, view)
+            if codes and not await self._change(made, codes):
+                self._walks.add(job_id)
+
+    async def _end(self, record: JobRecord, view: RunView) -> None:
+        assert view.completion is not None
+        keep = self._spec(record).results_days * _DAY
+        log = self._runs.log_path(view.id)
+        size = None if log is None else await asyncio.to_thread(_size, log)
+        made, codes = _walk.ended(
+            record, view.completion, now=self._now(), keep_sec=keep, log_size=size
+        )
+        if not await self._change(made, codes):
+            self._walks.add(record.id)
+
+    async def _provision(self, job_id: str) -> None:
+        """Get a job's files and hand it to the queue; done again from the start after a crash."""
+        record = await self._store.job(job_id)
+        if record is None or record.finished is not None or record.run_id or record.stop:
+            return
+        walked = _walk.between(record.code, JobCode.configuring_volumes)
+        if walked:
+            record = await self._change(replace(record, code=walked[-1]), walked)
+        if record is None:
+            self._walks.add(job_id)
+            return
+        run_id = run_of(record)
+        try:
+            plan = await self._rules.plan(record.owner, request_of(record))
+            await self._provisioner.submit(run_id, plan)
+        except ProvisioningFailed as error:
+            await self._runs.forget(run_id)
+            await self._fail(record, error.job_code, error.message)
+            return
+        except (JobRefused, AssetNotConsumable, AssetNotFound) as error:
+            # It was taken when it was asked for; the catalogue is another now.
+            await self._fail(record, JobCode.data_failed, error.message)
+            return
+        codes = _walk.between(record.code, JobCode.provisioned)
+        ready = replace(record, code=int(JobCode.provisioned), run_id=run_id)
+        await self._change(ready, codes)
+        self._walks.add(job_id)
+
+    async def _fail(self, record: JobRecord, code: JobCode, message: str) -> None:
+        made = _walk.failed(record, code, message, now=self._now())
+        if not await self._change(made, [int(code)]):
+            self._walks.add(record.id)
+
+    async def _change(self, record: JobRecord, walked: Sequence[int]) -> JobRecord | None:
+        """Keep a job that was read at its present revision; ``None`` where it changed since."""
+        made = replace(record, revision=record.revision + 1)
+        if not await self._store.change_job(made, at=self._now(), walked=walked):
+            return None
+        if made.finished is not None:
+            self.count(made, -1)
+        self.ring(record.id)
+        return made
+
+    async def _clean(self) -> None:
+        """Remove results whose time is over, until cancelled."""
+        while True:
+            try:
+                for record in await self._store.expired(self._now()):
+                    await self._expire(record)
+            except Exception:  # noqa: BLE001 - logged, and tried again
+                _log.exception("expired results could not be removed; again later")
+            await asyncio.sleep(_JANITOR_SEC)
+
+    async def _expire(self, record: JobRecord) -> None:
+        facts: dict[str, Json] = {**record.facts, "results": []}
+        gone = replace(record, expires=None, facts=facts)
+        if await self._change_quietly(gone) and record.run_id:
+            await self._runs.forget(record.run_id)
+
+    async def _change_quietly(self, record: JobRecord) -> bool:
+        made = replace(record, revision=record.revision + 1)
+        return await self._store.change_job(made, at=self._now())
+
+    def _spec(self, record: JobRecord) -> EnvironmentSpec:
+        name = record.facts.get("environment")
+        return next((one for one in self._specs if one.id == name), self._specs[0])
+
+    def _now(self) -> float:
+        return self._clock.now().timestamp()
+
+
+def run_of(record: JobRecord) -> str:
+    """Return the id of a job's run; a restart's is another."""
+    return f"{record.id}-{round_of(record)}"
+
+
+def round_of(record: JobRecord) -> int:
+    count = record.facts.get("round")
+    return count if isinstance(count, int) else 1
+
+
+def request_of(record: JobRecord) -> JobRequest:
+    body = record.facts.get("request")
+    return request_in(body if isinstance(body, dict) else {})
+
+
+def _size(path: Path) -> int | None:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return None

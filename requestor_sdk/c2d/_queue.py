@@ -1,0 +1,219 @@
+"""The queue of runs that outlives its process: the rules over a store, the files on disk.
+
+It is what workers see (``ports.worker.RunQueue``), in process or behind the worker API, and what
+the core submits to. It holds no run in memory: whatever dies, the store says how things stand.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import aclosing, suppress
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Final
+
+from requestor_sdk.c2d import _rules as rules
+from requestor_sdk.c2d._store.port import RunRow
+from requestor_sdk.c2d._worker_side import WorkerSide
+from requestor_sdk.model.errors import JobNotFound, StoreFailed
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Mapping, Sequence
+
+    from requestor_sdk.c2d._store.port import AttemptRow, EventRow, Reading, WorkerRow, Writing
+    from requestor_sdk.ports.worker import Demand, RunSpec, RunState
+
+_SWEEPS: Final = 6
+_PAGE: Final = 100
+
+_log = logging.getLogger(__name__)
+
+
+class DurableQueue(WorkerSide):
+    """Runs, given to workers by leases.
+
+    Args:
+        store: Where the rows are; opened and closed by whoever made it.
+        folder: Where the files of runs lie; shared by all hosts that share the store.
+        clock: What leases go by; hosts that share a store have to agree within seconds.
+        lease_sec: How long a worker has a run without renewing.
+        on_change: Called with the id of a run after its state or stage changed here.
+    """
+
+    _sweeper: asyncio.Task[None] | None = None
+
+    async def open(self) -> None:
+        """Get ready: leases that could not be renewed while this was away get their time anew."""
+        until = self._now() + self._lease_sec
+
+        def do(tx: Writing) -> None:
+            while due := tx.lapsed(until - 1e-3, limit=_PAGE):
+                for attempt in due:
+                    tx.save_attempt(replace(attempt, leased_until=until))
+
+        await self._store.write(do)
+        await self._forget_strangers()
+        self._sweeper = asyncio.create_task(self._sweep(), name="sweeper of leases")
+
+    async def close(self) -> None:
+        """Stop giving runs out; who waits is told that there is nothing. Idempotent."""
+        self._closed = True
+        self._store.ring(rules.LINE)
+        sweeper, self._sweeper = self._sweeper, None
+        if sweeper is not None:
+            sweeper.cancel()
+            with suppress(asyncio.CancelledError):
+                await sweeper
+
+    # For the core
+
+    async def submit(
+        self,
+        run_id: str,
+        spec: RunSpec,
+        demand: Demand,
+        *,
+        priority: int = 5,
+        max_attempts: int = 3,
+    ) -> bool:
+        """Have a run done; its inputs are there. Tell whether the id was new."""
+        self.blobs.folder(run_id)
+        row = RunRow(
+            id=run_id,
+            spec=spec,
+            demand=demand,
+            priority=priority,
+            max_attempts=max_attempts,
+            created_at=self._now(),
+        )
+
+        def do(tx: Writing) -> bool:
+            new = tx.insert_run(row)
+            if new:
+                tx.ring(rules.LINE)
+            return new
+
+        return await self._store.write(do)
+
+    async def run(self, run_id: str) -> RunRow | None:
+        """Return how a run stands."""
+        return await self._store.read(lambda tx: tx.run(run_id))
+
+    async def attempts(self, run_id: str) -> Sequence[AttemptRow]:
+        """Return the attempts at a run, in order."""
+        return await self._store.read(lambda tx: tx.attempts(run_id))
+
+    async def events(self, run_id: str, *, after: tuple[int, int] = (0, -1)) -> Sequence[EventRow]:
+        """Return what the attempts at a run told of, after an ``(attempt, seq)``."""
+        return await self._store.read(lambda tx: tx.events(run_id, after=after))
+
+    async def workers(self) -> Sequence[WorkerRow]:
+        """Return all workers that ever came."""
+        return await self._store.read(lambda tx: tx.workers())
+
+    async def counts(self) -> Mapping[RunState, int]:
+        """Return how many runs there are, by state."""
+        return await self._store.read(lambda tx: tx.count_runs())
+
+    async def cancel(self, run_id: str) -> RunState | None:
+        """Ask for a run's end; ``None`` where there is none. Idempotent."""
+        now = self._now()
+        state = await self._store.write(lambda tx: rules.cancel(tx, run_id, now))
+        self._changed(run_id)
+        return state
+
+    async def remove(self, run_id: str) -> None:
+        """Forget a run and remove its files, whoever works on it. Idempotent."""
+
+        def do(tx: Writing) -> None:
+            tx.delete_run(run_id)
+            tx.ring(rules.topic_of_run(run_id))
+            tx.ring(rules.LINE)
+
+        await self._store.write(do)
+        await asyncio.to_thread(self.blobs.remove, run_id)
+
+    async def over(self, run_id: str, *, wait: float | None = None) -> RunRow | None:
+        """Return a run once it is over, or how it stands after so many seconds."""
+        deadline = None if wait is None else self._clock.monotonic() + wait
+        with self._store.listen(rules.topic_of_run(run_id)) as ear:
+            while True:
+                run = await self.run(run_id)
+                if run is None or run.state in rules.OVER or self._closed:
+                    return run
+                left = None if deadline is None else deadline - self._clock.monotonic()
+                if left is not None and left <= 0:
+                    return run
+                await ear.heard(self._store.poll_sec if left is None else self._slice(left))
+
+    async def follow_log(self, run_id: str, *, offset: int = 0) -> AsyncGenerator[bytes]:
+        """Yield a run's log from an offset on as it grows, until the run is over.
+
+        Where a worker is lost, the next attempt's log follows after a line that says so.
+
+        Raises:
+            JobNotFound: There is no such run.
+        """
+        number, place = 1, offset
+        with self._store.listen(rules.topic_of_run(run_id)) as ear:
+            while True:
+                run = await self.run(run_id)
+                if run is None:
+                    raise JobNotFound("there is no such run", ids={"run": run_id})
+                over = run.state in rules.OVER or self._closed
+                async with aclosing(self._log_from(run_id, number, place)) as chunks:
+                    async for data in chunks:
+                        place += len(data)
+                        yield data
+                if number < run.attempt:
+                    number, place = number + 1, 0
+                    yield f"[the worker was lost: attempt {number}]\n".encode()
+                elif over:
+                    return
+                else:
+                    await ear.heard(self._store.poll_sec)
+
+    async def _log_from(self, run_id: str, attempt: int, offset: int) -> AsyncGenerator[bytes]:
+        with suppress(FileNotFoundError):
+            async with aclosing(self.blobs.read(self.blobs.log(run_id, attempt), offset)) as chunks:
+                async for data in chunks:
+                    yield data
+
+    async def _forget_strangers(self) -> None:
+        def known(tx: Reading, names: Sequence[str]) -> Sequence[str]:
+            return [name for name in names if tx.run(name) is None]
+
+        names = await asyncio.to_thread(self.blobs.strangers, ())
+        for name in await self._store.read(lambda tx: known(tx, names)):
+            await asyncio.to_thread(self.blobs.remove, name)
+
+    async def _sweep(self) -> None:
+        """Take from workers of which nothing is heard what they hold."""
+        while True:
+            await asyncio.sleep(self._lease_sec / _SWEEPS)
+            try:
+                await self.sweep()
+            except StoreFailed as error:
+                _log.warning("leases could not be looked at: %s", error)
+
+    async def sweep(self) -> Sequence[str]:
+        """Take from workers what they hold past its lease; return the runs."""
+        now = self._now()
+        swept: list[str] = []
+        while due := await self._store.read(lambda tx: tx.lapsed(now, limit=_PAGE)):
+            for attempt in due:
+                if await self._store.write(partial(_lapse, attempt=attempt, now=now)):
+                    await self._drop_outputs(attempt.run_id, attempt.number)
+                    self._changed(attempt.run_id)
+                    swept.append(attempt.run_id)
+        return swept
+
+
+def _lapse(tx: Writing, attempt: AttemptRow, now: float) -> bool:
+    """Take an attempt away, unless it was renewed since it was seen."""
+    tx.run(attempt.run_id)
+    kept = tx.attempt(attempt.run_id, attempt.number)
+    if kept is None or kept.leased_until > now:
+        return False
+    return rules.lapse(tx, attempt.run_id, attempt.number, now)

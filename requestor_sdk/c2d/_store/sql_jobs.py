@@ -1,0 +1,236 @@
+"""Jobs, nonces, tokens and used orders in SQL; see ``port.Reading`` and ``port.Writing``."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, Final
+
+from sqlalchemy import BindParameter, bindparam, delete, func, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+
+from requestor_sdk.c2d._store import tables
+from requestor_sdk.c2d._store.keys import LARGEST, environment_of, is_storable, storable
+from requestor_sdk.c2d.records import JobRecord, TokenRecord
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from sqlalchemy import Connection, Row, Select, Table
+
+_ENCODER: Final = json.JSONEncoder(separators=(",", ":"), allow_nan=False)
+encode: Final = _ENCODER.encode
+
+# Without it SQLAlchemy does not say how many rows an INSERT made.
+_COUNTED: Final = {"preserve_rowcount": True}
+
+_KEY: Final[BindParameter[str]] = bindparam("key")
+
+_JOB: Final = select(tables.jobs).where(tables.jobs.c.id == _KEY)
+_JOB_OF_RUN: Final = select(tables.jobs).where(tables.jobs.c.run_id == _KEY).limit(1)
+_NEWEST: Final = select(tables.jobs).order_by(tables.jobs.c.created.desc(), tables.jobs.c.id.desc())
+_COUNT_OPEN: Final = (
+    select(tables.jobs.c.environment, func.count())
+    .where(tables.jobs.c.finished.is_(None))
+    .group_by(tables.jobs.c.environment)
+)
+_EXPIRED: Final = (
+    select(tables.jobs)
+    .where(tables.jobs.c.expires <= bindparam("now"))
+    .order_by(tables.jobs.c.expires, tables.jobs.c.id)
+    .limit(bindparam("most"))
+)
+_STATUSES: Final = (
+    select(tables.statuses.c.code, tables.statuses.c.at)
+    .where(tables.statuses.c.job_id == _KEY)
+    .order_by(tables.statuses.c.place)
+)
+_NONCE: Final = select(tables.nonces.c.nonce).where(tables.nonces.c.address == _KEY)
+_TOKEN: Final = select(tables.tokens).where(tables.tokens.c.digest == _KEY)
+_CHANGE: Final = (
+    update(tables.jobs)
+    .where(tables.jobs.c.id == _KEY, tables.jobs.c.revision == bindparam("before"))
+    .values({column.name: bindparam(f"new_{column.name}") for column in tables.jobs.c})
+)
+_DIDS_OF: Final = select(tables.jobs.c.dids).where(tables.jobs.c.id == _KEY)
+
+
+class Rows:
+    """A connection in a transaction.
+
+    Args:
+        connection: Whose transaction begins and ends elsewhere.
+        writing: Whether rows that are read by their key become the transaction's own.
+    """
+
+    def __init__(self, connection: Connection, *, writing: bool) -> None:
+        self._connection = connection
+        self._writing = writing
+        self.rings: list[str] = []
+
+    def ring(self, topic: str) -> None:
+        """Wake those who listen to a topic, once all is kept."""
+        self.rings.append(topic)
+
+    def _one(self, statement: Select[Any], **values: object) -> Row[Any] | None:
+        keys = (value for value in values.values() if isinstance(value, str))
+        if not all(is_storable(key) for key in keys):
+            return None
+        return self._connection.execute(statement, values).first()
+
+    def _all(self, statement: Select[Any], **values: object) -> Sequence[Any]:
+        keys = (value for value in values.values() if isinstance(value, str))
+        if not all(is_storable(key) for key in keys):
+            return ()
+        return self._connection.execute(statement, values).all()
+
+    def _do(self, statement: Any, values: Mapping[str, object] | None = None) -> int:
+        told = self._connection.execute(statement, values, execution_options=_COUNTED)
+        return told.rowcount
+
+    def _insert(self, table: Table) -> Any:
+        dialect = postgresql if self._connection.dialect.name == "postgresql" else sqlite
+        return dialect.insert(table)
+
+    def _insert_new(self, table: Table, values: Mapping[str, object]) -> bool:
+        """Insert a row unless there is one of its key."""
+        return self._do(self._insert(table).on_conflict_do_nothing(), values) == 1
+
+
+class JobRows(Rows):
+    """Jobs and what belongs to their owners."""
+
+    def job(self, job_id: str) -> JobRecord | None:
+        return _job(self._one(_JOB, key=job_id))
+
+    def job_of_run(self, run_id: str) -> JobRecord | None:
+        return _job(self._one(_JOB_OF_RUN, key=run_id)) if run_id else None
+
+    def jobs(
+        self, *, owner: str | None, did: str | None, open_only: bool, limit: int
+    ) -> Sequence[JobRecord]:
+        statement, values = _NEWEST.limit(bindparam("most")), dict[str, object](most=limit)
+        if owner is not None:
+            statement = statement.where(tables.jobs.c.owner == bindparam("owner_is"))
+            values["owner_is"] = owner
+        if did is not None:
+            of = tables.job_dids
+            statement = statement.join(of, of.c.job_id == tables.jobs.c.id)
+            statement = statement.where(of.c.did == bindparam("did_is"))
+            values["did_is"] = did
+        if open_only:
+            statement = statement.where(tables.jobs.c.finished.is_(None))
+        return _jobs(self._all(statement, **values))
+
+    def count_open(self) -> Mapping[str, int]:
+        return {row[0]: row[1] for row in self._all(_COUNT_OPEN)}
+
+    def statuses(self, job_id: str) -> Sequence[tuple[int, float]]:
+        return tuple((row.code, row.at) for row in self._all(_STATUSES, key=job_id))
+
+    def expired(self, now: float, *, limit: int) -> Sequence[JobRecord]:
+        return _jobs(self._all(_EXPIRED, now=now, most=limit))
+
+    def insert_job(self, job: JobRecord) -> None:
+        storable(job.id)
+        if not self._insert_new(tables.jobs, _columns(job)):
+            raise ValueError(f"there is a job {job.id} already")
+        self._add_dids(job)
+
+    def change_job(self, job: JobRecord) -> bool:
+        new = {f"new_{name}": value for name, value in _columns(job).items()}
+        before = self._one(_DIDS_OF, key=job.id)
+        if not self._do(_CHANGE, {"key": job.id, "before": job.revision - 1, **new}):
+            return False
+        if before is None or before.dids != new["new_dids"]:
+            self._do(delete(tables.job_dids).where(tables.job_dids.c.job_id == job.id))
+            self._add_dids(job)
+        return True
+
+    def _add_dids(self, job: JobRecord) -> None:
+        dids = dict.fromkeys(did for did in job.dids if is_storable(did))
+        if dids:
+            rows = [{"did": did, "job_id": job.id} for did in dids]
+            self._connection.execute(self._insert(tables.job_dids), rows)
+
+    def add_statuses(self, job_id: str, codes: Sequence[int], at: float) -> None:
+        for code in codes:
+            self._do(self._insert(tables.statuses), {"job_id": job_id, "code": int(code), "at": at})
+
+    def delete_job(self, job_id: str) -> None:
+        if not is_storable(job_id):
+            return
+        self._do(delete(tables.jobs).where(tables.jobs.c.id == job_id))
+        self._do(delete(tables.job_dids).where(tables.job_dids.c.job_id == job_id))
+        self._do(delete(tables.statuses).where(tables.statuses.c.job_id == job_id))
+
+    def use_order(self, order: str, job_id: str) -> bool:
+        return self._insert_new(tables.orders, {"id": storable(order), "job_id": job_id})
+
+    def nonce(self, address: str) -> int:
+        row = self._one(_NONCE, key=address)
+        return 0 if row is None else int(row.nonce)
+
+    def raise_nonce(self, address: str, nonce: int) -> bool:
+        if not 0 < nonce <= LARGEST:
+            return False
+        new = self._insert(tables.nonces)
+        higher = new.on_conflict_do_update(
+            index_elements=["address"],
+            set_={"nonce": new.excluded.nonce},
+            where=tables.nonces.c.nonce < new.excluded.nonce,
+        )
+        return self._do(higher, {"address": storable(address), "nonce": nonce}) == 1
+
+    def token(self, digest: str) -> TokenRecord | None:
+        row = self._one(_TOKEN, key=digest)
+        if row is None:
+            return None
+        return TokenRecord(digest=row.digest, owner=row.owner, expires=row.expires)
+
+    def put_token(self, token: TokenRecord) -> None:
+        self.delete_token(storable(token.digest))
+        values = {"digest": token.digest, "owner": token.owner, "expires": token.expires}
+        self._do(self._insert(tables.tokens), values)
+
+    def delete_token(self, digest: str) -> None:
+        if is_storable(digest):
+            self._do(delete(tables.tokens).where(tables.tokens.c.digest == digest))
+
+
+def _columns(job: JobRecord) -> dict[str, object]:
+    return {
+        "id": job.id,
+        "owner": job.owner,
+        "code": int(job.code),
+        "created": job.created,
+        "finished": job.finished,
+        "expires": job.expires,
+        "run_id": job.run_id,
+        "stop": job.stop,
+        "revision": job.revision,
+        "environment": environment_of(job),
+        "dids": encode(list(job.dids)),
+        "facts": encode(dict(job.facts)),
+    }
+
+
+def _job(row: Row[Any] | None) -> JobRecord | None:
+    if row is None:
+        return None
+    return JobRecord(
+        id=row.id,
+        owner=row.owner,
+        dids=tuple(json.loads(row.dids)),
+        code=row.code,
+        created=row.created,
+        finished=row.finished,
+        expires=row.expires,
+        run_id=row.run_id,
+        stop=row.stop,
+        facts=json.loads(row.facts),
+        revision=row.revision,
+    )
+
+
+def _jobs(rows: Sequence[Row[Any]]) -> Sequence[JobRecord]:
+    return [job for job in map(_job, rows) if job is not None]

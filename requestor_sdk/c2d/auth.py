@@ -1,0 +1,154 @@
+"""Who calls: by a signature with a nonce that rises, or by a token that stands for one.
+
+A nonce is used up before the call acts: the same signature acts at most once, also when the call
+is refused afterwards for another reason. Signatures and tokens are kept and told nowhere.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import secrets
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from requestor_sdk.c2d.records import NonceTaken, TokenRecord
+from requestor_sdk.model.errors import JobError
+from requestor_sdk.ocean.messages import is_address, signed_by, signer_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from requestor_sdk.c2d.records import JobStore
+    from requestor_sdk.ports.basics import Clock
+
+_NONCE: Final = re.compile(r"[0-9]{1,18}(\.0{1,6})?")
+_TOKEN_CHARS: Final = re.compile(r"[A-Za-z0-9_-]{20,200}")
+
+
+class CallerRefused(JobError):
+    """A caller that is not who it says, or says it twice.
+
+    Attributes:
+        nonce: The nonce that was sent, where that is what is wrong.
+        current: The one that is kept.
+        signer: Who signed, where somebody else did.
+        token: Whether a token was refused.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        address: str = "",
+        nonce: str = "",
+        current: int | None = None,
+        signer: str | None = None,
+        token: bool = False,
+    ) -> None:
+        super().__init__(message)
+        self.address = address
+        self.nonce = nonce
+        self.current = current
+        self.signer = signer
+        self.token = token
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claimed:
+    """What a call says of who makes it.
+
+    Attributes:
+        address: Exactly as it was sent: that is what was signed.
+        nonce: The same.
+        token: Of a header, where there is no signature.
+    """
+
+    address: str
+    nonce: str = ""
+    signature: str = ""
+    token: str = ""
+
+    def __repr__(self) -> str:
+        return f"Claimed(address={self.address!r})"
+
+
+class Auth:
+    """Checks callers against what the store keeps of them."""
+
+    def __init__(self, store: JobStore, clock: Clock) -> None:
+        self._store = store
+        self._clock = clock
+
+    async def caller(self, claimed: Claimed, texts: Sequence[str]) -> str:
+        """Return the caller's address, lower case, having used its nonce up.
+
+        Args:
+            claimed: Who it says it is.
+            texts: Any of these has to be what was signed.
+
+        Raises:
+            CallerRefused: It is somebody else, or the nonce does not rise.
+        """
+        if not is_address(claimed.address):
+            raise CallerRefused("it is no address", address=claimed.address)
+        owner = claimed.address.lower()
+        if claimed.token and not claimed.signature:
+            await self._by_token(claimed.token, owner)
+            return owner
+        nonce = nonce_of(claimed.nonce)
+        if nonce is None:
+            raise CallerRefused("it is no nonce", address=claimed.address, nonce=claimed.nonce)
+        if not any(signed_by(owner, text, claimed.signature) for text in texts):
+            raise CallerRefused(
+                "somebody else signed",
+                address=claimed.address,
+                signer=signer_of(texts[0], claimed.signature) if texts else None,
+            )
+        try:
+            await self._store.raise_nonce(owner, nonce)
+        except NonceTaken as taken:
+            raise CallerRefused(
+                "the nonce does not rise",
+                address=claimed.address,
+                nonce=claimed.nonce,
+                current=taken.current,
+            ) from None
+        return owner
+
+    async def nonce(self, address: str) -> int:
+        """Return the last nonce of an address."""
+        return await self._store.nonce(address.lower())
+
+    async def issue(self, owner: str, *, expires: float | None) -> str:
+        """Return a new token of an address, which is told this once."""
+        token = secrets.token_urlsafe(32)
+        await self._store.add_token(
+            TokenRecord(digest=_digest(token), owner=owner.lower(), expires=expires)
+        )
+        return token
+
+    async def revoke(self, owner: str, token: str) -> bool:
+        """Take a token of an address back; tell whether it was one."""
+        record = await self._store.token(_digest(token))
+        if record is None or record.owner != owner.lower():
+            return False
+        await self._store.remove_token(record.digest)
+        return True
+
+    async def _by_token(self, token: str, owner: str) -> None:
+        record = await self._store.token(_digest(token)) if _TOKEN_CHARS.fullmatch(token) else None
+        now = self._clock.now().timestamp()
+        if record is None or (record.expires is not None and record.expires <= now):
+            raise CallerRefused("the token is not known or not valid any more", token=True)
+        if record.owner != owner:
+            raise CallerRefused("the token is another address's", token=True)
+
+
+def nonce_of(text: str) -> int | None:
+    """Return a nonce as it is counted: a whole number below 10**18; ``None`` for anything else."""
+    return int(text.partition(".")[0]) if _NONCE.fullmatch(text) else None
+
+
+def _digest(token: str) -> str:
+    return hashlib.sha256(token.encode()).hexdigest()

@@ -1,0 +1,409 @@
+"""The provider of jobs: takes them, gets their files, hands them to the queue, follows their runs.
+
+Knows no HTTP and no worker. Every call is made for an owner and sees that owner's jobs alone:
+another's are as if they were not there. Who the owner is was proven before (``auth``).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final
+
+from requestor_sdk.c2d import _walk
+from requestor_sdk.c2d._follower import Follower, request_of, round_of, run_of
+from requestor_sdk.c2d._inputs import Provisioner
+from requestor_sdk.c2d._terms import Rules
+from requestor_sdk.c2d.orders import order_id, price_of
+from requestor_sdk.c2d.records import JobRecord, OrderTaken
+from requestor_sdk.model.errors import (
+    JobNotFound,
+    JobRefused,
+    NotAvailable,
+)
+from requestor_sdk.model.jobs import JobCode
+from requestor_sdk.ocean.requests import node_start
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+    from pathlib import Path
+
+    from requestor_sdk.c2d._files import Files
+    from requestor_sdk.c2d._terms import JobPlan
+    from requestor_sdk.c2d.catalogue import Catalogue
+    from requestor_sdk.c2d.environments import EnvironmentSpec
+    from requestor_sdk.c2d.orders import Orders
+    from requestor_sdk.c2d.records import JobRuns, JobStore
+    from requestor_sdk.model.jobs import Environment, JobRequest, JobStatus, ResultFile
+    from requestor_sdk.ports.basics import Clock
+
+_OWNED: Final = 1000
+_LOOK_SEC: Final = 2.0
+"""How often who waits looks by itself: another server's changes may not ring here."""
+_TRIES: Final = 100
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """A result, and the file that holds it."""
+
+    file: ResultFile
+    path: Path
+
+
+class JobCore:
+    """Jobs of a provider, for all their owners.
+
+    Args:
+        store: Keeps jobs. Opened and closed by who made it, as is ``runs``.
+        runs: Has them run; its ``on_change`` is taken.
+        catalogue: The assets.
+        environments: Where jobs run.
+        files: Fetches files; closed with the core.
+        clock: The time of statuses.
+        address: What orders are paid to.
+        orders: Checks them; ``None`` where nothing can be paid.
+        owned: How many open jobs an owner may have.
+    """
+
+    def __init__(
+        self,
+        *,
+        store: JobStore,
+        runs: JobRuns,
+        catalogue: Catalogue,
+        environments: Sequence[EnvironmentSpec],
+        files: Files,
+        clock: Clock,
+        address: str = "",
+        orders: Orders | None = None,
+        owned: int = _OWNED,
+    ) -> None:
+        self.catalogue = catalogue
+        self.specs = tuple(environments)
+        self.files = files
+        self._store = store
+        self._runs = runs
+        self._clock = clock
+        self._address = address
+        self._orders = orders
+        self._owned = owned
+        self._rules = Rules(catalogue, self.specs, files)
+        self._follower = Follower(
+            store=store,
+            runs=runs,
+            environments=self.specs,
+            rules=self._rules,
+            provisioner=Provisioner(files, catalogue, runs),
+            clock=clock,
+        )
+        self._opened = False
+
+    async def open(self) -> None:
+        """Take up the jobs that are not over."""
+        if self._opened:
+            raise NotAvailable("the provider of jobs is open already")
+        self._opened = True
+        await self._follower.open()
+
+    async def close(self) -> None:
+        """Follow nothing more; jobs go on where their workers do. Idempotent."""
+        self._opened = False
+        await self._follower.close()
+        await self.files.close()
+
+    def environments(self) -> tuple[Environment, ...]:
+        """Return where jobs can run."""
+        return tuple(
+            spec.shown(consumer_address=self._address, open_jobs=self._follower.open_in[spec.id])
+            for spec in self.specs
+        )
+
+    async def plan(self, owner: str, request: JobRequest) -> JobPlan:
+        """Return what a request would come to. Raises as ``submit``, but for orders."""
+        return await self._rules.plan(owner, request)
+
+    async def submit(self, owner: str, request: JobRequest, *, shown_owner: str = "") -> JobRecord:
+        """Start a job: it is kept when this returns.
+
+        Args:
+            owner: The address, lower case.
+            request: What is asked for.
+            shown_owner: The address as its owner writes it.
+
+        Raises:
+            JobRefused: It is not taken; nothing was started.
+            AssetNotConsumable: The owner may not use one of its assets.
+        """
+        plan = await self._rules.plan(owner, request)
+        self._check_room(owner, plan)
+        order, orders = await self._pay(owner, plan)
+        record = JobRecord(
+            id=secrets.token_hex(16),
+            owner=owner,
+            dids=plan.dids,
+            code=int(JobCode.warming_up),
+            created=self._now(),
+            facts={
+                "owner": shown_owner or owner,
+                "environment": plan.environment.id,
+                "request": dict(node_start(request)),
+                "algorithm": plan.algorithm.did,
+                "duration": plan.duration,
+                "free": plan.environment.free,
+                "order": order,
+                "round": 1,
+                "metadata": dict(request.metadata),
+            },
+        )
+        self._follower.count(record, 1)
+        try:
+            await self._store.add_job(record, orders=orders)
+        except OrderTaken:
+            self._follower.count(record, -1)
+            raise JobRefused(
+                "the order was used before", reasons={"order": "in_use_or_not_on_chain"}
+            ) from None
+        except BaseException:
+            self._follower.count(record, -1)
+            raise
+        self._follower.follow(record.id)
+        return record
+
+    async def restart(self, owner: str, job_id: str) -> JobRecord:
+        """Start a job of the owner's that is over once more, as it was asked for.
+
+        Raises:
+            JobNotFound: There is none.
+            JobRefused: It is not over, was paid for (an order pays once), or is not taken any more.
+        """
+        record = await self.record(owner, job_id)
+        if record.finished is None:
+            raise JobRefused("the job is not over yet", reasons={"jobId": "running"})
+        if not record.facts.get("free"):
+            raise JobRefused(
+                "an order pays for one start", reasons={"order": "in_use_or_not_on_chain"}
+            )
+        plan = await self._rules.plan(owner, request_of(record))
+        self._check_room(owner, plan)
+        again = replace(
+            record,
+            code=int(JobCode.warming_up),
+            finished=None,
+            expires=None,
+            stop=0,
+            run_id="",
+            facts={
+                **{name: value for name, value in record.facts.items() if name not in _OF_A_RUN},
+                "round": round_of(record) + 1,
+            },
+            revision=record.revision + 1,
+        )
+        if not await self._store.change_job(again, at=self._now(), walked=[again.code]):
+            raise JobRefused("the job was started meanwhile", reasons={"jobId": "running"})
+        self._follower.count(again, 1)
+        if record.run_id:
+            await self._runs.forget(record.run_id)
+        self._follower.ring(job_id)
+        self._follower.follow(job_id)
+        return again
+
+    async def jobs(
+        self, owner: str, *, did: str | None = None, limit: int = 1000
+    ) -> Sequence[JobRecord]:
+        """Return the owner's jobs, newest first; only those on a document where one is named."""
+        return await self._store.jobs(owner=owner, did=did, limit=limit)
+
+    async def record(self, owner: str, job_id: str) -> JobRecord:
+        """Return a job of the owner's.
+
+        Raises:
+            JobNotFound: There is none.
+        """
+        return await self.found(job_id, owner=owner)
+
+    async def status(self, owner: str, job_id: str) -> JobStatus:
+        """Return how a job of the owner's stands. Raises as ``record``."""
+        return _walk.status_of(await self.record(owner, job_id))
+
+    async def statuses(self, owner: str, job_id: str) -> Sequence[tuple[int, float]]:
+        """Return each status that a job went through, with its time. Raises as ``record``."""
+        await self.record(owner, job_id)
+        return await self._store.statuses(job_id)
+
+    async def changed(
+        self, owner: str, job_id: str, *, after: int, timeout: float | None = None
+    ) -> JobRecord:
+        """Return a job once its revision is another than ``after``, or the time is over.
+
+        Raises:
+            JobNotFound: There is none, or it was deleted meanwhile.
+        """
+        loop = asyncio.get_running_loop()
+        until = None if timeout is None else loop.time() + timeout
+        while True:
+            with self._follower.listening(job_id) as event:
+                record = await self.record(owner, job_id)
+                left = _LOOK_SEC if until is None else min(_LOOK_SEC, until - loop.time())
+                if record.revision != after or left <= 0:
+                    return record
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(left):
+                        await event.wait()
+
+    async def found(self, job_id: str, *, owner: str | None = None) -> JobRecord:
+        """Return a job to who knows its id; where an owner is named, only that owner's.
+
+        Raises:
+            JobNotFound: There is none.
+        """
+        found = await self._store.job(job_id)
+        if found is None or (owner is not None and found.owner != owner):
+            raise JobNotFound("there is no such job of this owner", ids={"job": job_id})
+        return found
+
+    async def other_than(self, record: JobRecord, code: int, *, timeout: float) -> JobRecord:
+        """Return a job once its status is another than that, it is over, or the time is.
+
+        Raises:
+            JobNotFound: It was deleted meanwhile.
+        """
+        loop = asyncio.get_running_loop()
+        until = loop.time() + timeout
+        while record.code == code and record.finished is None and (left := until - loop.time()) > 0:
+            record = await self.changed(
+                record.owner, record.id, after=record.revision, timeout=left
+            )
+        return record
+
+    async def updates(self, owner: str, job_id: str) -> AsyncIterator[JobStatus]:
+        """Yield a job's status now, and each change of it, until it is over."""
+        record = await self.record(owner, job_id)
+        while True:
+            yield _walk.status_of(record)
+            if record.finished is not None:
+                return
+            record = await self.changed(owner, job_id, after=record.revision)
+
+    async def logs(self, owner: str, job_id: str, *, offset: int = 0) -> AsyncIterator[bytes]:
+        """Yield what the algorithm writes, from a byte on, until the job is over.
+
+        Raises:
+            JobNotFound: There is no such job.
+        """
+        record = await self.record(owner, job_id)
+        while not record.run_id and record.finished is None:
+            record = await self.changed(owner, job_id, after=record.revision)
+        if record.run_id:
+            async for data in self._runs.log(record.run_id, offset=offset):
+                yield data
+
+    async def result(self, owner: str, job_id: str, index: int) -> Result:
+        """Return a result of a job that is over.
+
+        Raises:
+            JobNotFound: There is no such job, or no such result of it any more.
+        """
+        record = await self.record(owner, job_id)
+        results = _walk.results_of(record.facts)
+        if not results:
+            raise JobNotFound("No results for job", ids={"job": job_id})
+        if index < 0:
+            raise JobNotFound("Negative index", ids={"job": job_id})
+        if index >= len(results):
+            raise JobNotFound("No such index", ids={"job": job_id})
+        file, kept = results[index]
+        path = (
+            self._runs.output_path(record.run_id, kept)
+            if kept
+            else self._runs.log_path(record.run_id)
+        )
+        if path is None:
+            raise JobNotFound("No results for job", ids={"job": job_id})
+        return Result(file=file, path=path)
+
+    async def stop(self, owner: str, job_id: str) -> JobRecord:
+        """Ask for a job's end. One that is over stays as it is. Idempotent."""
+        for _ in range(_TRIES):
+            record = await self.record(owner, job_id)
+            if record.finished is not None or record.stop:
+                break
+            asked = replace(record, stop=1, revision=record.revision + 1)
+            if await self._store.change_job(asked, at=self._now()):
+                record = asked
+                self._follower.ring(job_id)
+                break
+        else:
+            raise NotAvailable("the job changes too fast to be stopped", ids={"job": job_id})
+        if record.finished is None:
+            # What is being fetched for it is not waited for.
+            await self._follower.interrupt(job_id)
+            self._follower.follow(job_id)
+        return record
+
+    async def delete(self, owner: str, job_id: str) -> JobRecord | None:
+        """Stop a job and remove everything of it; ``None`` where there is none. Idempotent."""
+        try:
+            record = await self.record(owner, job_id)
+        except JobNotFound:
+            return None
+        await self._follower.let_go(job_id)
+        # A run's id is known before it is submitted: what was half submitted goes, too.
+        await self._runs.forget(record.run_id or run_of(record))
+        await self._store.remove_job(job_id)
+        if record.finished is None:
+            self._follower.count(record, -1)
+        self._follower.ring(job_id)
+        return record
+
+    def _check_room(self, owner: str, plan: JobPlan) -> None:
+        spec = plan.environment
+        if self._follower.open_in[spec.id] >= spec.max_jobs + spec.max_waiting:
+            raise JobRefused(
+                "the environment has as many jobs as it takes",
+                reasons={"environment": "too_many_jobs"},
+            )
+        if self._follower.open_of[owner] >= self._owned:
+            raise JobRefused(
+                f"an owner may have {self._owned} jobs that are not over",
+                reasons={"consumerAddress": "too_many_jobs"},
+            )
+
+    async def _pay(self, owner: str, plan: JobPlan) -> tuple[str, list[str]]:
+        """Return the order of a job, and what it is remembered by; none where it costs nothing."""
+        if plan.environment.free:
+            return plan.order, []
+        if self._orders is None:
+            raise JobRefused(
+                "this provider cannot check orders: it was started without --rpc",
+                reasons={"order": "order_invalid"},
+            )
+        if not plan.order:
+            raise JobRefused(
+                "the environment has a price: transferTxId has to name what paid it",
+                reasons={"dataset.transferTxId": "missing"},
+            )
+        remembered = order_id(plan.order, plan.environment.chain_id)
+        price = price_of(plan.environment, plan.duration)
+        await self._orders.check(plan.order, payer=owner, price=price)
+        return plan.order, [remembered]
+
+    def _now(self) -> float:
+        return self._clock.now().timestamp()
+
+
+_OF_A_RUN: Final = frozenset(
+    {
+        "outcome",
+        "exit_code",
+        "oom",
+        "error",
+        "results",
+        "cpu_sec",
+        "memory_peak",
+        "duration_sec",
+    }
+)
+"""The facts that a restart begins without."""

@@ -1,0 +1,278 @@
+"""The work of a run: a sandbox, what goes into it, the command, what comes out of it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from requestor_sdk.model.errors import (
+    CommandFailed,
+    ImageInvalid,
+    ImageNotFound,
+    LeaseLost,
+    RequestorError,
+    SandboxDied,
+    SandboxError,
+    WorkerRefused,
+)
+from requestor_sdk.ports.runtime import ProcessSpec, SandboxLimits, SandboxSpec
+from requestor_sdk.ports.worker import Completion, RunOutcome, Stage
+from requestor_sdk.worker._attempt import Failed, Stop, worse
+from requestor_sdk.worker._outputs import OutputsTooLarge, collect
+from requestor_sdk.worker._retry import patiently
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from requestor_sdk.ports.runtime import ImageRef, Images, OutputSink, ProcessExit, Sandbox
+    from requestor_sdk.ports.worker import InputFile
+    from requestor_sdk.worker._attempt import Attempt
+
+BASE = "python"
+"""The image that is the sandbox's own base, whatever its tag."""
+_MIB = 1 << 20
+_LEAST_CPU = 0.01
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ended:
+    """How a command ended.
+
+    Attributes:
+        exit_code: Its exit status, or the negative number of a signal; ``None`` where none is
+            known.
+        breach: What limit it ran into, or of what the sandbox died.
+        timed_out: Its time was over.
+        stopped: It was asked to end.
+        box_lives: Whether the sandbox is still there.
+        duration: Seconds.
+    """
+
+    exit_code: int | None
+    breach: str = ""
+    timed_out: bool = False
+    stopped: bool = False
+    box_lives: bool = True
+    duration: float = 0.0
+
+
+async def run_job(attempt: Attempt) -> Completion:
+    """Run the command of a run, and keep what it leaves."""
+
+    async def output(_: str, data: bytes) -> None:
+        await attempt.teller.log(data)
+
+    spec = attempt.claim.spec
+    async with AsyncExitStack() as stack:
+        box = await prepare(attempt, stack)
+        attempt.stage(Stage.running)
+        ended = await run_command(attempt, box, tuple(spec.command), spec.env, output)
+        return await finish(attempt, box, ended)
+
+
+async def prepare(attempt: Attempt, stack: AsyncExitStack) -> Sandbox:
+    """Make the sandbox, with everything in it that the command needs.
+
+    Args:
+        attempt: For which.
+        stack: Closes it.
+
+    Raises:
+        Failed: Something cannot be had: the image, the sandbox, a file.
+        Stopped: The attempt was stopped meanwhile.
+    """
+    attempt.stage(Stage.preparing)
+    try:
+        return await attempt.or_stop(_make(attempt, stack))
+    except ImageNotFound as error:
+        raise Failed("image_missing", error.message) from error
+    except ImageInvalid as error:
+        raise Failed("image_invalid", error.message) from error
+    except SandboxDied as error:
+        raise Failed(reason_of(error.message), error.message) from error
+    except (LeaseLost, WorkerRefused):
+        raise
+    except SandboxError as error:
+        raise Failed("sandbox", error.message) from error
+    except RequestorError as error:
+        raise Failed("input_failed", error.message) from error
+
+
+async def _make(attempt: Attempt, stack: AsyncExitStack) -> Sandbox:
+    spec, demand = attempt.claim.spec, attempt.claim.demand
+    given = sum(file.size or 0 for file in spec.files)
+    limits = SandboxLimits(
+        memory=demand.ram_mb * _MIB,
+        storage=demand.disk_mb * _MIB + given,  # what it was given is not what it wrote
+        cpu_threads=max(demand.cpu, _LEAST_CPU),
+    )
+    box = await attempt.parts.runtime.create(
+        SandboxSpec(
+            name=f"{attempt.lease.run_id[:40]}-{attempt.lease.attempt}",
+            limits=limits,
+            image=resolve(attempt.parts.images, spec.image, spec.checksum),
+            network=spec.network,
+        )
+    )
+    stack.push_async_callback(_close, box)
+    for folder in (*spec.folders, *spec.outputs):
+        await box.make_folder(folder)
+    for file in spec.files:
+        await _put(attempt, box, file)
+    return box
+
+
+async def _close(box: Sandbox) -> None:
+    try:
+        await box.close()
+    except SandboxError as error:
+        _log.error("%s", error)  # the runtime goes on waiting for it
+
+
+async def _put(attempt: Attempt, box: Sandbox, file: InputFile) -> None:
+    queue, lease = attempt.parts.queue, attempt.lease
+    try:
+        size = await patiently(lambda: box.write_file(file.path, queue.fetch(lease, file.name)))
+    except CommandFailed as error:
+        raise Failed("input_failed", f"{file.path}: {error.message}") from error
+    if file.size is not None and size != file.size:
+        told = f"{file.path}: {size} bytes came, and should be {file.size}"
+        raise Failed("input_failed", told)
+
+
+def resolve(images: Images, image: str, checksum: str) -> ImageRef | None:
+    """Return an image; ``None`` for the base.
+
+    Raises:
+        ImageNotFound: The store has none of that name.
+    """
+    if not image or image.partition(":")[0] == BASE:
+        return None
+    return images.resolve(image_hash=checksum or None, tag=image)
+
+
+async def run_command(
+    attempt: Attempt,
+    box: Sandbox,
+    argv: tuple[str, ...],
+    env: Mapping[str, str],
+    output: OutputSink,
+) -> Ended:
+    """Run a command, until it ends, its time is over or the attempt is stopped.
+
+    It is asked to end by SIGTERM, and killed a grace later; one that is lost is killed at once.
+    """
+    loop = asyncio.get_running_loop()
+    began, timeout = loop.time(), attempt.claim.spec.timeout_sec
+    if attempt.gpus:
+        env = {"CUDA_VISIBLE_DEVICES": ",".join(map(str, attempt.gpus)), **env}
+    running = asyncio.ensure_future(box.run(ProcessSpec(argv=argv, env=env), output))
+    stop = asyncio.ensure_future(attempt.wait_stopped())
+    lost = asyncio.ensure_future(attempt.wait_lost())
+    first = asyncio.FIRST_COMPLETED
+    try:
+        await asyncio.wait({running, stop}, timeout=timeout, return_when=first)
+        late, stopped = not running.done() and not stop.done(), not running.done() and stop.done()
+        if (late or stopped) and attempt.stopped in (None, Stop.cancel):
+            box.terminate()
+            grace = attempt.parts.config.stop_grace
+            await asyncio.wait({running, lost}, timeout=grace, return_when=first)
+        ended = await _end_of(running)
+    finally:
+        for task in (running, stop, lost):
+            task.cancel()
+        await asyncio.wait({running, stop, lost})
+    return replace(ended, timed_out=late, stopped=stopped, duration=loop.time() - began)
+
+
+async def _end_of(running: asyncio.Future[ProcessExit]) -> Ended:
+    """Return how a command ended; one that goes on is killed."""
+    if not running.done():
+        running.cancel()
+        await asyncio.wait({running})
+    if running.cancelled():
+        return Ended(exit_code=-9)
+    try:
+        result = running.result()
+    except SandboxDied as error:
+        return Ended(exit_code=None, breach=error.message, box_lives=False)
+    except CommandFailed as error:
+        raise Failed("exit_code", error.message) from error
+    return Ended(exit_code=result.return_code, breach=result.breach or "")
+
+
+async def finish(attempt: Attempt, box: Sandbox, ended: Ended) -> Completion:
+    """Take the outputs out, and say how it ended."""
+    completion = _judge(attempt, ended)
+    if attempt.stopped in (None, Stop.cancel) and ended.box_lives:
+        attempt.stage(Stage.publishing)
+        completion = await _keep_outputs(attempt, box, completion)
+    usage = box.usage()
+    return replace(
+        completion,
+        cpu_sec=usage.cpu_sec,
+        memory_peak=usage.memory_peak,
+        duration_sec=ended.duration,
+    )
+
+
+def _judge(attempt: Attempt, ended: Ended) -> Completion:
+    code, breach = ended.exit_code, ended.breach
+    if ended.stopped:
+        return Completion(
+            outcome=RunOutcome.cancelled,
+            reason="cancelled",
+            message="stopped on request",
+            exit_code=code,
+        )
+    if ended.timed_out:
+        return Completion(
+            outcome=RunOutcome.timed_out,
+            reason="timeout",
+            message=f"it was not over after {attempt.claim.spec.timeout_sec:g} s",
+            exit_code=code,
+        )
+    if code == 0:
+        return Completion(outcome=RunOutcome.succeeded, message=breach, exit_code=0)
+    told = "it died" if code is None else f"it ended with exit code {code}"
+    if code is not None and code < 0:
+        told = f"it was ended by signal {-code}"
+    return Completion(
+        outcome=RunOutcome.failed,
+        reason=reason_of(breach) if breach else "exit_code",
+        message=f"{told}: {breach}" if breach else told,
+        exit_code=code,
+    )
+
+
+def reason_of(breach: str) -> str:
+    """Return the word for what a sandbox says that a payload ran into."""
+    if "memory: over" in breach:
+        return "oom_killed"
+    if "storage:" in breach:
+        return "disk"
+    return "exit_code" if "processes:" in breach else "sandbox"
+
+
+async def _keep_outputs(attempt: Attempt, box: Sandbox, completion: Completion) -> Completion:
+    spec, config = attempt.claim.spec, attempt.parts.config
+    folder, limit = attempt.folder / "out", spec.output_limit
+    taking = collect(box, spec.outputs, folder, limit=limit, max_files=config.max_files)
+    try:
+        async with asyncio.timeout(config.collect_timeout):
+            taken = await attempt.or_stop(taking, only_lost=True)
+    except OutputsTooLarge as error:
+        return worse(completion, "outputs_too_large", str(error))
+    except TimeoutError:
+        told = f"the outputs could not be read within {config.collect_timeout:g} s"
+        return worse(completion, "outputs_too_large", told)
+    except SandboxDied as error:
+        return worse(completion, reason_of(error.message), error.message)
+    if taken.left_out:
+        told = f"{taken.left_out} entries of the output folders are no regular files: left out"
+        attempt.teller.event("INFO", told, {"left_out": taken.left_out})
+    return replace(completion, files=taken.files)

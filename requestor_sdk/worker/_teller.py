@@ -1,0 +1,164 @@
+"""Tells the queue, in order, what an attempt says: events, and its log by byte offsets.
+
+What is said is written to a file first, so that a queue which is slow or away holds no run up and
+takes no memory. Nothing here knows what the log means.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from typing import TYPE_CHECKING, Final
+
+from requestor_sdk.model.errors import LeaseLost, RequestorError, WorkerRefused
+from requestor_sdk.ports.worker import RunEvent
+from requestor_sdk.worker._retry import patiently
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from requestor_sdk.model.jobs import Json
+    from requestor_sdk.ports.worker import Lease, RunQueue
+
+BATCH_BYTES: Final = 256 * 1024
+"""The most of a log that is sent at one time."""
+BATCH_SEC: Final = 0.2
+"""How long a log that goes on is collected for, once its first bytes were sent."""
+MAX_EVENTS: Final = 10_000
+"""How many events an attempt can tell of."""
+_MARK_BYTES = 80
+# What is over the limit is thrown away, and whoever writes without end is slowed to this pace.
+_OVER_SEC = 0.005
+_log = logging.getLogger(__name__)
+
+
+class Teller:
+    """The voice of one attempt.
+
+    Args:
+        queue: Whom it tells.
+        lease: Of the attempt.
+        path: The file for its log.
+        limit: Bytes of the log that are kept.
+    """
+
+    def __init__(self, queue: RunQueue, lease: Lease, path: Path, limit: int) -> None:
+        self._queue = queue
+        self._lease = lease
+        self._file = path.open("a+b", buffering=0)
+        self._size = path.stat().st_size
+        self._limit = limit
+        self._over = 0
+        self._sent = 0
+        self._seq = 0
+        self._events: deque[RunEvent] = deque()
+        self._wake = asyncio.Event()
+        self._hurry = asyncio.Event()
+        self._told = asyncio.Event()
+        self._told.set()
+        if self._size:
+            self._go()  # of a process that died
+
+    @property
+    def size(self) -> int:
+        """Bytes of the log so far."""
+        return self._size
+
+    def event(
+        self, kind: str, message: str = "", payload: Mapping[str, Json] | None = None
+    ) -> bool:
+        """Tell of something; false where there were too many already."""
+        if self._seq >= MAX_EVENTS:
+            return False
+        self._seq += 1
+        self._events.append(
+            RunEvent(seq=self._seq, type=kind, message=message, payload=payload or {})
+        )
+        self._go()
+        return True
+
+    async def log(self, data: bytes) -> None:
+        """Add to the log what fits."""
+        room = (
+            self._limit - self._size - (_MARK_BYTES if self._size + len(data) > self._limit else 0)
+        )
+        taken = b"" if self._over else data[: max(0, room)]
+        if taken:
+            self._file.write(taken)
+            self._size += len(taken)
+            self._go()
+        if len(taken) < len(data):
+            self._over += len(data) - len(taken)
+            await asyncio.sleep(_OVER_SEC)
+
+    def tail(self, size: int) -> bytes:
+        """Return the last bytes of the log."""
+        self._file.seek(max(0, self._size - size))
+        return self._file.read(size)
+
+    def _go(self) -> None:
+        self._told.clear()
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Tell, until cancelled.
+
+        Raises:
+            LeaseLost: Nobody wants to hear it any more.
+            WorkerRefused: The queue does not know the worker.
+        """
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            while self._events:
+                await self._say(self._events[0])
+                self._events.popleft()
+            if self._sent < self._size:
+                await self._send()
+            if self._events or self._sent < self._size:
+                self._wake.set()
+            else:
+                self._told.set()
+
+    async def _say(self, event: RunEvent) -> None:
+        try:
+            await patiently(lambda: self._queue.event(self._lease, event))
+        except (LeaseLost, WorkerRefused):
+            raise
+        except RequestorError as error:
+            _log.warning("run %s: an event is not taken: %s", self._lease.run_id, error)
+
+    async def _send(self) -> None:
+        offset = self._sent
+        self._file.seek(offset)
+        data = self._file.read(BATCH_BYTES)
+        try:
+            await patiently(lambda: self._queue.log(self._lease, offset, data))
+        except (LeaseLost, WorkerRefused):
+            raise
+        except RequestorError as error:
+            _log.warning("run %s: a part of its log is not taken: %s", self._lease.run_id, error)
+        self._sent = offset + len(data)
+        if self._size - self._sent < BATCH_BYTES and not self._hurry.is_set():
+            try:
+                async with asyncio.timeout(BATCH_SEC):
+                    await self._hurry.wait()
+            except TimeoutError:
+                return
+
+    async def finish(self) -> None:
+        """Note what was left out, and wait until all is told. ``run`` must be running."""
+        if self._over:
+            said = f"\n[the log is cut here: {self._over} bytes more were left out]\n".encode()
+            self._over = 0
+            self._file.write(said)
+            self._size += len(said)
+            self._go()
+        self._hurry.set()
+        await self._told.wait()
+
+    def close(self) -> None:
+        """Let go of the file. Idempotent."""
+        self._file.close()

@@ -1,0 +1,198 @@
+"""Compute-to-data jobs at a provider that is a process of its own, with no chain.
+
+What is told for one core has the provider on one and the client on another, where there are two.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from statistics import median
+from urllib.parse import urlencode
+
+import c2d_load as load
+import peer
+from measure import Result
+
+from requestor_sdk.ocean.messages import Command, checksummed, command_text, signature_of
+from requestor_sdk.signing import EthSigner
+
+_API = "/api/services"
+_OWNERS = 8
+_READS, _STARTS, _TIMES = 8_000, 2_000, 3
+_SIZE = 256 * 1024 * 1024
+_FETCHES = 5
+_TRIVIAL = "with open('/data/outputs/one', 'w') as file: file.write('1')"
+_LARGE = f"""
+with open("/data/outputs/large", "wb") as file:
+    for _ in range({_SIZE >> 20}):
+        file.write(bytes(1 << 20))
+"""
+_PATIENCE_SEC = 120
+
+
+class Consumer:
+    """Somebody who signs what it asks."""
+
+    def __init__(self) -> None:
+        self._signer = EthSigner.ephemeral()
+        self.address = checksummed(self._signer.identity)
+        self._nonce = 0
+
+    def signed(self, command: Command) -> dict[str, str]:
+        self._nonce += 1
+        nonce = str(self._nonce)
+        text = command_text(self.address, nonce, command)
+        signature = signature_of(self._signer, text)
+        return {"consumerAddress": self.address, "nonce": nonce, "signature": signature}
+
+    def start(self, code: str) -> bytes:
+        """Return the request that starts a job."""
+        container = {"entrypoint": "python3 $ALGO", "image": "python", "tag": "3.11"}
+        meta = {"rawcode": code, "language": "python", "version": "0.1", "container": container}
+        body = {**self.signed(Command.free_start), "environment": "", "datasets": []}
+        return load.post(
+            f"{_API}/freeCompute", json.dumps({**body, "algorithm": {"meta": meta}}).encode()
+        )
+
+    def status(self, job_id: str) -> bytes:
+        query = {"consumerAddress": self.address, "jobId": job_id}
+        return load.get(f"{_API}/compute?{urlencode(query)}")
+
+    def result(self, job_id: str, index: int) -> bytes:
+        query = {**self.signed(Command.result), "jobId": job_id, "index": str(index)}
+        return load.get(f"{_API}/computeResult?{urlencode(query)}")
+
+
+def _finished(connection: load.Connection, consumer: Consumer, code: str) -> dict[str, object]:
+    """Run a job, and return what is said of it at its end."""
+    (job,) = json.loads(connection.ask(consumer.start(code)))
+    deadline = time.monotonic() + _PATIENCE_SEC
+    while job["dateFinished"] is None:
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"it did not end: {job}")
+        time.sleep(0.02)
+        (job,) = json.loads(connection.ask(consumer.status(job["jobId"])))
+    if job["status"] != 70 or not job["results"]:
+        raise RuntimeError(f"it did not end well: {job}")
+    return dict(job)
+
+
+@contextmanager
+def _apart() -> Iterator[Sequence[str]]:
+    """Move this process off the first core; the value is a command that runs others on it."""
+    if shutil.which("taskset") is None:
+        raise RuntimeError("taskset is not here: install util-linux")
+    cores = os.sched_getaffinity(0)
+    first = min(cores)
+    os.sched_setaffinity(0, cores - {first} or cores)
+    try:
+        yield ("taskset", "-c", str(first))
+    finally:
+        os.sched_setaffinity(0, cores)
+
+
+@contextmanager
+def _floor(prefix: Sequence[str], kind: str, argument: str) -> Iterator[int]:
+    """Have the least that could answer; the value is its port."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = int(free.getsockname()[1])
+    program = str(Path(__file__).with_name("c2d_floor.py"))
+    process = subprocess.Popen([*prefix, sys.executable, program, kind, str(port), argument])
+    try:
+        _await(port)
+        yield port
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def _await(port: int) -> None:
+    deadline = time.monotonic() + 30
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port)).close()
+            return
+        except ConnectionRefusedError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.02)
+
+
+def _port(provider: peer.jobs.Provider) -> int:
+    return int(provider.url.rpartition(":")[2])
+
+
+def status_per_s(name: str) -> Result:
+    """Count reads of a finished job's status, on one core."""
+    consumer = Consumer()
+    with _apart() as core:
+        with peer.jobs.provider(prefix=core) as provider:
+            port = _port(provider)
+            connection = load.Connection(port)
+            request = consumer.status(str(_finished(connection, consumer, _TRIVIAL)["jobId"]))
+            size = len(connection.ask(request))
+            connection.close()
+            queues = [[request] * (_READS // _OWNERS)] * _OWNERS
+            value = median(load.rate(port, queues) for _ in range(_TIMES))
+        with _floor(core, "status", str(size)) as port:
+            floor = median(load.rate(port, queues) for _ in range(_TIMES))
+    return Result(name=name, value=value, unit="1/s", n=_TIMES, floor=floor)
+
+
+def start_per_s(name: str) -> Result:
+    """Count jobs that are taken on, on one core: signatures checked, the jobs on disk.
+
+    No worker is there, so that none of that core's time goes into running them.
+    """
+
+    def queues() -> Sequence[Sequence[bytes]]:
+        each = range(_STARTS // _OWNERS // _TIMES)
+        return [[one.start(_TRIVIAL) for _ in each] for one in consumers]
+
+    consumers = [Consumer() for _ in range(_OWNERS)]
+    with _apart() as core:
+        with peer.jobs.provider("--workers", "0", prefix=core) as provider:
+            made = [queues() for _ in range(_TIMES)]
+            value = median(load.rate(_port(provider), one) for one in made)
+        with tempfile.TemporaryDirectory() as folder, _floor(core, "start", folder) as port:
+            floor = median(load.rate(port, one) for one in made)
+    return Result(name=name, value=value, unit="1/s", n=_TIMES, floor=floor)
+
+
+def result_mb_s(name: str) -> Result:
+    """Return the megabytes a second that a result comes with, from disk over loopback."""
+    consumer = Consumer()
+
+    def fetched(connection: load.Connection, request: Callable[[], bytes]) -> float:
+        times = []
+        for _ in range(_FETCHES):
+            asked = request()
+            began = time.perf_counter()
+            size = connection.swallow(asked)
+            times.append(time.perf_counter() - began)
+            if size != _SIZE:
+                raise RuntimeError(f"{size} bytes came, and {_SIZE} should")
+        connection.close()
+        return _SIZE / 1e6 / median(times)
+
+    with _apart() as core, tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "large"
+        file.write_bytes(bytes(_SIZE))
+        with peer.jobs.provider(prefix=core) as provider:
+            connection = load.Connection(_port(provider))
+            job_id = str(_finished(connection, consumer, _LARGE)["jobId"])
+            value = fetched(connection, lambda: consumer.result(job_id, 0))
+        with _floor(core, "result", str(file)) as port:
+            floor = fetched(load.Connection(port), lambda: load.get("/"))
+    return Result(name=name, value=value, unit="MB/s", n=_FETCHES, floor=floor)
