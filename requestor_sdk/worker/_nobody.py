@@ -50,7 +50,8 @@ class Nobody:
 
     async def fetch(self, lease: Lease, name: str) -> AsyncIterator[bytes]:
         """Have nothing."""
-        for chunk in ():
+        nothing: tuple[bytes, ...] = ()
+        for chunk in nothing:
             yield chunk
         raise JobFailed(f"there is no file {name!r}")
 

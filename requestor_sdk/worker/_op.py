@@ -29,14 +29,14 @@ if TYPE_CHECKING:
 EVENT_PREFIX: Final = "GYOZA_EVENT_PREFIX"
 """The variable that has what a line begins with that tells of an event."""
 OUTPUT_PATH: Final = "GYOZA_OUTPUT_PATH"
-OUTPUT_BYTES: Final = (16 << 20) + 1
+OUTPUT_BYTES: Final = (2 << 20) + 1
 """Bytes that are copied of an op's outputs: one more than are taken."""
 LINE_BYTES: Final = 64 * 1024
 """Bytes that a line with an event may have."""
 KINDS: Final = frozenset({"INFO", "PROGRESS", "ERROR"})
 """The types of events that an op can tell of."""
 _CHUNK = 256 * 1024
-_MESSAGE = 10_000
+_MESSAGE = 8_000
 
 
 class EventLines:

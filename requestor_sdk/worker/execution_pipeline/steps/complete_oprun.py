@@ -19,7 +19,7 @@ from requestor_sdk.worker.execution_pipeline.steps.prepare_inputs import (
 if TYPE_CHECKING:
     from requestor_sdk.worker.execution_pipeline.types.context import ExecutionContext
 
-MAX_OUTPUT_BYTES: Final = 16 << 20
+MAX_OUTPUT_BYTES: Final = 2 << 20
 """Bytes that the outputs of an op may have."""
 _OVER: Final = frozenset({400, 409})
 _log = logging.getLogger(__name__)
