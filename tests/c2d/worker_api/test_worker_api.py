@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 
-import pytest
 from support.queues import DONE, SMALL, SPEC
 
 from requestor_sdk.model.fields import from_json, to_json
-from requestor_sdk.model.worker_token import is_proof, new_challenge
-from requestor_sdk.ports.worker import Claim, RunState
+from requestor_sdk.ports.worker import Claim
 
 
 async def test_a_run_goes_over_the_api_from_claim_to_completion(caller, queue):
