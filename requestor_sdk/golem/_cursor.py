@@ -124,7 +124,7 @@ class Cursor:
 
     def _before(self) -> str:
         """Return since when an event may have been written down that was not read."""
-        if self._newest is None:
+        if self._newest is None or self._newest - LATE <= datetime.fromisoformat(self._since):
             return self._since
         return (self._newest - LATE).isoformat().replace("+00:00", "Z")
 

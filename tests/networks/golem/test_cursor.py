@@ -101,6 +101,17 @@ async def test_an_event_that_is_written_down_behind_a_later_one_does_not_wait_fo
     assert loop.time() - began < 2 * seconds + 1
 
 
+async def test_what_was_before_a_cursor_begins_is_never_told():
+    log = Log()
+    log.events += [event("04", "before"), event("06", "a")]
+    since = "2026-01-01T00:00:05Z"
+    cursor = Cursor(log.daemon, "/events", "agreementId", since=since)
+    assert [one["agreementId"] for one in await cursor.next()] == ["a"]
+    loop = asyncio.get_running_loop()
+    loop.call_later(30, log.events.append, event("07", "b"))
+    assert [one["agreementId"] for one in await cursor.next()] == ["b"]
+
+
 async def test_a_late_event_is_found_among_more_than_the_daemon_tells_at_one_time():
     log = Log()
 
