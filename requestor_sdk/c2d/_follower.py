@@ -172,10 +172,14 @@ class Follower:
     async def _end(self, record: JobRecord, view: RunView) -> None:
         assert view.completion is not None
         keep = self._spec(record).results_days * _DAY
-        log = self._runs.log_path(view.id)
-        size = None if log is None else await asyncio.to_thread(_size, log)
+        log = self._runs.log_path(view.id, view.attempt)
         made, codes = _walk.ended(
-            record, view.completion, now=self._now(), keep_sec=keep, log_size=size
+            record,
+            view.completion,
+            attempt=view.attempt,
+            now=self._now(),
+            keep_sec=keep,
+            log_size=await asyncio.to_thread(_size, log),
         )
         if not await self._change(made, codes):
             self._walks.add(record.id)
@@ -267,6 +271,7 @@ def request_of(record: JobRecord) -> JobRequest:
 
 
 def _size(path: Path) -> int | None:
+    """Return how long a log is; ``None`` where nothing was ever written."""
     try:
         return path.stat().st_size
     except OSError:

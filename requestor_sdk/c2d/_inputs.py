@@ -18,7 +18,7 @@ from requestor_sdk.model.jobs import JobCode
 from requestor_sdk.ports.worker import InputFile, RunSpec
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from pathlib import Path
 
     from requestor_sdk.c2d._files import Files
     from requestor_sdk.c2d._terms import JobPlan
@@ -105,19 +105,30 @@ class _Gathering:
         self, source: FileSource, path: str, what: str, code: JobCode, *, limit: int | None = None
     ) -> None:
         room = self._room if limit is None else min(limit, self._room)
+        name = f"{len(self.files)}"
         try:
-            await self._put(path, self._files.read(source, limit=room))
+            if source.path is not None and not source.sha256:
+                size = await self._link(source.path, name, room)
+            else:
+                chunks = self._files.read(source, limit=room)
+                size = await self._runs.put_input(self._run_id, name, chunks)
         except FileFailed as error:
             raise ProvisioningFailed(f"{what}: {error.message}", code) from error
+        self._room -= size
+        self.files.append(InputFile(name=name, path=path, size=size))
 
     async def text(self, path: str, text: str) -> None:
         await self.add(FileSource(text=text), path, path, JobCode.data_failed)
 
-    async def _put(self, path: str, chunks: AsyncIterator[bytes]) -> None:
-        name = f"{len(self.files)}"
-        size = await self._runs.put_input(self._run_id, name, chunks)
-        self._room -= size
-        self.files.append(InputFile(name=name, path=path, size=size))
+    async def _link(self, path: Path, name: str, room: int) -> int:
+        """Have a file of this disk that nobody demands to be a certain one, without copying it."""
+        try:
+            size = await self._runs.link_input(self._run_id, name, path)
+        except OSError as error:
+            raise FileFailed("the file is not there or cannot be read") from error
+        if size > room:
+            raise FileFailed(f"the file has more than {room} bytes")
+        return size
 
 
 def _spec(plan: JobPlan, files: list[InputFile]) -> RunSpec:

@@ -315,13 +315,13 @@ class JobCore:
         if index >= len(results):
             raise JobNotFound("No such index", ids={"job": job_id})
         file, kept = results[index]
+        attempt = record.facts.get("attempt")
+        number = attempt if isinstance(attempt, int) else 0
         path = (
-            self._runs.output_path(record.run_id, kept)
+            self._runs.output_path(record.run_id, number, kept)
             if kept
-            else self._runs.log_path(record.run_id)
+            else self._runs.log_path(record.run_id, number)
         )
-        if path is None:
-            raise JobNotFound("No results for job", ids={"job": job_id})
         return Result(file=file, path=path)
 
     async def stop(self, owner: str, job_id: str) -> JobRecord:
@@ -396,6 +396,7 @@ class JobCore:
 
 _OF_A_RUN: Final = frozenset(
     {
+        "attempt",
         "outcome",
         "exit_code",
         "oom",

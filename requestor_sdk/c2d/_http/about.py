@@ -152,8 +152,12 @@ class AboutCalls:
     async def environments(self, request: Request) -> Response:
         """List where jobs can run: by chain where one is named, else as a plain list."""
         values = dict(request.query_params)
+        extra = {"chainID": self._chain_id, "lastSeen": str(int(time.time()))}
         found = [
-            environment_object(one, chain_id=self._chain_id) for one in self._core.environments()
+            environment_object(one, chain_id=self._chain_id)
+            | extra
+            | {"storageExpiry": int(spec.results_days * _DAY), "maxJobs": spec.max_jobs}
+            for one, spec in zip(self._core.environments(), self._core.specs, strict=True)
         ]
         if "chainId" not in values and "chainID" not in values:
             return JSONResponse(found)
