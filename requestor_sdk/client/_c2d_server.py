@@ -147,6 +147,7 @@ class JobServer:
 
     async def _assemble(self, stack: AsyncExitStack) -> tuple[JobHost, FastAPI, Sequence[str]]:
         from requestor_sdk.c2d._http.app import create_app
+        from requestor_sdk.c2d._worker_api import PREFIX, worker_app
         from requestor_sdk.c2d.auth import Auth
         from requestor_sdk.c2d.catalogue import Catalogue
         from requestor_sdk.client._job_host import JobHost
@@ -182,6 +183,7 @@ class JobServer:
             chain_id=chain_id,
             routers=(),
         )
+        app.mount(PREFIX, worker_app(host.queue, host.store, ending=self._stop))
         told = (
             f"provider {address}, chain {chain_id}, {len(catalogue)} assets",
             "environments: "

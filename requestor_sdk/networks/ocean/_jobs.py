@@ -33,12 +33,14 @@ class OceanJobs:
 
     Args:
         config: Where it is, and who asks.
+        node: The server, where somebody else has it open, and closes it.
     """
 
-    def __init__(self, config: OceanConfig) -> None:
+    def __init__(self, config: OceanConfig, *, node: OceanNode | None = None) -> None:
         self.config = config
         self._signer = config.signer()
-        self._node = OceanNode(Http(config.url, call_sec=config.call_sec))
+        self._shared = node is not None
+        self._node = node or OceanNode(Http(config.url, call_sec=config.call_sec))
         self._watch: Watch | None = None
 
     @property
@@ -72,7 +74,8 @@ class OceanJobs:
         watch, self._watch = self._watch, None
         if watch is not None:
             await watch.close()
-        await self._node.close()
+        if not self._shared:
+            await self._node.close()
 
     async def environments(self) -> Sequence[Environment]:
         """Return where jobs can run."""
