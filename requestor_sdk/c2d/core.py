@@ -169,7 +169,7 @@ class JobCore:
         except BaseException:
             self._follower.count(record, -1)
             raise
-        self._follower.follow(record.id)
+        self._follower.begin(record, plan)
         return record
 
     async def restart(self, owner: str, job_id: str) -> JobRecord:
