@@ -142,6 +142,11 @@ class Follower:
         if bell is not None:
             bell.event.set()
 
+    def ring_all(self) -> None:
+        """Wake all who wait for any job's change."""
+        for job_id in list(self._bells):
+            self.ring(job_id)
+
     def count(self, record: JobRecord, step: int) -> None:
         """Count a job that is not over, or is not any more."""
         for counter, key in (
