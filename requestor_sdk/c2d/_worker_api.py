@@ -62,12 +62,15 @@ Fence = Annotated[str, Header(description="The attempt's fence.", max_length=256
 FileName = Annotated[str, Query(min_length=1, max_length=4096)]
 
 
-def worker_app(queue: DurableQueue, store: Store) -> FastAPI:
+def worker_app(
+    queue: DurableQueue, store: Store, *, ending: asyncio.Event | None = None
+) -> FastAPI:
     """Return the app over a queue; who made that opens and closes it.
 
     Args:
         queue: What is given out.
         store: The store that the queue has; the tokens are in it, too.
+        ending: Set once the server is to end: calls that are held are answered then.
     """
     app = FastAPI(
         title="requestor_sdk: worker API",
@@ -80,7 +83,7 @@ def worker_app(queue: DurableQueue, store: Store) -> FastAPI:
     )
     tokens = WorkerTokens(store)
     install(app)
-    app.include_router(WorkerCalls(queue, tokens).router())
+    app.include_router(WorkerCalls(queue, tokens, ending or asyncio.Event()).router())
     app.add_middleware(Guard, tokens=tokens, json_limit=LOG_LIMIT)
     return app
 
@@ -88,9 +91,10 @@ def worker_app(queue: DurableQueue, store: Store) -> FastAPI:
 class WorkerCalls:
     """The handlers, over a queue."""
 
-    def __init__(self, queue: DurableQueue, tokens: WorkerTokens) -> None:
+    def __init__(self, queue: DurableQueue, tokens: WorkerTokens, ending: asyncio.Event) -> None:
         self._queue = queue
         self._tokens = tokens
+        self._ending = ending
 
     def router(self) -> APIRouter:
         """Return the routes."""
@@ -154,7 +158,7 @@ class WorkerCalls:
     async def claim(self, request: Request, worker_id: WorkerId, body: wire.ClaimBody) -> Response:
         """Take the first run that fits, waiting for one."""
         _check(request, worker_id)
-        claim = await _unless_gone(
+        claim = await self._held(
             request,
             self._queue.claim(
                 worker_id=worker_id,
@@ -180,7 +184,7 @@ class WorkerCalls:
     ) -> JSONResponse:
         """Wait for leases whose end is asked for."""
         _check(request, worker_id)
-        leases = await _unless_gone(
+        leases = await self._held(
             request,
             self._queue.stops(
                 worker_id=worker_id, session=body.session, known=body.known, wait=body.wait
@@ -272,6 +276,19 @@ class WorkerCalls:
             raise JobNotFound("this worker has no such run", ids={"run": run_id})
         return JSONResponse({"state": to_json(await self._queue.run_state(run_id))})
 
+    async def _held(self, request: Request, call: Coroutine[Any, Any, T]) -> T | None:
+        """Return what a held call says; it ends when nobody waits for it, or the server ends."""
+        doing = asyncio.create_task(call)
+        others = [asyncio.create_task(_gone(request)), asyncio.create_task(self._ending.wait())]
+        try:
+            await asyncio.wait({doing, *others}, return_when=asyncio.FIRST_COMPLETED)
+            return await doing if doing.done() else None
+        finally:
+            for task in (doing, *others):
+                task.cancel()
+                with suppress(asyncio.CancelledError):
+                    await task
+
 
 def _worker(request: Request) -> str:
     """Return the worker whose token came with a request."""
@@ -290,20 +307,6 @@ async def _after(first: bytes, rest: AsyncGenerator[bytes]) -> AsyncIterator[byt
             yield first
         async for chunk in rest:
             yield chunk
-
-
-async def _unless_gone(request: Request, call: Coroutine[Any, Any, T]) -> T | None:
-    """Return what a held call says; it ends when nobody waits for it any more."""
-    doing = asyncio.create_task(call)
-    leaving = asyncio.create_task(_gone(request))
-    try:
-        await asyncio.wait({doing, leaving}, return_when=asyncio.FIRST_COMPLETED)
-        return await doing if doing.done() else None
-    finally:
-        for task in (doing, leaving):
-            task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
 
 
 async def _gone(request: Request) -> None:

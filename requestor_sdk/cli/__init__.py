@@ -45,6 +45,7 @@ _SECTIONS: Final = {
     },
     "Compute-to-data": {
         "c2d": "Provide jobs: algorithms come to the data, the data never leaves.",
+        "worker": "Do the runs of a server on this machine.",
     },
     "Golem networks": {
         "devnet": "Run a whole Golem network on this machine.",

@@ -11,9 +11,9 @@ import logging
 import secrets
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from requestor_sdk.model.errors import LeaseLost, NetworkError
+from requestor_sdk.model.errors import LeaseLost
 from requestor_sdk.ports.worker import Room
-from requestor_sdk.worker._retry import Patience, patiently
+from requestor_sdk.worker._retry import PASSING, Patience, may_pass, patiently
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -73,8 +73,8 @@ class Claims:
                 return
             try:
                 claim = await self._asked(claim_id, free)
-            except NetworkError as error:
-                if not error.may_pass:
+            except PASSING as error:
+                if not may_pass(error):
                     raise
                 # The same id once more: what it was given, if anything, is given again.
                 _log.warning("worker %s can take no runs: %s", self._config.id, error)
@@ -107,7 +107,7 @@ class Claims:
         try:
             async with asyncio.timeout(self._config.settle_timeout):
                 return await self._ask(claim_id, _NOTHING, 0.0)
-        except (TimeoutError, NetworkError) as error:
+        except (TimeoutError, *PASSING) as error:
             # The end of the lease does the same, later.
             _log.warning("worker %s: its last asking is lost: %s", self._config.id, error)
             return None
@@ -116,7 +116,7 @@ class Claims:
         try:
             async with asyncio.timeout(self._config.settle_timeout):
                 await patiently(lambda: self._queue.release(claim.lease, "it has no room for it"))
-        except (LeaseLost, TimeoutError, NetworkError) as error:
+        except (LeaseLost, TimeoutError, *PASSING) as error:
             _log.info("run %s is not handed back: %s", claim.lease.run_id, error)
 
     async def _while_open(self, doing: Coroutine[Any, Any, T]) -> T | None:

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from requestor_sdk.ports.worker import Completion, KeptFile, Lease, RunOutcome
+from requestor_sdk.model.fields import from_json, to_json
+from requestor_sdk.ports.worker import Completion, Lease
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -73,7 +74,7 @@ class Journal:
         self._db.execute(
             "update attempts set stage = 'completing', completion = ? "
             "where run_id = ? and attempt = ? and fence = ?",
-            (json.dumps(asdict(completion)), *_key(lease)),
+            (json.dumps(to_json(completion)), *_key(lease)),
         )
 
     def settled(self, lease: Lease) -> None:
@@ -92,7 +93,7 @@ class Journal:
                 lease=Lease(run_id=run_id, attempt=attempt, fence=fence),
                 stage=stage,
                 folder=folder,
-                completion=None if said is None else _completion(json.loads(said)),
+                completion=None if said is None else from_json(Completion, json.loads(said)),
             )
             for run_id, attempt, fence, stage, folder, said in rows
         ]
@@ -104,9 +105,3 @@ class Journal:
 
 def _key(lease: Lease) -> tuple[str, int, str]:
     return lease.run_id, lease.attempt, lease.fence
-
-
-def _completion(said: dict[str, Any]) -> Completion:
-    files = tuple(KeptFile(**file) for file in said.pop("files"))
-    outcome = RunOutcome(said.pop("outcome"))
-    return Completion(**said, outcome=outcome, files=files)

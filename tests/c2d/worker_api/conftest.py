@@ -54,9 +54,9 @@ class Caller:
 
 @pytest.fixture
 async def store(tmp_path):
-    from requestor_sdk.c2d.stores import make_store
+    from requestor_sdk.c2d._store.sqlite import SqliteStore
 
-    store = make_store(tmp_path / "c2d.sqlite")
+    store = SqliteStore(tmp_path / "c2d.sqlite")
     await store.open()
     yield store
     await store.close()
