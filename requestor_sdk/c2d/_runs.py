@@ -12,7 +12,7 @@ from requestor_sdk.c2d.records import RunView
 from requestor_sdk.model.errors import JobNotFound
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Callable
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
     from pathlib import Path
 
     from requestor_sdk.c2d._queue import DurableQueue
@@ -58,6 +58,17 @@ class QueuedRuns:
                 aside.unlink()
             raise
         return size
+
+    async def put_small(self, run_id: str, contents: Mapping[str, bytes]) -> None:
+        """Keep input files that are in memory, all at once."""
+        await asyncio.to_thread(self._put_all, run_id, dict(contents))
+
+    def _put_all(self, run_id: str, contents: Mapping[str, bytes]) -> None:
+        for name, data in contents.items():
+            target = self._queue.blobs.input(run_id, name)
+            aside = target.with_name(f"{target.name}.{secrets.token_hex(4)}.part")
+            aside.write_bytes(data)
+            aside.replace(target)
 
     async def link_input(self, run_id: str, name: str, path: Path) -> int:
         """Have a file that stays where it is as an input; returns its bytes."""

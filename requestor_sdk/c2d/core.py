@@ -100,6 +100,7 @@ class JobCore:
             clock=clock,
         )
         self._opened = False
+        self._hurried = False
 
     async def open(self) -> None:
         """Take up the jobs that are not over."""
@@ -113,6 +114,11 @@ class JobCore:
         self._opened = False
         await self._follower.close()
         await self.files.close()
+
+    def wake(self) -> None:
+        """Let all who wait for changes go: the server is about to end."""
+        self._hurried = True
+        self._follower.ring_all()
 
     def environments(self) -> tuple[Environment, ...]:
         """Return where jobs can run."""
@@ -169,7 +175,7 @@ class JobCore:
         except BaseException:
             self._follower.count(record, -1)
             raise
-        self._follower.follow(record.id)
+        self._follower.begin(record, plan)
         return record
 
     async def restart(self, owner: str, job_id: str) -> JobRecord:
@@ -247,7 +253,7 @@ class JobCore:
             with self._follower.listening(job_id) as event:
                 record = await self.record(owner, job_id)
                 left = _LOOK_SEC if until is None else min(_LOOK_SEC, until - loop.time())
-                if record.revision != after or left <= 0:
+                if record.revision != after or left <= 0 or self._hurried:
                     return record
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(left):
@@ -272,7 +278,9 @@ class JobCore:
         """
         loop = asyncio.get_running_loop()
         until = loop.time() + timeout
-        while record.code == code and record.finished is None and (left := until - loop.time()) > 0:
+        while record.code == code and record.finished is None and not self._hurried:
+            if (left := until - loop.time()) <= 0:
+                break
             record = await self.changed(
                 record.owner, record.id, after=record.revision, timeout=left
             )
@@ -283,7 +291,7 @@ class JobCore:
         record = await self.record(owner, job_id)
         while True:
             yield _walk.status_of(record)
-            if record.finished is not None:
+            if record.finished is not None or self._hurried:
                 return
             record = await self.changed(owner, job_id, after=record.revision)
 
@@ -294,7 +302,7 @@ class JobCore:
             JobNotFound: There is no such job.
         """
         record = await self.record(owner, job_id)
-        while not record.run_id and record.finished is None:
+        while not record.run_id and record.finished is None and not self._hurried:
             record = await self.changed(owner, job_id, after=record.revision)
         if record.run_id:
             async for data in self._runs.log(record.run_id, offset=offset):

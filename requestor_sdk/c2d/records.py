@@ -197,6 +197,10 @@ class JobRuns(Protocol):
         """
         ...
 
+    async def put_small(self, run_id: str, contents: Mapping[str, bytes]) -> None:
+        """Keep input files that are in memory, all at once."""
+        ...
+
     async def link_input(self, run_id: str, name: str, path: Path) -> int:
         """Have a file that stays where it is as an input; returns its bytes.
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from fastapi import FastAPI
 
     from requestor_sdk.c2d._store.port import Store
+    from requestor_sdk.c2d.core import JobCore
     from requestor_sdk.c2d.environments import EnvironmentSpec
     from requestor_sdk.c2d.orders import Orders
     from requestor_sdk.client._job_host import JobHost
@@ -142,7 +143,7 @@ class JobServer:
             self.url = f"{scheme}://{_shown(config.host)}:{listener.getsockname()[1]}"
             for line in (f"serving compute-to-data at {self.url}", *told):
                 self._tell(line)
-            await self._run(app, listener)
+            await self._run(app, listener, host.core)
         self._tell("stopped")
 
     async def _assemble(self, stack: AsyncExitStack) -> tuple[JobHost, FastAPI, Sequence[str]]:
@@ -181,9 +182,8 @@ class JobServer:
             Auth(host.jobs, host.clock),
             address=address,
             chain_id=chain_id,
-            routers=(),
+            mounts={PREFIX: worker_app(host.queue, host.store, ending=self._stop)},
         )
-        app.mount(PREFIX, worker_app(host.queue, host.store, ending=self._stop))
         told = (
             f"provider {address}, chain {chain_id}, {len(catalogue)} assets",
             "environments: "
@@ -194,7 +194,7 @@ class JobServer:
         )
         return host, app, told
 
-    async def _run(self, app: FastAPI, listener: socket.socket) -> None:
+    async def _run(self, app: FastAPI, listener: socket.socket, core: JobCore) -> None:
         import uvicorn
 
         class Server(uvicorn.Server):
@@ -224,6 +224,7 @@ class JobServer:
             await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
         finally:
             stopping.cancel()
+            core.wake()
             server.should_exit = True
             await serving
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
+import secrets
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Final
 
@@ -131,8 +133,9 @@ class JobHost:
     def _start_workers(self) -> None:
         if self._runtime is None or self._images is None:
             return
+        host = _host_id(self._folder)
         for number in range(self._count):
-            name = f"embedded-{number + 1}"
+            name = f"embedded-{host}-{number + 1}"
             config = WorkerConfig(
                 id=name,
                 folder=self._folder / "workers" / name,
@@ -175,3 +178,18 @@ class JobHost:
         for task in done:
             if not task.cancelled() and (error := task.exception()) is not None:
                 _log.error("%s ended with an error", task.get_name(), exc_info=error)
+
+
+def _host_id(folder: Path) -> str:
+    """Return what tells this folder's workers from those of other hosts of the same store."""
+    path = folder / "host-id"
+    try:
+        found = path.read_text(encoding="ascii").strip()
+    except (OSError, ValueError):
+        found = ""
+    if re.fullmatch(r"[0-9a-f]{8}", found):
+        return found
+    made = secrets.token_hex(4)
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path.write_text(made + "\n", encoding="ascii")
+    return made
