@@ -295,19 +295,22 @@ class AboutCalls:
 
     async def delete_token(self, request: Request) -> Response:
         """Take a token back, as the classic Provider does."""
-        return await self._revoke(request, await parameters(request))
+        said = "Token has been deactivated."
+        return await self._revoke(request, await parameters(request), said)
 
     async def invalidate_token(self, request: Request) -> Response:
         """Take a token back, as today's node does."""
-        return await self._revoke(request, await json_body(request))
+        return await self._revoke(request, await json_body(request), said=True)
 
-    async def _revoke(self, request: Request, values: Mapping[str, Any]) -> Response:
+    async def _revoke(
+        self, request: Request, values: Mapping[str, Any], said: str | bool
+    ) -> Response:
         required(values, "token")
         token = text(values, "token")
         owner = await self._signer(request, values, (Command.delete_token,), older=True)
         if not await self._auth.revoke(owner, token):
             return JSONResponse(error_body("Token does not exist."), status_code=404)
-        return JSONResponse({"success": "Token has been deactivated."})
+        return JSONResponse({"success": said})
 
     async def _signer(
         self,
