@@ -24,6 +24,7 @@ HEAVY = {
 }
 
 EXPORTED = [
+    "DDO",
     "AlgorithmMetadata",
     "AlgorithmSpec",
     "AssetRef",
@@ -35,7 +36,6 @@ EXPORTED = [
     "CommandResult",
     "Compute",
     "ComputeInput",
-    "DDO",
     "Environment",
     "Golem",
     "GolemConfig",
