@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    from requestor_sdk.c2d._terms import Rules
+    from requestor_sdk.c2d._terms import JobPlan, Rules
     from requestor_sdk.c2d.environments import EnvironmentSpec
     from requestor_sdk.c2d.records import JobRecord, JobRuns, JobStore, RunView
     from requestor_sdk.model.jobs import JobRequest, Json
@@ -73,6 +73,9 @@ class Follower:
         self._provisionings = KeyedPool(
             self._provision, size=_PROVISIONINGS, name="getting the files"
         )
+        self._new: dict[str, tuple[JobRecord, JobPlan]] = {}
+        # Jobs whose run changed while they were being handed over.
+        self._missed: set[str] = set()
         self._bells: dict[str, _Bell] = {}
         self.open_in: Counter[str] = Counter()
         """Jobs that are not over, by environment."""
@@ -98,20 +101,28 @@ class Follower:
         await self._provisionings.close()
         await self._walks.close()
 
+    def begin(self, record: JobRecord, plan: JobPlan) -> None:
+        """Look after a new job, whose plan is known already."""
+        self._new[record.id] = (record, plan)
+        self._provisionings.add(record.id)
+
     def follow(self, job_id: str) -> None:
         """Look after a job: it is new, or something of it changed."""
         self._walks.add(job_id)
 
     async def interrupt(self, job_id: str) -> None:
         """Break off the fetching of a job's files."""
+        self._new.pop(job_id, None)
         await self._provisionings.drop(job_id)
 
     async def let_go(self, job_id: str) -> None:
         """Do nothing more for a job; returns once nothing is done."""
+        self._new.pop(job_id, None)
         await self._provisionings.drop(job_id)
         await self._walks.drop(job_id)
         # Following it may have asked for its files again.
         await self._provisionings.drop(job_id)
+        self._missed.discard(job_id)
 
     @contextmanager
     def listening(self, job_id: str) -> Iterator[asyncio.Event]:
@@ -130,6 +141,11 @@ class Follower:
         bell = self._bells.pop(job_id, None)
         if bell is not None:
             bell.event.set()
+
+    def ring_all(self) -> None:
+        """Wake all who wait for any job's change."""
+        for job_id in list(self._bells):
+            self.ring(job_id)
 
     def count(self, record: JobRecord, step: int) -> None:
         """Count a job that is not over, or is not any more."""
@@ -155,6 +171,7 @@ class Follower:
                 await self._runs.forget(run_of(record))
                 await self._change(_walk.stopped(record, now=self._now()), [JobCode.finished])
             else:
+                self._missed.add(job_id)
                 self._provisionings.add(job_id)
             return
         if record.stop == 1:
@@ -172,41 +189,56 @@ class Follower:
     async def _end(self, record: JobRecord, view: RunView) -> None:
         assert view.completion is not None
         keep = self._spec(record).results_days * _DAY
-        log = self._runs.log_path(view.id)
-        size = None if log is None else await asyncio.to_thread(_size, log)
+        log = self._runs.log_path(view.id, view.attempt)
         made, codes = _walk.ended(
-            record, view.completion, now=self._now(), keep_sec=keep, log_size=size
+            record,
+            view.completion,
+            attempt=view.attempt,
+            now=self._now(),
+            keep_sec=keep,
+            log_size=await asyncio.to_thread(_size, log),
         )
         if not await self._change(made, codes):
             self._walks.add(record.id)
 
     async def _provision(self, job_id: str) -> None:
         """Get a job's files and hand it to the queue; done again from the start after a crash."""
-        record = await self._store.job(job_id)
+        record, plan = self._new.pop(job_id, None) or (await self._store.job(job_id), None)
+        missed = job_id in self._missed
+        self._missed.discard(job_id)
         if record is None or record.finished is not None or record.run_id or record.stop:
+            if missed and record is not None and record.finished is None:
+                self._walks.add(job_id)
             return
-        walked = _walk.between(record.code, JobCode.configuring_volumes)
-        if walked:
-            record = await self._change(replace(record, code=walked[-1]), walked)
-        if record is None:
-            self._walks.add(job_id)
+        try:
+            plan = plan or await self._rules.plan(record.owner, request_of(record))
+        except (JobRefused, AssetNotConsumable, AssetNotFound) as error:
+            # It was taken when it was asked for; the catalogue is another now.
+            await self._fail(record, JobCode.data_failed, error.message)
             return
+        if plan.datasets:
+            # Their files may take their time.
+            codes = _walk.between(record.code, JobCode.configuring_volumes)
+            begun = await self._change(replace(record, code=codes[-1]), codes) if codes else record
+            if begun is None:
+                self._walks.add(job_id)
+                return
+            record = begun
+        await self._hand_over(record, plan)
+
+    async def _hand_over(self, record: JobRecord, plan: JobPlan) -> None:
         run_id = run_of(record)
         try:
-            plan = await self._rules.plan(record.owner, request_of(record))
             await self._provisioner.submit(run_id, plan)
         except ProvisioningFailed as error:
             await self._runs.forget(run_id)
             await self._fail(record, error.job_code, error.message)
             return
-        except (JobRefused, AssetNotConsumable, AssetNotFound) as error:
-            # It was taken when it was asked for; the catalogue is another now.
-            await self._fail(record, JobCode.data_failed, error.message)
-            return
         codes = _walk.between(record.code, JobCode.provisioned)
         ready = replace(record, code=int(JobCode.provisioned), run_id=run_id)
-        await self._change(ready, codes)
-        self._walks.add(job_id)
+        if await self._change(ready, codes) is None or record.id in self._missed:
+            self._missed.discard(record.id)
+            self._walks.add(record.id)
 
     async def _fail(self, record: JobRecord, code: JobCode, message: str) -> None:
         made = _walk.failed(record, code, message, now=self._now())
@@ -267,6 +299,7 @@ def request_of(record: JobRecord) -> JobRequest:
 
 
 def _size(path: Path) -> int | None:
+    """Return how long a log is; ``None`` where nothing was ever written."""
     try:
         return path.stat().st_size
     except OSError:

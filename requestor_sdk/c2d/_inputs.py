@@ -18,7 +18,7 @@ from requestor_sdk.model.jobs import JobCode
 from requestor_sdk.ports.worker import InputFile, RunSpec
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from pathlib import Path
 
     from requestor_sdk.c2d._files import Files
     from requestor_sdk.c2d._terms import JobPlan
@@ -64,7 +64,8 @@ class Provisioner:
                 path = f"{_INPUTS}/{dataset.asset.short}/{number}"
                 what = f"file {number} of {dataset.asset.did}"
                 await gathering.add(source, path, what, JobCode.data_failed)
-        await self._told(gathering, plan)
+        self._told(gathering, plan)
+        await gathering.finish()
         await self._runs.submit(run_id, _spec(plan, gathering.files), plan.environment.demand())
 
     async def _algorithm(self, gathering: _Gathering, plan: JobPlan) -> None:
@@ -75,20 +76,20 @@ class Provisioner:
             source, ALGORITHM, "the algorithm", JobCode.algorithm_failed, limit=ALGORITHM_LIMIT
         )
 
-    async def _told(self, gathering: _Gathering, plan: JobPlan) -> None:
+    def _told(self, gathering: _Gathering, plan: JobPlan) -> None:
         """Put in what is said about the job: custom data, parameters of datasets, documents."""
         algorithm = plan.algorithm
         custom = json.dumps(dict(algorithm.custom_data))
-        await gathering.text(f"{_INPUTS}/algoCustomData.json", custom)
+        gathering.text(f"{_INPUTS}/algoCustomData.json", custom)
         userdata = {one.asset.did: dict(one.userdata) for one in plan.datasets if one.userdata}
         if userdata:
-            await gathering.text(f"{_INPUTS}/userData.json", json.dumps(userdata))
+            gathering.text(f"{_INPUTS}/userData.json", json.dumps(userdata))
         dids = [one.asset.did for one in plan.datasets]
         if algorithm.asset is not None:
             dids.append(algorithm.asset.did)
         for did in dids:
             document = json.dumps(self._catalogue.shown(did))
-            await gathering.text(f"/data/ddos/{short_did(did)}", document)
+            gathering.text(f"/data/ddos/{short_did(did)}", document)
 
 
 class _Gathering:
@@ -99,25 +100,58 @@ class _Gathering:
         self._runs = runs
         self._run_id = run_id
         self._room = room
+        self._small: dict[str, bytes] = {}
         self.files: list[InputFile] = []
 
     async def add(
         self, source: FileSource, path: str, what: str, code: JobCode, *, limit: int | None = None
     ) -> None:
         room = self._room if limit is None else min(limit, self._room)
+        name = self._next()
         try:
-            await self._put(path, self._files.read(source, limit=room))
+            if source.text is not None and not source.sha256:
+                size = self._hold(source.text, name, room)
+            elif source.path is not None and not source.sha256:
+                size = await self._link(source.path, name, room)
+            else:
+                chunks = self._files.read(source, limit=room)
+                size = await self._runs.put_input(self._run_id, name, chunks)
         except FileFailed as error:
             raise ProvisioningFailed(f"{what}: {error.message}", code) from error
+        self._add(name, path, size)
 
-    async def text(self, path: str, text: str) -> None:
-        await self.add(FileSource(text=text), path, path, JobCode.data_failed)
+    def text(self, path: str, text: str) -> None:
+        """Have a text of ours as a file."""
+        name = self._next()
+        self._add(name, path, self._hold(text, name, len(text) * 4))
 
-    async def _put(self, path: str, chunks: AsyncIterator[bytes]) -> None:
-        name = f"{len(self.files)}"
-        size = await self._runs.put_input(self._run_id, name, chunks)
+    async def finish(self) -> None:
+        """Write what is held in memory."""
+        await self._runs.put_small(self._run_id, self._small)
+
+    def _next(self) -> str:
+        return f"{len(self.files)}"
+
+    def _add(self, name: str, path: str, size: int) -> None:
         self._room -= size
         self.files.append(InputFile(name=name, path=path, size=size))
+
+    def _hold(self, text: str, name: str, room: int) -> int:
+        data = text.encode()
+        if len(data) > room:
+            raise FileFailed(f"the file has more than {room} bytes")
+        self._small[name] = data
+        return len(data)
+
+    async def _link(self, path: Path, name: str, room: int) -> int:
+        """Have a file of this disk that nobody demands to be a certain one, without copying it."""
+        try:
+            size = await self._runs.link_input(self._run_id, name, path)
+        except OSError as error:
+            raise FileFailed("the file is not there or cannot be read") from error
+        if size > room:
+            raise FileFailed(f"the file has more than {room} bytes")
+        return size
 
 
 def _spec(plan: JobPlan, files: list[InputFile]) -> RunSpec:

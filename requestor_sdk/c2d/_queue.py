@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 _SWEEPS: Final = 6
 _PAGE: Final = 100
+_ENDING_SEC: Final = 5.0
 
 _log = logging.getLogger(__name__)
 
@@ -119,12 +120,15 @@ class DurableQueue(WorkerSide):
     async def cancel(self, run_id: str) -> RunState | None:
         """Ask for a run's end; ``None`` where there is none. Idempotent."""
         now = self._now()
-        state = await self._store.write(lambda tx: rules.cancel(tx, run_id, now))
-        self._changed(run_id)
-        return state
+        return await self._store.write(lambda tx: rules.cancel(tx, run_id, now))
 
     async def remove(self, run_id: str) -> None:
-        """Forget a run and remove its files, whoever works on it. Idempotent."""
+        """Ask for a run's end, then forget it and remove its files. Idempotent.
+
+        A worker that does not end it within seconds finds its lease lost.
+        """
+        if await self.cancel(run_id) is not None:
+            await self.over(run_id, wait=_ENDING_SEC)
 
         def do(tx: Writing) -> None:
             tx.delete_run(run_id)
@@ -156,7 +160,7 @@ class DurableQueue(WorkerSide):
             JobNotFound: There is no such run.
         """
         number, place = 1, offset
-        with self._store.listen(rules.topic_of_run(run_id)) as ear:
+        with self._store.listen(*_topics(run_id)) as ear:
             while True:
                 run = await self.run(run_id)
                 if run is None:
@@ -205,7 +209,6 @@ class DurableQueue(WorkerSide):
             for attempt in due:
                 if await self._store.write(partial(_lapse, attempt=attempt, now=now)):
                     await self._drop_outputs(attempt.run_id, attempt.number)
-                    self._changed(attempt.run_id)
                     swept.append(attempt.run_id)
         return swept
 
@@ -217,3 +220,7 @@ def _lapse(tx: Writing, attempt: AttemptRow, now: float) -> bool:
     if kept is None or kept.leased_until > now:
         return False
     return rules.lapse(tx, attempt.run_id, attempt.number, now)
+
+
+def _topics(run_id: str) -> tuple[str, str]:
+    return rules.topic_of_run(run_id), rules.topic_of_news(run_id)

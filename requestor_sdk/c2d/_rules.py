@@ -53,9 +53,22 @@ _STATES: Final = {
 }
 
 
+_RUN: Final = "run:"
+
+
 def topic_of_run(run_id: str) -> str:
-    """Return what rings when a run changes."""
-    return f"run:{run_id}"
+    """Return what rings when a run's state, attempt or stage changes."""
+    return _RUN + run_id
+
+
+def run_of_topic(topic: str) -> str | None:
+    """Return the run whose change a topic tells of."""
+    return topic.removeprefix(_RUN) if topic.startswith(_RUN) else None
+
+
+def topic_of_news(run_id: str) -> str:
+    """Return what rings when a run's log grows or its attempt tells of something."""
+    return f"news:{run_id}"
 
 
 def topic_of_worker(worker_id: str) -> str:
@@ -244,7 +257,7 @@ def renew(
     told = attempt.progress if progress is None else min(1.0, max(0.0, progress))
     tx.save_attempt(replace(attempt, leased_until=until, progress=told))
     if told != attempt.progress:
-        tx.ring(topic_of_run(run.id))
+        tx.ring(topic_of_news(run.id))
     return LeaseState.cancel if run.cancel else LeaseState.ok
 
 
@@ -349,7 +362,8 @@ def note(tx: Writing, lease: Lease, event: RunEvent, worker_id: str | None, now:
         tx.save_attempt(replace(attempt, stage=stage))
         if stage is not Stage.preparing and run.state is RunState.assigned:
             tx.save_run(replace(run, state=RunState.running))
-    tx.ring(topic_of_run(run.id))
+        tx.ring(topic_of_run(run.id))
+    tx.ring(topic_of_news(run.id))
     return True
 
 

@@ -51,6 +51,11 @@ _FAILURES: Final = {
     "exit_code": JobCode.finished,
     "oom_killed": JobCode.finished,
 }
+_WORDS: Final = {
+    "image_missing": "the provider does not have the algorithm's image",
+    "image_invalid": "the algorithm's image cannot be used",
+    "sandbox": "no sandbox could be made for the algorithm, or it broke down",
+}
 _RAN: Final = frozenset({"exit_code", "oom_killed", "disk", "outputs_invalid", "outputs_too_large"})
 
 
@@ -75,7 +80,13 @@ def walked_to(record: JobRecord, view: RunView) -> tuple[JobRecord, list[int]]:
 
 
 def ended(
-    record: JobRecord, completion: Completion, *, now: float, keep_sec: float, log_size: int | None
+    record: JobRecord,
+    completion: Completion,
+    *,
+    attempt: int,
+    now: float,
+    keep_sec: float,
+    log_size: int | None,
 ) -> tuple[JobRecord, list[int]]:
     """Return a job whose run is over, and the statuses that it went through to there."""
     code, outcome, stop = _verdict(completion, record.stop)
@@ -83,10 +94,11 @@ def ended(
     way = between(record.code, JobCode.publishing if ran else JobCode.provisioned)
     facts: dict[str, Json] = {
         **record.facts,
+        "attempt": attempt,
         "outcome": outcome.value,
         "exit_code": completion.exit_code,
         "oom": completion.reason == "oom_killed",
-        "error": None if outcome is JobOutcome.succeeded else completion.message or None,
+        "error": None if outcome is JobOutcome.succeeded else _told(completion),
         "results": [*_outputs(completion), *_logs(completion, log_size)],
         "cpu_sec": completion.cpu_sec,
         "memory_peak": completion.memory_peak,
@@ -118,6 +130,11 @@ def stopped(record: JobRecord, *, now: float) -> JobRecord:
     """Return a job that was stopped before it had a run."""
     facts: dict[str, Json] = {**record.facts, "outcome": JobOutcome.stopped.value, "results": []}
     return replace(record, code=int(JobCode.finished), finished=now, stop=1, facts=facts)
+
+
+def _told(completion: Completion) -> str | None:
+    """Return why it did not succeed, without the paths of whoever ran it."""
+    return _WORDS.get(completion.reason) or completion.message or None
 
 
 def _verdict(completion: Completion, stop: int) -> tuple[JobCode, JobOutcome, int]:

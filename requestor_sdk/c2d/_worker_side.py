@@ -58,12 +58,12 @@ class WorkerSide:
         self._closed = False
         self.blobs = Blobs(folder)
         self.on_change = on_change
+        store.tap(self._rang)
 
     async def heartbeat(self, worker: WorkerInfo) -> None:
         """Register, or show that it lives."""
         now = self._now()
-        for run_id in await self._store.write(lambda tx: rules.register(tx, worker, now)):
-            self._changed(run_id)
+        await self._store.write(lambda tx: rules.register(tx, worker, now))
 
     async def claim(
         self, *, worker_id: str, session: str, claim_id: str, free: Room, wait: float
@@ -82,8 +82,6 @@ class WorkerSide:
             while not self._closed:
                 now = self._now()
                 answer = await self._store.write(partial(rules.claim, asking=asking, now=now))
-                if answer.claim is not None:
-                    self._changed(answer.claim.lease.run_id)
                 if answer.final:
                     return answer.claim
                 left = deadline - self._clock.monotonic()
@@ -134,13 +132,11 @@ class WorkerSide:
         now = self._now()
         await self._store.write(lambda tx: rules.release(tx, lease, reason, worker_id, now))
         await self._drop_outputs(lease.run_id, lease.attempt)
-        self._changed(lease.run_id)
 
     async def event(self, lease: Lease, event: RunEvent, *, worker_id: str | None = None) -> None:
         """Tell of something."""
         now = self._now()
-        if await self._store.write(lambda tx: rules.note(tx, lease, event, worker_id, now)):
-            self._changed(lease.run_id)
+        await self._store.write(lambda tx: rules.note(tx, lease, event, worker_id, now))
 
     async def log(
         self, lease: Lease, offset: int, data: bytes, *, worker_id: str | None = None
@@ -150,7 +146,7 @@ class WorkerSide:
         await asyncio.to_thread(
             self.blobs.append, run.id, attempt.number, offset, data, run.spec.log_limit
         )
-        self._store.ring(rules.topic_of_run(run.id))
+        self._store.ring(rules.topic_of_news(run.id))
 
     async def fetch(
         self, lease: Lease, name: str, *, worker_id: str | None = None
@@ -203,7 +199,6 @@ class WorkerSide:
         if await self._store.write(do):
             files = completion.files
             await asyncio.to_thread(self.blobs.settle, lease.run_id, lease.attempt, files)
-            self._changed(lease.run_id)
 
     async def run_state(self, run_id: str) -> RunState:
         """Return how a run stands."""
@@ -218,8 +213,9 @@ class WorkerSide:
     def _slice(self, left: float) -> float:
         return max(0.0, min(left, self._store.poll_sec))
 
-    def _changed(self, run_id: str) -> None:
-        if self.on_change is not None:
+    def _rang(self, topic: str) -> None:
+        run_id = rules.run_of_topic(topic)
+        if run_id is not None and self.on_change is not None:
             self.on_change(run_id)
 
     def _missing(self, lease: Lease, completion: Completion) -> str | None:

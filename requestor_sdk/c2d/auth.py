@@ -6,7 +6,9 @@ is refused afterwards for another reason. Signatures and tokens are kept and tol
 
 from __future__ import annotations
 
+import base64
 import hashlib
+import json
 import re
 import secrets
 from dataclasses import dataclass
@@ -14,16 +16,17 @@ from typing import TYPE_CHECKING, Final
 
 from requestor_sdk.c2d.records import NonceTaken, TokenRecord
 from requestor_sdk.model.errors import JobError
-from requestor_sdk.ocean.messages import is_address, signed_by, signer_of
+from requestor_sdk.ocean.messages import checksummed, is_address, signed_by, signer_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from requestor_sdk.c2d.records import JobStore
     from requestor_sdk.ports.basics import Clock
 
 _NONCE: Final = re.compile(r"[0-9]{1,18}(\.0{1,6})?")
-_TOKEN_CHARS: Final = re.compile(r"[A-Za-z0-9_-]{20,200}")
+_TOKEN_CHARS: Final = re.compile(r"[A-Za-z0-9_.-]{20,400}")
+_HEAD: Final = {"alg": "HS256", "typ": "JWT"}
 
 
 class CallerRefused(JobError):
@@ -80,12 +83,20 @@ class Auth:
         self._store = store
         self._clock = clock
 
-    async def caller(self, claimed: Claimed, texts: Sequence[str]) -> str:
+    async def caller(
+        self, claimed: Claimed, texts: Sequence[str], *, kept: str = "", once: bool = False
+    ) -> str:
         """Return the caller's address, lower case, having used its nonce up.
+
+        The classic texts join their parts with nothing between: who saw result 1 fetched with
+        nonce 5 has the signature of a job's stop with nonce 15, and of another result's. So such a
+        text is kept when it was signed for a result, and is then no other call's.
 
         Args:
             claimed: Who it says it is.
             texts: Any of these has to be what was signed.
+            kept: Which of them to keep, where it is the one.
+            once: Whether one that was kept will not do.
 
         Raises:
             CallerRefused: It is somebody else, or the nonce does not rise.
@@ -99,12 +110,19 @@ class Auth:
         nonce = nonce_of(claimed.nonce)
         if nonce is None:
             raise CallerRefused("it is no nonce", address=claimed.address, nonce=claimed.nonce)
-        if not any(signed_by(owner, text, claimed.signature) for text in texts):
+        signed = next((one for one in texts if signed_by(owner, one, claimed.signature)), None)
+        if signed is None:
             raise CallerRefused(
                 "somebody else signed",
                 address=claimed.address,
                 signer=signer_of(texts[0], claimed.signature) if texts else None,
             )
+        # No token has this digest: none has a colon in it.
+        digest = _digest(f"text:{signed}")
+        if once and await self._store.token(digest) is not None:
+            raise CallerRefused("it was signed for a result", address=claimed.address)
+        if signed == kept:
+            await self._store.add_token(TokenRecord(digest=digest, owner=owner))
         try:
             await self._store.raise_nonce(owner, nonce)
         except NonceTaken as taken:
@@ -121,8 +139,14 @@ class Auth:
         return await self._store.nonce(address.lower())
 
     async def issue(self, owner: str, *, expires: float | None) -> str:
-        """Return a new token of an address, which is told this once."""
-        token = secrets.token_urlsafe(32)
+        """Return a new token of an address, which is told this once.
+
+        It has the form of a JSON Web Token: clients read the address in it. That it is one of ours
+        the store says; where a JWT has its signature, this has what nobody can guess.
+        """
+        now = int(self._clock.now().timestamp())
+        told: dict[str, str | int] = {"address": checksummed(owner), "createdAt": now}
+        token = f"{_part(_HEAD)}.{_part(told)}.{secrets.token_urlsafe(32)}"
         await self._store.add_token(
             TokenRecord(digest=_digest(token), owner=owner.lower(), expires=expires)
         )
@@ -148,6 +172,11 @@ class Auth:
 def nonce_of(text: str) -> int | None:
     """Return a nonce as it is counted: a whole number below 10**18; ``None`` for anything else."""
     return int(text.partition(".")[0]) if _NONCE.fullmatch(text) else None
+
+
+def _part(content: Mapping[str, str | int]) -> str:
+    made = json.dumps(content, separators=(",", ":")).encode()
+    return base64.urlsafe_b64encode(made).decode().rstrip("=")
 
 
 def _digest(token: str) -> str:

@@ -100,6 +100,7 @@ class JobCore:
             clock=clock,
         )
         self._opened = False
+        self._hurried = False
 
     async def open(self) -> None:
         """Take up the jobs that are not over."""
@@ -113,6 +114,11 @@ class JobCore:
         self._opened = False
         await self._follower.close()
         await self.files.close()
+
+    def wake(self) -> None:
+        """Let all who wait for changes go: the server is about to end."""
+        self._hurried = True
+        self._follower.ring_all()
 
     def environments(self) -> tuple[Environment, ...]:
         """Return where jobs can run."""
@@ -169,7 +175,7 @@ class JobCore:
         except BaseException:
             self._follower.count(record, -1)
             raise
-        self._follower.follow(record.id)
+        self._follower.begin(record, plan)
         return record
 
     async def restart(self, owner: str, job_id: str) -> JobRecord:
@@ -247,7 +253,7 @@ class JobCore:
             with self._follower.listening(job_id) as event:
                 record = await self.record(owner, job_id)
                 left = _LOOK_SEC if until is None else min(_LOOK_SEC, until - loop.time())
-                if record.revision != after or left <= 0:
+                if record.revision != after or left <= 0 or self._hurried:
                     return record
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(left):
@@ -272,7 +278,9 @@ class JobCore:
         """
         loop = asyncio.get_running_loop()
         until = loop.time() + timeout
-        while record.code == code and record.finished is None and (left := until - loop.time()) > 0:
+        while record.code == code and record.finished is None and not self._hurried:
+            if (left := until - loop.time()) <= 0:
+                break
             record = await self.changed(
                 record.owner, record.id, after=record.revision, timeout=left
             )
@@ -283,7 +291,7 @@ class JobCore:
         record = await self.record(owner, job_id)
         while True:
             yield _walk.status_of(record)
-            if record.finished is not None:
+            if record.finished is not None or self._hurried:
                 return
             record = await self.changed(owner, job_id, after=record.revision)
 
@@ -294,7 +302,7 @@ class JobCore:
             JobNotFound: There is no such job.
         """
         record = await self.record(owner, job_id)
-        while not record.run_id and record.finished is None:
+        while not record.run_id and record.finished is None and not self._hurried:
             record = await self.changed(owner, job_id, after=record.revision)
         if record.run_id:
             async for data in self._runs.log(record.run_id, offset=offset):
@@ -315,13 +323,13 @@ class JobCore:
         if index >= len(results):
             raise JobNotFound("No such index", ids={"job": job_id})
         file, kept = results[index]
+        attempt = record.facts.get("attempt")
+        number = attempt if isinstance(attempt, int) else 0
         path = (
-            self._runs.output_path(record.run_id, kept)
+            self._runs.output_path(record.run_id, number, kept)
             if kept
-            else self._runs.log_path(record.run_id)
+            else self._runs.log_path(record.run_id, number)
         )
-        if path is None:
-            raise JobNotFound("No results for job", ids={"job": job_id})
         return Result(file=file, path=path)
 
     async def stop(self, owner: str, job_id: str) -> JobRecord:
@@ -396,6 +404,7 @@ class JobCore:
 
 _OF_A_RUN: Final = frozenset(
     {
+        "attempt",
         "outcome",
         "exit_code",
         "oom",

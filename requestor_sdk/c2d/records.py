@@ -197,6 +197,18 @@ class JobRuns(Protocol):
         """
         ...
 
+    async def put_small(self, run_id: str, contents: Mapping[str, bytes]) -> None:
+        """Keep input files that are in memory, all at once."""
+        ...
+
+    async def link_input(self, run_id: str, name: str, path: Path) -> int:
+        """Have a file that stays where it is as an input; returns its bytes.
+
+        Raises:
+            OSError: It is not there.
+        """
+        ...
+
     async def submit(self, run_id: str, spec: RunSpec, demand: Demand) -> None:
         """Let workers have a run. Idempotent by its id."""
         ...
@@ -213,12 +225,12 @@ class JobRuns(Protocol):
         """Return how a run stands."""
         ...
 
-    def output_path(self, run_id: str, name: str) -> Path:
-        """Return where a kept file of a run that completed lies, by its ``KeptFile.name``."""
+    def output_path(self, run_id: str, attempt: int, name: str) -> Path:
+        """Return where a kept file of an attempt that completed lies, by its ``KeptFile.name``."""
         ...
 
-    def log_path(self, run_id: str) -> Path | None:
-        """Return where the log of a run's last attempt lies; ``None`` while there is none."""
+    def log_path(self, run_id: str, attempt: int) -> Path:
+        """Return where the log of an attempt lies; there is no file before it wrote something."""
         ...
 
     def log(self, run_id: str, *, offset: int = 0) -> AsyncIterator[bytes]:

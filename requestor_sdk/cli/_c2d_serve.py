@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
+import sys
+from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import click
 
 
 @click.command()
 @click.option("--host", default="127.0.0.1", show_default=True, help="Where to listen.")
-@click.option("--port", default=8030, show_default=True, type=click.IntRange(0, 65535))
+@click.option(
+    "--port",
+    default=8030,
+    show_default=True,
+    type=click.IntRange(0, 65535),
+    help="At which port; 0 for a free one.",
+)
 @click.option(
     "--data-dir",
     metavar="DIR",
     type=click.Path(path_type=Path, file_okay=False),
-    help="Where jobs, results and keys are kept; default: c2d in the user's data folder.",
+    help="Where jobs, results and keys are kept; by default c2d in the user's data folder.",
 )
 @click.option(
     "--assets",
@@ -26,9 +37,94 @@ import click
     "--workers",
     default=1,
     show_default=True,
-    type=click.IntRange(0),
+    type=click.IntRange(0, 64),
     help="How many workers run within the server; 0 where workers come from elsewhere.",
 )
-def command(**settings: object) -> None:
-    """Serve compute-to-data jobs over HTTP, until Ctrl-C."""
-    raise click.ClickException(f"cannot serve yet at port {settings['port']}")
+@click.option(
+    "--environments",
+    metavar="FILE",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="Where jobs run, and at what price: a TOML file.",
+)
+@click.option("--print-environments", is_flag=True, help="Print an example of such a file.")
+@click.option(
+    "--rpc", metavar="URL", default="", help="The Ethereum node that orders are checked by."
+)
+@click.option(
+    "--confirmations",
+    default=1,
+    show_default=True,
+    type=click.IntRange(1, 1000),
+    help="In how many blocks an order has to be buried.",
+)
+@click.option(
+    "--chain-id",
+    default=8996,
+    show_default=True,
+    type=click.IntRange(1),
+    help="The chain that is told where there is no --rpc.",
+)
+@click.option(
+    "--database",
+    metavar="URL",
+    default="",
+    envvar="REQUESTOR_C2D_DATABASE",
+    help="postgresql://..., for several servers; by default a file in the data folder.",
+)
+@click.option(
+    "--tls-cert",
+    "certificate",
+    metavar="FILE",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="A PEM file: the server's certificate.",
+)
+@click.option(
+    "--tls-key",
+    "key",
+    metavar="FILE",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="A PEM file: the certificate's key.",
+)
+@click.option(
+    "--allow-private-urls",
+    "allow_private",
+    is_flag=True,
+    help="Let consumers name web addresses of private networks, too.",
+)
+@click.option(
+    "--drain",
+    "drain_sec",
+    metavar="SECONDS",
+    default=0.0,
+    type=click.FloatRange(0, 3600),
+    help="How long jobs may go on at the end; others are taken up at the next start.",
+)
+def command(data_dir: Path | None, *, print_environments: bool, **options: Any) -> None:
+    """Serve compute-to-data jobs over HTTP, until Ctrl-C.
+
+    Clients of both generations of the Ocean protocol are served: ocean.py and ocean.js, and this
+    package's own. Algorithms run in a sandbox, with what their environment gives and no network
+    unless each of their datasets allows it.
+    """
+    if print_environments:
+        from requestor_sdk.c2d.environments import EXAMPLE
+
+        click.echo(EXAMPLE, nl=False)
+        return
+    if (options["certificate"] is None) != (options["key"] is None):
+        raise click.UsageError("--tls-cert and --tls-key belong together")
+    from requestor_sdk.client._c2d_server import JobServer, ServeConfig, until_signal
+    from requestor_sdk.settings import data_home
+
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(name)s: %(message)s")
+    config = ServeConfig(folder=data_dir or data_home() / "c2d", **options)
+
+    async def main() -> None:
+        await until_signal(JobServer(config, tell=_tell), tell=_tell)
+
+    asyncio.run(main())
+
+
+def _tell(line: str) -> None:
+    click.echo(f"{datetime.now().astimezone():%H:%M:%S} {line}")
+    sys.stdout.flush()

@@ -254,7 +254,7 @@ class Completion:
         reason: A word for machines where it did not succeed: ``exit_code``, ``oom_killed``,
             ``disk``, ``timeout``, ``cancelled``, ``image_missing``, ``image_invalid``,
             ``input_failed``, ``inputs_invalid``, ``outputs_invalid``, ``outputs_too_large``,
-            ``sandbox``.
+            ``sandbox``, ``step`` (of a pipeline).
         message: The same for people.
         exit_code: Of the command, where it ran.
         outputs: What an op returned.

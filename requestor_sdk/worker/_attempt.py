@@ -30,7 +30,10 @@ if TYPE_CHECKING:
     from requestor_sdk.worker._journal import Journal
     from requestor_sdk.worker._lease import Holding
 
+MESSAGE = 4000
+"""Characters of a completion's message."""
 _CHUNK = 256 * 1024
+_TRIES = 3
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
 
@@ -240,6 +243,7 @@ async def deliver(
         LeaseLost: It is not ours any more, or the queue knows the end already.
         WorkerRefused: The queue does not know the worker.
     """
+    completion = replace(completion, message=completion.message[:MESSAGE])
     parts.journal.completing(lease, completion)
     flushing = asyncio.ensure_future(teller.finish())
     try:
@@ -273,9 +277,11 @@ async def _upload(parts: Parts, lease: Lease, folder: Path, completion: Completi
 
 
 async def _upload_one(queue: RunQueue, lease: Lease, path: Path, file: KeptFile) -> None:
-    kept = await patiently(lambda: queue.upload(lease, file.name, _chunks(path)))
-    if kept.sha256 != file.sha256:
-        raise OSError("what arrived is not what was sent")
+    for _ in range(_TRIES):
+        kept = await patiently(lambda: queue.upload(lease, file.name, _chunks(path)))
+        if kept.sha256 == file.sha256:
+            return
+    raise OSError("what arrived is not what was sent")
 
 
 async def _chunks(path: Path) -> AsyncIterator[bytes]:

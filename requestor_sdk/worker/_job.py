@@ -6,7 +6,7 @@ import asyncio
 import logging
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from requestor_sdk.model.errors import (
     CommandFailed,
@@ -27,12 +27,14 @@ from requestor_sdk.worker._retry import patiently
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from requestor_sdk.ports.runtime import ImageRef, Images, OutputSink, ProcessExit, Sandbox
-    from requestor_sdk.ports.worker import InputFile
+    from requestor_sdk.ports.runtime import ImageRef, OutputSink, ProcessExit, Sandbox
+    from requestor_sdk.ports.worker import InputFile, RunSpec
     from requestor_sdk.worker._attempt import Attempt
 
-BASE = "python"
-"""The image that is the sandbox's own base, whatever its tag."""
+BASE: Final = "python"
+"""The image of a run that names none: the sandbox's own base."""
+OWN_COMMAND: Final = ("/run",)
+"""What is run where neither the run nor the image names a command."""
 _MIB = 1 << 20
 _LEAST_CPU = 0.01
 _log = logging.getLogger(__name__)
@@ -68,26 +70,56 @@ async def run_job(attempt: Attempt) -> Completion:
 
     spec = attempt.claim.spec
     async with AsyncExitStack() as stack:
-        box = await prepare(attempt, stack)
+        ready = await prepare(attempt, stack)
         attempt.stage(Stage.running)
-        ended = await run_command(attempt, box, tuple(spec.command), spec.env, output)
-        return await finish(attempt, box, ended)
+        argv = tuple(spec.command) or ready.own_command
+        ended = await run_command(attempt, ready, argv, spec.env, output)
+        return await finish(attempt, ready.box, ended)
 
 
-async def prepare(attempt: Attempt, stack: AsyncExitStack) -> Sandbox:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ready:
+    """A sandbox that is ready for its command, and its image; ``None`` for the base."""
+
+    box: Sandbox
+    image: ImageRef | None
+
+    @property
+    def cwd(self) -> str:
+        """Where commands are run."""
+        config = self.image.config if self.image is not None else None
+        return config.cwd if config is not None else "/"
+
+    @property
+    def own_command(self) -> tuple[str, ...]:
+        """What is run where no command is named: what the image says, or its ``/run``."""
+        config = self.image.config if self.image is not None else None
+        said = (*config.entrypoint, *config.command) if config is not None else ()
+        return said or OWN_COMMAND
+
+
+async def prepare(
+    attempt: Attempt, stack: AsyncExitStack, *, image: str | None = None, told: bool = True
+) -> Ready:
     """Make the sandbox, with everything in it that the command needs.
 
     Args:
         attempt: For which.
         stack: Closes it.
+        image: Which one, where it is not the run's own.
+        told: Whether this stage is told of.
 
     Raises:
         Failed: Something cannot be had: the image, the sandbox, a file.
         Stopped: The attempt was stopped meanwhile.
     """
-    attempt.stage(Stage.preparing)
+    if told:
+        attempt.stage(Stage.preparing)
+    spec = attempt.claim.spec
+    if image is not None and image != spec.image:
+        spec = replace(spec, image=image, checksum="")
     try:
-        return await attempt.or_stop(_make(attempt, stack))
+        return await attempt.or_stop(_make(attempt, stack, spec))
     except ImageNotFound as error:
         raise Failed("image_missing", error.message) from error
     except ImageInvalid as error:
@@ -102,8 +134,9 @@ async def prepare(attempt: Attempt, stack: AsyncExitStack) -> Sandbox:
         raise Failed("input_failed", error.message) from error
 
 
-async def _make(attempt: Attempt, stack: AsyncExitStack) -> Sandbox:
-    spec, demand = attempt.claim.spec, attempt.claim.demand
+async def _make(attempt: Attempt, stack: AsyncExitStack, spec: RunSpec) -> Ready:
+    demand = attempt.claim.demand
+    image = attempt.parts.images.find(spec.image or BASE, checksum=spec.checksum)
     given = sum(file.size or 0 for file in spec.files)
     limits = SandboxLimits(
         memory=demand.ram_mb * _MIB,
@@ -114,7 +147,7 @@ async def _make(attempt: Attempt, stack: AsyncExitStack) -> Sandbox:
         SandboxSpec(
             name=f"{attempt.lease.run_id[:40]}-{attempt.lease.attempt}",
             limits=limits,
-            image=resolve(attempt.parts.images, spec.image, spec.checksum),
+            image=image,
             network=spec.network,
         )
     )
@@ -123,7 +156,7 @@ async def _make(attempt: Attempt, stack: AsyncExitStack) -> Sandbox:
         await box.make_folder(folder)
     for file in spec.files:
         await _put(attempt, box, file)
-    return box
+    return Ready(box=box, image=image)
 
 
 async def _close(box: Sandbox) -> None:
@@ -144,20 +177,9 @@ async def _put(attempt: Attempt, box: Sandbox, file: InputFile) -> None:
         raise Failed("input_failed", told)
 
 
-def resolve(images: Images, image: str, checksum: str) -> ImageRef | None:
-    """Return an image; ``None`` for the base.
-
-    Raises:
-        ImageNotFound: The store has none of that name.
-    """
-    if not image or image.partition(":")[0] == BASE:
-        return None
-    return images.resolve(image_hash=checksum or None, tag=image)
-
-
 async def run_command(
     attempt: Attempt,
-    box: Sandbox,
+    ready: Ready,
     argv: tuple[str, ...],
     env: Mapping[str, str],
     output: OutputSink,
@@ -170,7 +192,8 @@ async def run_command(
     began, timeout = loop.time(), attempt.claim.spec.timeout_sec
     if attempt.gpus:
         env = {"CUDA_VISIBLE_DEVICES": ",".join(map(str, attempt.gpus)), **env}
-    running = asyncio.ensure_future(box.run(ProcessSpec(argv=argv, env=env), output))
+    command = ProcessSpec(argv=argv, env=env, cwd=ready.cwd)
+    running = asyncio.ensure_future(ready.box.run(command, output))
     stop = asyncio.ensure_future(attempt.wait_stopped())
     lost = asyncio.ensure_future(attempt.wait_lost())
     first = asyncio.FIRST_COMPLETED
@@ -178,7 +201,7 @@ async def run_command(
         await asyncio.wait({running, stop}, timeout=timeout, return_when=first)
         late, stopped = not running.done() and not stop.done(), not running.done() and stop.done()
         if (late or stopped) and attempt.stopped in (None, Stop.cancel):
-            box.terminate()
+            ready.box.terminate()
             grace = attempt.parts.config.stop_grace
             await asyncio.wait({running, lost}, timeout=grace, return_when=first)
         ended = await _end_of(running)

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from requestor_sdk.ports.worker import Completion, KeptFile, Lease, RunOutcome
+from requestor_sdk.model.errors import NotAvailable
+from requestor_sdk.model.fields import from_json, to_json
+from requestor_sdk.ports.worker import Completion, Lease
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -46,12 +48,27 @@ class Journal:
 
     Args:
         path: The file; made where it is not there.
+
+    Raises:
+        NotAvailable: Another process of this worker has it, or it is no journal.
     """
 
     def __init__(self, path: Path) -> None:
         path.touch(mode=0o600)  # it holds fences, by which one could speak for the worker
-        self._db = sqlite3.connect(path, isolation_level=None)
-        self._db.execute("pragma journal_mode=wal")
+        self._db = sqlite3.connect(path, isolation_level=None, timeout=1.0)
+        try:
+            # Held until it is closed: two processes of one worker would take each other's runs.
+            self._db.execute("pragma locking_mode=exclusive")
+            self._db.execute("pragma journal_mode=wal")
+            self._db.execute("begin immediate")
+            self._db.execute("commit")
+        except sqlite3.DatabaseError as error:
+            self._db.close()
+            raise NotAvailable(
+                f"the worker's journal {path} is in use, or is none: {error}",
+                hint="is another process of this worker running? Else the file can be removed: "
+                "what it had taken is given to others once its leases are over",
+            ) from None
         self._db.execute("pragma synchronous=normal")
         (version,) = self._db.execute("pragma user_version").fetchone()
         if version not in (0, _VERSION):
@@ -73,7 +90,7 @@ class Journal:
         self._db.execute(
             "update attempts set stage = 'completing', completion = ? "
             "where run_id = ? and attempt = ? and fence = ?",
-            (json.dumps(asdict(completion)), *_key(lease)),
+            (json.dumps(to_json(completion)), *_key(lease)),
         )
 
     def settled(self, lease: Lease) -> None:
@@ -92,7 +109,7 @@ class Journal:
                 lease=Lease(run_id=run_id, attempt=attempt, fence=fence),
                 stage=stage,
                 folder=folder,
-                completion=None if said is None else _completion(json.loads(said)),
+                completion=None if said is None else from_json(Completion, json.loads(said)),
             )
             for run_id, attempt, fence, stage, folder, said in rows
         ]
@@ -104,9 +121,3 @@ class Journal:
 
 def _key(lease: Lease) -> tuple[str, int, str]:
     return lease.run_id, lease.attempt, lease.fence
-
-
-def _completion(said: dict[str, Any]) -> Completion:
-    files = tuple(KeptFile(**file) for file in said.pop("files"))
-    outcome = RunOutcome(said.pop("outcome"))
-    return Completion(**said, outcome=outcome, files=files)

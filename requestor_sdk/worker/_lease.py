@@ -10,8 +10,8 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, Final
 
-from requestor_sdk.model.errors import NetworkError, WorkerRefused
 from requestor_sdk.ports.worker import LeaseState
+from requestor_sdk.worker._retry import PASSING
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -140,9 +140,7 @@ class LeaseKeeper:
         except TimeoutError:
             _log.warning("worker %s: leases are not renewed: no answer", self._worker_id)
             return False
-        except WorkerRefused:
-            raise
-        except NetworkError as error:
+        except PASSING as error:
             _log.warning("worker %s: leases are not renewed: %s", self._worker_id, error)
             return False
         for holding, state in zip(held, states, strict=True):

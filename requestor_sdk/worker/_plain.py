@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 Format = Literal["json", "pickle"]
-MAX_DEPTH: Final = 100
+MAX_DEPTH: Final = 50
 MAX_VALUES: Final = 1_000_000
 """How many numbers, texts, lists and dictionaries a file may have in all."""
 _MAX_INT_BITS = 4096

@@ -6,14 +6,21 @@ import asyncio
 import random
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from requestor_sdk.model.errors import NetworkError
+from requestor_sdk.model.errors import NetworkError, RequestorError, StoreFailed
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
 FIRST_SEC: Final = 0.1
 LONGEST_SEC: Final = 5.0
+PASSING: Final = (NetworkError, StoreFailed)
+"""Errors that may be of the moment: the queue's server, or its store, is away."""
 T = TypeVar("T")
+
+
+def may_pass(error: RequestorError) -> bool:
+    """Tell whether the same call may do better a moment later."""
+    return error.may_pass if isinstance(error, NetworkError) else isinstance(error, StoreFailed)
 
 
 class Patience:
@@ -43,7 +50,7 @@ async def patiently(call: Callable[[], Awaitable[T]]) -> T:
     while True:
         try:
             return await call()
-        except NetworkError as error:
-            if not error.may_pass:
+        except PASSING as error:
+            if not may_pass(error):
                 raise
         await patience.wait()

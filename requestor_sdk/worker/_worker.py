@@ -11,7 +11,7 @@ import logging
 import secrets
 from typing import TYPE_CHECKING
 
-from requestor_sdk.model.errors import NetworkError, WorkerRefused
+from requestor_sdk.model.errors import WorkerRefused
 from requestor_sdk.ports.worker import WorkerInfo
 from requestor_sdk.worker._attempt import Attempt, Parts, Stop
 from requestor_sdk.worker._claims import Claims
@@ -20,7 +20,7 @@ from requestor_sdk.worker._journal import Journal
 from requestor_sdk.worker._lease import Holding, LeaseKeeper
 from requestor_sdk.worker._ledger import Ledger
 from requestor_sdk.worker._recovery import recover, sweep
-from requestor_sdk.worker._retry import Patience, patiently
+from requestor_sdk.worker._retry import PASSING, Patience, may_pass, patiently
 from requestor_sdk.worker._room import detect_room
 
 if TYPE_CHECKING:
@@ -196,7 +196,7 @@ class Worker:
         try:
             async with asyncio.timeout(self._config.heartbeat):
                 await self._queue.heartbeat(self._info())
-        except (TimeoutError, NetworkError) as error:
+        except (TimeoutError, *PASSING) as error:
             _log.warning("worker %s: no answer to its heartbeat: %s", self._config.id, error)
 
     # -- its runs
@@ -213,8 +213,8 @@ class Worker:
                     known=known,
                     wait=self._config.claim_wait,
                 )
-            except NetworkError as error:
-                if not error.may_pass:
+            except PASSING as error:
+                if not may_pass(error):
                     raise
                 await patience.wait()
                 continue

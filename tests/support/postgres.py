@@ -68,7 +68,7 @@ class Server:
 
     def __init__(self, programs, prefix, folder):
         self._programs, self._prefix, self.folder = programs, prefix, folder
-        self._process = None
+        self._process = self._used = None
 
     def __enter__(self):
         self._call(
@@ -79,7 +79,8 @@ class Server:
         return self
 
     def __exit__(self, *_):
-        self.stop(signal.SIGINT)
+        # What it holds is thrown away: nothing has to be written out.
+        self.stop(signal.SIGQUIT)
 
     def _call(self, program, *arguments):
         line = [*self._prefix, self._programs / program, *arguments]
@@ -113,6 +114,20 @@ class Server:
         with psycopg.connect(self.address("postgres"), autocommit=True) as connection:
             connection.execute(f"CREATE DATABASE {name}")
         return self.address(name)
+
+    def empty_database(self):
+        """Return the address of a database that was used before, and is empty again."""
+        import psycopg
+
+        self._used = self._used or self.database()
+        with psycopg.connect(self._used) as connection:
+            tables = connection.execute(
+                "SELECT string_agg(tablename, ', ') FROM pg_tables"
+                " WHERE tablename LIKE 'c2d\\_%' AND tablename <> 'c2d_about'"
+            ).fetchone()[0]
+            if tables:
+                connection.execute(f"TRUNCATE {tables}")
+        return self._used
 
     def address(self, name):
         return f"postgresql://tester@/{name}?host={self.folder}"

@@ -152,8 +152,12 @@ class AboutCalls:
     async def environments(self, request: Request) -> Response:
         """List where jobs can run: by chain where one is named, else as a plain list."""
         values = dict(request.query_params)
+        extra = {"chainID": self._chain_id, "lastSeen": str(int(time.time()))}
         found = [
-            environment_object(one, chain_id=self._chain_id) for one in self._core.environments()
+            environment_object(one, chain_id=self._chain_id)
+            | extra
+            | {"storageExpiry": int(spec.results_days * _DAY), "maxJobs": spec.max_jobs}
+            for one, spec in zip(self._core.environments(), self._core.specs, strict=True)
         ]
         if "chainId" not in values and "chainID" not in values:
             return JSONResponse(found)
@@ -291,19 +295,22 @@ class AboutCalls:
 
     async def delete_token(self, request: Request) -> Response:
         """Take a token back, as the classic Provider does."""
-        return await self._revoke(request, await parameters(request))
+        said = "Token has been deactivated."
+        return await self._revoke(request, await parameters(request), said)
 
     async def invalidate_token(self, request: Request) -> Response:
         """Take a token back, as today's node does."""
-        return await self._revoke(request, await json_body(request))
+        return await self._revoke(request, await json_body(request), said=True)
 
-    async def _revoke(self, request: Request, values: Mapping[str, Any]) -> Response:
+    async def _revoke(
+        self, request: Request, values: Mapping[str, Any], said: str | bool
+    ) -> Response:
         required(values, "token")
         token = text(values, "token")
         owner = await self._signer(request, values, (Command.delete_token,), older=True)
         if not await self._auth.revoke(owner, token):
             return JSONResponse(error_body("Token does not exist."), status_code=404)
-        return JSONResponse({"success": "Token has been deactivated."})
+        return JSONResponse({"success": said})
 
     async def _signer(
         self,

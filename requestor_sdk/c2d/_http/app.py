@@ -1,4 +1,4 @@
-"""The app: all calls of the provider, and those of its workers, with one OpenAPI document."""
+"""The app: all calls of the provider in one OpenAPI document; workers have an app of their own."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from requestor_sdk.c2d._http.errors import install
 from requestor_sdk.c2d._http.jobs import JobCalls
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping
 
-    from fastapi import APIRouter
+    from starlette.types import ASGIApp
 
     from requestor_sdk.c2d.auth import Auth
     from requestor_sdk.c2d.core import JobCore
@@ -26,7 +26,7 @@ def create_app(
     *,
     address: str,
     chain_id: int,
-    routers: Sequence[APIRouter] = (),
+    mounts: Mapping[str, ASGIApp] | None = None,
 ) -> FastAPI:
     """Return the app over a core; who made that opens and closes it.
 
@@ -35,7 +35,7 @@ def create_app(
         auth: Checks callers.
         address: The provider's own address.
         chain_id: The chain that it says it is on.
-        routers: Further calls, e.g. those of workers.
+        mounts: Further apps by their path, e.g. that of workers.
     """
     app = FastAPI(
         title="requestor_sdk: compute-to-data",
@@ -46,6 +46,6 @@ def create_app(
     install(app)
     app.include_router(AboutCalls(core, auth, address=address, chain_id=chain_id).router())
     app.include_router(JobCalls(core, auth).router())
-    for router in routers:
-        app.include_router(router)
+    for path, mounted in (mounts or {}).items():
+        app.mount(path, mounted)
     return app

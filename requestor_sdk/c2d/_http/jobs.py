@@ -128,7 +128,7 @@ class JobCalls:
             texts.append(job_text(who.address, job_id, did, who.nonce))
         if free and asked is not None:
             self._check_free(asked.environment)
-        owner = await self._auth.caller(who, texts)
+        owner = await self._auth.caller(who, texts, once=bool(job_id))
         if job_id:
             record = await self._core.restart(owner, job_id)
         else:
@@ -224,7 +224,7 @@ class JobCalls:
         if job_id and did:
             texts.append(job_text(who.address, job_id, "", who.nonce))
         texts += [command_text(who.address, who.nonce, command) for command in commands]
-        owner = await self._auth.caller(who, texts)
+        owner = await self._auth.caller(who, texts, once=True)
         if not job_id:
             return owner, await self._core.jobs(owner, did=did, limit=_MOST)
         try:
@@ -240,12 +240,13 @@ class JobCalls:
         who = claimed(request, values)
         job_id, index = text(values, "jobId"), text(values, "index")
         place = whole(values, "index")
+        older = result_text(who.address, job_id, index, who.nonce)
         owner = await self._auth.caller(
             who,
-            [
-                result_text(who.address, job_id, index, who.nonce),
-                command_text(who.address, who.nonce, Command.result),
-            ],
+            [older, command_text(who.address, who.nonce, Command.result)],
+            # With nothing or a zero before it a nonce stays what it is: it was used up.
+            kept=older if place > 0 else "",
+            once=True,
         )
         try:
             found = await self._core.result(owner, job_id, place)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
+from starlette.requests import ClientDisconnect
+
 from requestor_sdk.c2d.auth import Claimed
 
 if TYPE_CHECKING:
@@ -145,11 +147,15 @@ async def _bytes(request: Request, limit: int) -> bytes:
         raise BadRequest(f"the body may have {limit} bytes", status=413)
     parts: list[bytes] = []
     size = 0
-    async for part in request.stream():
-        size += len(part)
-        if size > limit:
-            raise BadRequest(f"the body may have {limit} bytes", status=413)
-        parts.append(part)
+    try:
+        async for part in request.stream():
+            size += len(part)
+            if size > limit:
+                raise BadRequest(f"the body may have {limit} bytes", status=413)
+            parts.append(part)
+    except ClientDisconnect:
+        # Nobody is there to be answered; it is none of the server's failures.
+        raise BadRequest("the body broke off") from None
     return b"".join(parts)
 
 

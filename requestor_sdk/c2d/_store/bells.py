@@ -7,7 +7,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
     from types import TracebackType
 
 
@@ -16,6 +16,7 @@ class Bells:
 
     def __init__(self) -> None:
         self._listeners: dict[str, set[Ear]] = {}
+        self.taps: list[Callable[[str], object]] = []
 
     def listen(self, *topics: str) -> Ear:
         """Hear of topics from now on; to be used as a context manager."""
@@ -26,10 +27,14 @@ class Bells:
         for topic in topics:
             for ear in self._listeners.get(topic, ()):
                 ear.rang.set()
+            for tap in self.taps:
+                tap(topic)
 
     def ring_all(self) -> None:
         """Wake all: something may have been missed, or the end is near."""
-        self.ring(list(self._listeners))
+        for ears in self._listeners.values():
+            for ear in ears:
+                ear.rang.set()
 
 
 class Ear:

@@ -385,6 +385,10 @@ class Store(Protocol):
         """Hear of topics."""
         ...
 
+    def tap(self, call: Callable[[str], object]) -> None:
+        """Have each topic that rings told to a call, in the loop's thread; it must not block."""
+        ...
+
     def ring(self, topic: str) -> None:
         """Wake those of this process who listen to a topic, for what is kept elsewhere."""
         ...

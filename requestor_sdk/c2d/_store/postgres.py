@@ -14,9 +14,10 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import create_engine, make_url, text
+from sqlalchemy import create_engine, event, make_url, text
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 
+from requestor_sdk.c2d._store.keys import is_storable
 from requestor_sdk.c2d._store.lanes import Lane
 from requestor_sdk.c2d._store.sql import SqlStore, Told, as_ours, prepare
 from requestor_sdk.c2d._store.sql_runs import SqlRows
@@ -26,12 +27,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from sqlalchemy import Connection
+    from sqlalchemy.pool import ConnectionPoolEntry
 
 _WRITERS: Final = 4
 _READERS: Final = 2
 _CHANNEL: Final = "requestor_sdk_c2d"
 # Any number will do, as long as no other program in the database locks it.
 _LOCK: Final = 0x72736B_633264
+# PostgreSQL takes less than 8000 bytes; no topic of ours comes near.
+_LONGEST: Final = 1900
 _TRIES: Final = 8
 _CONNECT_SEC: Final = 10
 _PAUSES_SEC: Final = (0.1, 0.5, 2.0, 5.0)
@@ -75,10 +79,22 @@ class PostgresStore(SqlStore):
             pool_reset_on_return=None,
             connect_args={"connect_timeout": _CONNECT_SEC},
         )
+        # What this host rings it has heard by then: its own news are passed over.
+        self._own: set[int] = set()
+        event.listen(self._engine, "connect", self._connected)
+        event.listen(self._engine, "close", self._parted)
+        event.listen(self._engine, "invalidate", self._parted)
         self._looking = self._engine.execution_options(
             isolation_level="REPEATABLE READ", postgresql_readonly=True
         )
         self._hearing: asyncio.Task[None] | None = None
+
+    def _connected(self, connection: Any, record: ConnectionPoolEntry) -> None:
+        record.info["pid"] = connection.info.backend_pid
+        self._own.add(record.info["pid"])
+
+    def _parted(self, _: Any, record: ConnectionPoolEntry, *__: Any) -> None:
+        self._own.discard(record.info.get("pid", 0))
 
     async def open(self) -> None:
         """Get ready.
@@ -189,7 +205,8 @@ class PostgresStore(SqlStore):
                     listening.set()
                     self._bells.ring_all()
                     async for news in connection.notifies():
-                        self._bells.ring([news.payload])
+                        if news.pid not in self._own:
+                            self._bells.ring([news.payload])
             except psycopg.Error as error:
                 _log.warning("news of the store are not heard for now: %s", type(error).__name__)
             listening.set()
@@ -201,8 +218,11 @@ _HINT: Final = "use postgresql://USER@HOST/DATABASE"
 
 
 def _tell_others(connection: Connection, topics: Sequence[str]) -> None:
-    if topics:
-        connection.execute(_NOTIFY, {"channel": _CHANNEL, "topics": list(dict.fromkeys(topics))})
+    told = [
+        topic for topic in dict.fromkeys(topics) if is_storable(topic) and len(topic) < _LONGEST
+    ]
+    if told:
+        connection.execute(_NOTIFY, {"channel": _CHANNEL, "topics": told})
 
 
 def _may_try_again(error: DBAPIError, *, committing: bool) -> bool:

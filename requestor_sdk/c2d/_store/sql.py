@@ -78,6 +78,10 @@ class SqlStore:
         """Hear of topics."""
         return self._bells.listen(*topics)
 
+    def tap(self, call: Callable[[str], object]) -> None:
+        """Have each topic that rings told to a call."""
+        self._bells.taps.append(call)
+
     def ring(self, topic: str) -> None:
         """Wake those who listen to a topic."""
         self._bells.ring([topic])

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
 from support.postgres import a_server
 from support.queues import Worker
 
 from requestor_sdk.c2d._queue import DurableQueue
 from requestor_sdk.c2d._store.memory import MemoryStore
+from requestor_sdk.clock import LoopClock
 from requestor_sdk.testing import VirtualTimeLoop
 
 
@@ -33,7 +36,7 @@ def make_store(kind, folder, request):
         return SqliteStore(folder / "c2d.sqlite")
     from requestor_sdk.c2d._store.postgres import PostgresStore
 
-    return PostgresStore(request.getfixturevalue("postgres").database())
+    return PostgresStore(request.getfixturevalue("postgres").empty_database())
 
 
 @pytest.fixture(scope="session")
@@ -42,10 +45,24 @@ def postgres():
         yield server
 
 
+class Clock(LoopClock):
+    """A clock whose date a test may put forward."""
+
+    ahead = 0.0
+
+    def now(self):
+        return super().now() + timedelta(seconds=self.ahead)
+
+
 @pytest.fixture
-async def queue(store, tmp_path):
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+async def queue(store, tmp_path, clock):
     changed = []
-    queue = DurableQueue(store, tmp_path / "runs", on_change=changed.append)
+    queue = DurableQueue(store, tmp_path / "runs", clock=clock, on_change=changed.append)
     queue.changed = changed
     await queue.open()
     yield queue
