@@ -229,6 +229,18 @@ NOTES: dict[str, Note] = {
         "The ids name what was left open; it can cost until its expiry, and no more than was held. "
         "`requestor-sdk recover RUN` ends it, once the process has ended.",
     ),
+    "RSK-957": Note(
+        "A worker could not reach the server for as long as a lease lasts, was suspended, or a second "
+        "process has its name; or the job was deleted.",
+        "Nothing has to be done: the run is another worker's, or over. Where it happens often, look at "
+        "the connection between the worker and the server.",
+    ),
+    "RSK-958": Note(
+        "The worker's token was taken back or made anew, is another worker's, or the server at that "
+        "address is another one. Or another process of the same name has registered since.",
+        "`requestor-sdk c2d token WORKER` on the server makes a token; give each worker a name of its "
+        "own.",
+    ),
     "RSK-801": Note(
         "The daemon of the network is not running, or was restarted under the run.",
         "Start it. A run that is alive waits for it and goes on where it was.",
