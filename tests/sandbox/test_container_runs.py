@@ -4,16 +4,11 @@ from __future__ import annotations
 
 import pytest
 from sandboxing import MIB, run, shell
-from support.containers import Made, busybox, link, tar
+from support.containers import busybox, tools
 
 from requestor_sdk.sandbox import ImageStore
 
 pytestmark = pytest.mark.sandbox
-CONFIG = {
-    "Entrypoint": ["/bin/sh"],
-    "Env": ["PATH=/opt/tools:/bin", "GREETING=from the image", "LD_PRELOAD=/nowhere.so"],
-    "WorkingDir": "/work/here",
-}
 
 
 @pytest.fixture(params=["bubblewrap", "runc"])
@@ -26,13 +21,8 @@ def image(tmp_path):
     program = busybox()
     if program is None:
         pytest.skip("needs busybox-static: apt install busybox-static")
-    applets = [
-        (f"bin/{name}", link("busybox"))
-        for name in ("sh", "cat", "id", "ls", "mount", "dd", "echo", "env", "pwd", "touch", "mv")
-    ]
-    base = tar(("bin/busybox", program), *applets, ("etc/hidden", b"x"), ("tmp/", None))
-    upper = tar(("opt/tools/hello", b"#!/bin/sh\necho hello $1\n"), ("etc/.wh.hidden", b""))
-    made = Made([base, upper], config=CONFIG, name="bb:1").archive(tmp_path / "bb.tar")
+    env = ["PATH=/opt/tools:/bin", "GREETING=from the image", "LD_PRELOAD=/nowhere.so"]
+    made = tools(program, Env=env, WorkingDir="/work/here").archive(tmp_path / "bb.tar")
     store = ImageStore(tmp_path / "store")
     store.add(made)
     return store.find("bb:1")
