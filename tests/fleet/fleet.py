@@ -26,6 +26,7 @@ max_jobs = 1000
 """
 LIMITS = ["--cpus", "0.5", "--memory-mb", "256", "--disk-mb", "256"]
 START_SEC = 60.0
+OURS = (sys.executable, "-m", "requestor_sdk")
 
 
 class Process:
@@ -42,7 +43,7 @@ class Process:
     def start(self):
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "requestor_sdk", *self._arguments],
+                [*OURS, *self._arguments],
                 env=self._env,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -101,8 +102,7 @@ class Fleet:
         for worker in self.workers:
             token = await asyncio.to_thread(
                 subprocess.check_output,
-                [sys.executable, "-m", "requestor_sdk", "c2d", "token", worker.name]
-                + ["--data-dir", str(self.data)],
+                [*OURS, "c2d", "token", worker.name, "--data-dir", str(self.data)],
                 text=True,
             )
             file = self.folder / f"{worker.name}.token"
