@@ -184,8 +184,8 @@ class Rules:
         code = consumable(asset.ddo, owner)
         if code is not ConsumableCodes.OK:
             raise AssetNotConsumable(
-                code,
                 _consumable_text(asset.did, code),
+                consumable_code=code,
                 ids={"asset": asset.did, "resource": name},
             )
         try:
