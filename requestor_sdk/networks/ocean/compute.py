@@ -119,7 +119,9 @@ class AsyncOceanCompute:
         )
         if code is not ConsumableCodes.OK:
             raise AssetNotConsumable(
-                code, f"the asset cannot be used: {code.name}", ids={"asset": ddo.did}
+                f"the asset cannot be used: {code.name}",
+                consumable_code=code,
+                ids={"asset": ddo.did},
             )
         if algorithm_meta is not None:
             used: AlgorithmSpec | AssetRef = algorithm_meta.as_spec()
