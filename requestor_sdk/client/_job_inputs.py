@@ -106,7 +106,7 @@ def _algorithm(algorithm: Any) -> AssetRef | AlgorithmSpec:
     if isinstance(algorithm, AlgorithmSpec):
         return algorithm
     if isinstance(algorithm, Path):
-        return AlgorithmSpec(rawcode=_source(algorithm))
+        return AlgorithmSpec(rawcode=source(algorithm))
     if hasattr(algorithm, "as_spec"):
         spec: AlgorithmSpec = algorithm.as_spec()
         return spec
@@ -125,7 +125,13 @@ def _algorithm(algorithm: Any) -> AssetRef | AlgorithmSpec:
     )
 
 
-def _source(path: Path) -> str:
+def source(path: Path) -> str:
+    """Return the source of an algorithm's file.
+
+    Raises:
+        UploadUnreadable: It cannot be read, or is no text.
+        UsageError: It is empty, or too long.
+    """
     try:
         with path.open("rb") as file:
             data = file.read(RAWCODE_BYTES + 1)

@@ -292,7 +292,7 @@ def _failed(status: JobStatus) -> JobFailed:
     return JobFailed(
         f"the job {words.get(status.outcome or JobOutcome.failed, 'failed')}{why}",
         ids={"job": status.id},
-        hint=f"requestor-sdk job logs {status.id}",
+        hint="its log says more: `async for line in job.logs()`, or `requestor-sdk job logs`",
     )
 
 

@@ -325,6 +325,13 @@ class Compute(Services, Batches, Computing):
             from requestor_sdk.networks.ocean import OceanJobs
 
             return JobDesk(lambda: OceanJobs(ocean), engine.core.emit, provider=ocean.url)
+        from requestor_sdk.client._local import LocalNetwork
+
+        network = self._network
+        if isinstance(network, LocalNetwork):
+            from requestor_sdk.client._local_jobs import LocalJobs
+
+            return JobDesk(lambda: LocalJobs(network), engine.core.emit, provider="local")
         return None
 
     async def stop(self) -> None:

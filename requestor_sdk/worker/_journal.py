@@ -50,7 +50,7 @@ class Journal:
         path: The file; made where it is not there.
 
     Raises:
-        NotAvailable: Another process of this worker has it.
+        NotAvailable: Another process of this worker has it, or it is no journal.
     """
 
     def __init__(self, path: Path) -> None:
@@ -62,11 +62,12 @@ class Journal:
             self._db.execute("pragma journal_mode=wal")
             self._db.execute("begin immediate")
             self._db.execute("commit")
-        except sqlite3.OperationalError as error:
+        except sqlite3.DatabaseError as error:
             self._db.close()
             raise NotAvailable(
-                f"the worker's journal {path} is in use, or cannot be: {error}",
-                hint="another process of this worker is running; give this one another name",
+                f"the worker's journal {path} is in use, or is none: {error}",
+                hint="is another process of this worker running? Else the file can be removed: "
+                "what it had taken is given to others once its leases are over",
             ) from None
         self._db.execute("pragma synchronous=normal")
         (version,) = self._db.execute("pragma user_version").fetchone()

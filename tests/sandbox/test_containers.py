@@ -71,9 +71,12 @@ def test_layouts_archives_and_saved_images_all_give_the_same_image(store, tmp_pa
         store.add(made.archive(tmp_path / "oci.tar.gz", "w:gz"), "c:1"),
         store.add(made.saved(tmp_path / "saved.tar"), "d:1"),
         store.import_file(made.archive(tmp_path / "oci.tar.xz", "w:xz"), "e:1"),
+        store.add(made.saved(tmp_path / "flat.tar", flat=True), "f:1"),
+        store.add(made.saved(tmp_path / "flat.tgz", flat=True, mode="w:gz"), "g:1"),
+        store.add(made.saved(tmp_path / "saved.tgz", mode="w:gz"), "h:1"),
     ]
     assert len({image.hash for image in images}) == 1
-    assert [image.tag for image in images] == ["a:1", "b:1", "c:1", "d:1", "e:1"]
+    assert [image.tag for image in images] == [f"{name}:1" for name in "abcdefgh"]
     assert images[0].kind == "rootfs"
     assert files(images[0])["etc/three"] == "3"
     assert os.access(images[0].path / "bin/sh", os.X_OK)

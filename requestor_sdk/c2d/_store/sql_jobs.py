@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection, Row, Select, Table
 
+    from requestor_sdk.model.jobs import Json
+
 _ENCODER: Final = json.JSONEncoder(separators=(",", ":"), allow_nan=False)
 encode: Final = _ENCODER.encode
 
@@ -44,6 +46,7 @@ _STATUSES: Final = (
     .where(tables.statuses.c.job_id == _KEY)
     .order_by(tables.statuses.c.place)
 )
+_REQUEST: Final = select(tables.requests.c.body).where(tables.requests.c.job_id == _KEY)
 _NONCE: Final = select(tables.nonces.c.nonce).where(tables.nonces.c.address == _KEY)
 _TOKEN: Final = select(tables.tokens).where(tables.tokens.c.digest == _KEY)
 _CHANGE: Final = (
@@ -102,6 +105,13 @@ class JobRows(Rows):
     def job(self, job_id: str) -> JobRecord | None:
         return _job(self._one(_JOB, key=job_id))
 
+    def request(self, job_id: str) -> Mapping[str, Json] | None:
+        row = self._one(_REQUEST, key=job_id)
+        if row is None:
+            return None
+        made: Mapping[str, Json] = json.loads(row.body)
+        return made
+
     def job_of_run(self, run_id: str) -> JobRecord | None:
         return _job(self._one(_JOB_OF_RUN, key=run_id)) if run_id else None
 
@@ -136,6 +146,10 @@ class JobRows(Rows):
             raise ValueError(f"there is a job {job.id} already")
         self._add_dids(job)
 
+    def put_request(self, job_id: str, request: Mapping[str, Json]) -> None:
+        values = {"job_id": storable(job_id), "body": encode(dict(request))}
+        self._do(self._insert(tables.requests), values)
+
     def change_job(self, job: JobRecord) -> bool:
         new = {f"new_{name}": value for name, value in _columns(job).items()}
         before = self._one(_DIDS_OF, key=job.id)
@@ -161,6 +175,7 @@ class JobRows(Rows):
             return
         self._do(delete(tables.jobs).where(tables.jobs.c.id == job_id))
         self._do(delete(tables.job_dids).where(tables.job_dids.c.job_id == job_id))
+        self._do(delete(tables.requests).where(tables.requests.c.job_id == job_id))
         self._do(delete(tables.statuses).where(tables.statuses.c.job_id == job_id))
 
     def use_order(self, order: str, job_id: str) -> bool:
