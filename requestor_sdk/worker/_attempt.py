@@ -11,13 +11,14 @@ import asyncio
 import logging
 import shutil
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, TypeVar
 
 from requestor_sdk.model.errors import LeaseLost, RequestorError, WorkerRefused
 from requestor_sdk.ports.worker import Completion, RunOutcome, Stage
 from requestor_sdk.worker._retry import patiently
+from requestor_sdk.worker._stats import Stats
 from requestor_sdk.worker._teller import Teller
 
 if TYPE_CHECKING:
@@ -72,6 +73,7 @@ class Parts:
     runtime: Runtime
     images: Images
     journal: Journal
+    stats: Stats = field(default_factory=Stats)
 
 
 class Attempt:
@@ -86,6 +88,7 @@ class Attempt:
     Attributes:
         stack: What is to be closed once the work is done, while its end is told already.
         stopped: Why it was stopped; ``None`` while it was not.
+        untold: Whether it has ended, and that is being told.
     """
 
     def __init__(
@@ -98,6 +101,7 @@ class Attempt:
         self.gpus = gpus
         self.holding: Holding | None = None
         self.stopped: Stop | None = None
+        self.untold = False
         self.stack = AsyncExitStack()
         self._stop = asyncio.Event()
         self._lost = asyncio.Event()
@@ -174,16 +178,16 @@ class Attempt:
             WorkerRefused: The queue does not know the worker any more.
         """
         telling = asyncio.create_task(self._telling(), name=f"tell of run {self.lease.run_id}")
-        settled = False
+        settled, ending = False, [telling]
         try:
             try:
                 completion = await self._outcome(work)
             finally:
-                closing = asyncio.create_task(self._close(release))
+                ending.append(asyncio.create_task(self._close(release)))
             settled = await self._settle(completion, telling)
         finally:
             telling.cancel()
-            await _all_ended(telling, closing)
+            await _all_ended(*ending)
             self.teller.close()
             if settled:
                 self.parts.journal.settled(self.lease)
@@ -221,12 +225,17 @@ class Attempt:
 
     async def _settle(self, completion: Completion, telling: asyncio.Task[None]) -> bool:
         """Tell how it ended, or hand it back; true once nobody need hear more of it."""
+        ended = self.parts.stats.ended
         if self.stopped is Stop.lost:
+            ended["lost"] += 1
             return True
+        self.untold = True
         try:
             if self.stopped is Stop.drain and completion.outcome is RunOutcome.cancelled:
+                ended["handed back"] += 1
                 await patiently(lambda: self.parts.queue.release(self.lease, "the worker stops"))
             else:
+                ended[completion.outcome] += 1
                 await deliver(
                     self.parts,
                     self.lease,

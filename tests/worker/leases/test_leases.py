@@ -311,6 +311,47 @@ async def test_an_error_of_the_worker_itself_ends_its_run_and_no_other(queue, hi
     assert (await ended(queue, "good")).outcome is RunOutcome.succeeded
 
 
+async def test_a_worker_says_how_it_is(queue, hire, faulty):
+    worker = await hire()
+    assert not worker.worker.health().ready
+    await begun(queue, "run", "sleep 100;exit 3")
+    health = worker.worker.health()
+    assert (health.ready, health.running, health.claims, health.untold) == (True, 1, 1, 0)
+    assert 20 < health.lease_slack_sec <= LEASE
+    assert health.renewals >= 1
+    faulty.cut("renew", "heartbeat")
+    await asyncio.sleep(15)
+    assert worker.worker.health().lease_slack_sec < 15
+    assert worker.worker.health().heartbeats_missed >= 1
+    faulty.mend()
+    faulty.cut("complete")
+    await asyncio.sleep(100)
+    health = worker.worker.health()
+    assert (health.running, health.untold) == (1, 1)
+    faulty.mend()
+    await ended(queue, "run", 100)
+    await until(lambda: not worker.worker.running)
+    health = worker.worker.health()
+    assert (health.ended, health.lease_slack_sec) == ({"failed": 1}, None)
+    worker.worker.stop()
+    assert worker.worker.health().draining
+    assert not worker.worker.health().ready
+
+
+async def test_no_fence_is_in_a_repr_or_a_log(queue, hire, faulty, caplog):
+    caplog.set_level("DEBUG")
+    worker = await hire()
+    await begun(queue, "run", "sleep 10")
+    (attempt,) = worker.worker._attempts.values()
+    fence = attempt.lease.fence
+    assert fence not in repr(attempt.claim) + repr(attempt) + repr(attempt.lease)
+    faulty.cut()
+    await asyncio.sleep(100)
+    faulty.mend()
+    await ended(queue, "run", 300)
+    assert fence not in caplog.text
+
+
 async def test_a_cancellation_while_outputs_are_told_changes_nothing(queue, hire, faulty):
     await hire()
     await queue.submit("run", script("sleep 1"), SMALL)
