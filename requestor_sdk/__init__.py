@@ -17,6 +17,7 @@ from requestor_sdk._version import __version__
 if TYPE_CHECKING:
     from requestor_sdk import errors, events, monitoring, payload, props, services, strategy
     from requestor_sdk.client._golem import GolemNetwork
+    from requestor_sdk.client._jobs import Job
     from requestor_sdk.client._local import LocalNetwork
     from requestor_sdk.client._services import Resumable
     from requestor_sdk.client.compute import Budget, Compute
@@ -25,15 +26,31 @@ if TYPE_CHECKING:
     from requestor_sdk.engine.tasks.results import TaskResults
     from requestor_sdk.golem import GolemConfig
     from requestor_sdk.model.errors import RequestorError
+    from requestor_sdk.model.jobs import (
+        AlgorithmSpec,
+        AssetRef,
+        Environment,
+        JobOutcome,
+        JobStatus,
+        ResultFile,
+    )
     from requestor_sdk.model.lifecycle import ServiceState
     from requestor_sdk.model.money import LinearPricing
     from requestor_sdk.model.props import Payload, constraint, prop
     from requestor_sdk.model.restart import RenewalPolicy, RestartPolicy
     from requestor_sdk.model.script import Capture, CaptureMode, CommandResult
     from requestor_sdk.model.tasks import TaskAttempt, TaskStatus
+    from requestor_sdk.networks.ocean import OceanConfig, keystore_wallet
+    from requestor_sdk.networks.ocean.blocking import OceanCompute
+    from requestor_sdk.networks.ocean.compute import (
+        AlgorithmMetadata,
+        AsyncOceanCompute,
+        ComputeInput,
+    )
     from requestor_sdk.observe import JsonlJournal, MemoryJournal
     from requestor_sdk.observe.runs import RunState, RunStore, RunSummary
     from requestor_sdk.observe.sqlite import SqliteJournal
+    from requestor_sdk.ocean.assets import DDO, OceanService
     from requestor_sdk.provider import ProviderConfig
     from requestor_sdk.service import vm
     from requestor_sdk.service.context import WorkContext
@@ -43,24 +60,38 @@ if TYPE_CHECKING:
     from requestor_sdk.settings import Settings
 
 _HOMES = {
+    "AlgorithmMetadata": "requestor_sdk.networks.ocean.compute",
+    "AlgorithmSpec": "requestor_sdk.model.jobs",
+    "AssetRef": "requestor_sdk.model.jobs",
+    "AsyncOceanCompute": "requestor_sdk.networks.ocean.compute",
     "Budget": "requestor_sdk.client.compute",
     "Capture": "requestor_sdk.model.script",
     "CaptureMode": "requestor_sdk.model.script",
     "Cluster": "requestor_sdk.engine.cluster",
     "CommandResult": "requestor_sdk.model.script",
     "Compute": "requestor_sdk.client.compute",
+    "ComputeInput": "requestor_sdk.networks.ocean.compute",
+    "DDO": "requestor_sdk.ocean.assets",
+    "Environment": "requestor_sdk.model.jobs",
     "GolemConfig": "requestor_sdk.golem",
     "GolemNetwork": "requestor_sdk.client._golem",
+    "Job": "requestor_sdk.client._jobs",
+    "JobOutcome": "requestor_sdk.model.jobs",
+    "JobStatus": "requestor_sdk.model.jobs",
     "JsonlJournal": "requestor_sdk.observe",
     "LinearPricing": "requestor_sdk.model.money",
     "LocalNetwork": "requestor_sdk.client._local",
     "MemoryJournal": "requestor_sdk.observe",
+    "OceanCompute": "requestor_sdk.networks.ocean.blocking",
+    "OceanConfig": "requestor_sdk.networks.ocean",
+    "OceanService": "requestor_sdk.ocean.assets",
     "Payload": "requestor_sdk.model.props",
     "ProviderConfig": "requestor_sdk.provider",
     "RenewalPolicy": "requestor_sdk.model.restart",
     "RequestorError": "requestor_sdk.model.errors",
-    "Resumable": "requestor_sdk.client._services",
     "RestartPolicy": "requestor_sdk.model.restart",
+    "ResultFile": "requestor_sdk.model.jobs",
+    "Resumable": "requestor_sdk.client._services",
     "RunState": "requestor_sdk.observe.runs",
     "RunStore": "requestor_sdk.observe.runs",
     "RunSummary": "requestor_sdk.observe.runs",
@@ -75,6 +106,7 @@ _HOMES = {
     "TaskStatus": "requestor_sdk.model.tasks",
     "WorkContext": "requestor_sdk.service.context",
     "constraint": "requestor_sdk.model.props",
+    "keystore_wallet": "requestor_sdk.networks.ocean",
     "prop": "requestor_sdk.model.props",
 }
 
@@ -90,24 +122,38 @@ _MODULES = {
 }
 
 __all__ = [
+    "DDO",
+    "AlgorithmMetadata",
+    "AlgorithmSpec",
+    "AssetRef",
+    "AsyncOceanCompute",
     "Budget",
     "Capture",
     "CaptureMode",
     "Cluster",
     "CommandResult",
     "Compute",
+    "ComputeInput",
+    "Environment",
     "Golem",
     "GolemConfig",
     "GolemNetwork",
+    "Job",
+    "JobOutcome",
+    "JobStatus",
     "JsonlJournal",
     "LinearPricing",
     "LocalNetwork",
     "MemoryJournal",
+    "OceanCompute",
+    "OceanConfig",
+    "OceanService",
     "Payload",
     "ProviderConfig",
     "RenewalPolicy",
     "RequestorError",
     "RestartPolicy",
+    "ResultFile",
     "Resumable",
     "RunState",
     "RunStore",
@@ -126,6 +172,7 @@ __all__ = [
     "constraint",
     "errors",
     "events",
+    "keystore_wallet",
     "monitoring",
     "payload",
     "prop",

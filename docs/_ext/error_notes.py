@@ -229,6 +229,58 @@ NOTES: dict[str, Note] = {
         "The ids name what was left open; it can cost until its expiry, and no more than was held. "
         "`requestor-sdk recover RUN` ends it, once the process has ended.",
     ),
+    "RSK-950": Note(
+        "A file of a dataset or an algorithm could not be had, or who called a provider of jobs is "
+        "not who it says.",
+        "The message names what; this is the family of all errors of compute-to-data jobs.",
+    ),
+    "RSK-951": Note(
+        "An environment, a dataset or an algorithm that the provider does not have; an algorithm "
+        "that the dataset's publisher does not trust; code sent along where only assets may run; an "
+        "order that is missing or used up; a signature of another wallet.",
+        "`error.reasons` has the provider's own words for each part of the job. Nothing was started: "
+        "mend the request and submit it again. `requestor-sdk c2d environments` lists environments.",
+    ),
+    "RSK-952": Note(
+        "The job was submitted by another wallet or to another provider, was deleted, or its "
+        "results are not kept any more.",
+        "`requestor-sdk job list` shows the wallet's jobs at the provider of `--url`.",
+    ),
+    "RSK-953": Note(
+        "The algorithm ended with an error, was stopped, or ran longer than it may.",
+        "`requestor-sdk job logs ID` shows what it wrote, `job.status` has its exit code. "
+        "`job.wait(check=False)` returns the status instead.",
+    ),
+    "RSK-954": Note(
+        "Every environment of the provider has a price, and none was named.",
+        "Name one by `environment=`; it takes an order. `requestor-sdk c2d environments` shows "
+        "prices.",
+    ),
+    "RSK-955": Note(
+        "A misspelt id; an asset of another provider or metadata store; a service of another asset.",
+        "The message lists the services that there are.",
+    ),
+    "RSK-956": Note(
+        "The publisher disabled the asset, lists who may use it, or excludes this wallet; or its "
+        "files cannot be reached.",
+        "`error.consumable_code` says which. Ask the publisher, or use the wallet that is allowed.",
+    ),
+    "RSK-957": Note(
+        "A worker was out of touch for longer than its lease, so that its run was given to another; "
+        "or the run was cancelled.",
+        "The worker stops it by itself and says nothing more of it. Where it happens often, look "
+        "at the network between worker and server.",
+    ),
+    "RSK-958": Note(
+        "The worker has no token, one of another server or worker, or one that was replaced.",
+        "`requestor-sdk c2d token WORKER` on the server's host makes one.",
+    ),
+    "RSK-959": Note(
+        "The data folder cannot be written, the disk is full, the database does not answer, or the "
+        "store was made by a newer version.",
+        "The message says which. Mend it and start the server again: what was accepted is in the "
+        "store.",
+    ),
     "RSK-801": Note(
         "The daemon of the network is not running, or was restarted under the run.",
         "Start it. A run that is alive waits for it and goes on where it was.",

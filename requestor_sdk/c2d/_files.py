@@ -11,7 +11,9 @@ import hashlib
 import ipaddress
 import mimetypes
 import socket
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote, urljoin, urlsplit
 
@@ -27,6 +29,9 @@ _CHUNK: Final = 1 << 20
 _REDIRECTS: Final = 5
 _SILENCE_SEC: Final = 30.0
 _CONNECT_SEC: Final = 10.0
+_FOREIGN_SEC: Final = 60.0
+"""The longest that a file may take that a consumer named the address of."""
+_LOOKUPS: Final = 4
 
 
 class FileFailed(JobError):
@@ -83,15 +88,15 @@ class Files:
 
     def __init__(self, *, allow_private: bool = False) -> None:
         self._allow_private = allow_private
-        self._open: aiohttp.ClientSession | None = None
-        self._guarded: aiohttp.ClientSession | None = None
+        self._own: aiohttp.ClientSession | None = None
+        self._foreign: aiohttp.ClientSession | None = None
 
     async def close(self) -> None:
         """Let go of connections. Idempotent."""
-        for session in (self._open, self._guarded):
+        for session in (self._own, self._foreign):
             if session is not None:
                 await session.close()
-        self._open = self._guarded = None
+        self._own = self._foreign = None
 
     async def read(self, source: FileSource, *, limit: int) -> AsyncIterator[bytes]:
         """Yield a file's bytes.
@@ -162,7 +167,7 @@ class Files:
         import aiohttp
 
         guarded = source.public_only and not self._allow_private
-        session = self._session(guarded=guarded)
+        session = self._session(foreign=source.public_only)
         url, headers = source.url, {"Accept-Encoding": "identity", **source.headers}
         for _ in range(_REDIRECTS + 1):
             if guarded:
@@ -187,24 +192,30 @@ class Files:
             return response
         raise FileFailed("the file's server redirects too often")
 
-    def _session(self, *, guarded: bool) -> aiohttp.ClientSession:
+    def _session(self, *, foreign: bool) -> aiohttp.ClientSession:
+        """Return what asks for files: for addresses of consumers one that has bounds."""
         import aiohttp
 
-        known = self._guarded if guarded else self._open
+        known = self._foreign if foreign else self._own
         if known is not None:
             return known
-        resolver = _public_resolver() if guarded else None
+        guarded = foreign and not self._allow_private
         made = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(resolver=resolver, limit=32),
+            connector=aiohttp.TCPConnector(
+                resolver=_public_resolver() if guarded else None, limit=32
+            ),
             timeout=aiohttp.ClientTimeout(
-                total=None, sock_connect=_CONNECT_SEC, sock_read=_SILENCE_SEC
+                total=_FOREIGN_SEC if foreign else None,
+                connect=_FOREIGN_SEC if foreign else None,
+                sock_connect=_CONNECT_SEC,
+                sock_read=_SILENCE_SEC,
             ),
             cookie_jar=aiohttp.DummyCookieJar(),
         )
-        if guarded:
-            self._guarded = made
+        if foreign:
+            self._foreign = made
         else:
-            self._open = made
+            self._own = made
         return made
 
 
@@ -253,24 +264,39 @@ def _check_literal(url: str) -> None:
 
 def _public_resolver() -> Any:
     from aiohttp.abc import AbstractResolver, ResolveResult
-    from aiohttp.resolver import ThreadedResolver
 
     class PublicResolver(AbstractResolver):
-        """Looks names up, and gives public addresses only: what it gave is connected to."""
+        """Looks names up, and gives public addresses only: what it gave is connected to.
+
+        In threads of its own: a name may be looked up for long, and what reads and writes files
+        waits for no such name.
+        """
 
         def __init__(self) -> None:
-            self._inner = ThreadedResolver()
+            self._threads = ThreadPoolExecutor(_LOOKUPS, thread_name_prefix="lookup")
 
         async def resolve(
             self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
         ) -> list[ResolveResult]:
-            found = await self._inner.resolve(host, port, family)
-            public = [one for one in found if is_public(one["host"])]
+            look = partial(socket.getaddrinfo, host, port, family=family, type=socket.SOCK_STREAM)
+            found = await asyncio.get_running_loop().run_in_executor(self._threads, look)
+            public = [
+                ResolveResult(
+                    hostname=host,
+                    host=str(address[0]),
+                    port=port,
+                    family=kind,
+                    proto=protocol,
+                    flags=socket.AI_NUMERICHOST | socket.AI_NUMERICSERV,
+                )
+                for kind, _, protocol, _, address in found
+                if is_public(str(address[0]))
+            ]
             if not public:
                 raise OSError("the name stands for no public address")
             return public
 
         async def close(self) -> None:
-            await self._inner.close()
+            self._threads.shutdown(wait=False, cancel_futures=True)
 
     return PublicResolver()

@@ -89,6 +89,17 @@ class Catalogue:
         """Make one of documents; paths of files are relative to ``folder``."""
         return cls(_asset(document, folder, "the catalogue") for document in documents)
 
+    def add(self, document: Mapping[str, Any], *, folder: Path) -> None:
+        """Take in one more asset.
+
+        Raises:
+            UsageError: It is none, or there is one of its id.
+        """
+        made = _asset(document, folder, "the catalogue")
+        if made.did in self._assets:
+            raise UsageError(f"two assets have the id {made.did}")
+        self._assets[made.did] = made
+
     def __len__(self) -> int:
         return len(self._assets)
 

@@ -44,6 +44,7 @@ _SECTIONS: Final = {
         "recover": "Settle what runs left behind whose process died.",
     },
     "Compute-to-data": {
+        "job": "Have algorithms run where the data is: submit, status, logs, result.",
         "c2d": "Provide jobs: algorithms come to the data, the data never leaves.",
         "worker": "Do the runs of a server on this machine.",
     },

@@ -41,6 +41,12 @@ import click
     help="How many workers run within the server; 0 where workers come from elsewhere.",
 )
 @click.option(
+    "--runtime",
+    metavar="NAME",
+    default="",
+    help="What makes the sandboxes: bubblewrap, runc, or an installed one; by default the best.",
+)
+@click.option(
     "--environments",
     metavar="FILE",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),

@@ -10,6 +10,7 @@ import click
 _COMMANDS: Final = {
     # name: (module of this package, what it does in one line)
     "serve": ("_c2d_serve", "Serve compute-to-data jobs over HTTP."),
+    "environments": ("_c2d_environments", "List where a provider runs jobs, and at what price."),
     "token": ("_c2d_token", "Give a worker on another host its token."),
 }
 

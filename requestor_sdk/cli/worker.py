@@ -66,6 +66,12 @@ def command() -> None:
     metavar="SECONDS",
     help="How long runs may go on after a signal.",
 )
+@click.option(
+    "--runtime",
+    metavar="NAME",
+    default="",
+    help="What makes the sandboxes: bubblewrap, runc, or an installed one; by default the best.",
+)
 @click.option("--unsandboxed", is_flag=True, help="Run as plain processes; for your own runs only.")
 def start(
     *,
@@ -79,6 +85,7 @@ def start(
     folder: Path | None,
     ca: Path | None,
     drain: float,
+    runtime: str,
     unsandboxed: bool,
 ) -> None:
     """Take runs that fit this machine, and do them in sandboxes, until Ctrl-C.
@@ -101,7 +108,8 @@ def start(
         room=_room(place, cpus, memory_mb, disk_mb),
         drain_timeout=drain,
     )
-    asyncio.run(serve(queue, config, allow_unsandboxed=unsandboxed, tell=_tell))
+    served = serve(queue, config, runtime=runtime, allow_unsandboxed=unsandboxed, tell=_tell)
+    asyncio.run(served)
 
 
 def _token(file: Path | None) -> str:

@@ -45,6 +45,7 @@ class ServeConfig:
         assets: The catalogue; ``None`` for none.
         environments: A TOML file of environments; ``None`` for one that suits this machine.
         workers: How many workers run within.
+        runtime: What makes their sandboxes; empty for the best that there is.
         rpc: An Ethereum node that orders are checked by; empty where nothing is paid for.
         confirmations: In how many blocks an order has to be buried.
         chain_id: The chain that is told where there is no node to ask.
@@ -60,6 +61,7 @@ class ServeConfig:
     assets: Path | None = None
     environments: Path | None = None
     workers: int = 1
+    runtime: str = ""
     rpc: str = ""
     confirmations: int = 1
     chain_id: int = 8996
@@ -162,7 +164,7 @@ class JobServer:
         orders, chain_id = await _orders(config, address, environments)
         runtime = None
         if config.workers:
-            runtime = await open_runtime()
+            runtime = await open_runtime(config.runtime)
             stack.push_async_callback(runtime.close)
         host = JobHost(
             store_of(config.folder, config.database),

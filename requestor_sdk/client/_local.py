@@ -49,6 +49,7 @@ class _Open:
     network: MemoryNetwork
     runtime: Runtime
     agents: tuple[ProviderAgent, ...]
+    identity: str
 
 
 class LocalNetwork:
@@ -63,6 +64,8 @@ class LocalNetwork:
         images: Finds images; by default the store below ``home``.
         allow_unsandboxed: Whether plain processes will do where no sandbox can be had.
         subnet: The part of the market that the default providers belong to.
+        assets: The catalogue that jobs find assets in: a DDO as JSON, a list of them, or a folder
+            of such files. Files of one's own need none.
     """
 
     def __init__(
@@ -74,7 +77,9 @@ class LocalNetwork:
         images: Images | None = None,
         allow_unsandboxed: bool = False,
         subnet: str = "local",
+        assets: Path | None = None,
     ) -> None:
+        self.assets: Path | None = assets
         self._configs = (
             default_providers(providers, subnet=subnet)
             if isinstance(providers, int)
@@ -121,6 +126,16 @@ class LocalNetwork:
         """What makes its sandboxes."""
         return self._opened().runtime
 
+    @property
+    def images(self) -> Images:
+        """Its images."""
+        return self._image_store()
+
+    @property
+    def identity(self) -> str:
+        """The requestor's address, lower case."""
+        return self._opened().identity
+
     def new_run(self) -> RunSetup:
         """Bring nothing of its own to a run."""
         return RunSetup()
@@ -164,7 +179,13 @@ class LocalNetwork:
             for config, signer in zip(self._configs, providers, strict=True)
         )
         network = MemoryNetwork(market, requestor)
-        self._open = _Open(market=market, network=network, runtime=runtime, agents=agents)
+        self._open = _Open(
+            market=market,
+            network=network,
+            runtime=runtime,
+            agents=agents,
+            identity=requestor.identity,
+        )
         try:
             for agent in agents:
                 await agent.open()

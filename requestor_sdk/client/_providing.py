@@ -30,8 +30,6 @@ if TYPE_CHECKING:
     from requestor_sdk.provider.golem import GolemTransport
     from requestor_sdk.provider.preset import Preset
 
-RUNTIMES: Final = "requestor_sdk.runtimes"
-"""The group of entry points whose functions return a ``Runtime``."""
 LEAVE_SEC: Final = 15.0
 """Seconds in which agreements end in good order, invoices and all."""
 CLOSE_SEC: Final = 10.0
@@ -159,38 +157,14 @@ class Provider:
         return None
 
     async def _runtime(self) -> Runtime:
-        name = self._preset.config.runtime
-        if name != SANDBOX:
-            runtime = load_runtime(name)
-            await runtime.open()
-            return runtime
         from requestor_sdk.sandbox import open_runtime
 
+        name = self._preset.config.runtime
+        if name != SANDBOX:
+            return await open_runtime(name, allow_unsandboxed=self._allow_unsandboxed)
         try:
             return await open_runtime(allow_unsandboxed=self._allow_unsandboxed)
         except SandboxUnavailable as error:
             raise SandboxUnavailable(
                 error.message, hint="`requestor-sdk doctor` tells what it takes"
             ) from error
-
-
-def load_runtime(name: str) -> Runtime:
-    """Return the runtime that an installed package brings under a name.
-
-    Raises:
-        UsageError: None does, or it cannot be loaded.
-    """
-    from importlib.metadata import entry_points
-
-    installed = {point.name: point for point in entry_points(group=RUNTIMES)}
-    if name not in installed:
-        known = ", ".join(sorted({SANDBOX, *installed}))
-        raise UsageError(
-            f"runtime: there is no {name!r}; there is {known}",
-            hint=f"install the package that brings it, by an entry point of {RUNTIMES}",
-        )
-    try:
-        made: Runtime = installed[name].load()()
-    except (ImportError, AttributeError, TypeError) as error:
-        raise UsageError(f"runtime: {name!r} cannot be loaded: {error}") from error
-    return made

@@ -8,11 +8,12 @@ from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, NoReturn, Self
+from typing import TYPE_CHECKING, Any, Final, NoReturn, Self
 
 from requestor_sdk.client import ambient
 from requestor_sdk.client._batches import Batches
 from requestor_sdk.client._board import board_of
+from requestor_sdk.client._computing import Computing
 from requestor_sdk.client._services import Services
 from requestor_sdk.client.networks import make_network
 from requestor_sdk.model.errors import (
@@ -30,9 +31,11 @@ from requestor_sdk.settings import Settings, check_settings
 if TYPE_CHECKING:
     import asyncio
 
+    from requestor_sdk.client._jobs import JobDesk
     from requestor_sdk.client.rehearsal import Wanted
     from requestor_sdk.engine.engine import Engine
     from requestor_sdk.model.events import Event
+    from requestor_sdk.networks.ocean import OceanConfig
     from requestor_sdk.observe.timeline import Timeline
     from requestor_sdk.ports.basics import Journal
     from requestor_sdk.ports.network import Network
@@ -66,16 +69,23 @@ class Budget(Spending):
         return self._funds.add(amount)
 
 
-class Compute(Services, Batches):
-    """Rents computers on one network, with one budget.
+NO_BUDGET: Final = Decimal(0)
+"""Stands for a budget that was not given: then nothing can be bought."""
+
+
+class Compute(Services, Batches, Computing):
+    """Rents computers on one network, with one budget; or has jobs done where the data is.
 
     Used as ``async with Compute(budget=1) as compute:``, or by ``start()`` and ``stop()``. Leaving
     stops what runs, in good order, and returns within ``Settings.leave_timeout``.
 
     Args:
-        budget: What may be spent, in the network's token; a float is taken by its repr.
+        budget: What may be spent, in the network's token; a float is taken by its repr. Without it
+            nothing can be bought, and jobs can be submitted.
         network: ``local``, ``golem``, the name of an installed network, or a ``Network`` of one's
-            own.
+            own. Where it is left out it is ``local``; with ``ocean``, no market at all.
+        ocean: The provider that jobs are submitted to; without it, on ``local``, they run in this
+            process.
         subnet_tag: Only offers of this subnet are taken.
         payment_driver: For networks that have several, e.g. ``erc20``.
         payment_network: The chain, e.g. ``hoodi``.
@@ -103,8 +113,9 @@ class Compute(Services, Batches):
     def __init__(
         self,
         *,
-        budget: Decimal | float | str,
-        network: str | Network = "local",
+        budget: Decimal | float | str = NO_BUDGET,
+        network: str | Network | None = None,
+        ocean: OceanConfig | None = None,
         subnet_tag: str | None = None,
         payment_driver: str | None = None,
         payment_network: str | None = None,
@@ -119,10 +130,11 @@ class Compute(Services, Batches):
     ) -> None:
         self._board = board_of(dashboard)
         self._budget = to_amount(budget, name="budget")
-        if self._budget <= 0:
+        if self._budget <= 0 and budget is not NO_BUDGET:
             raise AmountError(f"budget must be above zero, not {budget!r}")
+        self._ocean = ocean
         self._network = make_network(
-            network,
+            network or ("local" if ocean is None else "ocean"),
             subnet_tag=subnet_tag,
             payment_driver=payment_driver,
             payment_network=payment_network,
@@ -192,7 +204,7 @@ class Compute(Services, Batches):
         opened = existing_journal(journal, run_id)
         history = history_of(opened, run_id)
         compute = cls(
-            budget=history.budget,
+            budget=history.budget or NO_BUDGET,
             network=history.network if network is None else network,
             subnet_tag=subnet_tag,
             payment_driver=payment_driver,
@@ -302,7 +314,25 @@ class Compute(Services, Batches):
             if self._board is not None:
                 await self._board.close()
             raise
+        self._desk = self._make_desk()
         ambient.active.add(self)
+
+    def _make_desk(self) -> JobDesk | None:
+        engine, ocean = self._started_engine(), self._ocean
+        from requestor_sdk.client._jobs import JobDesk
+
+        if ocean is not None:
+            from requestor_sdk.networks.ocean import OceanJobs
+
+            return JobDesk(lambda: OceanJobs(ocean), engine.core.emit, provider=ocean.url)
+        from requestor_sdk.client._local import LocalNetwork
+
+        network = self._network
+        if isinstance(network, LocalNetwork):
+            from requestor_sdk.client._local_jobs import LocalJobs
+
+            return JobDesk(lambda: LocalJobs(network), engine.core.emit, provider="local")
+        return None
 
     async def stop(self) -> None:
         """Stop what runs, in stages; idempotent.
@@ -317,7 +347,11 @@ class Compute(Services, Batches):
         if self._engine is None:
             return
         try:
-            await self._engine.stop()
+            try:
+                if self._desk is not None:
+                    await self._desk.close()
+            finally:
+                await self._engine.stop()
         finally:
             ambient.active.discard(self)
             if self._board is not None:

@@ -65,6 +65,10 @@ def make_network(
                 subnet=subnet_tag, payment_driver=payment_driver, payment_network=payment_network
             )
         )
+    if network == "ocean":
+        from requestor_sdk.networks.ocean import OceanNetwork
+
+        return OceanNetwork()
     from importlib.metadata import entry_points
 
     installed = {point.name: point for point in entry_points(group=GROUP)}

@@ -203,6 +203,8 @@ class Engine:
             network=core.network.traits.name,
             budget=core.ledger.budget,
         )
+        if not core.ledger.budget:
+            return  # nothing is to be bought: this run is for jobs alone
         try:
             await allocate(core, core.ledger.budget)
         except BaseException as error:

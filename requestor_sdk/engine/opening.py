@@ -13,7 +13,7 @@ from requestor_sdk.engine.aio import asked_again
 from requestor_sdk.engine.buying import check_report, make_buying
 from requestor_sdk.engine.cluster import Cluster
 from requestor_sdk.engine.lifetime import Lifetime
-from requestor_sdk.model.errors import NetworkError, NotAvailable
+from requestor_sdk.model.errors import AmountError, NetworkError, NotAvailable
 from requestor_sdk.model.props import Payload
 from requestor_sdk.model.restart import RenewalPolicy, RestartPolicy
 from requestor_sdk.service.service import Service, check_service_class
@@ -49,6 +49,12 @@ async def run_service(
     """Start a cluster; see ``Compute.run_service``."""
     core = engine.core
     core.check_running()
+    if not core.ledger.budget:
+        raise AmountError(
+            "this Compute has no budget, so nothing can be bought",
+            ids={"run": core.run_id},
+            hint="Compute(budget=...)",
+        )
     if engine.recovery is not None:
         raise NotAvailable(
             f"run {core.run_id} was recovered: it starts nothing, and goes on with what it had",

@@ -71,6 +71,15 @@ FAILED: Final = frozenset(
 """The numbers that say that a job failed."""
 
 
+def stage(code: int) -> str:
+    """Return the state of an instance that a job of this number is most like, for displays."""
+    if code < JobCode.configuring_volumes:
+        return "pending"
+    if code < JobCode.running:
+        return "starting"
+    return "running" if code < JobCode.filtering else "stopping"
+
+
 class JobOutcome(StrEnum):
     """What became of a job that is over."""
 

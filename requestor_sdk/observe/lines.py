@@ -66,6 +66,20 @@ class PlainLines:
         return f"run {event.run_id} is over{why}; spent {text.amount(event.spent)}{rest}"
 
     @_line.register
+    def _(self, event: ev.ComputeJobSubmitted) -> str:
+        what = f" on {', '.join(event.datasets)}" if event.datasets else ""
+        return f"job {event.job_id} is at {event.provider_name}: {event.algorithm}{what}"
+
+    @_line.register
+    def _(self, event: ev.ComputeJobStatusChanged) -> str:
+        return f"job {event.job_id}: {event.text.strip() or event.status}"
+
+    @_line.register
+    def _(self, event: ev.ComputeJobFinished) -> str:
+        why = f": {event.error}" if event.error else ""
+        return f"job {event.job_id} is over: {event.outcome.replace('_', ' ')}{why}"
+
+    @_line.register
     def _(self, event: ev.ComputationSuspended) -> str:
         stays = ", ".join(event.instances)
         return (

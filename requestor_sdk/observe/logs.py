@@ -70,6 +70,8 @@ def _level(event: ev.Event, *, told: bool) -> int:
     match event:
         case ev.ServiceFailed() | ev.ComputationFinished(error=str()) | ev.JobFinished(error=str()):
             return logging.ERROR
+        case ev.ComputeJobFinished(outcome="failed"):
+            return logging.ERROR
         case ev.ServiceStateChanged(new="unresponsive") | ev.CommandExecuted(success=False):
             return logging.WARNING
         case ev.ServiceStateChanged(cause=str()) if event.new in ("pending", "terminated"):

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 from requestor_sdk.model import events as ev
 from requestor_sdk.model.errors import JournalUnwritable, UsageError
+from requestor_sdk.model.jobs import stage
 from requestor_sdk.observe._money import Acceptances, Budget
 from requestor_sdk.observe.view import TERMINATED, no_offers
 
@@ -307,6 +308,31 @@ class Timeline:
                 cause=event.cause or "",
             )
         )
+
+    @_take.register
+    def _(self, event: ev.ComputeJobSubmitted) -> None:
+        self.services["jobs"] = "jobs"
+        lane = self._lane(event.job_id, "jobs")
+        name = event.provider_name.partition("://")[2] or event.provider_name
+        lane.spans.append(Span(state="pending", begin=event.at, provider=name))
+
+    @_take.register
+    def _(self, event: ev.ComputeJobStatusChanged) -> None:
+        lane = self._lane(event.job_id, "jobs")
+        last = lane.spans[-1] if lane.spans else None
+        if last is not None and last.state == stage(event.status) and last.end is None:
+            return
+        _close(lane, event.at)
+        name = last.provider if last is not None else ""
+        lane.spans.append(Span(state=stage(event.status), begin=event.at, provider=name))
+
+    @_take.register
+    def _(self, event: ev.ComputeJobFinished) -> None:
+        lane = self._lane(event.job_id, "jobs")
+        _close(lane, event.at)
+        if event.outcome != "succeeded":
+            text = f"{event.outcome}: {event.error}" if event.error else event.outcome
+            lane.marks.append(Mark(at=event.at, kind="failure", text=text))
 
     @_take.register
     def _(self, event: ev.ServiceFailed) -> None:

@@ -13,6 +13,7 @@ from functools import singledispatchmethod
 from typing import Final, TypeAlias
 
 from requestor_sdk.model import events as ev
+from requestor_sdk.model.jobs import stage
 from requestor_sdk.observe._money import Acceptances, Budget
 
 TERMINATED: Final = "terminated"
@@ -39,6 +40,8 @@ class Row:
         attempt: Which attempt this is, from 1.
         cause: Why the last attempt failed, if one did and none has succeeded since.
         cost: What was accepted for all its agreements.
+        is_job: Whether it is a compute-to-data job, shown like an instance: its command is what
+            its provider says of it.
     """
 
     instance_id: str
@@ -52,6 +55,7 @@ class Row:
     attempt: int = 1
     cause: str = ""
     cost: Decimal = Decimal(0)
+    is_job: bool = False
 
     @property
     def restarts(self) -> int:
@@ -144,7 +148,9 @@ class RunView:
         agreements = [name for name, made in self._agreements.items() if not made.ended]
         living = {*agreements, *(a for a in self._activities.values() if a not in self._agreements)}
         return {
-            "instances": tuple(row.instance_id for row in self.rows.values() if not row.finished),
+            "instances": tuple(
+                row.instance_id for row in self.rows.values() if not row.finished and not row.is_job
+            ),
             "activities": tuple(name for name, of in self._activities.items() if of in living),
             "agreements": tuple(agreements),
             "allocations": tuple(self._allocations),
@@ -178,6 +184,33 @@ class RunView:
     @_take.register
     def _(self, event: ev.ShutdownStarted) -> None:
         self.waiting_for = event.waiting_for
+
+    # Jobs -----------------------------------------------------------------------------------------
+
+    @_take.register
+    def _(self, event: ev.ComputeJobSubmitted) -> None:
+        row = self._job(event.job_id, event.at)
+        row.provider_name = event.provider_name.partition("://")[2] or event.provider_name
+
+    @_take.register
+    def _(self, event: ev.ComputeJobStatusChanged) -> None:
+        row = self._job(event.job_id, event.at)
+        if row.state != stage(event.status):
+            row.state, row.since = stage(event.status), event.at
+        row.command = event.text.strip()
+
+    @_take.register
+    def _(self, event: ev.ComputeJobFinished) -> None:
+        row = self._job(event.job_id, event.at)
+        row.state, row.since = TERMINATED, event.at
+        row.failed = event.outcome == "failed"
+        row.cause = "" if event.outcome == "succeeded" else event.error or event.outcome
+        row.command = row.cause or event.outcome
+
+    def _job(self, job_id: str, at: datetime) -> Row:
+        if job_id not in self.rows:
+            self.rows[job_id] = Row(instance_id=job_id, since=at, is_job=True)
+        return self.rows[job_id]
 
     # The market -----------------------------------------------------------------------------------
 

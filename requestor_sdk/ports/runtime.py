@@ -22,8 +22,8 @@ class ImageConfig:
     Attributes:
         entrypoint: What is put before a command.
         command: What is run where no command is named.
-        env: Variables; a runtime sets them for every command, and a command may set others.
-        cwd: The working directory of a command that names none.
+        env: Variables; a sandbox sets them for every command, and a command may set others.
+        cwd: The working directory that whoever runs its commands should give them.
         user: As whom; kept, and not obeyed: a sandbox has one user.
     """
 

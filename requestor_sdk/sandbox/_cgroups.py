@@ -167,6 +167,27 @@ class Cgroups:
             folder = folder.parent
         return {}
 
+    def others(self) -> list[Path]:
+        """Return the parents of the hierarchies of version 1 that limit nothing here.
+
+        runc makes a group in each of them.
+        """
+        if self.version != 1:
+            return []
+        found = []
+        for name, own in self._own.items():
+            folder = self._root / name.removeprefix("name=")
+            place = self._place(folder, own) if name and name not in self.parents else None
+            if place is not None:
+                found.append(place)
+        return found
+
+    def path_of(self, group: Group, name: str) -> str:
+        """Return a group's path as runc wants it: relative to this process's own, or absolute."""
+        if group.version == 1:
+            return name
+        return "/" + Path(next(iter(group.folders))).relative_to(self._root).as_posix()
+
     @property
     def limits_memory(self) -> bool:
         """Whether memory can be limited by a group."""

@@ -57,6 +57,10 @@ class Rootfs:
             self._left -= 1
             self._member(archive, member)
 
+    def make_folder(self, path: str) -> None:
+        """Make a folder where there is none yet."""
+        self._folder(path, _parts(path))
+
     def _member(self, archive: tarfile.TarFile, member: tarfile.TarInfo) -> None:
         parts = _parts(member.name)
         if not parts:

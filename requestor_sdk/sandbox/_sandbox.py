@@ -21,7 +21,7 @@ from requestor_sdk.sandbox import _channel as wire
 from requestor_sdk.sandbox._meter import Breaches, Meter
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Mapping
 
     from requestor_sdk.ports.runtime import OutputSink, ProcessSpec, SandboxSpec
     from requestor_sdk.sandbox._channel import Channel
@@ -144,7 +144,9 @@ class BubblewrapSandbox:
 
     async def run(self, process: ProcessSpec, output: OutputSink) -> ProcessExit:
         """Run one command to its end. Commands queue in order."""
-        body = _encoded(process)
+        config = self._spec.image.config if self._spec.image is not None else None
+        # Not in the environment of the sandbox's first process: it is no program of the image.
+        body = _encoded(process, config.env if config is not None else {})
         async with self._turn:
             ident = self._begin()
             try:
@@ -333,8 +335,8 @@ def _encoded_path(path: str) -> bytes:
     return path.encode("utf-8", "surrogateescape")
 
 
-def _encoded(process: ProcessSpec) -> bytes:
-    env = [f"{name}={value}" for name, value in process.env.items()]
+def _encoded(process: ProcessSpec, given: Mapping[str, str]) -> bytes:
+    env = [f"{name}={value}" for name, value in {**given, **process.env}.items()]
     fields = [process.cwd, str(len(process.argv)), *process.argv, *env, ""]
     body = "\0".join(fields).encode("utf-8", "surrogateescape")
     command = " ".join(process.argv)

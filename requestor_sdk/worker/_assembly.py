@@ -11,15 +11,16 @@ if TYPE_CHECKING:
     from requestor_sdk.ports.runtime import Images, Runtime
 
 
-async def open_runtime(*, allow_unsandboxed: bool = False) -> Runtime:
-    """Open the best runtime that can be had here.
+async def open_runtime(name: str = "", *, allow_unsandboxed: bool = False) -> Runtime:
+    """Open the runtime of that name, or the best that can be had here.
 
     Raises:
         SandboxUnavailable: There is none; the hint names the fix.
+        UsageError: There is none of that name.
     """
     from requestor_sdk.sandbox import open_runtime as opened
 
-    return await opened(allow_unsandboxed=allow_unsandboxed)
+    return await opened(name, allow_unsandboxed=allow_unsandboxed)
 
 
 def image_store() -> Images:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import shutil
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, TypeVar
@@ -81,6 +82,10 @@ class Attempt:
         parts: What it is done with.
         folder: Its own; made here, and removed once it is settled.
         gpus: The numbers of those that it may use.
+
+    Attributes:
+        stack: What is to be closed once the work is done, while its end is told already.
+        stopped: Why it was stopped; ``None`` while it was not.
     """
 
     def __init__(
@@ -93,6 +98,7 @@ class Attempt:
         self.gpus = gpus
         self.holding: Holding | None = None
         self.stopped: Stop | None = None
+        self.stack = AsyncExitStack()
         self._stop = asyncio.Event()
         self._lost = asyncio.Event()
         parts.journal.note(self.lease, "claimed", folder.name)
@@ -173,15 +179,21 @@ class Attempt:
             try:
                 completion = await self._outcome(work)
             finally:
-                release()
+                closing = asyncio.create_task(self._close(release))
             settled = await self._settle(completion, telling)
         finally:
             telling.cancel()
-            await asyncio.wait({telling})
+            await _all_ended(telling, closing)
             self.teller.close()
             if settled:
                 self.parts.journal.settled(self.lease)
                 shutil.rmtree(self.folder, ignore_errors=True)
+
+    async def _close(self, release: Callable[[], None]) -> None:
+        try:
+            await self.stack.aclose()
+        finally:
+            release()
 
     async def _telling(self) -> None:
         try:
@@ -226,6 +238,18 @@ class Attempt:
         except LeaseLost:
             _log.info("%r is not ours any more", self)
         return True
+
+
+async def _all_ended(*tasks: asyncio.Task[None]) -> None:
+    """Wait until tasks have ended, however often this one is cancelled meanwhile."""
+    cancelled = False
+    while not all(task.done() for task in tasks):
+        try:
+            await asyncio.wait(tasks)
+        except asyncio.CancelledError:
+            cancelled = True
+    if cancelled:
+        raise asyncio.CancelledError
 
 
 async def deliver(

@@ -12,19 +12,18 @@ import secrets
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from requestor_sdk.model.errors import LeaseLost
-from requestor_sdk.ports.worker import Room
+from requestor_sdk.worker._ledger import NOTHING
 from requestor_sdk.worker._retry import PASSING, Patience, may_pass, patiently
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
-    from requestor_sdk.ports.worker import Claim, RunQueue
+    from requestor_sdk.ports.worker import Claim, Room, RunQueue
     from requestor_sdk.worker._config import WorkerConfig
     from requestor_sdk.worker._ledger import Ledger
 
 PARTLY_SEC: Final = 3.0
 """How long an asking may wait while runs are going on: what they free is not in it."""
-_NOTHING: Final = Room(cpu=0.0, ram_mb=0, disk_mb=0)
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
 
@@ -66,13 +65,14 @@ class Claims:
             NetworkError: An answer that another try would not change.
         """
         patience = Patience()
-        claim_id = secrets.token_hex(16)
+        claim_id, asked = secrets.token_hex(16), False
         while not self._draining.is_set():
             free = await self._while_open(self._ledger.room())
             if free is None:
-                return
+                break
+            asked = True
             try:
-                claim = await self._asked(claim_id, free)
+                claim = await self._while_open(self._ask(claim_id, free, self._patience()))
             except PASSING as error:
                 if not may_pass(error):
                     raise
@@ -80,19 +80,20 @@ class Claims:
                 _log.warning("worker %s can take no runs: %s", self._config.id, error)
                 await self._while_open(patience.wait())
                 continue
+            if claim is None and self._draining.is_set():
+                break
             patience.reset()
-            claim_id = secrets.token_hex(16)
+            claim_id, asked = secrets.token_hex(16), False
             if claim is not None and (self._draining.is_set() or not self._take(claim)):
                 await self._hand_back(claim)
+        given = await self._given(claim_id) if asked else None
+        if given is not None:
+            await self._hand_back(given)
 
-    async def _asked(self, claim_id: str, free: Room) -> Claim | None:
+    def _patience(self) -> float:
+        """Return how long an asking may wait."""
         wait = self._config.claim_wait
-        if not self._ledger.idle:
-            wait = min(wait, PARTLY_SEC)
-        claim = await self._while_open(self._ask(claim_id, free, wait))
-        if claim is None and self._draining.is_set():
-            return await self._given(claim_id)
-        return claim
+        return wait if self._ledger.idle else min(wait, PARTLY_SEC)
 
     async def _ask(self, claim_id: str, free: Room, wait: float) -> Claim | None:
         return await self._queue.claim(
@@ -104,9 +105,10 @@ class Claims:
         )
 
     async def _given(self, claim_id: str) -> Claim | None:
+        """Return what an asking that was given up, or whose answer was lost, has got."""
         try:
             async with asyncio.timeout(self._config.settle_timeout):
-                return await self._ask(claim_id, _NOTHING, 0.0)
+                return await patiently(lambda: self._ask(claim_id, NOTHING, 0.0))
         except (TimeoutError, *PASSING) as error:
             # The end of the lease does the same, later.
             _log.warning("worker %s: its last asking is lost: %s", self._config.id, error)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
@@ -26,6 +25,7 @@ from requestor_sdk.worker._retry import patiently
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from contextlib import AsyncExitStack
 
     from requestor_sdk.ports.runtime import ImageRef, OutputSink, ProcessExit, Sandbox
     from requestor_sdk.ports.worker import InputFile, RunSpec
@@ -69,12 +69,11 @@ async def run_job(attempt: Attempt) -> Completion:
         await attempt.teller.log(data)
 
     spec = attempt.claim.spec
-    async with AsyncExitStack() as stack:
-        ready = await prepare(attempt, stack)
-        attempt.stage(Stage.running)
-        argv = tuple(spec.command) or ready.own_command
-        ended = await run_command(attempt, ready, argv, spec.env, output)
-        return await finish(attempt, ready.box, ended)
+    ready = await prepare(attempt, attempt.stack)
+    attempt.stage(Stage.running)
+    argv = tuple(spec.command) or ready.own_command
+    ended = await run_command(attempt, ready, argv, spec.env, output)
+    return await finish(attempt, ready.box, ended)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

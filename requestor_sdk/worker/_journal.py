@@ -11,6 +11,7 @@ import sqlite3
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from requestor_sdk.model.errors import NotAvailable
 from requestor_sdk.model.fields import from_json, to_json
 from requestor_sdk.ports.worker import Completion, Lease
 
@@ -47,12 +48,27 @@ class Journal:
 
     Args:
         path: The file; made where it is not there.
+
+    Raises:
+        NotAvailable: Another process of this worker has it, or it is no journal.
     """
 
     def __init__(self, path: Path) -> None:
         path.touch(mode=0o600)  # it holds fences, by which one could speak for the worker
-        self._db = sqlite3.connect(path, isolation_level=None)
-        self._db.execute("pragma journal_mode=wal")
+        self._db = sqlite3.connect(path, isolation_level=None, timeout=1.0)
+        try:
+            # Held until it is closed: two processes of one worker would take each other's runs.
+            self._db.execute("pragma locking_mode=exclusive")
+            self._db.execute("pragma journal_mode=wal")
+            self._db.execute("begin immediate")
+            self._db.execute("commit")
+        except sqlite3.DatabaseError as error:
+            self._db.close()
+            raise NotAvailable(
+                f"the worker's journal {path} is in use, or is none: {error}",
+                hint="is another process of this worker running? Else the file can be removed: "
+                "what it had taken is given to others once its leases are over",
+            ) from None
         self._db.execute("pragma synchronous=normal")
         (version,) = self._db.execute("pragma user_version").fetchone()
         if version not in (0, _VERSION):

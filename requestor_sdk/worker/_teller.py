@@ -81,10 +81,7 @@ class Teller:
 
     async def log(self, data: bytes) -> None:
         """Add to the log what fits."""
-        room = (
-            self._limit - self._size - (_MARK_BYTES if self._size + len(data) > self._limit else 0)
-        )
-        taken = b"" if self._over else data[: max(0, room)]
+        taken = b"" if self._over else data[: max(0, self._limit - self._size)]
         if taken:
             self._file.write(taken)
             self._size += len(taken)
@@ -115,9 +112,9 @@ class Teller:
             while self._events:
                 await self._say(self._events[0])
                 self._events.popleft()
-            if self._sent < self._size:
+            if self._sent < self._sure:
                 await self._send()
-            if self._events or self._sent < self._size:
+            if self._events or self._sent < self._sure:
                 self._wake.set()
             else:
                 self._told.set()
@@ -130,10 +127,17 @@ class Teller:
         except RequestorError as error:
             _log.warning("run %s: an event is not taken: %s", self._lease.run_id, error)
 
+    @property
+    def _sure(self) -> int:
+        """How much of the log stays as it is: its end may give way to a mark that it was cut."""
+        if self._hurry.is_set():
+            return self._size
+        return min(self._size, max(0, self._limit - _MARK_BYTES))
+
     async def _send(self) -> None:
         offset = self._sent
         self._file.seek(offset)
-        data = self._file.read(BATCH_BYTES)
+        data = self._file.read(min(BATCH_BYTES, self._sure - offset))
         try:
             await patiently(lambda: self._queue.log(self._lease, offset, data))
         except (LeaseLost, WorkerRefused):
@@ -141,7 +145,7 @@ class Teller:
         except RequestorError as error:
             _log.warning("run %s: a part of its log is not taken: %s", self._lease.run_id, error)
         self._sent = offset + len(data)
-        if self._size - self._sent < BATCH_BYTES and not self._hurry.is_set():
+        if self._sure - self._sent < BATCH_BYTES and not self._hurry.is_set():
             try:
                 async with asyncio.timeout(BATCH_SEC):
                     await self._hurry.wait()
@@ -151,12 +155,16 @@ class Teller:
     async def finish(self) -> None:
         """Note what was left out, and wait until all is told. ``run`` must be running."""
         if self._over:
-            said = f"\n[the log is cut here: {self._over} bytes more were left out]\n".encode()
+            kept = min(self._size, max(0, self._limit - _MARK_BYTES))
+            left_out = self._over + self._size - kept
             self._over = 0
-            self._file.write(said)
-            self._size += len(said)
-            self._go()
+            said = f"\n[the log is cut here: {left_out} bytes more were left out]\n".encode()
+            self._file.truncate(kept)
+            self._file.write(said[: self._limit - kept])
+            self._size = min(kept + len(said), self._limit)
         self._hurry.set()
+        if self._sent < self._size:
+            self._go()
         await self._told.wait()
 
     def close(self) -> None:

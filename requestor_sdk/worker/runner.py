@@ -79,6 +79,7 @@ async def serve(
     config: WorkerConfig,
     *,
     pipeline: Pipeline | None = None,
+    runtime: str = "",
     allow_unsandboxed: bool = False,
     tell: Callable[[str], None] = _log.info,
 ) -> None:
@@ -88,12 +89,14 @@ async def serve(
         queue: The server's; opened and closed here.
         config: How the worker behaves.
         pipeline: How ops are done; by default ``execution_pipeline``.
+        runtime: What makes the sandboxes; empty for the best that there is.
         allow_unsandboxed: Whether plain processes will do where no sandbox can be had.
         tell: Is told, in a line, what goes on.
 
     Raises:
         WorkerRefused: The server does not know the worker.
         SandboxUnavailable: No sandbox can be had here.
+        UsageError: There is no runtime of that name.
     """
     from requestor_sdk.worker import _assembly
     from requestor_sdk.worker._pipelined import by_pipeline
@@ -101,21 +104,21 @@ async def serve(
     from requestor_sdk.worker.execution_pipeline import execution_pipeline
 
     async with AsyncExitStack() as stack:
-        runtime = await _assembly.open_runtime(allow_unsandboxed=allow_unsandboxed)
-        stack.push_async_callback(runtime.close)
+        opened = await _assembly.open_runtime(runtime, allow_unsandboxed=allow_unsandboxed)
+        stack.push_async_callback(opened.close)
         await queue.open()
         stack.push_async_callback(queue.close)
         worker = Worker(
             queue,
             config,
-            runtime=runtime,
+            runtime=opened,
             images=_assembly.image_store(),
             work=by_pipeline(pipeline or execution_pipeline),
         )
         with_signals = _Signals(worker, tell)
         stack.callback(with_signals.remove)
         with_signals.install()
-        tell(f"worker {config.id} takes runs of {queue!r} into {runtime.name} sandboxes")
+        tell(f"worker {config.id} takes runs of {queue!r} into {opened.name} sandboxes")
         await worker.run()
         tell(f"worker {config.id} has stopped")
 

@@ -15,6 +15,7 @@ import sys
 import tempfile
 from collections.abc import Callable
 
+import c2d
 import commandline
 import engine
 import files
@@ -39,6 +40,10 @@ BENCHES: dict[str, Callable[[str], Result]] = {
     "golem_batch_vs_floor": golem.batch_vs_floor,
     "golem_batches_vs_floor": golem.batches_vs_floor,
     "gftp_mb_s": files.gftp_mb_s,
+    "c2d_submit_to_finished_ms": c2d.submit_to_finished_ms,
+    "c2d_status_per_s": c2d.status_per_s,
+    "c2d_start_per_s": c2d.start_per_s,
+    "c2d_result_mb_s": c2d.result_mb_s,
 }
 
 

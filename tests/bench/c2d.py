@@ -5,6 +5,8 @@ What is told for one core has the provider on one and the client on another, whe
 
 from __future__ import annotations
 
+import asyncio
+import itertools
 import json
 import os
 import shutil
@@ -13,17 +15,21 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import aclosing, contextmanager
 from pathlib import Path
 from statistics import median
 from urllib.parse import urlencode
 
 import c2d_load as load
 import peer
-from measure import Result
+from measure import Result, call_ms
 
+from requestor_sdk import Compute
+from requestor_sdk.networks.ocean import OceanConfig
 from requestor_sdk.ocean.messages import Command, checksummed, command_text, signature_of
+from requestor_sdk.ports.runtime import ProcessSpec, SandboxLimits, SandboxSpec
+from requestor_sdk.sandbox import open_runtime
 from requestor_sdk.signing import EthSigner
 
 _API = "/api/services"
@@ -31,6 +37,7 @@ _OWNERS = 8
 _READS, _STARTS, _TIMES = 8_000, 2_000, 3
 _SIZE = 256 * 1024 * 1024
 _FETCHES = 5
+_JOBS = 15
 _TRIVIAL = "with open('/data/outputs/one', 'w') as file: file.write('1')"
 _LARGE = f"""
 with open("/data/outputs/large", "wb") as file:
@@ -131,6 +138,61 @@ def _await(port: int) -> None:
 
 def _port(provider: peer.jobs.Provider) -> int:
     return int(provider.url.rpartition(":")[2])
+
+
+def submit_to_finished_ms(name: str) -> Result:
+    """Time a trivial job from before it is submitted to when its consumer knows that it is over.
+
+    By this package's own client, which holds a request until there is something new. The floor is
+    the same process in the same sandbox, with nobody between.
+    """
+
+    async def measure() -> Result:
+        signer = EthSigner.ephemeral()
+        with peer.jobs.provider() as provider:
+            config = OceanConfig(url=provider.url, wallet=signer)
+            async with Compute(ocean=config) as compute:
+
+                async def ours() -> None:
+                    job = await compute.submit_job(None, _TRIVIAL)
+                    await job.wait()
+
+                value = await call_ms(ours, _JOBS)
+        return Result(name=name, value=value, unit="ms", floor=await _bare_ms(), n=_JOBS)
+
+    return asyncio.run(measure())
+
+
+async def _bare_ms() -> float:
+    """Time the trivial algorithm in a sandbox: made, its file put in, run, its output taken out."""
+    limits = SandboxLimits(memory=1 << 30, storage=1 << 30)
+    runtime = await open_runtime()
+    numbers = itertools.count()
+
+    async def ignore(stream: str, data: bytes) -> None:
+        del stream, data
+
+    async def code() -> AsyncIterator[bytes]:
+        yield _TRIVIAL.encode()
+
+    async def bare() -> None:
+        sandbox = await runtime.create(SandboxSpec(name=f"bare-{next(numbers)}", limits=limits))
+        try:
+            await sandbox.write_file("/data/outputs/none", code())
+            await sandbox.write_file("/data/algorithm", code())
+            command = ProcessSpec(argv=("python3", "/data/algorithm"))
+            if (await sandbox.run(command, ignore)).return_code:
+                raise RuntimeError("the bare algorithm failed")
+            async with aclosing(sandbox.read_file("/data/outputs/one")) as chunks:
+                async for _ in chunks:
+                    pass
+        finally:
+            await sandbox.close()
+
+    try:
+        return await call_ms(bare, _JOBS)
+    finally:
+        await runtime.close()
 
 
 def status_per_s(name: str) -> Result:

@@ -181,6 +181,6 @@ def test_what_concerns_money_and_commitments_must_be_on_the_disk_first():
         *("ActivityCreated", "ActivityCreateFailed", "ActivityEnded", "PaymentLeftOver"),
         *("DebitNoteAccepted", "DebitNoteRejected", "InvoiceAccepted", "InvoiceRejected"),
         *("ComputationRecovered", "ComputationSuspended", "AllocationRequested"),
-        "AllocationNotMade",
+        *("AllocationNotMade", "ComputeJobSubmitted"),
         *("ActivityRequested", "ClusterStarted", "PaymentWrittenOff"),
     }

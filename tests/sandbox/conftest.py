@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -10,21 +11,27 @@ import pytest
 
 from requestor_sdk.model.errors import SandboxUnavailable
 from requestor_sdk.ports.runtime import Sandbox, SandboxLimits, SandboxSpec
-from requestor_sdk.sandbox import BubblewrapRuntime
+from requestor_sdk.sandbox import BubblewrapRuntime, RuncRuntime
 
 sys.path.insert(0, str(Path(__file__).parent))  # --import-mode=importlib does not
 from sandboxing import MIB, groups, loops, possible
 
 
 @pytest.fixture
-async def runtime(tmp_path: Path) -> AsyncIterator[BubblewrapRuntime]:
+def kind() -> str:
+    """Which runtime; the whole folder runs on another by REQUESTOR_RUNTIME=runc."""
+    return os.environ.get("REQUESTOR_RUNTIME", "bubblewrap")
+
+
+@pytest.fixture
+async def runtime(tmp_path: Path, kind: str) -> AsyncIterator[BubblewrapRuntime]:
     home = tmp_path / "home"
-    made = BubblewrapRuntime(home)
+    made = RuncRuntime(home) if kind == "runc" else BubblewrapRuntime(home)
     try:
         await made.open()
     except SandboxUnavailable as error:
-        if possible():
-            raise  # bubblewrap works here, so ours must
+        if possible(kind):
+            raise  # the program works here, so ours must
         pytest.skip(f"no sandbox here: {error.message}")
     yield made
     await made.close()

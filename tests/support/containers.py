@@ -144,3 +144,13 @@ def busybox() -> bytes | None:
     path = shutil.which("busybox")
     data = Path(path).read_bytes() if path else b""
     return data if data and b"/ld-linux" not in data and b"/ld-musl" not in data else None
+
+
+def tools(program: bytes, **config: Any) -> Made:
+    """A container image with a shell and little else, in two layers."""
+    names = ("sh", "cat", "id", "ls", "mount", "dd", "echo", "env", "pwd", "touch", "wc", "mv")
+    applets = [(f"bin/{name}", link("busybox")) for name in names]
+    base = tar(("bin/busybox", program), *applets, ("etc/hidden", b"x"), ("tmp/", None))
+    upper = tar(("opt/tools/hello", b"#!/bin/sh\necho hello $1\n"), ("etc/.wh.hidden", b""))
+    said = {"Env": ["PATH=/opt/tools:/bin", "GREETING=from the image"], **config}
+    return Made([base, upper], config=said, name="bb:1")

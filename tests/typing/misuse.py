@@ -14,6 +14,7 @@ from datetime import timedelta
 from requestor_sdk import (
     Cluster,
     Compute,
+    OceanConfig,
     Payload,
     ProviderConfig,
     RestartPolicy,
@@ -107,6 +108,14 @@ async def no_script(ctx: WorkContext, tasks: AsyncIterator[Task[int, str]]) -> A
         yield "true"
 
 
+async def jobs(compute: Compute) -> None:
+    await compute.submit_job(3, "print(1)")  # type: ignore[arg-type]
+    await compute.submit_job("did:op:1", 3)  # type: ignore[arg-type]
+    job = await compute.submit_job("did:op:1", "print(1)", env="x")  # type: ignore[call-arg]
+    for update in job:  # type: ignore[attr-defined]
+        del update
+
+
 async def tasks(compute: Compute, payload: Payload) -> None:
     compute.execute_tasks(one_task, [1])  # type: ignore[call-overload]
     compute.execute_tasks(one_task, 1, payload)  # type: ignore[call-overload]
@@ -122,7 +131,9 @@ async def tasks(compute: Compute, payload: Payload) -> None:
 
 
 def values() -> None:
-    Compute()  # type: ignore[call-arg]
+    Compute(ocean="http://127.0.0.1:8030")  # type: ignore[arg-type]
+    OceanConfig("http://127.0.0.1:8030")  # type: ignore[call-arg]
+    Compute(network=None, ocean=3)  # type: ignore[arg-type]
     Compute(1.0)  # type: ignore[call-arg]
     Compute(budget=None)  # type: ignore[arg-type]
     Compute(budget=1, event_consumer=lambda: None)  # type: ignore[arg-type,misc]

@@ -12,13 +12,23 @@ from pathlib import Path
 from typing import Any, assert_type
 
 from requestor_sdk import (
+    DDO,
+    AlgorithmSpec,
+    AssetRef,
+    AsyncOceanCompute,
     Budget,
     Cluster,
     CommandResult,
     Compute,
+    ComputeInput,
     Golem,
+    Job,
+    JobOutcome,
+    JobStatus,
     LinearPricing,
     LocalNetwork,
+    OceanCompute,
+    OceanConfig,
     Payload,
     ProviderConfig,
     RequestorError,
@@ -224,3 +234,30 @@ def errors_have_what_they_promise(error: errors.CommandFailed) -> None:
 
 def journals_give_events(compute: Compute) -> Sequence[events.Event]:
     return list(compute.journal.read(ids={"instance": "i-1"}))
+
+
+async def have_jobs_done() -> None:
+    async with Compute(ocean=OceanConfig(url="http://127.0.0.1:8030")) as compute:
+        job = await compute.submit_job("did:op:1", Path("count.py"), environment="e")
+        assert_type(job, Job)
+        assert_type(job.outcome, JobOutcome | None)
+        async for update in job:
+            assert_type(update, JobStatus)
+        async for line in job.logs():
+            assert_type(line, str)
+        assert_type(await job.wait(timeout=5), JobStatus)
+        assert_type(await job.download("results"), list[Path])
+        assert_type(await job.read(), bytes)
+        assert_type(await compute.jobs(), list[Job])
+        spec = AlgorithmSpec(rawcode="print(1)")
+        await compute.submit_job([AssetRef(did="did:op:1"), "did:op:2"], spec)
+
+
+async def as_ocean_has_it(ddo: DDO) -> None:
+    dataset = ComputeInput(ddo, ddo.services[0])
+    config = OceanConfig()
+    async with AsyncOceanCompute({"METADATA_CACHE_URI": "http://127.0.0.1:5000"}) as compute:
+        job_id = await compute.start(config.signer(), dataset, "e", dataset)
+        assert_type(job_id, str)
+    with OceanCompute() as blocking:
+        assert_type(blocking.result(ddo, ddo.services[0], job_id, 0, config.signer()), bytes)

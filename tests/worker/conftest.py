@@ -11,7 +11,7 @@ import pytest
 from requestor_sdk.c2d._queue import DurableQueue
 from requestor_sdk.c2d._store.memory import MemoryStore
 from requestor_sdk.model.errors import SandboxUnavailable
-from requestor_sdk.sandbox import BubblewrapRuntime, ImageStore
+from requestor_sdk.sandbox import BubblewrapRuntime, ImageStore, RuncRuntime
 
 sys.path.insert(0, str(Path(__file__).parent))  # --import-mode=importlib does not
 from working import ROOM, Hired
@@ -29,15 +29,22 @@ async def queue(tmp_path):
 
 
 @pytest.fixture
-async def runtime(tmp_path):
-    made = BubblewrapRuntime(tmp_path / "home")
+def kind():
+    return "bubblewrap"
+
+
+@pytest.fixture
+async def runtime(tmp_path, kind):
+    made = {"bubblewrap": BubblewrapRuntime, "runc": RuncRuntime}[kind](tmp_path / "home")
     try:
         await made.open()
     except SandboxUnavailable as error:
         pytest.skip(f"no sandbox here: {error.message}")
+    await made._trial  # of its opening; it ends aside
     yield made
-    assert not made._boxes, "a sandbox was left"
+    left = {box.name for box in made._boxes}
     await made.close()
+    assert not left, "a sandbox was left"
     assert not list((tmp_path / "home/run").iterdir())
 
 

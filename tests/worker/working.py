@@ -34,7 +34,7 @@ class Hired:
         await asyncio.wait({self.task})
 
     def check_nothing_left(self):
-        if self.task.cancelled():
+        if self.task.cancelled() or self.task.exception() is not None:
             return
         assert not list((self.folder / "runs").glob("*"))
         with sqlite3.connect(self.folder / "worker.db") as db:

@@ -192,6 +192,21 @@ const TAKE = {
     const job = run.job(e.job_id); job.began = t; job.workers = e.max_workers;
   },
   JobFinished(run, e, t) { run.job(e.job_id).ended = t; },
+  ComputeJobSubmitted(run, e, t) {
+    const name = e.provider_name.split("://").pop();
+    run.lane(e.job_id, "jobs").spans.push([t, "pending", 1, name, ""]);
+  },
+  ComputeJobStatusChanged(run, e, t) {
+    const spans = run.lane(e.job_id, "jobs").spans, last = spans[spans.length - 1];
+    const state = e.status < 20 ? "pending" : e.status < 40 ? "starting" : e.status < 50 ? "running" : "stopping";
+    if (!last || last[1] !== state) spans.push([t, state, 1, last ? last[3] : "", ""]);
+  },
+  ComputeJobFinished(run, e, t) {
+    const lane = run.lane(e.job_id, "jobs");
+    lane.end = t;
+    if (e.outcome !== "succeeded")
+      lane.marks.push([t, "failure", e.error ? `${e.outcome}: ${e.error}` : e.outcome]);
+  },
   TaskStarted(run, e, t) {
     run.job(e.job_id).started.push([t]);
     run.lane(e.instance_id).tasks.push([t, `${e.task_id}, attempt ${e.attempt}`]);

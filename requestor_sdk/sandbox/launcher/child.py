@@ -1,4 +1,4 @@
-"""What a forked child of the launcher does until it becomes bubblewrap.
+"""What a forked child of the launcher does until it becomes the program that makes the sandbox.
 
 It carries out the steps of a plan that the host made. It decides nothing, and it must not
 return: it ends by exec or by telling why not on the sandbox's own socket.
@@ -21,15 +21,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-# The numbers under which bubblewrap finds its descriptors; the plan's argv names them.
-COMM_FD, SECCOMP_FD, STATUS_FD = 0, 10, 11
+# The numbers under which the program finds its descriptors; the plan's argv names them.
+COMM_FD, STATUS_FD = 0, 11
 _SPARE = 16
 
 
 def become(plan: dict[str, Any], comm: int, status: int, launcher: int) -> None:
     """Set up everything that the plan says, then exec. Never returns."""
     try:
-        os.dup2(comm, 2)  # bubblewrap's last words reach the host
+        os.dup2(comm, 2)  # the program's last words reach the host
         _exec(plan, comm, status, launcher)
     except BaseException as error:  # noqa: BLE001 - told to the host, then the process ends
         os.write(2, f"sandbox set-up: {type(error).__name__}: {error}"[:2000].encode())
@@ -48,12 +48,12 @@ def _exec(plan: dict[str, Any], comm: int, status: int, launcher: int) -> None:
             _STEPS[step[0]](*step[1:])
     for name, value in plan["rlimits"].items():
         _limit(getattr(resource, name), value)
-    _place_descriptors(comm, status, seccomp)
+    _place_descriptors(comm, status, seccomp, plan["seccomp_fd"])
     if plan["uid"] is not None:
         os.setgroups([])
         os.setresgid(plan["gid"], plan["gid"], plan["gid"])
         os.setresuid(plan["uid"], plan["uid"], plan["uid"])
-    # A change of user clears this, so it comes late; what bubblewrap sets for itself comes later
+    # A change of user clears this, so it comes late; what the program sets for itself comes later
     # still, and a launcher that dies in between would leave it behind.
     sys_.die_with_parent()
     if os.getppid() != launcher:
@@ -72,18 +72,22 @@ def _limit(which: int, value: int) -> None:
     resource.setrlimit(which, (value, value))
 
 
-def _place_descriptors(comm: int, status: int, seccomp: int | None) -> None:
+def _place_descriptors(comm: int, status: int, seccomp: int | None, seccomp_fd: int) -> None:
     # First out of the way of the fixed numbers, then onto them, so that none is overwritten.
     wanted = {COMM_FD: comm, STATUS_FD: status}
     if seccomp is not None:
-        wanted[SECCOMP_FD] = seccomp
+        wanted[seccomp_fd] = seccomp
     spare = {number: fcntl.fcntl(fd, fcntl.F_DUPFD, _SPARE) for number, fd in wanted.items()}
     for number, fd in spare.items():
         os.dup2(fd, number)
     null = os.open("/dev/null", os.O_RDWR)
     os.dup2(null, 1)
-    os.closerange(3, SECCOMP_FD if seccomp is not None else STATUS_FD)
-    os.closerange(STATUS_FD + 1, 1 << 16)
+    first = 3
+    for number in sorted(wanted):
+        if number > first:  # an empty range would be taken for all of them
+            os.closerange(first, number)
+        first = max(first, number + 1)
+    os.closerange(first, 1 << 16)
 
 
 def _write(path: str, text: str) -> None:
@@ -109,6 +113,12 @@ def _bind(source: str, target: str) -> None:
     else:
         os.close(os.open(target, os.O_CREAT | os.O_CLOEXEC, 0o644))
     sys_.mount(source, target, "", sys_.MS_BIND | sys_.MS_REC)
+
+
+def _harmless(target: str) -> None:
+    """Let nothing there be a program: what is bound from it later inherits that."""
+    flags = sys_.MS_REMOUNT | sys_.MS_BIND | sys_.MS_NOSUID | sys_.MS_NOEXEC
+    sys_.mount("", target, "", flags)
 
 
 def _loop(template: str, folder: str, target: str) -> None:
@@ -146,6 +156,7 @@ _STEPS: dict[str, Callable[..., None]] = {
     "mkdir": _mkdir,
     "symlink": os.symlink,
     "bind": _bind,
+    "harmless": _harmless,
     "loop": _loop,
     "overlay": _overlay,
     "proc": _proc,

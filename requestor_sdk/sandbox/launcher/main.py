@@ -35,7 +35,7 @@ _RETRY_S = 0.01
 class _Box:
     """One sandbox."""
 
-    __slots__ = ("monitor", "number", "pid", "pidfd", "plan", "status", "text")
+    __slots__ = ("adopted", "monitor", "number", "over", "pid", "pidfd", "plan", "status", "text")
 
     def __init__(self, number: int, monitor: int, plan: dict[str, Any], status: int | None) -> None:
         self.number = number
@@ -45,6 +45,9 @@ class _Box:
         self.pid: int | None = None
         self.pidfd: int | None = None
         self.text = b""
+        # Of a program that goes away once the sandbox stands: then its first process is ours.
+        self.adopted = False
+        self.over: int | None = None
 
 
 class Launcher:
@@ -161,14 +164,18 @@ class Launcher:
             box.status = None
             return
         box.text = (box.text + data)[-4096:]
-        if box.pid is None and b"\n" in box.text:
-            # { "child-pid": 123, ... }: the first thing that bubblewrap says.
-            box.pid = int(box.text.partition(b'"child-pid":')[2].partition(b",")[0])
-            try:
-                box.pidfd = os.pidfd_open(box.pid)
-            except OSError:  # it is dead already; the monitor's end will tell
-                return
-            self._send({"ev": "pid", "id": box.number, "pid": box.pid})
+        if box.pid is not None:
+            return
+        # { "child-pid": 123, ... } or { ..., "pid": 123, ... }: the first thing that is said.
+        digits, comma, _ = box.text.partition(b'pid":')[2].partition(b",")
+        if not comma:
+            return
+        box.pid = int(digits)
+        try:
+            box.pidfd = os.pidfd_open(box.pid)
+        except OSError:  # it is dead already; the monitor's end will tell
+            return
+        self._send({"ev": "pid", "id": box.number, "pid": box.pid})
 
     def _reap(self) -> None:
         while True:
@@ -178,9 +185,29 @@ class Launcher:
                 return
             if pid == 0:
                 return
+            code = os.waitstatus_to_exitcode(status)
             for box in list(self._boxes.values()):
-                if box.monitor == pid:
-                    self._ended(box, os.waitstatus_to_exitcode(status))
+                if box.plan["detaches"] and not box.adopted:
+                    self._adopt(box, pid, code)
+                elif box.monitor == pid:
+                    self._ended(box, code)
+
+    def _adopt(self, box: _Box, pid: int, code: int) -> None:
+        """Note an end while the program that makes a sandbox is at work, or has just done it."""
+        if box.monitor != pid:
+            if box.pid is None and box.status is not None and _readable(box.status):
+                self._status(box.status)
+            if box.pid == pid:
+                box.over = code  # it ended before the end of its maker was seen
+            return
+        if box.pid is None and box.status is not None and _readable(box.status):
+            self._status(box.status)
+        if code != 0 or box.pid is None:
+            self._ended(box, code)
+        elif box.over is not None:
+            self._ended(box, box.over)
+        else:
+            box.adopted, box.monitor = True, box.pid
 
     def _ended(self, box: _Box, code: int) -> None:
         """The monitor is gone; wait for the namespace's first process, then report."""
@@ -197,6 +224,9 @@ class Launcher:
     def _report(self, box: _Box, error: str, code: int = -1) -> None:
         texts = {path: _read(path) for path in box.plan["report"]}
         kill_group(box.plan["kill"])
+        if box.plan["detaches"]:
+            for folder in box.plan["groups"]:
+                kill_all(folder)
         for folder in box.plan["groups"]:
             _rmdir(folder)
         for folder in box.plan["remove"]:
@@ -243,6 +273,16 @@ def kill_group(path: str) -> None:
             _write(path, "1")
         except OSError:
             return
+
+
+def kill_all(folder: str) -> None:
+    """Kill what is left in a cgroup: what a program that was killed half-way has started."""
+    for pid in _read(folder + "/cgroup.procs").split():
+        _quietly(os.kill, int(pid), signal.SIGKILL)
+
+
+def _readable(number: int) -> bool:
+    return bool(select.select([number], [], [], 0)[0])
 
 
 def _write(path: str, text: str) -> None:
