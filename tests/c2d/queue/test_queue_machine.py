@@ -20,6 +20,7 @@ from hypothesis.stateful import (
     Bundle,
     RuleBasedStateMachine,
     consumes,
+    initialize,
     invariant,
     multiple,
     rule,
@@ -142,8 +143,17 @@ class QueueMachine(RuleBasedStateMachine):
     async def picture(self, run_id):
         return await self.queue.run(run_id), list(await self.queue.attempts(run_id))
 
+    @initialize(target=runs, some=st.lists(demands, min_size=2, max_size=6))
+    def there_is_something_to_do(self, some):
+        for worker in ROOMS:
+            self.heartbeat_of(worker, "s1", draining=False)
+        return multiple(*(self.submitted_one(demand, 1, 3) for demand in some))
+
     @rule(target=runs, demand=demands, priority=st.integers(0, 2), lives=st.integers(1, 3))
     def submit(self, demand, priority, lives):
+        return self.submitted_one(demand, priority, lives)
+
+    def submitted_one(self, demand, priority, lives):
         run_id = self.name("r")
         new = self.queue.submit(run_id, SPEC, demand, priority=priority, max_attempts=lives)
         assert self.do(new)
@@ -156,22 +166,35 @@ class QueueMachine(RuleBasedStateMachine):
         assert not self.do(self.queue.submit(run_id, SPEC, demand))
         assert self.do(self.picture(run_id)) == before
 
-    @rule(worker=workers, session=sessions, draining=st.booleans())
+    @rule(worker=workers, session=sessions, draining=st.sampled_from([False, False, False, True]))
     def heartbeat(self, worker, session, draining):
+        self.heartbeat_of(worker, session, draining=draining)
+
+    def heartbeat_of(self, worker, session, *, draining):
         room = ROOMS[worker]
         info = WorkerInfo(id=worker, session=session, total=room, free=room, draining=draining)
         self.do(self.queue.heartbeat(info))
         self.sessions[worker] = session
+        for run_id in self.submitted:
+            held = [each for each in self.do(self.picture(run_id))[1] if each.ending is None]
+            assert all(each.session == session for each in held if each.worker_id == worker)
 
-    @rule(target=leases, worker=workers, session=sessions, boast=st.booleans())
-    def claim(self, worker, session, boast):
-        return self.claimed(worker, session, self.name("c"), boast=boast)
+    @rule(target=leases, worker=workers, boast=st.booleans(), most=st.integers(1, 4))
+    def claim(self, worker, boast, most):
+        session = self.sessions[worker]
+        told = [self.claimed(worker, session, self.name("c"), boast=boast) for _ in range(most)]
+        return multiple(*(lease for lease in told if lease is not None))
+
+    @rule(worker=workers)
+    def a_former_process_claims(self, worker):
+        session = "s2" if self.sessions[worker] == "s1" else "s1"
+        assert self.claimed(worker, session, self.name("c"), boast=False) is None
 
     @rule(target=leases, lease=leases)
     def claim_again(self, lease):
         worker, session, claim_id, lease = lease
         attempt = self.do(self.picture(lease.run_id))[1][lease.attempt - 1]
-        if self.sessions.get(worker) == session and attempt.ending is None:
+        if self.sessions[worker] == session and attempt.ending is None:
             told = self.do(self.ask(worker, session, claim_id, ROOMS[worker]))
             assert told.lease == lease
         return multiple()
@@ -182,9 +205,9 @@ class QueueMachine(RuleBasedStateMachine):
             told = self.do(self.ask(worker, session, claim_id, free))
         except WorkerRefused:
             assert self.sessions[worker] != session
-            return multiple()
+            return None
         if told is None:
-            return multiple()
+            return None
         assert self.sessions[worker] == session
         return (worker, session, claim_id, told.lease)
 
@@ -346,7 +369,7 @@ def check(machine, examples, steps=40):
 
 
 def test_the_queue_keeps_its_promises_in_memory():
-    check(QueueMachine, 100)
+    check(QueueMachine, 120)
 
 
 def test_the_queue_keeps_its_promises_in_sqlite_killed_at_any_time():
