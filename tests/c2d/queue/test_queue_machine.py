@@ -305,6 +305,7 @@ class QueueMachine(RuleBasedStateMachine):
         held = {worker: [] for worker in ROOMS}
         for run_id in self.submitted:
             run, attempts = await self.picture(run_id)
+            assert run.lapses <= run.max_attempts
             holding = [attempt for attempt in attempts if attempt.ending is None]
             assert [attempt.number for attempt in attempts] == list(range(1, run.attempt + 1))
             if run.state in rules.OVER:
