@@ -32,7 +32,6 @@ class Holding:
     Attributes:
         progress: How far the run is, 0 to 1; told with each renewal.
         end: Until when the lease is sure, by the loop's clock, less what stopping takes.
-        sure: Whether the lease was confirmed in time; once it was not, only the queue can say.
     """
 
     def __init__(
@@ -41,14 +40,15 @@ class Holding:
         lease_sec: float,
         *,
         cancel: Callable[[], None],
+        doubt: Callable[[str], None],
         lose: Callable[[str], None],
     ) -> None:
         self.lease = lease
         self.lease_sec = lease_sec
         self.progress: float | None = None
-        self.sure = True
         self.end = 0.0
         self._cancel = cancel
+        self._doubt = doubt
         self._lose = lose
         self._timer: asyncio.TimerHandle | None = None
         self.confirmed(asyncio.get_running_loop().time())
@@ -56,19 +56,16 @@ class Holding:
     def confirmed(self, sent: float) -> None:
         """Count the lease from when its renewal was sent."""
         self.drop()
-        self.sure = True
         self.end = sent + self.lease_sec * (1 - MARGIN)
         self._timer = asyncio.get_running_loop().call_at(self.end, self._ended)
 
     def _ended(self) -> None:
-        self.sure = False
-        self._lose("its lease could not be renewed in time")
+        self._doubt("its lease could not be renewed in time")
 
     def heard(self, state: LeaseState, sent: float) -> None:
         """Act on what the queue says."""
         if state is LeaseState.lost:
             self.drop()
-            self.sure = False
             self._lose("the queue says that it is not this worker's any more")
             return
         self.confirmed(sent)

@@ -254,8 +254,14 @@ class Worker:
         if held is None:
             return False
         self._stats.claims += 1
-        folder = self._runs / f"{secrets.token_hex(8)}"
-        attempt = Attempt(claim, self._parts, folder, gpus=held.gpus)
+        try:
+            folder = self._runs / secrets.token_hex(8)
+            attempt = Attempt(claim, self._parts, folder, gpus=held.gpus)
+        except OSError as error:
+            _log.error("run %s cannot be begun here: %s", claim.lease.run_id, error)
+            self._journal.settled(claim.lease)
+            held.release()
+            return False
         task = group.create_task(self._do(attempt, held), name=f"run {claim.lease.run_id}")
         self._attempts[task] = attempt
         return True
@@ -265,6 +271,7 @@ class Worker:
             attempt.lease,
             attempt.claim.lease_sec,
             cancel=lambda: attempt.stop(Stop.cancel, "the queue says so"),
+            doubt=lambda why: attempt.stop(Stop.unsure, why),
             lose=lambda why: attempt.stop(Stop.lost, why),
         )
         attempt.holding = holding
