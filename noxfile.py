@@ -151,6 +151,13 @@ def bench(session: nox.Session) -> None:
 
 
 @nox.session
+def fuzz(session: nox.Session) -> None:
+    """Ask a provider of jobs whatever its OpenAPI documents allow, and more."""
+    session.install("-e", ".[all]", "schemathesis>=4")
+    session.run("python", "tests/fuzz", *session.posargs)
+
+
+@nox.session
 def peers(session: nox.Session) -> None:
     """Have programs of other SDKs use what we provide, on Golem and on Ocean; fetches the SDKs."""
     session.install("-e", ".[all]")

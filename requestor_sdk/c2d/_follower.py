@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from contextlib import contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
@@ -21,7 +21,7 @@ from requestor_sdk.model.jobs import JobCode
 from requestor_sdk.ocean.requests import request_in
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import AsyncIterator, Iterator, Sequence
     from pathlib import Path
 
     from requestor_sdk.c2d._terms import JobPlan, Rules
@@ -82,6 +82,8 @@ class Follower:
         self._new: dict[str, tuple[JobRecord, JobPlan]] = {}
         # Jobs whose run changed while they were being handed over.
         self._missed: set[str] = set()
+        # Removing a run changes it, too: that is nobody's business while its job goes.
+        self._leaving: set[str] = set()
         self._bells: dict[str, _Bell] = {}
         self.open_in: Counter[str] = Counter()
         """Jobs that are not over, by environment."""
@@ -123,14 +125,18 @@ class Follower:
         self._new.pop(job_id, None)
         await self._drop(job_id)
 
-    async def let_go(self, job_id: str) -> None:
-        """Do nothing more for a job; returns once nothing is done."""
-        self._new.pop(job_id, None)
-        await self._drop(job_id)
-        await self._walks.drop(job_id)
-        # Following it may have asked for its files again.
-        await self._drop(job_id)
-        self._missed.discard(job_id)
+    @asynccontextmanager
+    async def let_go(self, job_id: str) -> AsyncIterator[None]:
+        """Do nothing for a job that is being removed; begins once nothing is done for it."""
+        self._leaving.add(job_id)
+        try:
+            self._new.pop(job_id, None)
+            self._missed.discard(job_id)
+            await self._walks.drop(job_id)
+            await self._drop(job_id)
+            yield
+        finally:
+            self._leaving.discard(job_id)
 
     async def request_of(self, job_id: str) -> JobRequest:
         """Return what a job was asked for as."""
@@ -181,6 +187,8 @@ class Follower:
 
     async def _walk(self, job_id: str) -> None:
         """Bring a job to where its run is."""
+        if job_id in self._leaving:
+            return
         record = await self._store.job(job_id)
         if record is None or record.finished is not None:
             return

@@ -357,10 +357,10 @@ class JobCore:
             record = await self.record(owner, job_id)
         except JobNotFound:
             return None
-        await self._follower.let_go(job_id)
-        # A run's id is known before it is submitted: what was half submitted goes, too.
-        await self._runs.forget(record.run_id or run_of(record))
-        await self._store.remove_job(job_id)
+        async with self._follower.let_go(job_id):
+            # A run's id is known before it is submitted: what was half submitted goes, too.
+            await self._runs.forget(record.run_id or run_of(record))
+            await self._store.remove_job(job_id)
         if record.finished is None:
             self._follower.count(record, -1)
         self._follower.ring(job_id)

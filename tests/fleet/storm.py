@@ -7,6 +7,7 @@ import contextlib
 import json
 import sqlite3
 import time
+from collections import Counter
 
 from fleet import Fleet
 
@@ -76,8 +77,9 @@ async def storm(folder, *, jobs, workers, kill_every, pause=0.1, away=1.0, tell=
             killing.cancel()
             await asyncio.wait({killing})
         await fleet.close()
-    attempts = await _check_store(fleet, ids)
-    tell(f"{attempts} attempts at {jobs} jobs, each of which ended once")
+    endings = await _check_store(fleet, ids)
+    lost = f"{endings[Ending.released]} handed back, {endings[Ending.lapsed]} lost"
+    tell(f"{endings.total()} attempts at {jobs} jobs, {lost}: each job ended once")
     for _ in range(100):
         if not fleet.left():
             break
@@ -138,12 +140,12 @@ async def _patiently(call):
 
 
 async def _check_store(fleet, ids):
-    """Look at what the store has kept; return how many attempts there were."""
+    """Look at what the store has kept; return how attempts ended."""
     store = SqliteStore(fleet.data / "c2d.sqlite")
     await store.open()
     try:
         jobs, queue = StoredJobs(store), DurableQueue(store, fleet.data / "runs")
-        total = 0
+        total = Counter()
         for job_id in ids:
             record = await jobs.job(job_id)
             codes = [code for code, _ in await jobs.statuses(job_id)]
@@ -151,8 +153,8 @@ async def _check_store(fleet, ids):
             assert codes.count(70) == 1, f"{job_id}: {codes}"
             assert codes[-1] == 70, f"{job_id}: {codes}"
             attempts = await queue.attempts(record.run_id)
-            total += len(attempts)
             endings = [attempt.ending for attempt in attempts]
+            total.update(endings)
             assert endings.count(Ending.completed) == 1, f"{job_id}: {endings}"
             assert endings[-1] is Ending.completed, f"{job_id}: {endings}"
             _check_files(queue, record.run_id, attempts)
