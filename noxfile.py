@@ -116,6 +116,13 @@ def storm(session: nox.Session) -> None:
 
 
 @nox.session
+def fleet(session: nox.Session) -> None:
+    """Kill workers and the server under 200 jobs: `nox -s fleet -- --jobs 50 --seed 3`."""
+    session.install("-e", ".[all,test]")
+    session.run("python", "tests/fleet", *session.posargs)
+
+
+@nox.session
 def token(session: nox.Session) -> None:
     """Compile the devnet's token; `nox -s token -- --check` only says whether that was done."""
     session.install(f"vyper=={_VYPER}")
@@ -141,6 +148,13 @@ def bench(session: nox.Session) -> None:
     """Print one JSON object a line: `nox -s bench -- local_batch_ms help_ms`."""
     session.install("-e", ".[all]")
     session.run("python", "tests/bench", *session.posargs)
+
+
+@nox.session
+def fuzz(session: nox.Session) -> None:
+    """Ask a provider of jobs whatever its OpenAPI documents allow, and more."""
+    session.install("-e", ".[all]", "schemathesis>=4")
+    session.run("python", "tests/fuzz", *session.posargs)
 
 
 @nox.session

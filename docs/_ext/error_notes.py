@@ -49,7 +49,8 @@ NOTES: dict[str, Note] = {
         "The image was never added to the store of this user, or `REQUESTOR_SDK_HOME` points to "
         "another one.",
         "`requestor-sdk image list` shows what there is; `requestor-sdk image build DIR --tag NAME` "
-        "or `requestor-sdk image import FILE --tag NAME` adds it.",
+        "or `requestor-sdk image import FILE --tag NAME` adds it; `requestor-sdk image add` takes "
+        "container images.",
     ),
     "RSK-108": Note(
         "An empty folder, an archive that cannot be read, a device file or a link that leaves the "

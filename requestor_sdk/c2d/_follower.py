@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from contextlib import contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
@@ -21,7 +21,7 @@ from requestor_sdk.model.jobs import JobCode
 from requestor_sdk.ocean.requests import request_in
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import AsyncIterator, Iterator, Sequence
     from pathlib import Path
 
     from requestor_sdk.c2d._terms import JobPlan, Rules
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 _WALKS: Final = 16
 _PROVISIONINGS: Final = 4
+_KNOWN: Final = 64
+"""New jobs whose plan is remembered; of further ones it is made anew."""
 _JANITOR_SEC: Final = 30.0
 _DAY: Final = 86_400.0
 
@@ -73,9 +75,15 @@ class Follower:
         self._provisionings = KeyedPool(
             self._provision, size=_PROVISIONINGS, name="getting the files"
         )
+        # A consumer's own server may take its time: it takes that of its like.
+        self._fetchings = KeyedPool(
+            self._provision, size=_PROVISIONINGS, name="getting foreign files"
+        )
         self._new: dict[str, tuple[JobRecord, JobPlan]] = {}
         # Jobs whose run changed while they were being handed over.
         self._missed: set[str] = set()
+        # Removing a run changes it, too: that is nobody's business while its job goes.
+        self._leaving: set[str] = set()
         self._bells: dict[str, _Bell] = {}
         self.open_in: Counter[str] = Counter()
         """Jobs that are not over, by environment."""
@@ -99,12 +107,14 @@ class Follower:
             await asyncio.wait({self._janitor})
             self._janitor = None
         await self._provisionings.close()
+        await self._fetchings.close()
         await self._walks.close()
 
     def begin(self, record: JobRecord, plan: JobPlan) -> None:
         """Look after a new job, whose plan is known already."""
-        self._new[record.id] = (record, plan)
-        self._provisionings.add(record.id)
+        if len(self._new) < _KNOWN:
+            self._new[record.id] = (record, plan)
+        self._getting(record).add(record.id)
 
     def follow(self, job_id: str) -> None:
         """Look after a job: it is new, or something of it changed."""
@@ -113,16 +123,31 @@ class Follower:
     async def interrupt(self, job_id: str) -> None:
         """Break off the fetching of a job's files."""
         self._new.pop(job_id, None)
-        await self._provisionings.drop(job_id)
+        await self._drop(job_id)
 
-    async def let_go(self, job_id: str) -> None:
-        """Do nothing more for a job; returns once nothing is done."""
-        self._new.pop(job_id, None)
+    @asynccontextmanager
+    async def let_go(self, job_id: str) -> AsyncIterator[None]:
+        """Do nothing for a job that is being removed; begins once nothing is done for it."""
+        self._leaving.add(job_id)
+        try:
+            self._new.pop(job_id, None)
+            self._missed.discard(job_id)
+            await self._walks.drop(job_id)
+            await self._drop(job_id)
+            yield
+        finally:
+            self._leaving.discard(job_id)
+
+    async def request_of(self, job_id: str) -> JobRequest:
+        """Return what a job was asked for as."""
+        return request_in(await self._store.request(job_id) or {})
+
+    def _getting(self, record: JobRecord) -> KeyedPool:
+        return self._fetchings if record.facts.get("foreign") else self._provisionings
+
+    async def _drop(self, job_id: str) -> None:
         await self._provisionings.drop(job_id)
-        await self._walks.drop(job_id)
-        # Following it may have asked for its files again.
-        await self._provisionings.drop(job_id)
-        self._missed.discard(job_id)
+        await self._fetchings.drop(job_id)
 
     @contextmanager
     def listening(self, job_id: str) -> Iterator[asyncio.Event]:
@@ -162,6 +187,8 @@ class Follower:
 
     async def _walk(self, job_id: str) -> None:
         """Bring a job to where its run is."""
+        if job_id in self._leaving:
+            return
         record = await self._store.job(job_id)
         if record is None or record.finished is not None:
             return
@@ -172,7 +199,7 @@ class Follower:
                 await self._change(_walk.stopped(record, now=self._now()), [JobCode.finished])
             else:
                 self._missed.add(job_id)
-                self._provisionings.add(job_id)
+                self._getting(record).add(job_id)
             return
         if record.stop == 1:
             await self._runs.cancel(record.run_id)
@@ -211,7 +238,7 @@ class Follower:
                 self._walks.add(job_id)
             return
         try:
-            plan = plan or await self._rules.plan(record.owner, request_of(record))
+            plan = plan or await self._rules.plan(record.owner, await self.request_of(job_id))
         except (JobRefused, AssetNotConsumable, AssetNotFound) as error:
             # It was taken when it was asked for; the catalogue is another now.
             await self._fail(record, JobCode.data_failed, error.message)
@@ -291,11 +318,6 @@ def run_of(record: JobRecord) -> str:
 def round_of(record: JobRecord) -> int:
     count = record.facts.get("round")
     return count if isinstance(count, int) else 1
-
-
-def request_of(record: JobRecord) -> JobRequest:
-    body = record.facts.get("request")
-    return request_in(body if isinstance(body, dict) else {})
 
 
 def _size(path: Path) -> int | None:

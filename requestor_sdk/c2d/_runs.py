@@ -6,7 +6,7 @@ import asyncio
 import os
 import secrets
 from contextlib import aclosing, suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from requestor_sdk.c2d.records import RunView
 from requestor_sdk.model.errors import JobNotFound
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from requestor_sdk.c2d._queue import DurableQueue
     from requestor_sdk.c2d._store.port import Reading, Store
     from requestor_sdk.ports.worker import Demand, RunSpec
+
+T = TypeVar("T")
 
 
 class QueuedRuns:
@@ -43,16 +45,15 @@ class QueuedRuns:
 
     async def put_input(self, run_id: str, name: str, chunks: AsyncIterator[bytes]) -> int:
         """Keep an input file of a run that is to be submitted; returns its bytes."""
-        target = await asyncio.to_thread(self._queue.blobs.input, run_id, name)
+        target = await _whole(self._queue.blobs.input, run_id, name)
         aside = target.with_name(f"{target.name}.{secrets.token_hex(4)}.part")
         size = 0
         try:
-            file = await asyncio.to_thread(aside.open, "xb", buffering=0)
-            with file:
+            with aside.open("xb", buffering=0) as file:
                 async for data in chunks:
                     size += len(data)
-                    await asyncio.to_thread(_write_all, file.fileno(), data)
-            await asyncio.to_thread(aside.replace, target)
+                    await _whole(_write_all, file.fileno(), data)
+            await _whole(aside.replace, target)
         except BaseException:
             with suppress(FileNotFoundError):
                 aside.unlink()
@@ -61,7 +62,7 @@ class QueuedRuns:
 
     async def put_small(self, run_id: str, contents: Mapping[str, bytes]) -> None:
         """Keep input files that are in memory, all at once."""
-        await asyncio.to_thread(self._put_all, run_id, dict(contents))
+        await _whole(self._put_all, run_id, dict(contents))
 
     def _put_all(self, run_id: str, contents: Mapping[str, bytes]) -> None:
         for name, data in contents.items():
@@ -118,6 +119,16 @@ class QueuedRuns:
             async with aclosing(self._queue.follow_log(run_id, offset=offset)) as chunks:
                 async for data in chunks:
                     yield data
+
+
+async def _whole(do: Callable[..., T], *arguments: Any) -> T:
+    """Do something in a thread; who is cancelled waits for it, for it cannot be stopped."""
+    doing = asyncio.ensure_future(asyncio.to_thread(do, *arguments))
+    try:
+        return await asyncio.shield(doing)
+    except asyncio.CancelledError:
+        await asyncio.wait({doing})
+        raise
 
 
 def _write_all(file: int, data: bytes) -> None:

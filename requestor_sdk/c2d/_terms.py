@@ -7,6 +7,7 @@ here but the files of algorithms whose checksum a dataset's publisher named.
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final, NoReturn
@@ -36,6 +37,9 @@ if TYPE_CHECKING:
 RAW: Final = "raw"
 """What stands where an algorithm's id would, for one that was sent along."""
 MAX_DATASETS: Final = 64
+MAX_METADATA: Final = 1024
+"""Characters of JSON: it is told whenever a job is."""
+_LONGEST_ORDER: Final = 256
 ALGORITHM_LIMIT: Final = 16 << 20
 """Bytes that an algorithm's code may have."""
 _CHECKSUM_LENGTH: Final = len("sha256:") + 64
@@ -95,6 +99,12 @@ class JobPlan:
     network: bool
 
     @property
+    def foreign(self) -> bool:
+        """Whether its code is fetched from where its owner says."""
+        source = self.algorithm.source
+        return source is not None and source.public_only
+
+    @property
     def dids(self) -> tuple[str, ...]:
         """The ids of its datasets."""
         return tuple(one.asset.did for one in self.datasets)
@@ -132,6 +142,8 @@ class Rules:
             _refuse("maxJobDuration", "invalid", f"a job may take {limit} in this environment")
         if len(request.datasets) > MAX_DATASETS:
             _refuse("datasets", "invalid", f"a job may have {MAX_DATASETS} datasets")
+        if len(json.dumps(dict(request.metadata))) > MAX_METADATA:
+            _refuse("metadata", "too_large", f"metadata may have {MAX_METADATA} characters")
         datasets = [self._dataset(owner, ref, index) for index, ref in enumerate(request.datasets)]
         dids = [one.asset.did for one in datasets]
         if len(set(dids)) < len(dids):
@@ -164,14 +176,16 @@ class Rules:
         )
 
     def _found(self, owner: str, ref: AssetRef, name: str) -> tuple[Asset, OceanService]:
+        if len(ref.transfer_tx_id) > _LONGEST_ORDER:
+            _refuse(f"{name}.transferTxId", "invalid")
         asset = self._catalogue.find(ref.did)
         if asset is None:
             _refuse(f"{name}.documentId", "did_not_found")
         code = consumable(asset.ddo, owner)
         if code is not ConsumableCodes.OK:
             raise AssetNotConsumable(
-                code,
                 _consumable_text(asset.did, code),
+                consumable_code=code,
                 ids={"asset": asset.did, "resource": name},
             )
         try:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from requestor_sdk.c2d import _walk
-from requestor_sdk.c2d._follower import Follower, request_of, round_of, run_of
+from requestor_sdk.c2d._follower import Follower, round_of, run_of
 from requestor_sdk.c2d._inputs import Provisioner
 from requestor_sdk.c2d._terms import Rules
 from requestor_sdk.c2d.orders import order_id, price_of
@@ -155,18 +155,18 @@ class JobCore:
             facts={
                 "owner": shown_owner or owner,
                 "environment": plan.environment.id,
-                "request": dict(node_start(request)),
                 "algorithm": plan.algorithm.did,
                 "duration": plan.duration,
                 "free": plan.environment.free,
                 "order": order,
                 "round": 1,
                 "metadata": dict(request.metadata),
+                "foreign": plan.foreign,
             },
         )
         self._follower.count(record, 1)
         try:
-            await self._store.add_job(record, orders=orders)
+            await self._store.add_job(record, request=node_start(request), orders=orders)
         except OrderTaken:
             self._follower.count(record, -1)
             raise JobRefused(
@@ -192,7 +192,7 @@ class JobCore:
             raise JobRefused(
                 "an order pays for one start", reasons={"order": "in_use_or_not_on_chain"}
             )
-        plan = await self._rules.plan(owner, request_of(record))
+        plan = await self._rules.plan(owner, await self._follower.request_of(job_id))
         self._check_room(owner, plan)
         again = replace(
             record,
@@ -357,10 +357,10 @@ class JobCore:
             record = await self.record(owner, job_id)
         except JobNotFound:
             return None
-        await self._follower.let_go(job_id)
-        # A run's id is known before it is submitted: what was half submitted goes, too.
-        await self._runs.forget(record.run_id or run_of(record))
-        await self._store.remove_job(job_id)
+        async with self._follower.let_go(job_id):
+            # A run's id is known before it is submitted: what was half submitted goes, too.
+            await self._runs.forget(record.run_id or run_of(record))
+            await self._store.remove_job(job_id)
         if record.finished is None:
             self._follower.count(record, -1)
         self._follower.ring(job_id)

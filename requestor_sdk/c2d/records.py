@@ -31,7 +31,7 @@ class JobRecord:
         expires: When its results are removed; ``None`` for never, or while it is not over.
         run_id: Its run in the queue; empty before that is there. A restart makes another.
         stop: 0 nobody asked, 1 its owner did, 2 its time was over.
-        facts: All else (request, environment, results, exit code, error), as JSON.
+        facts: All else (environment, results, exit code, error), as JSON.
         revision: Counted up with each change.
     """
 
@@ -85,8 +85,16 @@ class JobStore(Protocol):
     What returned is on disk. All of one call is written, or none of it.
     """
 
-    async def add_job(self, job: JobRecord, *, orders: Sequence[str] = ()) -> None:
+    async def add_job(
+        self,
+        job: JobRecord,
+        *,
+        request: Mapping[str, Json] | None = None,
+        orders: Sequence[str] = (),
+    ) -> None:
         """Keep a new job, its first status with its time, and the orders that it uses up.
+
+        What was asked for may be large: it is kept apart, and looked up by ``request`` alone.
 
         Raises:
             OrderTaken: One of the orders was used before.
@@ -105,6 +113,10 @@ class JobStore(Protocol):
 
     async def job(self, job_id: str) -> JobRecord | None:
         """Return a job."""
+        ...
+
+    async def request(self, job_id: str) -> Mapping[str, Json] | None:
+        """Return what was asked for when a job was started."""
         ...
 
     async def job_of_run(self, run_id: str) -> JobRecord | None:

@@ -98,6 +98,13 @@ import click
     help="Let consumers name web addresses of private networks, too.",
 )
 @click.option(
+    "--connections",
+    default=512,
+    show_default=True,
+    type=click.IntRange(8, 100_000),
+    help="How many there may be at one time; the system has to have as many files, and more.",
+)
+@click.option(
     "--drain",
     "drain_sec",
     metavar="SECONDS",

@@ -72,7 +72,6 @@ def command() -> None:
     default="",
     help="What makes the sandboxes: bubblewrap, runc, or an installed one; by default the best.",
 )
-@click.option("--unsandboxed", is_flag=True, help="Run as plain processes; for your own runs only.")
 def start(
     *,
     server: str,
@@ -86,7 +85,6 @@ def start(
     ca: Path | None,
     drain: float,
     runtime: str,
-    unsandboxed: bool,
 ) -> None:
     """Take runs that fit this machine, and do them in sandboxes, until Ctrl-C.
 
@@ -108,7 +106,7 @@ def start(
         room=_room(place, cpus, memory_mb, disk_mb),
         drain_timeout=drain,
     )
-    served = serve(queue, config, runtime=runtime, allow_unsandboxed=unsandboxed, tell=_tell)
+    served = serve(queue, config, runtime=runtime, tell=_tell)
     asyncio.run(served)
 
 

@@ -53,6 +53,7 @@ class ServeConfig:
         certificate: A PEM file; with ``key`` it is TLS.
         allow_private: Whether consumers may name addresses of private networks.
         drain_sec: How long runs may go on at the end; then they are handed back.
+        connections: How many there may be at one time, each a file of this process.
     """
 
     folder: Path
@@ -70,6 +71,7 @@ class ServeConfig:
     key: Path | None = None
     allow_private: bool = False
     drain_sec: float = 0.0
+    connections: int = 512
 
 
 def store_of(folder: Path, database: str = "") -> Store:
@@ -199,6 +201,8 @@ class JobServer:
     async def _run(self, app: FastAPI, listener: socket.socket, core: JobCore) -> None:
         import uvicorn
 
+        from requestor_sdk.c2d._http.connections import bounded
+
         class Server(uvicorn.Server):
             """One that leaves signals to who runs it."""
 
@@ -209,6 +213,7 @@ class JobServer:
         server = Server(
             uvicorn.Config(
                 app,
+                http=bounded(most=config.connections),
                 log_level="warning",
                 access_log=False,
                 lifespan="off",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import hashlib
 import shutil
 import tempfile
@@ -128,7 +129,7 @@ class LocalJobs:
         """
         core = self._core()
         record = await core.submit(self._owner, request, shown_owner=self.consumer)
-        return await core.status(self._owner, record.id)
+        return await self.status(record.id)
 
     async def jobs(self) -> Sequence[JobStatus]:
         """Return the jobs of this run, newest first."""
@@ -136,7 +137,7 @@ class LocalJobs:
         found = []
         for record in await core.jobs(self._owner):
             with contextlib.suppress(JobNotFound):
-                found.append(await core.status(self._owner, record.id))
+                found.append(await self.status(record.id))
         return found
 
     async def status(self, job_id: str) -> JobStatus:
@@ -145,12 +146,12 @@ class LocalJobs:
         Raises:
             JobNotFound: There is none.
         """
-        return await self._core().status(self._owner, job_id)
+        return _tidy(await self._core().status(self._owner, job_id))
 
     async def updates(self, job_id: str) -> AsyncIterator[JobStatus]:
         """Yield the status now, and each change of it, until the job is over."""
         async for status in self._core().updates(self._owner, job_id):
-            yield status
+            yield _tidy(status)
 
     async def logs(self, job_id: str) -> AsyncIterator[bytes]:
         """Yield what the algorithm writes, from its beginning until the job is over."""
@@ -188,6 +189,11 @@ class LocalJobs:
         if self._host is None:
             raise NotAvailable("the jobs of this run are closed")
         return self._host.core
+
+
+def _tidy(status: JobStatus) -> JobStatus:
+    """Take off the space that the protocol has at the end of one of its texts."""
+    return dataclasses.replace(status, text=status.text.strip())
 
 
 def _document(did: str, files: Sequence[Path]) -> dict[str, Any]:

@@ -50,7 +50,7 @@
     ├── EngineError                RSK-7xx  the SDK itself
     │   ├── EngineFailed           RSK-701  a fatal error inside the engine: a defect
     │   └── LeaveTimeout           RSK-702  leaving took longer than leave_timeout
-    ├── JobError                   RSK-95x  a compute-to-data job, or a worker's run
+    ├── JobError                   RSK-950  a compute-to-data job, or a worker's run
     │   ├── JobRefused             RSK-951  the provider does not take it as it is
     │   ├── JobNotFound            RSK-952  no such job of this consumer, or no such result
     │   ├── JobFailed              RSK-953  it is over, and did not succeed
@@ -554,15 +554,14 @@ class AssetNotConsumable(JobError):
 
     def __init__(
         self,
-        consumable_code: int,
-        message: str = "",
+        message: str,
         *,
+        consumable_code: int = 1,
         ids: Mapping[str, str] | None = None,
         story: Iterable[str] = (),
         hint: str = "",
     ) -> None:
-        told = message or f"the asset cannot be used: code {consumable_code}"
-        super().__init__(told, ids=ids, story=story, hint=hint)
+        super().__init__(message, ids=ids, story=story, hint=hint)
         self.consumable_code = consumable_code
 
 

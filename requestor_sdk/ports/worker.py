@@ -181,7 +181,7 @@ class Lease:
 
     run_id: str
     attempt: int
-    fence: str
+    fence: str = field(repr=False)  # who has it speaks for the attempt
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -24,6 +24,7 @@ _BOUND_ETC = (
     "pki/ca-trust/extracted",
     "crypto-policies",
 )
+_HOSTS = "127.0.0.1 localhost instance\n::1 localhost\n"
 _LINKS = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")
 
 
@@ -134,7 +135,7 @@ def _synthetic_etc(etc: Path) -> None:
         f"user:x:{INSIDE_ID}:{INSIDE_ID}::/home/user:/bin/sh\n"
         "nobody:x:65534:65534:nobody:/:/usr/sbin/nologin\n",
         "group": f"root:x:0:\nuser:x:{INSIDE_ID}:\nnogroup:x:65534:\n",
-        "hosts": "127.0.0.1 localhost instance\n::1 localhost\n",
+        "hosts": _HOSTS,
         "nsswitch.conf": "passwd: files\ngroup: files\nhosts: files dns\n",
         "host.conf": "multi on\n",
         "resolv.conf": "",
@@ -154,8 +155,11 @@ def _make_bare(base: Base) -> None:
     for name in ("usr", "python"):
         (base.bare / HIDDEN / name).mkdir(parents=True)
     shutil.copytree(base.skeleton / HIDDEN / "inside", base.bare / HIDDEN / "inside")
-    for name in ("proc", "dev", "tmp"):
+    for name in ("proc", "dev", "tmp", "etc"):
         (base.bare / name).mkdir()
+    # Images have none: whoever runs one is to give it, and nothing finds localhost without.
+    (base.bare / "etc/hosts").write_text(_HOSTS)
+    (base.bare / "etc/hosts").chmod(0o644)
     (base.bare / "tmp").chmod(0o1777)
 
 

@@ -27,7 +27,10 @@ _MAX_LINKS = 8
 _PACKED = (b"\x1f\x8b", b"\xfd7zXZ\x00", b"BZh")
 _BLOCK = 1 << 20
 _MARKS = ("oci-layout", "manifest.json")
-_USUAL = re.compile(r"blobs(/.*)?|index\.json|repositories|[0-9a-f]{64}(\.json|/.*)?", re.DOTALL)
+_USUAL = re.compile(
+    r"blobs(/.*)?|index\.json|repositories|(sha256:)?[0-9a-f]{64}(\.json|\.tar(\.gz)?|/.*)?",
+    re.DOTALL,
+)
 
 
 class Blobs(Protocol):
@@ -148,14 +151,19 @@ def plain_tar(file: Path, aside: Path, limit: int) -> Iterator[BinaryIO]:
 
 
 def looks_like_container(file: Path) -> bool:
-    """Whether a tar begins as those of container tools do; it is read no further than needed."""
+    """Whether a tar has what marks those of container tools.
+
+    One that is compressed is read no further than to the first member that those do not have.
+    """
+    with file.open("rb") as stream:
+        packed = stream.read(8).startswith(_PACKED)
     try:
         with told(file), tarfile.open(file, tarinfo=Member) as archive:
             for member in members(archive, file, _MAX_FILES):
                 name = "/".join(_parts(member.name) or ())
                 if name in _MARKS:
                     return True
-                if name and not _USUAL.fullmatch(name):
+                if packed and name and not _USUAL.fullmatch(name):
                     return False
     except ImageInvalid:
         return False

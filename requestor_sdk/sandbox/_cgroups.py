@@ -175,9 +175,9 @@ class Cgroups:
         if self.version != 1:
             return []
         found = []
-        for name, own in self._own.items():
-            folder = self._root / name.removeprefix("name=")
-            place = self._place(folder, own) if name and name not in self.parents else None
+        for controller, own in self._own.items():
+            name = controller.removeprefix("name=") or "unified"
+            place = self._place(self._root / name, own) if name not in self.parents else None
             if place is not None:
                 found.append(place)
         return found

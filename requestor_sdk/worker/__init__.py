@@ -10,18 +10,30 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from requestor_sdk.worker._config import WorkerConfig
+    from requestor_sdk.worker._http_queue import HttpQueue
+    from requestor_sdk.worker._stats import WorkerHealth
     from requestor_sdk.worker._worker import Worker
     from requestor_sdk.worker.execution_pipeline.types.context import ExecutionContext
     from requestor_sdk.worker.runner import start
     from requestor_sdk.worker.worker_context.types import WorkerContext
 
-__all__ = ["ExecutionContext", "Worker", "WorkerConfig", "WorkerContext", "start"]
+__all__ = [
+    "ExecutionContext",
+    "HttpQueue",
+    "Worker",
+    "WorkerConfig",
+    "WorkerContext",
+    "WorkerHealth",
+    "start",
+]
 
 _PLACES = {
     "ExecutionContext": "execution_pipeline.types.context",
+    "HttpQueue": "_http_queue",
     "Worker": "_worker",
     "WorkerConfig": "_config",
     "WorkerContext": "worker_context.types",
+    "WorkerHealth": "_stats",
     "start": "runner",
 }
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from requestor_sdk.ports.runtime import Images, Runtime
 
 
-async def open_runtime(name: str = "", *, allow_unsandboxed: bool = False) -> Runtime:
+async def open_runtime(name: str = "") -> Runtime:
     """Open the runtime of that name, or the best that can be had here.
 
     Raises:
@@ -20,7 +20,7 @@ async def open_runtime(name: str = "", *, allow_unsandboxed: bool = False) -> Ru
     """
     from requestor_sdk.sandbox import open_runtime as opened
 
-    return await opened(name, allow_unsandboxed=allow_unsandboxed)
+    return await opened(name)
 
 
 def image_store() -> Images:

@@ -10,14 +10,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import shutil
+from collections.abc import Mapping
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from requestor_sdk.model.errors import LeaseLost, RequestorError, WorkerRefused
 from requestor_sdk.ports.worker import Completion, RunOutcome, Stage
 from requestor_sdk.worker._retry import patiently
+from requestor_sdk.worker._stats import Stats
 from requestor_sdk.worker._teller import Teller
 
 if TYPE_CHECKING:
@@ -43,8 +45,21 @@ class Stop(StrEnum):
     """Why an attempt is stopped."""
 
     cancel = "cancel"
+    """The queue wants its end."""
     drain = "drain"
+    """The worker ends."""
+    unsure = "unsure"
+    """Its lease could not be confirmed in time: it may be another's by now."""
     lost = "lost"
+    """It is another's, or over."""
+
+
+GONE: Final = (Stop.unsure, Stop.lost)
+HANDED_BACK: Final[Mapping[Stop | None, str]] = {
+    Stop.drain: "the worker stops",
+    Stop.unsure: "its lease could not be confirmed",
+}
+"""Why a run that was stopped is handed back, where it is."""
 
 
 class Stopped(Exception):
@@ -72,6 +87,7 @@ class Parts:
     runtime: Runtime
     images: Images
     journal: Journal
+    stats: Stats = field(default_factory=Stats)
 
 
 class Attempt:
@@ -86,6 +102,7 @@ class Attempt:
     Attributes:
         stack: What is to be closed once the work is done, while its end is told already.
         stopped: Why it was stopped; ``None`` while it was not.
+        untold: Whether it has ended, and that is being told.
     """
 
     def __init__(
@@ -98,9 +115,10 @@ class Attempt:
         self.gpus = gpus
         self.holding: Holding | None = None
         self.stopped: Stop | None = None
+        self.untold = False
         self.stack = AsyncExitStack()
         self._stop = asyncio.Event()
-        self._lost = asyncio.Event()
+        self._gone = asyncio.Event()
         parts.journal.note(self.lease, "claimed", folder.name)
         (folder / "out").mkdir(parents=True, mode=0o700)
         self.teller = Teller(parts.queue, self.lease, folder / "log", claim.spec.log_limit)
@@ -113,31 +131,36 @@ class Attempt:
     # -- being stopped
 
     def stop(self, why: Stop, told: str = "") -> None:
-        """Stop it. The first reason counts, but that it is lost counts over any."""
-        if self.stopped is None or why is Stop.lost:
+        """Stop it. The first reason counts; that it may be another's does over any."""
+        if self.stopped is None or (why in GONE and self.stopped is not Stop.lost):
             if self.stopped is not why:
                 _log.info("%r is stopped: %s %s", self, why, told)
             self.stopped = why
         self._stop.set()
-        if why is Stop.lost:
-            self._lost.set()
+        if why in GONE:
+            self._gone.set()
+
+    @property
+    def gone(self) -> bool:
+        """Whether it is, or may be, another's: nothing of it may run."""
+        return self._gone.is_set()
 
     async def wait_stopped(self) -> None:
         """Wait until it is stopped."""
         await self._stop.wait()
 
-    async def wait_lost(self) -> None:
-        """Wait until it is lost."""
-        await self._lost.wait()
+    async def wait_gone(self) -> None:
+        """Wait until it is, or may be, another's."""
+        await self._gone.wait()
 
-    async def or_stop(self, doing: Coroutine[Any, Any, T], *, only_lost: bool = False) -> T:
-        """Do something that is given up when the attempt is stopped (or only when it is lost).
+    async def or_stop(self, doing: Coroutine[Any, Any, T], *, only_gone: bool = False) -> T:
+        """Do something that is given up when the attempt is stopped (or only when it is gone).
 
         Raises:
             Stopped: It was.
         """
         task = asyncio.ensure_future(doing)
-        event = self._lost if only_lost else self._stop
+        event = self._gone if only_gone else self._stop
         waiting = asyncio.ensure_future(event.wait())
         try:
             await asyncio.wait({task, waiting}, return_when=asyncio.FIRST_COMPLETED)
@@ -174,16 +197,16 @@ class Attempt:
             WorkerRefused: The queue does not know the worker any more.
         """
         telling = asyncio.create_task(self._telling(), name=f"tell of run {self.lease.run_id}")
-        settled = False
+        settled, ending = False, [telling]
         try:
             try:
                 completion = await self._outcome(work)
             finally:
-                closing = asyncio.create_task(self._close(release))
+                ending.append(asyncio.create_task(self._close(release)))
             settled = await self._settle(completion, telling)
         finally:
             telling.cancel()
-            await _all_ended(telling, closing)
+            await _all_ended(*ending)
             self.teller.close()
             if settled:
                 self.parts.journal.settled(self.lease)
@@ -221,12 +244,18 @@ class Attempt:
 
     async def _settle(self, completion: Completion, telling: asyncio.Task[None]) -> bool:
         """Tell how it ended, or hand it back; true once nobody need hear more of it."""
+        ended = self.parts.stats.ended
         if self.stopped is Stop.lost:
+            ended["lost"] += 1
             return True
+        self.untold = True
         try:
-            if self.stopped is Stop.drain and completion.outcome is RunOutcome.cancelled:
-                await patiently(lambda: self.parts.queue.release(self.lease, "the worker stops"))
+            if self.stopped in HANDED_BACK and completion.outcome is RunOutcome.cancelled:
+                ended["handed back"] += 1
+                told = HANDED_BACK[self.stopped]
+                await patiently(lambda: self.parts.queue.release(self.lease, told))
             else:
+                ended[completion.outcome] += 1
                 await deliver(
                     self.parts,
                     self.lease,

@@ -82,10 +82,12 @@ class Claims:
                 continue
             if claim is None and self._draining.is_set():
                 break
-            patience.reset()
             claim_id, asked = secrets.token_hex(16), False
-            if claim is not None and (self._draining.is_set() or not self._take(claim)):
-                await self._hand_back(claim)
+            if claim is None or (not self._draining.is_set() and self._take(claim)):
+                patience.reset()
+                continue
+            await self._hand_back(claim)
+            await self._while_open(patience.wait())
         given = await self._given(claim_id) if asked else None
         if given is not None:
             await self._hand_back(given)

@@ -19,7 +19,7 @@ from requestor_sdk.model.errors import (
 )
 from requestor_sdk.ports.runtime import ProcessSpec, SandboxLimits, SandboxSpec
 from requestor_sdk.ports.worker import Completion, RunOutcome, Stage
-from requestor_sdk.worker._attempt import Failed, Stop, worse
+from requestor_sdk.worker._attempt import Failed, Stop, Stopped, worse
 from requestor_sdk.worker._outputs import OutputsTooLarge, collect
 from requestor_sdk.worker._retry import patiently
 
@@ -185,7 +185,7 @@ async def run_command(
 ) -> Ended:
     """Run a command, until it ends, its time is over or the attempt is stopped.
 
-    It is asked to end by SIGTERM, and killed a grace later; one that is lost is killed at once.
+    It is asked to end by SIGTERM, and killed a grace later; what is handed back is killed at once.
     """
     loop = asyncio.get_running_loop()
     began, timeout = loop.time(), attempt.claim.spec.timeout_sec
@@ -194,7 +194,7 @@ async def run_command(
     command = ProcessSpec(argv=argv, env=env, cwd=ready.cwd)
     running = asyncio.ensure_future(ready.box.run(command, output))
     stop = asyncio.ensure_future(attempt.wait_stopped())
-    lost = asyncio.ensure_future(attempt.wait_lost())
+    gone = asyncio.ensure_future(attempt.wait_gone())
     first = asyncio.FIRST_COMPLETED
     try:
         await asyncio.wait({running, stop}, timeout=timeout, return_when=first)
@@ -202,12 +202,12 @@ async def run_command(
         if (late or stopped) and attempt.stopped in (None, Stop.cancel):
             ready.box.terminate()
             grace = attempt.parts.config.stop_grace
-            await asyncio.wait({running, lost}, timeout=grace, return_when=first)
+            await asyncio.wait({running, gone}, timeout=grace, return_when=first)
         ended = await _end_of(running)
     finally:
-        for task in (running, stop, lost):
+        for task in (running, stop, gone):
             task.cancel()
-        await asyncio.wait({running, stop, lost})
+        await asyncio.wait({running, stop, gone})
     return replace(ended, timed_out=late, stopped=stopped, duration=loop.time() - began)
 
 
@@ -228,9 +228,16 @@ async def _end_of(running: asyncio.Future[ProcessExit]) -> Ended:
 
 
 async def finish(attempt: Attempt, box: Sandbox, ended: Ended) -> Completion:
-    """Take the outputs out, and say how it ended."""
+    """Take the outputs out, and say how it ended.
+
+    Raises:
+        Stopped: It is, or may be, another's: how it ended is not known.
+    """
+    if attempt.gone:
+        raise Stopped
     completion = _judge(attempt, ended)
-    if attempt.stopped in (None, Stop.cancel) and ended.box_lives:
+    given_back = attempt.stopped is Stop.drain and ended.stopped
+    if ended.box_lives and not given_back:
         attempt.stage(Stage.publishing)
         completion = await _keep_outputs(attempt, box, completion)
     usage = box.usage()
@@ -286,7 +293,7 @@ async def _keep_outputs(attempt: Attempt, box: Sandbox, completion: Completion) 
     taking = collect(box, spec.outputs, folder, limit=limit, max_files=config.max_files)
     try:
         async with asyncio.timeout(config.collect_timeout):
-            taken = await attempt.or_stop(taking, only_lost=True)
+            taken = await attempt.or_stop(taking, only_gone=True)
     except OutputsTooLarge as error:
         return worse(completion, "outputs_too_large", str(error))
     except TimeoutError:

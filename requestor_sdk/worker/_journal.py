@@ -7,6 +7,7 @@ It survives the death of the process, not that of the machine: there the lease's
 from __future__ import annotations
 
 import json
+import logging
 import sqlite3
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -18,6 +19,7 @@ from requestor_sdk.ports.worker import Completion, Lease
 if TYPE_CHECKING:
     from pathlib import Path
 
+_log = logging.getLogger(__name__)
 _VERSION = 1
 _TABLE = """
 create table if not exists attempts (
@@ -77,9 +79,16 @@ class Journal:
         self._db.execute(_TABLE)
         self._db.execute(f"pragma user_version={_VERSION}")
 
+    def _write(self, statement: str, values: tuple[object, ...]) -> None:
+        try:
+            self._db.execute(statement, values)
+        except sqlite3.Error as error:
+            # What a crash would leave now, the end of its lease clears up.
+            _log.error("the worker's journal cannot be written: %s", error)
+
     def note(self, lease: Lease, stage: str, folder: str) -> None:
         """Write down how far an attempt is."""
-        self._db.execute(
+        self._write(
             "insert into attempts (run_id, attempt, fence, stage, folder) values (?, ?, ?, ?, ?) "
             "on conflict do update set stage = excluded.stage, folder = excluded.folder",
             (*_key(lease), stage, folder),
@@ -87,7 +96,7 @@ class Journal:
 
     def completing(self, lease: Lease, completion: Completion) -> None:
         """Write down how an attempt ended, before anybody is told."""
-        self._db.execute(
+        self._write(
             "update attempts set stage = 'completing', completion = ? "
             "where run_id = ? and attempt = ? and fence = ?",
             (json.dumps(to_json(completion)), *_key(lease)),
@@ -95,7 +104,7 @@ class Journal:
 
     def settled(self, lease: Lease) -> None:
         """Forget an attempt: the queue knows its end, or it is somebody else's."""
-        self._db.execute(
+        self._write(
             "delete from attempts where run_id = ? and attempt = ? and fence = ?", _key(lease)
         )
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from requestor_sdk.ports.worker import LeaseState
 from requestor_sdk.worker._retry import PASSING
+from requestor_sdk.worker._stats import Stats
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,7 +31,7 @@ class Holding:
 
     Attributes:
         progress: How far the run is, 0 to 1; told with each renewal.
-        sure: Whether the lease was confirmed in time; once it was not, only the queue can say.
+        end: Until when the lease is sure, by the loop's clock, less what stopping takes.
     """
 
     def __init__(
@@ -39,13 +40,15 @@ class Holding:
         lease_sec: float,
         *,
         cancel: Callable[[], None],
+        doubt: Callable[[str], None],
         lose: Callable[[str], None],
     ) -> None:
         self.lease = lease
         self.lease_sec = lease_sec
         self.progress: float | None = None
-        self.sure = True
+        self.end = 0.0
         self._cancel = cancel
+        self._doubt = doubt
         self._lose = lose
         self._timer: asyncio.TimerHandle | None = None
         self.confirmed(asyncio.get_running_loop().time())
@@ -53,19 +56,16 @@ class Holding:
     def confirmed(self, sent: float) -> None:
         """Count the lease from when its renewal was sent."""
         self.drop()
-        self.sure = True
-        end = sent + self.lease_sec * (1 - MARGIN)
-        self._timer = asyncio.get_running_loop().call_at(end, self._ended)
+        self.end = sent + self.lease_sec * (1 - MARGIN)
+        self._timer = asyncio.get_running_loop().call_at(self.end, self._ended)
 
     def _ended(self) -> None:
-        self.sure = False
-        self._lose("its lease could not be renewed in time")
+        self._doubt("its lease could not be renewed in time")
 
     def heard(self, state: LeaseState, sent: float) -> None:
         """Act on what the queue says."""
         if state is LeaseState.lost:
             self.drop()
-            self.sure = False
             self._lose("the queue says that it is not this worker's any more")
             return
         self.confirmed(sent)
@@ -84,10 +84,12 @@ class LeaseKeeper:
     Args:
         queue: Where they are held.
         worker_id: Whose they are.
+        stats: Counts renewals.
     """
 
-    def __init__(self, queue: RunQueue, worker_id: str) -> None:
+    def __init__(self, queue: RunQueue, worker_id: str, stats: Stats | None = None) -> None:
         self._queue = queue
+        self._stats = stats or Stats()
         self._worker_id = worker_id
         self._held: set[Holding] = set()
         self._fresh = asyncio.Event()
@@ -101,6 +103,12 @@ class LeaseKeeper:
         """Renew it no more: an answer that still comes changes nothing."""
         holding.drop()
         self._held.discard(holding)
+
+    @property
+    def slack(self) -> float | None:
+        """Seconds that the lease which ends first is sure; ``None`` where none is held."""
+        ends = [holding.end for holding in self._held]
+        return min(ends) - asyncio.get_running_loop().time() if ends else None
 
     async def run(self) -> None:
         """Renew, until cancelled.
@@ -143,6 +151,8 @@ class LeaseKeeper:
         except PASSING as error:
             _log.warning("worker %s: leases are not renewed: %s", self._worker_id, error)
             return False
+        self._stats.renewals += 1
+        self._stats.renew_sec = asyncio.get_running_loop().time() - sent
         for holding, state in zip(held, states, strict=True):
             if holding in self._held:  # it may have been settled meanwhile
                 holding.heard(state, sent)

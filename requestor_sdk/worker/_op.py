@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from requestor_sdk.model.errors import CommandFailed, TransferRefused
-from requestor_sdk.worker._attempt import Failed, Stop
+from requestor_sdk.worker._attempt import Failed
 from requestor_sdk.worker._job import finish, prepare, run_command
 from requestor_sdk.worker._plain import NotPlain, plain_object
 
@@ -130,7 +130,7 @@ async def run_op(attempt: Attempt, ctx: ExecutionContext) -> Completion:
         argv = tuple(spec.command) or ready.own_command
         ended = await run_command(attempt, ready, argv, env, lines)
         await lines.end()
-        if ended.box_lives and attempt.stopped is not Stop.lost:
+        if ended.box_lives and not attempt.gone:
             await _copy_out(ready.box, ctx)
         completion = await finish(attempt, ready.box, ended)
     ctx.exit_code = completion.exit_code

@@ -46,7 +46,7 @@ async def recover(parts: Parts, keeper: LeaseKeeper, runs: Path, entry: Entry) -
         WorkerRefused: The queue does not know the worker.
     """
     folder = runs / entry.folder
-    holding = Holding(entry.lease, LEASE_SEC, cancel=_nothing, lose=_lost)
+    holding = Holding(entry.lease, LEASE_SEC, cancel=_nothing, doubt=_lost, lose=_lost)
     keeper.hold(holding)
     try:
         if entry.completion is None:

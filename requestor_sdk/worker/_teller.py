@@ -159,9 +159,12 @@ class Teller:
             left_out = self._over + self._size - kept
             self._over = 0
             said = f"\n[the log is cut here: {left_out} bytes more were left out]\n".encode()
-            self._file.truncate(kept)
-            self._file.write(said[: self._limit - kept])
-            self._size = min(kept + len(said), self._limit)
+            self._size = kept
+            try:
+                self._file.truncate(kept)
+                self._size += self._file.write(said[: self._limit - kept])
+            except OSError as error:
+                _log.error("run %s: its log is not marked: %s", self._lease.run_id, error)
         self._hurry.set()
         if self._sent < self._size:
             self._go()

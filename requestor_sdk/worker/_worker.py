@@ -11,7 +11,7 @@ import logging
 import secrets
 from typing import TYPE_CHECKING
 
-from requestor_sdk.model.errors import WorkerRefused
+from requestor_sdk.model.errors import RequestorError
 from requestor_sdk.ports.worker import WorkerInfo
 from requestor_sdk.worker._attempt import Attempt, Parts, Stop
 from requestor_sdk.worker._claims import Claims
@@ -22,6 +22,7 @@ from requestor_sdk.worker._ledger import Ledger
 from requestor_sdk.worker._recovery import recover, sweep
 from requestor_sdk.worker._retry import PASSING, Patience, may_pass, patiently
 from requestor_sdk.worker._room import detect_room
+from requestor_sdk.worker._stats import Stats, WorkerHealth
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -63,6 +64,8 @@ class Worker:
         self._work = work
         self._session = secrets.token_hex(8)
         self._attempts: dict[asyncio.Task[None], Attempt] = {}
+        self._stats = Stats()
+        self._keeper = LeaseKeeper(queue, config.id, self._stats)
         self._draining = asyncio.Event()
         self._killed = asyncio.Event()
 
@@ -70,6 +73,22 @@ class Worker:
     def running(self) -> tuple[str, ...]:
         """The ids of the runs that it works on."""
         return tuple(attempt.lease.run_id for attempt in self._attempts.values())
+
+    def health(self) -> WorkerHealth:
+        """Return how it is now, and what it has done."""
+        stats, slack = self._stats, self._keeper.slack
+        return WorkerHealth(
+            ready=stats.registered and not self._draining.is_set() and (slack is None or slack > 0),
+            draining=self._draining.is_set(),
+            running=len(self._attempts),
+            untold=sum(attempt.untold for attempt in self._attempts.values()),
+            lease_slack_sec=slack,
+            claims=stats.claims,
+            ended=dict(stats.ended),
+            renewals=stats.renewals,
+            renew_sec=stats.renew_sec,
+            heartbeats_missed=stats.heartbeats_missed,
+        )
 
     def stop(self) -> None:
         """Take nothing more; ``run`` returns once its runs have ended or were handed back."""
@@ -85,11 +104,12 @@ class Worker:
 
         Raises:
             WorkerRefused: The queue does not know the worker's token, or it is another's.
+            NetworkError: The queue answers what no other try would change.
+            NotAvailable: Another process of this worker is running.
         """
         self._config.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._runs = self._config.folder / "runs"
         self._ledger = Ledger(await self._room(), runs=self._config.max_runs)
-        self._keeper = LeaseKeeper(self._queue, self._config.id)
         self._journal = Journal(self._config.folder / "worker.db")
         self._parts = Parts(
             queue=self._queue,
@@ -97,11 +117,12 @@ class Worker:
             runtime=self._runtime,
             images=self._images,
             journal=self._journal,
+            stats=self._stats,
         )
         try:
             await self._live()
-        except* WorkerRefused as refused:
-            raise _first(refused) from None
+        except* RequestorError as errors:
+            raise _first(errors) from None
         finally:
             self._journal.close()
 
@@ -173,6 +194,7 @@ class Worker:
             await asyncio.wait({registering, stopping}, return_when=asyncio.FIRST_COMPLETED)
             if registering.done():
                 registering.result()
+                self._stats.registered = True
         finally:
             registering.cancel()
             stopping.cancel()
@@ -197,6 +219,7 @@ class Worker:
             async with asyncio.timeout(self._config.heartbeat):
                 await self._queue.heartbeat(self._info())
         except (TimeoutError, *PASSING) as error:
+            self._stats.heartbeats_missed += 1
             _log.warning("worker %s: no answer to its heartbeat: %s", self._config.id, error)
 
     # -- its runs
@@ -230,8 +253,15 @@ class Worker:
         held = self._ledger.reserve(claim.demand, claim.gpus)
         if held is None:
             return False
-        folder = self._runs / f"{secrets.token_hex(8)}"
-        attempt = Attempt(claim, self._parts, folder, gpus=held.gpus)
+        self._stats.claims += 1
+        try:
+            folder = self._runs / secrets.token_hex(8)
+            attempt = Attempt(claim, self._parts, folder, gpus=held.gpus)
+        except OSError as error:
+            _log.error("run %s cannot be begun here: %s", claim.lease.run_id, error)
+            self._journal.settled(claim.lease)
+            held.release()
+            return False
         task = group.create_task(self._do(attempt, held), name=f"run {claim.lease.run_id}")
         self._attempts[task] = attempt
         return True
@@ -241,6 +271,7 @@ class Worker:
             attempt.lease,
             attempt.claim.lease_sec,
             cancel=lambda: attempt.stop(Stop.cancel, "the queue says so"),
+            doubt=lambda why: attempt.stop(Stop.unsure, why),
             lose=lambda why: attempt.stop(Stop.lost, why),
         )
         attempt.holding = holding
@@ -277,7 +308,7 @@ class Worker:
             await asyncio.wait({ended, killed})
 
 
-def _first(group: BaseExceptionGroup[WorkerRefused]) -> BaseException:
+def _first(group: BaseExceptionGroup[RequestorError]) -> BaseException:
     found: BaseException = group
     while isinstance(found, BaseExceptionGroup):
         found = found.exceptions[0]

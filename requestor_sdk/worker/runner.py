@@ -80,7 +80,6 @@ async def serve(
     *,
     pipeline: Pipeline | None = None,
     runtime: str = "",
-    allow_unsandboxed: bool = False,
     tell: Callable[[str], None] = _log.info,
 ) -> None:
     """Be a worker of a server, until a signal.
@@ -90,7 +89,6 @@ async def serve(
         config: How the worker behaves.
         pipeline: How ops are done; by default ``execution_pipeline``.
         runtime: What makes the sandboxes; empty for the best that there is.
-        allow_unsandboxed: Whether plain processes will do where no sandbox can be had.
         tell: Is told, in a line, what goes on.
 
     Raises:
@@ -104,7 +102,7 @@ async def serve(
     from requestor_sdk.worker.execution_pipeline import execution_pipeline
 
     async with AsyncExitStack() as stack:
-        opened = await _assembly.open_runtime(runtime, allow_unsandboxed=allow_unsandboxed)
+        opened = await _assembly.open_runtime(runtime)
         stack.push_async_callback(opened.close)
         await queue.open()
         stack.push_async_callback(queue.close)

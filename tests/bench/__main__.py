@@ -44,6 +44,7 @@ BENCHES: dict[str, Callable[[str], Result]] = {
     "c2d_status_per_s": c2d.status_per_s,
     "c2d_start_per_s": c2d.start_per_s,
     "c2d_result_mb_s": c2d.result_mb_s,
+    "runc_sandbox_ms": local.runc_sandbox_ms,
 }
 
 

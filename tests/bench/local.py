@@ -15,6 +15,8 @@ from measure import Result, call_ms
 
 from requestor_sdk import Cluster, Compute, Service
 from requestor_sdk.payload import VmPayload
+from requestor_sdk.ports.runtime import Runtime, SandboxLimits, SandboxSpec
+from requestor_sdk.sandbox import open_runtime
 from requestor_sdk.signing import EthSigner
 
 _IDLE_SAMPLES = 5
@@ -91,6 +93,26 @@ def hundred_running_s(name: str) -> Result:
         await asyncio.gather(*(_bare_sandbox() for _ in range(100)))
         floor = time.perf_counter() - began
         return Result(name=name, value=median(times), unit="s", floor=floor, n=n)
+
+    return asyncio.run(measure())
+
+
+def runc_sandbox_ms(name: str) -> Result:
+    """Time a sandbox that runc makes, to its end; the floor is one of bubblewrap."""
+    n = 20
+
+    async def one(runtime: Runtime) -> None:
+        limits = SandboxLimits(memory=64 << 20, storage=16 << 20)
+        box = await runtime.create(SandboxSpec(name="bench", limits=limits))
+        await box.close()
+
+    async def measure() -> Result:
+        took = []
+        for kind in ("runc", "bubblewrap"):
+            runtime = await open_runtime(kind)
+            took.append(await call_ms(lambda made=runtime: one(made), n))
+            await runtime.close()
+        return Result(name=name, value=took[0], unit="ms", floor=took[1], n=n)
 
     return asyncio.run(measure())
 

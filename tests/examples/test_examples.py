@@ -166,6 +166,21 @@ def test_the_tested_service_runs_for_real_and_its_tests_pass_by_plain_pytest(run
     assert "5 passed" in done.stdout
 
 
+def test_the_algorithm_goes_to_the_data_and_brings_a_statistic_back(home):
+    done = subprocess.run(
+        [sys.executable, "-W", "error", EXAMPLES / "09_compute_to_data" / "main.py"],
+        env={**os.environ, "REQUESTOR_SDK_HOME": str(home)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert " 70 Job finished" in done.stdout
+    assert "    Adelie: 200 samples of 151 penguins" in done.stdout
+    assert re.search(r"^Gentoo +123 penguins,  54\.6 g per mm", done.stdout, re.MULTILINE)
+
+
 @pytest.mark.parametrize("folder", sorted(EXAMPLES.glob("[0-9]*")), ids=lambda f: f.name)
 def test_each_example_stands_alone_and_has_a_readme(folder):
     assert (folder / "README.md").read_text().startswith("# ")

@@ -34,6 +34,7 @@ async def test_an_image_runs_with_its_files_and_variables_and_nothing_of_the_hos
     lines = ran.stdout.split("\n")
     assert lines[:2] == ["hello you", "from the image"]
     assert "hidden" not in lines
+    assert "localhost" in (await shell(box, "cat /etc/hosts")).stdout
     assert not {"usr", "home", "root", "sys", "var"} & set(lines)
     assert lines[-3:] == ["1000", "/", ""]
     ran = await run(

@@ -71,9 +71,12 @@ def test_layouts_archives_and_saved_images_all_give_the_same_image(store, tmp_pa
         store.add(made.archive(tmp_path / "oci.tar.gz", "w:gz"), "c:1"),
         store.add(made.saved(tmp_path / "saved.tar"), "d:1"),
         store.import_file(made.archive(tmp_path / "oci.tar.xz", "w:xz"), "e:1"),
+        store.add(made.saved(tmp_path / "flat.tar", flat=True), "f:1"),
+        store.add(made.saved(tmp_path / "flat.tgz", flat=True, mode="w:gz"), "g:1"),
+        store.add(made.saved(tmp_path / "saved.tgz", mode="w:gz"), "h:1"),
     ]
     assert len({image.hash for image in images}) == 1
-    assert [image.tag for image in images] == ["a:1", "b:1", "c:1", "d:1", "e:1"]
+    assert [image.tag for image in images] == [f"{name}:1" for name in "abcdefgh"]
     assert images[0].kind == "rootfs"
     assert files(images[0])["etc/three"] == "3"
     assert os.access(images[0].path / "bin/sh", os.X_OK)
@@ -303,6 +306,21 @@ def test_links_of_a_layer_never_lead_to_the_host(store, tmp_path):
     assert {path.name for path in host.iterdir()} == {"kept"}
 
 
+def test_a_folder_that_becomes_a_link_on_the_way_leads_nowhere_else(store, tmp_path):
+    host = tmp_path / "host"
+    host.mkdir()
+    turned = tar(("d/x", b"1"), ("d", link(str(host))), ("d/y", b"evil"), ("d/deep/z", b"evil"))
+    found = files(added(store, tmp_path, turned))
+    assert not list(host.iterdir())
+    assert found[f"{str(host)[1:]}/y"] == "evil"
+
+
+def test_a_header_that_would_fill_the_memory_is_refused(store, tmp_path):
+    name = header("x", 2 * MIB, tarfile.GNUTYPE_LONGNAME) + b"a" * 2 * MIB
+    with pytest.raises(ImageInvalid, match="a header of 2097152 bytes"):
+        added(store, tmp_path, name + header("y", 0) + bytes(1024))
+
+
 def test_more_than_the_limit_is_refused_before_it_is_written(store, tmp_path):
     bomb = tar(*((f"f{n}", bytes(MIB)) for n in range(8)))
     made = Made([BASE, bomb]).layout(tmp_path / "oci")
@@ -438,6 +456,23 @@ def test_blobs_that_are_missing_short_or_changed_are_refused(store, tmp_path):
         with pytest.raises(ImageInvalid):
             store.add(folder, "x")
     assert store.list() == ()
+
+
+def test_a_description_that_was_changed_is_refused(store, tmp_path):
+    folder = Made([BASE], config={"Cmd": ["a"]}).layout(tmp_path / "oci")
+    for blob in (folder / "blobs/sha256").iterdir():
+        if b'"Cmd"' in (data := blob.read_bytes()):
+            blob.write_bytes(data.replace(b'["a"]', b'["b"]'))
+    with pytest.raises(ImageInvalid, match="is another one"):
+        store.add(folder, "x")
+
+
+def test_a_layer_with_the_right_content_in_a_wrong_blob_is_refused(store, tmp_path):
+    folder = Made([tar(("f", os.urandom(5000)))]).layout(tmp_path / "oci")
+    blob = largest(folder)
+    blob.write_bytes(gzip.compress(gzip.decompress(blob.read_bytes()), 1, mtime=1))
+    with pytest.raises(ImageInvalid, match="is another one"):
+        store.add(folder, "x")
 
 
 def test_a_layer_that_is_not_what_the_configuration_says_is_refused(store, tmp_path):

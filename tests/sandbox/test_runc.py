@@ -6,6 +6,7 @@ import asyncio
 import os
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,7 @@ from test_leftovers import (
 from requestor_sdk.model.errors import SandboxUnavailable, UsageError
 from requestor_sdk.ports.runtime import ImageRef, SandboxLimits, SandboxSpec
 from requestor_sdk.sandbox import BubblewrapRuntime, RuncRuntime, load_runtime, open_runtime
+from requestor_sdk.sandbox._cgroups import Cgroups
 
 pytestmark = pytest.mark.sandbox
 __all__ = [
@@ -76,7 +78,32 @@ async def test_a_sandbox_of_runc_that_is_killed_says_so_and_still_tells_its_usag
     assert box.usage().memory_peak
 
 
-async def test_sandboxes_that_are_given_up_half_way_leave_nothing(runtime):
+@pytest.mark.parametrize("by_group", [True, False])
+async def test_sandboxes_that_are_given_up_half_way_leave_nothing(runtime, by_group, tmp_path):
+    if not by_group:  # as where the hierarchy of version 2 is not there, which kills all at once
+        cgroups = Cgroups()
+        cgroups.parents.pop("unified", None)
+        runtime = RuncRuntime(tmp_path / "other", cgroups=cgroups)
+        await runtime.open()
+    await _give_up(runtime)
+    await runtime.close()
+    assert not _of_runc(runtime._stem)
+
+
+def _of_runc(stem: str) -> list[str]:
+    """What still runs of what runc has begun, also where it was killed meanwhile."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            said = (entry / "cgroup").read_text() + (entry / "cmdline").read_text()
+        except OSError:
+            continue
+        if stem in said:
+            found.append(said)
+    return found
+
+
+async def _give_up(runtime: RuncRuntime) -> None:
     async def one(number: int) -> None:
         try:
             async with asyncio.timeout(0.01 * number):
@@ -88,6 +115,35 @@ async def test_sandboxes_that_are_given_up_half_way_leave_nothing(runtime):
     for number in range(0, 24, 2):
         await one(number)
     await asyncio.gather(*(one(number) for number in range(8)))
+
+
+HANGING = """#!/bin/sh
+for name; do :; done
+sleep 600 &
+for folder in $(find /sys/fs/cgroup -type d -name "$name"); do echo $! > $folder/cgroup.procs; done
+wait
+"""
+
+
+async def test_what_a_runc_that_hangs_has_begun_is_ended_with_it(runtime, tmp_path):
+    fake = tmp_path / "programs/runc"
+    fake.parent.mkdir()
+    fake.write_text(HANGING)
+    fake.chmod(0o755)
+    cgroups = Cgroups()
+    cgroups.parents.pop("unified", None)
+    other = RuncRuntime(tmp_path / "other", cgroups=cgroups)
+    await other.open()
+    other._means = replace(other._means, base=replace(other._means.base, program=fake))
+    making = asyncio.create_task(other.create(SandboxSpec(name="x", limits=LIMITS)))
+    async with asyncio.timeout(20):
+        while not [said for said in _of_runc(other._stem) if "sleep" in said]:
+            await asyncio.sleep(0.02)
+    making.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await making
+    assert not _of_runc(other._stem)
+    await other.close()
 
 
 async def test_what_runc_says_of_a_sandbox_that_it_cannot_make_is_told(runtime, tmp_path):

@@ -116,17 +116,18 @@ class Made:
         shutil.rmtree(folder)
         return file
 
-    def saved(self, file: Path) -> Path:
-        """Write what ``docker save`` wrote before it took to OCI layouts."""
+    def saved(self, file: Path, *, flat: bool = False, mode: str = "w") -> Path:
+        """Write what ``docker save`` wrote before it took to OCI layouts; flat as others do."""
         config = self.configuration()
         self.digests = {"config": f"sha256:{sha(config)}"}
         members: list[tuple[str, object]] = [(f"{sha(config)}.json", config)]
         seen: dict[bytes, str] = {}
         names = []
         for number, layer in enumerate(self.layers):
-            name = f"{number:064x}/layer.tar"
+            name = f"{sha(layer)}.tar" if flat else f"{number:064x}/layer.tar"
             names.append(name)
-            members.append((f"{number:064x}/", None))
+            if not flat:
+                members.append((f"{number:064x}/", None))
             same = seen.setdefault(layer, name)
             members.append((name, layer if same == name else link(f"../{same}")))
         entry = {
@@ -135,7 +136,8 @@ class Made:
             "Layers": names,
         }
         members.append(("manifest.json", json.dumps([entry]).encode()))
-        file.write_bytes(tar(*members))
+        # As they come: the description is last.
+        file.write_bytes(gzip.compress(tar(*members)) if mode == "w:gz" else tar(*members))
         return file
 
 

@@ -8,12 +8,14 @@ from contextlib import asynccontextmanager
 
 
 @asynccontextmanager
-async def served(app):
+async def served(app, **settings):
     """Serve an app; give its address."""
     import uvicorn
 
     listening = socket.create_server(("127.0.0.1", 0))
-    config = uvicorn.Config(app, log_config=None, lifespan="off", timeout_graceful_shutdown=2)
+    config = uvicorn.Config(
+        app, log_config=None, lifespan="off", timeout_graceful_shutdown=2, **settings
+    )
     server = uvicorn.Server(config)
     server.install_signal_handlers = lambda: None
     task = asyncio.create_task(server.serve(sockets=[listening]))

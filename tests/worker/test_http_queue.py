@@ -176,7 +176,7 @@ async def test_a_server_that_takes_the_place_of_another_has_to_prove_itself_anew
     await http.close()
 
 
-def other_server(handler):
+def other_server(handler, ssl_context=None):
     from contextlib import asynccontextmanager
 
     @asynccontextmanager
@@ -185,10 +185,11 @@ def other_server(handler):
         app.router.add_route("*", "/{path:.*}", handler)
         runner = web.AppRunner(app, access_log=None)
         await runner.setup()
-        site = web.TCPSite(runner, "127.0.0.1", 0)
+        site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=ssl_context)
         await site.start()
         try:
-            yield f"http://127.0.0.1:{runner.addresses[0][1]}"
+            scheme = "https" if ssl_context else "http"
+            yield f"{scheme}://127.0.0.1:{runner.addresses[0][1]}"
         finally:
             await runner.cleanup()
 
@@ -278,6 +279,72 @@ async def test_a_server_that_is_not_there_may_come():
         await asyncio.wait_for(http.heartbeat(INFO), 5)
     assert away.value.may_pass
     await http.close()
+
+
+@pytest.fixture
+def authority(tmp_path):
+    """A certificate for this host, and the file with the one that signed it."""
+    import subprocess
+
+    def openssl(*arguments):
+        subprocess.run(["openssl", *arguments], check=True, capture_output=True, cwd=tmp_path)
+
+    name = ["-subj", "/CN=test", "-addext", "subjectAltName=IP:127.0.0.1", "-days", "2"]
+    key = ["-newkey", "rsa:2048", "-nodes", "-keyout", "key.pem"]
+    openssl("req", "-x509", *key, "-out", "cert.pem", *name)
+    return tmp_path / "cert.pem", tmp_path / "key.pem"
+
+
+async def test_a_server_with_a_certificate_is_believed_only_if_that_is_known(authority):
+    import ssl
+
+    certificate, key = authority
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    seen = []
+
+    async def fine(request):
+        seen.append(request.path)
+        return web.json_response({"states": ["ok"]})
+
+    async with other_server(await proven(fine), ssl_context=context) as url:
+        http = HttpQueue(url, worker_id="w", token="t", ca=certificate)
+        await http.open()
+        assert await http.renew("w", [(LEASE, None)]) == ["ok"]
+        await http.close()
+        seen.clear()
+        http = HttpQueue(url, worker_id="w", token="t")
+        await http.open()
+        with pytest.raises(WorkerRefused, match="does not prove who it is"):
+            await http.renew("w", [(LEASE, None)])
+        await http.close()
+    assert seen == []
+
+
+async def test_certificates_that_are_none_are_refused(tmp_path):
+    (tmp_path / "none.pem").write_text("no certificate")
+    for file in (tmp_path / "none.pem", tmp_path / "missing.pem"):
+        with pytest.raises(UsageError, match="no certificates"):
+            await HttpQueue("https://h", worker_id="w", token="t", ca=file).open()
+
+
+async def test_a_server_that_names_a_pause_is_obeyed():
+    loop, asked = asyncio.get_running_loop(), []
+
+    async def busy(_):
+        asked.append(loop.time())
+        if len(asked) == 1:
+            return web.json_response({}, status=503, headers={"Retry-After": "1"})
+        return web.json_response({"states": ["ok"]})
+
+    async with other_server(await proven(busy)) as url:
+        http = HttpQueue(url, worker_id="w", token="t")
+        await http.open()
+        with pytest.raises(NetworkError) as refused:
+            await http.renew("w", [(LEASE, None)])
+        assert refused.value.may_pass
+        assert loop.time() - asked[0] >= 1
+        await http.close()
 
 
 @pytest.mark.parametrize("url", ["", "ftp://x", "http://", "localhost:80", "http://u:p@host"])

@@ -123,17 +123,19 @@ class AboutCalls:
         inner.delete(
             "/deleteAuthToken",
             name="delete_auth_token",
-            openapi_extra=described(*signed, "token", needed=(*signed, "token")),
+            openapi_extra=described(
+                *signed, "token", needed=(*signed, "token"), errors=(400, 401, 404)
+            ),
         )(self.delete_token)
         inner.post(
             "/auth/token",
             name="generateAuthToken",
-            openapi_extra=described(body=schemas.TOKEN, errors=(400, 401)),
+            openapi_extra=described(body=schemas.TOKEN, errors=(400, 401, 404, 413)),
         )(self.generate_token)
         inner.post(
             "/auth/invalidateToken",
             name="invalidateAuthToken",
-            openapi_extra=described(body=schemas.TOKEN, errors=(400, 401)),
+            openapi_extra=described(body=schemas.TOKEN, errors=(400, 401, 404, 413)),
         )(self.invalidate_token)
         router.include_router(inner)
         return router

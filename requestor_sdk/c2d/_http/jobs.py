@@ -55,7 +55,9 @@ class JobCalls:
     def router(self) -> APIRouter:
         """Return the routes."""
         router = APIRouter(prefix="/api/services", tags=["jobs"])
-        start = schemas.described(body=schemas.START, answer=schemas.JOBS, errors=(400, 413, 429))
+        start = schemas.described(
+            body=schemas.START, answer=schemas.JOBS, errors=(400, 401, 404, 413, 429, 503)
+        )
         signed = ("consumerAddress", "nonce", "signature")
         router.post("/compute", name="computeStart", openapi_extra=start)(self.start)
         router.post("/freeCompute", name="freeCompute", openapi_extra=start)(self.start_free)
@@ -84,9 +86,9 @@ class JobCalls:
                 "jobId",
                 "index",
                 needed=(*signed, "jobId"),
-                media="application/octet-stream",
+                media=("application/octet-stream", "text/plain"),
                 answer={"type": "string", "format": "binary"},
-                errors=(400, 404, 416),
+                errors=(400, 401, 404, 416),
             ),
         )(self.result)
         router.get(
@@ -97,7 +99,7 @@ class JobCalls:
                 "jobId",
                 "offset",
                 needed=(*signed, "jobId"),
-                media="text/plain",
+                media=("text/plain",),
                 answer={"type": "string"},
                 errors=(400, 401, 404),
             ),

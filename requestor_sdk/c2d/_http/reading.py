@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 
 BODY_LIMIT: Final = 4 << 20
 """Bytes that the body of a request may have."""
+BODY_SEC: Final = 60.0
+"""How long it may take to come."""
 _TEXT_LIMIT: Final = 4096
 
 
@@ -148,11 +151,14 @@ async def _bytes(request: Request, limit: int) -> bytes:
     parts: list[bytes] = []
     size = 0
     try:
-        async for part in request.stream():
-            size += len(part)
-            if size > limit:
-                raise BadRequest(f"the body may have {limit} bytes", status=413)
-            parts.append(part)
+        async with asyncio.timeout(BODY_SEC):
+            async for part in request.stream():
+                size += len(part)
+                if size > limit:
+                    raise BadRequest(f"the body may have {limit} bytes", status=413)
+                parts.append(part)
+    except TimeoutError:
+        raise BadRequest("the body came too slowly", status=408) from None
     except ClientDisconnect:
         # Nobody is there to be answered; it is none of the server's failures.
         raise BadRequest("the body broke off") from None

@@ -155,11 +155,11 @@ def described(
     body: dict[str, Any] | None = None,
     answer: dict[str, Any] | None = None,
     needed: tuple[str, ...] = (),
-    media: str = "application/json",
-    errors: tuple[int, ...] = (400, 503),
+    media: tuple[str, ...] = ("application/json",),
+    errors: tuple[int, ...] = (400, 401, 503),
 ) -> dict[str, Any]:
     """Return what a route's ``openapi_extra`` is, of the names of its parameters and its body."""
-    content = {media: {"schema": answer or {"type": "object"}}}
+    content = {one: {"schema": answer or {"type": "object"}} for one in media}
     made: dict[str, Any] = {
         "responses": {
             "200": {"description": "What was asked for", "content": content},

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
     from requestor_sdk.c2d._store.port import Store, Writing
     from requestor_sdk.c2d.records import JobRecord, TokenRecord
+    from requestor_sdk.model.jobs import Json
 
 
 def topic_of_job(job_id: str) -> str:
@@ -24,7 +25,13 @@ class StoredJobs:
     def __init__(self, store: Store) -> None:
         self._store = store
 
-    async def add_job(self, job: JobRecord, *, orders: Sequence[str] = ()) -> None:
+    async def add_job(
+        self,
+        job: JobRecord,
+        *,
+        request: Mapping[str, Json] | None = None,
+        orders: Sequence[str] = (),
+    ) -> None:
         """Keep a new job, its first status with its time, and the orders that it uses up.
 
         Raises:
@@ -36,6 +43,8 @@ class StoredJobs:
                 if not tx.use_order(order, job.id):
                     raise OrderTaken("an order was used before")
             tx.insert_job(job)
+            if request is not None:
+                tx.put_request(job.id, request)
             tx.add_statuses(job.id, [job.code], job.created)
 
         await self._store.write(do)
@@ -55,6 +64,10 @@ class StoredJobs:
     async def job(self, job_id: str) -> JobRecord | None:
         """Return a job."""
         return await self._store.read(lambda tx: tx.job(job_id))
+
+    async def request(self, job_id: str) -> Mapping[str, Json] | None:
+        """Return what was asked for when a job was started."""
+        return await self._store.read(lambda tx: tx.request(job_id))
 
     async def job_of_run(self, run_id: str) -> JobRecord | None:
         """Return the job that has this run now."""

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from requestor_sdk.c2d._store.port import AttemptRow, EventRow, Reading, RunRow, WorkerRow
     from requestor_sdk.c2d._store.port import Writing as _Writing
     from requestor_sdk.c2d.records import JobRecord, TokenRecord
+    from requestor_sdk.model.jobs import Json
     from requestor_sdk.ports.worker import Room
 
 K = TypeVar("K")
@@ -103,6 +104,7 @@ class _Rows:
         self._undo: list[Callable[[], object]] = []
         self.rings: list[str] = []
         self._jobs: _Table[str, JobRecord] = _Table(self._undo)
+        self._requests: _Table[str, Mapping[str, Json]] = _Table(self._undo)
         self._statuses: _Table[str, tuple[tuple[int, float], ...]] = _Table(self._undo)
         self._orders: _Table[str, str] = _Table(self._undo)
         self._nonces: _Table[str, int] = _Table(self._undo)
@@ -130,6 +132,9 @@ class _Rows:
 
     def job(self, job_id: str) -> JobRecord | None:
         return self._jobs.rows.get(job_id)
+
+    def request(self, job_id: str) -> Mapping[str, Json] | None:
+        return self._requests.rows.get(job_id)
 
     def job_of_run(self, run_id: str) -> JobRecord | None:
         return next((job for job in self._jobs.rows.values() if run_id == job.run_id != ""), None)
@@ -167,6 +172,9 @@ class _Rows:
             raise ValueError(f"there is a job {job.id} already")
         self._jobs.put(job.id, _as_kept(job))
 
+    def put_request(self, job_id: str, request: Mapping[str, Json]) -> None:
+        self._requests.put(storable(job_id), request)
+
     def change_job(self, job: JobRecord) -> bool:
         kept = self._jobs.rows.get(job.id)
         if kept is None or kept.revision != job.revision - 1:
@@ -180,6 +188,7 @@ class _Rows:
 
     def delete_job(self, job_id: str) -> None:
         self._jobs.drop(job_id)
+        self._requests.drop(job_id)
         self._statuses.drop(job_id)
 
     def use_order(self, order: str, job_id: str) -> bool:

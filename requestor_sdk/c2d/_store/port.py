@@ -152,6 +152,10 @@ class Reading(Protocol):
         """Return a job."""
         ...
 
+    def request(self, job_id: str) -> Mapping[str, Json] | None:
+        """Return what a job was started with."""
+        ...
+
     def job_of_run(self, run_id: str) -> JobRecord | None:
         """Return the job that has this run now."""
         ...
@@ -254,6 +258,10 @@ class Writing(Reading, Protocol):
         """Keep a new job."""
         ...
 
+    def put_request(self, job_id: str, request: Mapping[str, Json]) -> None:
+        """Keep what a new job was started with."""
+        ...
+
     def change_job(self, job: JobRecord) -> bool:
         """Replace a job whose kept revision is one less; tell whether it was that."""
         ...
@@ -263,7 +271,7 @@ class Writing(Reading, Protocol):
         ...
 
     def delete_job(self, job_id: str) -> None:
-        """Remove a job with its statuses. Idempotent."""
+        """Remove a job with its statuses and its request. Idempotent."""
         ...
 
     def use_order(self, order: str, job_id: str) -> bool:

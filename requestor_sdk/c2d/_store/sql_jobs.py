@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import BindParameter, bindparam, delete, func, select, update
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from sqlalchemy import Connection, Row, Select, Table
+
+    from requestor_sdk.model.jobs import Json
 
 _ENCODER: Final = json.JSONEncoder(separators=(",", ":"), allow_nan=False)
 encode: Final = _ENCODER.encode
@@ -44,6 +47,7 @@ _STATUSES: Final = (
     .where(tables.statuses.c.job_id == _KEY)
     .order_by(tables.statuses.c.place)
 )
+_REQUEST: Final = select(tables.requests.c.body).where(tables.requests.c.job_id == _KEY)
 _NONCE: Final = select(tables.nonces.c.nonce).where(tables.nonces.c.address == _KEY)
 _TOKEN: Final = select(tables.tokens).where(tables.tokens.c.digest == _KEY)
 _CHANGE: Final = (
@@ -52,6 +56,27 @@ _CHANGE: Final = (
     .values({column.name: bindparam(f"new_{column.name}") for column in tables.jobs.c})
 )
 _DIDS_OF: Final = select(tables.jobs.c.dids).where(tables.jobs.c.id == _KEY)
+
+
+# Statements are made once: that takes longer than to run them.
+@cache
+def _inserting(table: Table, dialect: str) -> Any:
+    return (postgresql if dialect == "postgresql" else sqlite).insert(table)
+
+
+@cache
+def _inserting_new(table: Table, dialect: str) -> Any:
+    return _inserting(table, dialect).on_conflict_do_nothing()
+
+
+@cache
+def _raising(dialect: str) -> Any:
+    new = _inserting(tables.nonces, dialect)
+    return new.on_conflict_do_update(
+        index_elements=["address"],
+        set_={"nonce": new.excluded.nonce},
+        where=tables.nonces.c.nonce < new.excluded.nonce,
+    )
 
 
 class Rows:
@@ -88,12 +113,11 @@ class Rows:
         return told.rowcount
 
     def _insert(self, table: Table) -> Any:
-        dialect = postgresql if self._connection.dialect.name == "postgresql" else sqlite
-        return dialect.insert(table)
+        return _inserting(table, self._connection.dialect.name)
 
     def _insert_new(self, table: Table, values: Mapping[str, object]) -> bool:
         """Insert a row unless there is one of its key."""
-        return self._do(self._insert(table).on_conflict_do_nothing(), values) == 1
+        return self._do(_inserting_new(table, self._connection.dialect.name), values) == 1
 
 
 class JobRows(Rows):
@@ -101,6 +125,13 @@ class JobRows(Rows):
 
     def job(self, job_id: str) -> JobRecord | None:
         return _job(self._one(_JOB, key=job_id))
+
+    def request(self, job_id: str) -> Mapping[str, Json] | None:
+        row = self._one(_REQUEST, key=job_id)
+        if row is None:
+            return None
+        made: Mapping[str, Json] = json.loads(row.body)
+        return made
 
     def job_of_run(self, run_id: str) -> JobRecord | None:
         return _job(self._one(_JOB_OF_RUN, key=run_id)) if run_id else None
@@ -136,6 +167,10 @@ class JobRows(Rows):
             raise ValueError(f"there is a job {job.id} already")
         self._add_dids(job)
 
+    def put_request(self, job_id: str, request: Mapping[str, Json]) -> None:
+        values = {"job_id": storable(job_id), "body": encode(dict(request))}
+        self._do(self._insert(tables.requests), values)
+
     def change_job(self, job: JobRecord) -> bool:
         new = {f"new_{name}": value for name, value in _columns(job).items()}
         before = self._one(_DIDS_OF, key=job.id)
@@ -153,14 +188,16 @@ class JobRows(Rows):
             self._connection.execute(self._insert(tables.job_dids), rows)
 
     def add_statuses(self, job_id: str, codes: Sequence[int], at: float) -> None:
-        for code in codes:
-            self._do(self._insert(tables.statuses), {"job_id": job_id, "code": int(code), "at": at})
+        rows = [{"job_id": job_id, "code": int(code), "at": at} for code in codes]
+        if rows:
+            self._connection.execute(self._insert(tables.statuses), rows)
 
     def delete_job(self, job_id: str) -> None:
         if not is_storable(job_id):
             return
         self._do(delete(tables.jobs).where(tables.jobs.c.id == job_id))
         self._do(delete(tables.job_dids).where(tables.job_dids.c.job_id == job_id))
+        self._do(delete(tables.requests).where(tables.requests.c.job_id == job_id))
         self._do(delete(tables.statuses).where(tables.statuses.c.job_id == job_id))
 
     def use_order(self, order: str, job_id: str) -> bool:
@@ -173,12 +210,7 @@ class JobRows(Rows):
     def raise_nonce(self, address: str, nonce: int) -> bool:
         if not 0 < nonce <= LARGEST:
             return False
-        new = self._insert(tables.nonces)
-        higher = new.on_conflict_do_update(
-            index_elements=["address"],
-            set_={"nonce": new.excluded.nonce},
-            where=tables.nonces.c.nonce < new.excluded.nonce,
-        )
+        higher = _raising(self._connection.dialect.name)
         return self._do(higher, {"address": storable(address), "nonce": nonce}) == 1
 
     def token(self, digest: str) -> TokenRecord | None:

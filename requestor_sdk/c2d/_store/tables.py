@@ -96,6 +96,8 @@ statuses: Final = Table(
     Index("c2d_statuses_of_job", "job_id", "place"),
 )
 
+requests: Final = Table("c2d_requests", metadata, _key("job_id", primary_key=True), _json("body"))
+
 orders: Final = Table("c2d_orders", metadata, _key("id", primary_key=True), _key("job_id"))
 
 nonces: Final = Table("c2d_nonces", metadata, _key("address", primary_key=True), _whole("nonce"))

@@ -102,7 +102,8 @@ class OceanJobs:
         read = environment_from(environment) if environment else None
         extra: dict[str, Json] = {}
         if self._node.generation is not Generation.classic and read is not None and not read.free:
-            extra = _payment(environment, request)
+            seconds = int(request.max_duration) or DEFAULT_DURATION_SEC
+            extra = payment_of(environment, seconds)
         job = await self._node.start(
             self._signer, request, free=read is None or read.free, extra=extra
         )
@@ -193,8 +194,12 @@ class OceanJobs:
         return f"<OceanJobs at {self.config.url} as {self.consumer}>"
 
 
-def _payment(environment: Mapping[str, Any], request: JobRequest) -> dict[str, Json]:
-    """Return the fields by which a node is paid from its escrow."""
+def payment_of(environment: Mapping[str, Any], seconds: int) -> dict[str, Json]:
+    """Return the fields by which a node is paid from its escrow for so many seconds.
+
+    Raises:
+        JobRefused: The environment does not say in what it is paid.
+    """
     fees = environment.get("fees")
     chains = list(fees) if isinstance(fees, dict) else []
     token = environment_from(environment).fee_token
@@ -203,7 +208,6 @@ def _payment(environment: Mapping[str, Any], request: JobRequest) -> dict[str, J
             "the environment costs something, and does not say in which token",
             reasons={"environment": "no_fee_token"},
         )
-    seconds = int(request.max_duration) or DEFAULT_DURATION_SEC
     chain: Json = int(chains[0]) if str(chains[0]).isdigit() else str(chains[0])
     resources = _least(environment)
     payment: dict[str, Json] = {"chainId": chain, "token": token, "resources": resources}

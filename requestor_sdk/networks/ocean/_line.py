@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+from weakref import WeakKeyDictionary
 
-from requestor_sdk.model.errors import NotAvailable
 from requestor_sdk.networks.ocean._refused import Refused
 from requestor_sdk.ocean.messages import signable
 
@@ -20,46 +20,38 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_Text = "Callable[[str], str]"
+_TRIES: Final = 5
+"""How often a call is made whose nonce was too low: other programs may use the address, too."""
 
 
 class NonceLine:
-    """Gives nonces to calls in the order in which they were asked for.
+    """Gives nonces to calls in the order in which they were asked for."""
 
-    Args:
-        read: Asks the server for the highest nonce that it has of the address.
-    """
-
-    def __init__(self, read: Callable[[], Awaitable[int]]) -> None:
-        self._read = read
+    def __init__(self) -> None:
         self._last: int | None = None
         self._waiting: deque[_Call] = deque()
         self._worker: asyncio.Task[None] | None = None
-        self._closed = False
 
     async def call(
         self,
         text: Callable[[str], str],
         send: Callable[[str], Awaitable[T]],
         *,
+        read: Callable[[], Awaitable[int]],
         harmless: bool,
     ) -> T:
         """Make a call when its turn has come.
 
         Where the server says that the nonce is too low it is asked for its own, and the call is
-        made once more: another program may use the same address.
+        made once more.
 
         Args:
             text: What is signed, for a nonce.
             send: Makes the call with a nonce; raises ``Refused`` where the server refuses.
+            read: Asks the server for the highest nonce that it has of the address.
             harmless: Whether the call may be made again although the server may have acted on it.
-
-        Raises:
-            NotAvailable: The line is closed.
         """
-        if self._closed:
-            raise NotAvailable("the connection to the provider is closed")
-        call = _Call(text, send, harmless)
+        call = _Call(text, send, read, harmless)
         self._waiting.append(call)
         if self._worker is None or self._worker.done():
             self._worker = asyncio.get_running_loop().create_task(
@@ -72,15 +64,6 @@ class NonceLine:
             raise
         return result
 
-    async def close(self) -> None:
-        """End what is under way and refuse what waits. Idempotent."""
-        self._closed = True
-        while self._waiting:
-            self._waiting.popleft().refuse()
-        if self._worker is not None:
-            self._worker.cancel()
-            await asyncio.wait({self._worker})
-
     async def _work(self) -> None:
         while self._waiting:
             call = self._waiting.popleft()
@@ -92,28 +75,41 @@ class NonceLine:
             except asyncio.CancelledError:
                 call.task.cancel()
                 await asyncio.wait({call.task})
-                call.refuse()
+                for waiting in (call, *self._waiting):
+                    waiting.done.cancel()
                 raise
             call.settle()
 
     async def _make(self, call: _Call) -> Any:
-        try:
-            return await call.send(await self._next(call.text))
-        except Refused as refused:
-            if not refused.refusal.of_nonce or not (
-                call.harmless or refused.refusal.status in (400, 401)
-            ):
-                raise
-            self._last = None
-        return await call.send(await self._next(call.text))
+        for left in reversed(range(_TRIES)):
+            try:
+                return await call.send(await self._next(call))
+            except Refused as refused:
+                # With any other status than these the server may have acted before it refused.
+                sure = refused.refusal.status in (400, 401)
+                if not left or not refused.refusal.of_nonce or not (call.harmless or sure):
+                    raise
+                self._last = None
+        raise AssertionError("the last try returns or raises")
 
-    async def _next(self, text: Callable[[str], str]) -> str:
+    async def _next(self, call: _Call) -> str:
         if self._last is None:
-            self._last = await self._read()
+            self._last = await call.read()
         self._last += 1
-        while not signable(text(str(self._last))):
+        while not signable(call.text(str(self._last))):
             self._last += 1
         return str(self._last)
+
+
+_lines: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[tuple[str, str], NonceLine]] = (
+    WeakKeyDictionary()
+)
+
+
+def line_of(url: str, address: str) -> NonceLine:
+    """Return the one line of an address at a server, whoever of this program calls."""
+    lines = _lines.setdefault(asyncio.get_running_loop(), {})
+    return lines.setdefault((url, address), NonceLine())
 
 
 class _Call:
@@ -123,10 +119,12 @@ class _Call:
         self,
         text: Callable[[str], str],
         send: Callable[[str], Awaitable[Any]],
+        read: Callable[[], Awaitable[int]],
         harmless: bool,
     ) -> None:
         self.text = text
         self.send = send
+        self.read = read
         self.harmless = harmless
         self.done: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self.task: asyncio.Task[Any] | None = None
@@ -135,11 +133,6 @@ class _Call:
         """Nobody waits for it any more."""
         if self.task is not None:
             self.task.cancel()
-
-    def refuse(self) -> None:
-        """The line is closed."""
-        if not self.done.done():
-            self.done.set_exception(NotAvailable("the connection to the provider was closed"))
 
     def settle(self) -> None:
         """Pass on how it ended."""

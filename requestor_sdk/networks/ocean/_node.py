@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from requestor_sdk.model.errors import BadAnswer, JobNotFound, NotSupported
-from requestor_sdk.networks.ocean._line import NonceLine
+from requestor_sdk.networks.ocean._line import line_of
 from requestor_sdk.networks.ocean._refused import Refused, raise_ours
 from requestor_sdk.ocean import messages
 from requestor_sdk.ocean.environments import environments_in
@@ -62,7 +62,6 @@ class OceanNode:
         self.ours = False
         self.address = ""
         self._routes: dict[str, str] = {}
-        self._lines: dict[str, NonceLine] = {}
         self._known = False
 
     async def probe(self) -> None:
@@ -91,8 +90,6 @@ class OceanNode:
 
     async def close(self) -> None:
         """Let go of it. Idempotent."""
-        for line in self._lines.values():
-            await line.close()
         await self.http.close()
 
     def path(self, name: str) -> str:
@@ -243,7 +240,7 @@ class OceanNode:
             return await self._directly("stopCompute", params | self._proof(signer, text, nonce))
 
         try:
-            answer = await self._line(signer).call(text, send, harmless=True)
+            answer = await self._in_line(signer, text, send, harmless=True)
         except Refused as refused:
             if refused.refusal.text.lower() != _HIDDEN:
                 raise_ours(refused, acts=True, ids={"job": job_id})
@@ -317,7 +314,7 @@ class OceanNode:
         harmless: bool = True,
     ) -> T:
         try:
-            return await self._line(signer).call(text, send, harmless=harmless)
+            return await self._in_line(signer, text, send, harmless=harmless)
         except Refused as refused:
             raise_ours(refused, acts=True, ids=what)
 
@@ -328,20 +325,26 @@ class OceanNode:
             "signature": messages.signature_of(signer, text(nonce)),
         }
 
-    def _line(self, signer: Signer) -> NonceLine:
-        if signer.identity not in self._lines:
-            address = messages.checksummed(signer.identity)
+    async def _in_line(
+        self,
+        signer: Signer,
+        text: Callable[[str], str],
+        send: Callable[[str], Awaitable[T]],
+        *,
+        harmless: bool,
+    ) -> T:
+        address = messages.checksummed(signer.identity)
 
-            async def read() -> int:
-                params = {"userAddress": address}
-                answer = await self._asked("GET", self.path("nonce"), params=params)
-                told = number(answer.get("nonce")) if isinstance(answer, dict) else None
-                if told is None or not 0 <= told < 1 << 53:
-                    raise BadAnswer("the provider does not tell the wallet's nonce")
-                return int(told)
+        async def read() -> int:
+            params = {"userAddress": address}
+            answer = await self._asked("GET", self.path("nonce"), params=params)
+            told = number(answer.get("nonce")) if isinstance(answer, dict) else None
+            if told is None or not 0 <= told < 1 << 53:
+                raise BadAnswer("the provider does not tell the wallet's nonce")
+            return int(told)
 
-            self._lines[signer.identity] = NonceLine(read)
-        return self._lines[signer.identity]
+        line = line_of(self.http.url, address)
+        return await line.call(text, send, read=read, harmless=harmless)
 
     async def _directly(self, command: str, fields: Mapping[str, str]) -> Any:
         body = {"command": command, **fields}

@@ -68,7 +68,7 @@ def error_of(
             hint="ask less often, or take a larger poll_sec=",
         )
     if any(word in low for word in _DENIED):
-        return AssetNotConsumable(_consumable_code(refusal.text), message, ids=ids)
+        return AssetNotConsumable(message, consumable_code=_consumable_code(refusal.text), ids=ids)
     if refusal.status == 404 or any(word in low for word in _GONE):
         return JobNotFound(message, ids=ids)
     if refusal.of_signature:

@@ -8,6 +8,7 @@ ours.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -20,7 +21,7 @@ from requestor_sdk.model.errors import (
 from requestor_sdk.model.jobs import AlgorithmSpec, AssetRef, JobRequest
 from requestor_sdk.networks.ocean._config import OceanConfig
 from requestor_sdk.networks.ocean._inputs import AlgorithmMetadata, Asset, ComputeInput, Service
-from requestor_sdk.networks.ocean._jobs import OceanJobs
+from requestor_sdk.networks.ocean._jobs import OceanJobs, payment_of
 from requestor_sdk.networks.ocean._logs import read_logs
 from requestor_sdk.networks.ocean._providers import OceanProviders, is_consumable
 from requestor_sdk.networks.ocean._results import read_result
@@ -28,9 +29,11 @@ from requestor_sdk.networks.ocean._wallet import wallet_of
 from requestor_sdk.networks.ocean._watch import Watch
 from requestor_sdk.ocean.assets import COMPUTE, DDO, ConsumableCodes, OceanService
 from requestor_sdk.ocean.environments import environment_from
+from requestor_sdk.ocean.messages import Generation
 from requestor_sdk.ocean.statuses import number, results_of
 
 if TYPE_CHECKING:
+    from requestor_sdk.model.jobs import Json
     from requestor_sdk.networks.ocean._wallet import Account
     from requestor_sdk.ports.basics import Signer
 
@@ -119,7 +122,9 @@ class AsyncOceanCompute:
         )
         if code is not ConsumableCodes.OK:
             raise AssetNotConsumable(
-                code, f"the asset cannot be used: {code.name}", ids={"asset": ddo.did}
+                f"the asset cannot be used: {code.name}",
+                consumable_code=code,
+                ids={"asset": ddo.did},
             )
         if algorithm_meta is not None:
             used: AlgorithmSpec | AssetRef = algorithm_meta.as_spec()
@@ -266,15 +271,22 @@ class AsyncOceanCompute:
             valid_until: Until when, in seconds since 1970.
         """
         node = await self._providers.node(service_endpoint)
-        return await node.initialize(
-            {
-                "datasets": [dict(dataset) for dataset in datasets],
-                "algorithm": dict(algorithm_data),
-                "compute": {"env": compute_environment, "validUntil": valid_until},
-                "environment": compute_environment,
-                "consumerAddress": consumer_address,
-            }
-        )
+        body: dict[str, Json] = {
+            "datasets": [dict(dataset) for dataset in datasets],
+            "algorithm": dict(algorithm_data),
+            "compute": {"env": compute_environment, "validUntil": valid_until},
+            "environment": compute_environment,
+            "consumerAddress": consumer_address,
+        }
+        if node.generation is not Generation.classic and not node.ours:
+            seconds = max(1, valid_until - int(datetime.now(UTC).timestamp()))
+            found = [
+                one
+                for one in await node.environments(None)
+                if str(one["id"]) == compute_environment
+            ]
+            body |= payment_of(found[0], seconds) if found else {"maxJobDuration": seconds}
+        return await node.initialize(body)
 
     async def get_c2d_environments(
         self, service_endpoint: str, chain_id: int | None = None

@@ -36,6 +36,19 @@ async def test_a_job_comes_back_as_it_was_kept(jobs):
     assert await jobs.statuses(job().id) == ((1, 1001.0),)
 
 
+async def test_what_was_asked_for_is_kept_beside_its_job_and_goes_with_it(jobs):
+    request = {"algorithm": {"meta": {"rawcode": "x" * 100_000}}, "odd": "ü\0\ud800"}
+    await jobs.add_job(job(), request=request)
+    await jobs.add_job(job(2))
+    assert await jobs.request(job().id) == request
+    assert await jobs.request(job(2).id) is None
+    assert "rawcode" not in str(await jobs.jobs(owner=OWNER))
+    await jobs.remove_job(job().id)
+    assert await jobs.request(job().id) is None
+    await jobs.add_job(job())
+    assert await jobs.request(job().id) is None
+
+
 async def test_a_job_is_not_kept_twice(jobs):
     await jobs.add_job(job())
     with pytest.raises(ValueError, match="already"):

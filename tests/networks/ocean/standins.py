@@ -378,6 +378,7 @@ class OceanNodeStandIn(StandIn):
         add("GET", "/api/services/computeResult", self._result)
         add("GET", "/api/services/computeStreamableLogs", self._stream)
         add("POST", "/directCommand", self._direct)
+        add("POST", "/api/services/initializeCompute", self._initialize)
 
     async def _root(self, request: web.Request) -> web.Response:
         return found(
@@ -495,6 +496,14 @@ class OceanNodeStandIn(StandIn):
 
     async def _delete(self, request: web.Request) -> web.Response:
         return web.Response(text="Not yet implemented!", status=404)
+
+    async def _initialize(self, request: web.Request) -> web.Response:
+        body = await request.json()
+        self.bodies.append(body)
+        for name in ("datasets", "algorithm", "environment", "payment", "consumerAddress"):
+            if name not in body:
+                return web.Response(text=f'Missing one ( "{name}" ) or more', status=400)
+        return found({"algorithm": {}, "datasets": [], "payment": {"amount": "5"}})
 
     async def _direct(self, request: web.Request) -> web.Response:
         body = await request.json()

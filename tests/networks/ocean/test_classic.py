@@ -158,6 +158,30 @@ async def test_a_nonce_that_another_program_has_used_up_is_asked_for_anew(classi
     assert classic.nonces[ADDRESS] == 901
 
 
+async def test_two_clients_of_one_program_share_the_wallets_line(classic):
+    async with opened(classic) as one, opened(classic) as other:
+        status = await one.submit(a_request())
+        classic.finish(status.id, {"a": ("output", b"x")})
+        (file,) = (await one.status(status.id)).results
+        await asyncio.gather(*(all_of(jobs.result(status.id, file)) for jobs in (one, other) * 20))
+    assert classic.count("GET", "/api/services/nonce") == 1
+    assert classic.count("GET", "/api/services/computeResult") == 40
+
+
+async def test_who_gives_up_waiting_holds_nobody_up(classic):
+    async with opened(classic) as jobs:
+        status = await jobs.submit(a_request())
+        classic.finish(status.id, {"a": ("output", b"x")})
+        (file,) = (await jobs.status(status.id)).results
+        reading = [asyncio.create_task(all_of(jobs.result(status.id, file))) for _ in range(10)]
+        await asyncio.sleep(0)
+        for task in reading[::2]:
+            task.cancel()
+        await asyncio.wait(reading)
+        assert [task.result() for task in reading[1::2]] == [b"x"] * 5
+        assert await all_of(jobs.result(status.id, file)) == b"x"
+
+
 async def test_a_start_is_not_sent_again_where_its_answer_is_lost(classic):
     async with opened(classic) as jobs:
         classic.fail = ["break"]

@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import threading
+import time
 from contextlib import asynccontextmanager
 
 import pytest
@@ -200,6 +201,18 @@ async def test_a_nodes_log_comes_without_its_frames():
                 ddo, service, job_id, WALLET, "algorithmLog"
             )
             assert logs == [b"one\ntwo\n"]
+
+
+async def test_what_a_job_costs_is_asked_of_a_node_in_its_own_form():
+    async with OceanNodeStandIn().serving() as node, AsyncOceanCompute() as compute:
+        until = int(time.time()) + 600
+        made = await compute.initialize(
+            [], META.as_dictionary(), node.url, WALLET.address, "0xc1-0xe1", until
+        )
+    assert made["payment"]["amount"] == "5"
+    (body,) = node.bodies
+    assert body["payment"]["token"] == "0xt"
+    assert 590 <= body["maxJobDuration"] <= 600
 
 
 def serve_in_a_thread(server):

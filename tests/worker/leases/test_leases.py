@@ -41,20 +41,19 @@ async def test_a_lease_is_held_on_for_as_long_as_a_run_takes(queue, hire):
 async def test_what_cannot_be_confirmed_in_time_is_stopped_before_its_lease_ends(
     queue, hire, faulty, unreal, fault
 ):
-    worker = await hire()
+    await hire()
     await begun(queue, "run", "sleep 1000")
     await asyncio.sleep(20)
     cut = now()
-    faulty.cut("event", "log", "complete")
+    faulty.cut("event", "log", "complete", "release", "claim")
     if fault == "lost":
         faulty.away.add("renew")  # what gets there holds the lease on, and does no harm
     else:
         getattr(faulty, fault).add("renew")
     await until(lambda: not unreal.living, 100)
     assert now() - cut < LEASE
-    assert not worker.worker.running
     faulty.mend()
-    await until(lambda: unreal.living, 200)  # it is given anew, once its lease is over
+    await until(lambda: unreal.living, 200)  # it is handed back, and given anew
     assert len(await queue.attempts("run")) == 2
     await queue.cancel("run")
     await ended(queue, "run")
@@ -309,6 +308,111 @@ async def test_an_error_of_the_worker_itself_ends_its_run_and_no_other(queue, hi
     assert "ZeroDivisionError" in caplog.text
     unreal.create = real
     assert (await ended(queue, "good")).outcome is RunOutcome.succeeded
+
+
+@pytest.mark.parametrize("how", ["stop", "kill", "cancel"])
+async def test_an_end_while_outputs_are_taken_loses_none_of_them(queue, hire, unreal, how):
+    unreal.list_sec = 3.0
+    worker = await hire(drain_timeout=1)
+    spec = script("sleep 2;write /data/outputs/a b", outputs=("/data/outputs",))
+    await queue.submit("run", spec, SMALL)
+    await asyncio.sleep(3)
+    await queue.cancel("run") if how == "cancel" else getattr(worker.worker, how)()
+    end = await ended(queue, "run")
+    assert end.outcome is RunOutcome.succeeded
+    assert [file.name for file in end.files] == ["outputs/a"]
+    assert output(queue, "run", "outputs/a") == b"b"
+
+
+async def test_what_was_stopped_in_doubt_is_handed_back_and_not_waited_for(queue, hire, faulty):
+    await hire()
+    await begun(queue, "run", "sleep 50")
+    faulty.cut()
+    await asyncio.sleep(28)
+    faulty.mend()
+    await asyncio.sleep(1)
+    run = await queue.run("run")
+    assert (run.lapses, run.releases) == (0, 1)
+    assert (await ended(queue, "run", 100)).outcome is RunOutcome.succeeded
+
+
+async def test_what_has_finished_in_doubt_is_told_and_not_done_again(
+    queue, hire, faulty, unreal, monkeypatch
+):
+    monkeypatch.setattr("requestor_sdk.worker._retry.LONGEST_SEC", 0.5)
+    await hire()
+    await begun(queue, "run", "sleep 5")
+    faulty.cut()
+    await asyncio.sleep(28)
+    faulty.mend()
+    assert (await ended(queue, "run", 100)).outcome is RunOutcome.succeeded
+    assert len(unreal.made) == 1
+
+
+async def test_a_full_disk_is_no_end_of_a_worker(queue, hire, monkeypatch, tmp_path, caplog):
+    worker = await hire()
+    await begun(queue, "good", "sleep 5")
+    runs = worker.folder / "runs"
+    runs.rename(worker.folder / "aside")
+    runs.write_text("in the way")
+    await queue.submit("bad", script("print x"), SMALL)
+    await until(lambda: "cannot be begun here" in caplog.text, 60)
+    runs.unlink()
+    (worker.folder / "aside").rename(runs)
+    assert (await ended(queue, "good")).outcome is RunOutcome.succeeded
+    assert (await ended(queue, "bad", 300)).outcome is RunOutcome.succeeded
+
+
+async def test_a_journal_that_cannot_be_written_is_no_end_of_a_worker(queue, hire, caplog):
+    worker = await hire()
+    await begun(queue, "run", "sleep 5")
+    worker.worker._journal._db.execute("drop table attempts")
+    assert (await ended(queue, "run")).outcome is RunOutcome.succeeded
+    assert "journal cannot be written" in caplog.text
+    worker.worker._journal._db.execute(
+        "create table attempts (run_id, attempt, fence, stage, folder, completion)"
+    )
+
+
+async def test_a_worker_says_how_it_is(queue, hire, faulty):
+    worker = await hire()
+    assert not worker.worker.health().ready
+    await begun(queue, "run", "sleep 100;exit 3")
+    health = worker.worker.health()
+    assert (health.ready, health.running, health.claims, health.untold) == (True, 1, 1, 0)
+    assert 20 < health.lease_slack_sec <= LEASE
+    assert health.renewals >= 1
+    faulty.cut("renew", "heartbeat")
+    await asyncio.sleep(15)
+    assert worker.worker.health().lease_slack_sec < 15
+    assert worker.worker.health().heartbeats_missed >= 1
+    faulty.mend()
+    faulty.cut("complete")
+    await asyncio.sleep(100)
+    health = worker.worker.health()
+    assert (health.running, health.untold) == (1, 1)
+    faulty.mend()
+    await ended(queue, "run", 100)
+    await until(lambda: not worker.worker.running)
+    health = worker.worker.health()
+    assert (health.ended, health.lease_slack_sec) == ({"failed": 1}, None)
+    worker.worker.stop()
+    assert worker.worker.health().draining
+    assert not worker.worker.health().ready
+
+
+async def test_no_fence_is_in_a_repr_or_a_log(queue, hire, faulty, caplog):
+    caplog.set_level("DEBUG")
+    worker = await hire()
+    await begun(queue, "run", "sleep 10")
+    (attempt,) = worker.worker._attempts.values()
+    fence = attempt.lease.fence
+    assert fence not in repr(attempt.claim) + repr(attempt) + repr(attempt.lease)
+    faulty.cut()
+    await asyncio.sleep(100)
+    faulty.mend()
+    await ended(queue, "run", 300)
+    assert fence not in caplog.text
 
 
 async def test_a_cancellation_while_outputs_are_told_changes_nothing(queue, hire, faulty):

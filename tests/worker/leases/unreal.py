@@ -81,6 +81,7 @@ class UnrealSandbox:
         pass
 
     async def list_files(self, path, *, limit):
+        await asyncio.sleep(self.runtime.list_sec)
         found = [
             SandboxFile(name=name[len(path) + 1 :], size=len(data))
             for name, data in self.files.items()
@@ -102,6 +103,7 @@ class UnrealRuntime:
     def __init__(self):
         self.living = set()
         self.made = []
+        self.list_sec = 0.0
 
     async def create(self, spec):
         assert spec.name not in {box.name for box in self.living}
