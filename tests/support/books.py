@@ -24,8 +24,8 @@ class Page:
     Attributes:
         living: The agreements that are not over, by their state.
         allocations: The allocations that are not released.
-        unanswered: Invoices that were neither accepted nor rejected. One of nothing, of an agreement
-            in which nothing was run, asks for nothing: a run does not stay to answer it.
+        unanswered: Invoices that were neither accepted nor rejected. One of nothing, of an
+            agreement in which nothing was run, asks for nothing: a run does not stay to answer it.
         accepted: What was accepted of each agreement.
         invoices: The number of accepted invoices of each agreement.
     """
