@@ -213,11 +213,7 @@ class ProviderTransport(Protocol):
     async def send_invoice(
         self, *, agreement_id: str, activity_ids: Sequence[str], amount: Decimal
     ) -> str:
-        """Send an invoice; returns its id. The agreement is over: nothing more is said of it."""
-        ...
-
-    def forget_agreement(self, agreement_id: str) -> None:
-        """Take note that an agreement is over, and that no invoice comes: nothing was ever run."""
+        """Send an invoice; returns its id."""
         ...
 
     def fetch(self, url: str) -> AsyncIterator[bytes]:

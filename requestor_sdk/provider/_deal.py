@@ -180,9 +180,6 @@ class Deal:
             _log.debug("activity %s is not refused: %s", activity.id, error.message)
 
     async def _send_invoice(self) -> None:
-        if not self.activities and not self._totals:
-            self._transport.forget_agreement(self.id)
-            return
         amount = sum(self._totals.values(), ZERO)
         try:
             invoice_id = await self._transport.send_invoice(

@@ -14,7 +14,7 @@ from requestor_sdk.model.errors import (
     ProviderLost,
     SandboxUnavailable,
 )
-from requestor_sdk.model.market import ActivityState, EndReason, Invoice, ProposalState
+from requestor_sdk.model.market import ActivityState, EndReason, ProposalState
 from requestor_sdk.model.money import Charged, LinearPricing, Terms, check_debit_note, check_invoice
 from requestor_sdk.model.props import (
     ACCEPT_TIMEOUT,
@@ -118,21 +118,6 @@ async def test_a_cancelled_agreement_is_dropped_and_its_place_is_free_again(tmp_
         await asyncio.sleep(1)
         assert rental.agent.agreements == ()
         await rental.agreement()
-
-
-async def test_an_agreement_in_which_nothing_was_run_is_ended_without_an_invoice(tmp_path):
-    rental = Rental(tmp_path)
-    forgotten = []
-    rental.transport.forget_agreement = forgotten.append
-    async with rental.open():
-        idle = await rental.agreement()
-        used, _ = await rental.activity()
-        for agreement in (idle, used):
-            await rental.network.market.terminate(agreement, EndReason(message="enough"))
-        await asyncio.sleep(5)
-        found = await rental.network.payments.unsettled()
-        assert [one.agreement_id for one in found if isinstance(one, Invoice)] == [used]
-        assert forgotten == [idle]
 
 
 async def test_agreements_are_approved_side_by_side(tmp_path):

@@ -144,9 +144,6 @@ class MemoryTransport:
             agreement_id=agreement_id, activity_ids=activity_ids, amount=amount
         ).id
 
-    def forget_agreement(self, agreement_id: str) -> None:
-        """Take note that an agreement is over; the market keeps its own books."""
-
     def fetch(self, url: str) -> AsyncIterator[bytes]:
         """Read what the requestor published at a URL."""
         return self._market.files.fetch(url)

@@ -276,11 +276,6 @@ class GolemTransport:
         self._opened_market().forget(agreement_id)
         return await self._opened_payments().send_invoice(agreement_id, activity_ids, amount)
 
-    def forget_agreement(self, agreement_id: str) -> None:
-        """Take note that an agreement is over, and that no invoice comes."""
-        if self._market is not None:
-            self._market.forget(agreement_id)
-
     # -- files
 
     def fetch(self, url: str) -> AsyncIterator[bytes]:
