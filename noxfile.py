@@ -145,6 +145,6 @@ def bench(session: nox.Session) -> None:
 
 @nox.session
 def peers(session: nox.Session) -> None:
-    """Have programs of yapapi and golem-js rent of our providers; fetches both SDKs."""
+    """Run ogpu beside our handlers, and programs of yapapi and golem-js on ours; fetches them."""
     session.install("-e", ".[all]")
     session.run("python", "tests/peers", *session.posargs)

@@ -16,6 +16,7 @@ import tempfile
 from collections.abc import Callable
 
 import commandline
+import endpoints
 import engine
 import files
 import golem
@@ -39,6 +40,12 @@ BENCHES: dict[str, Callable[[str], Result]] = {
     "golem_batch_vs_floor": golem.batch_vs_floor,
     "golem_batches_vs_floor": golem.batches_vs_floor,
     "gftp_mb_s": files.gftp_mb_s,
+    "handlers_import_ms": endpoints.import_ms,
+    "handlers_1_vs_ogpu": endpoints.one_vs_ogpu,
+    "handlers_64_vs_ogpu": endpoints.many_vs_ogpu,
+    "handlers_64_p99_ms": endpoints.many_p99_ms,
+    "handlers_sync_1_vs_ogpu": endpoints.sync_one_vs_ogpu,
+    "handlers_sync_64_vs_ogpu": endpoints.sync_many_vs_ogpu,
 }
 
 

@@ -166,6 +166,15 @@ def test_the_tested_service_runs_for_real_and_its_tests_pass_by_plain_pytest(run
     assert "5 passed" in done.stdout
 
 
+def test_handlers_lose_no_call_when_an_instance_is_killed_under_load(run):
+    out = run("10_handlers", "--calls", "600")
+    assert len(re.findall(r"^i-\d serves on \w+$", out, re.MULTILINE)) == 3
+    assert "that is german" in out
+    assert "killed i-2" in out
+    assert "600 calls, 0 lost, 600 right" in out
+    assert "i-1 was drained and is terminated" in out
+
+
 @pytest.mark.parametrize("folder", sorted(EXAMPLES.glob("[0-9]*")), ids=lambda f: f.name)
 def test_each_example_stands_alone_and_has_a_readme(folder):
     assert (folder / "README.md").read_text().startswith("# ")

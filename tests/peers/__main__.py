@@ -1,4 +1,7 @@
-"""Foreign programs as clients of our provider, unchanged: `nox -s peers [-- yapapi golem-js]`.
+"""Foreign programs beside ours, unchanged: `nox -s peers [-- ogpu schemathesis yapapi golem-js]`.
+
+ogpu is a framework of handlers, run beside ours with the same requests; schemathesis tries ours by
+their OpenAPI document. The others are clients of our provider.
 
 Each is a small program of ours for another SDK, run in that SDK's own environment against a network
 on this machine. It prints a line for each thing that it has seen; a line that is missing is a
@@ -14,10 +17,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import environment
+import fuzz_peer
 import image
+import ogpu_peer
 
 from requestor_sdk.devnet import Devnet
 
+BESIDE = {"ogpu": ogpu_peer.main, "schemathesis": fuzz_peer.main}
 PATIENCE_SEC = 240
 LINES = {
     "yapapi": (
@@ -84,16 +90,22 @@ def _missing(name: str, network: Devnet, image_hash: str) -> list[str]:
 
 
 def main(names: list[str]) -> int:
-    unknown = [name for name in names if name not in LINES]
+    unknown = [name for name in names if name not in {*BESIDE, *LINES}]
     if unknown:
-        print(f"no peer {', '.join(unknown)}; there is {', '.join(LINES)}", file=sys.stderr)
+        print(f"no peer {', '.join(unknown)}; there is {', '.join((*BESIDE, *LINES))}")
         return 2
-    failures = 0
+    failures = sum(run() for name, run in BESIDE.items() if name in names or not names)
+    names = [name for name in names or LINES if name in LINES]
+    return _rented(names, failures) if names else min(failures, 1)
+
+
+def _rented(names: list[str], failures: int) -> int:
+    """Have programs rent of our providers."""
     image_hash = image.stored()
     network = Devnet(providers=4)
     network.start()
     try:
-        for name in names or LINES:
+        for name in names:
             wrong = _missing(name, network, image_hash)
             failures += bool(wrong)
             for line in wrong:
@@ -104,7 +116,7 @@ def main(names: list[str]) -> int:
                     print(f"-- {log}", *lines, sep="\n")
     finally:
         network.stop()
-    return 1 if failures else 0
+    return min(failures, 1)
 
 
 if __name__ == "__main__":

@@ -16,19 +16,35 @@ HERE = Path(__file__).parent
 PLACE = HERE.parents[1] / ".nox" / "foreign"
 # yapapi imports pkg_resources, which newer ones of setuptools no longer have.
 YAPAPI = ("yapapi==0.13.1", "setuptools<81")
+OGPU = ("ogpu[service]==0.2.3", "requests")
+SCHEMATHESIS = ("schemathesis>=4,<5",)
 GOLEM_JS = {"@golem-sdk/golem-js": "3.6.0"}
 FETCH_SEC = 600
 
 
 def yapapi_python() -> Path:
     """Return the interpreter that has yapapi, made now where there is none."""
+    return _python_with("yapapi", YAPAPI)
+
+
+def ogpu_python() -> Path:
+    """Return the interpreter that has ogpu, made now where there is none."""
+    return _python_with("ogpu", OGPU)
+
+
+def schemathesis() -> Path:
+    """Return the program schemathesis, installed now where there is none."""
+    return _python_with("schemathesis", SCHEMATHESIS).with_name("schemathesis")
+
+
+def _python_with(name: str, packages: tuple[str, ...]) -> Path:
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
-    folder = PLACE / f"yapapi-{version}"
+    folder = PLACE / f"{name}-{version}"
     python = folder / "bin" / "python"
     if not (folder / "complete").exists():
         shutil.rmtree(folder, ignore_errors=True)
         _run(sys.executable, "-m", "venv", str(folder))
-        _run(str(python), "-m", "pip", "install", "-qq", *YAPAPI)
+        _run(str(python), "-m", "pip", "install", "-qq", *packages)
         (folder / "complete").touch()
     return python
 
