@@ -189,12 +189,19 @@ class CallStore:
         import sqlite3
 
         db = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False, timeout=1.0)
+        try:
+            self._prepare(db)
+        except BaseException:
+            db.close()
+            raise
+        return db
+
+    def _prepare(self, db: sqlite3.Connection) -> None:
         db.execute("PRAGMA locking_mode = EXCLUSIVE")
         db.execute("PRAGMA journal_mode = WAL")
         db.execute("PRAGMA synchronous = FULL")
         version = db.execute("PRAGMA user_version").fetchone()[0]
         if version not in (0, _VERSION):
-            db.close()
             raise StoreUnusable(
                 f"the store {self._path} is of version {version}; this package knows {_VERSION}",
                 hint="upgrade requestor-sdk, or store=ANOTHER_PATH",
@@ -202,7 +209,6 @@ class CallStore:
         db.executescript(_SCHEMA)
         # Writing takes the lock that keeps other processes out.
         db.execute(f"PRAGMA user_version = {_VERSION}")
-        return db
 
     def _together(self) -> list[tuple[Act, asyncio.Future[Any]]] | None:
         """Wait for something to do, and return all that there is."""

@@ -207,4 +207,5 @@ async def test_under_load_and_a_kill_in_the_middle_each_accepted_call_ends_once(
     assert told.accepted == CALLS
     assert told.ended == told.accepted, json.dumps(told.missing[:5])
     assert told.changed == []
-    assert {"succeeded", "failed", "timed_out"} <= set(told.statuses)
+    # Those that hang when the program is killed are interrupted, which can be all of them.
+    assert {"succeeded", "failed"} <= set(told.statuses) <= {"succeeded", "failed", "timed_out"}
