@@ -72,6 +72,13 @@ class Program:
             time.sleep(0.02)
         raise AssertionError(self.said())
 
+    def wait_until(self, holds, seconds=30):
+        end = time.monotonic() + seconds
+        while not holds():
+            assert self.process.poll() is None, self.said()
+            assert time.monotonic() < end, self.said()
+            time.sleep(0.01)
+
     def said(self):
         return self.log.read_text()
 

@@ -107,16 +107,21 @@ async def test_a_store_that_cannot_be_written_makes_it_not_ready(serve, tmp_path
 
 
 CRASH = """
+def begun(name):
+    open(os.path.join(os.path.dirname(os.environ["GO"]), name), "w").close()
+
 @handlers.expose(concurrency=1)
 async def once(data: In) -> Out:
     if os.path.exists(os.environ["GO"]):
         return Out(text="after")
+    begun("once")
     await asyncio.sleep(600)
 
 @handlers.expose(idempotent=True)
 async def again(data: In) -> Out:
     if os.path.exists(os.environ["GO"]):
         return Out(text=f"attempt {handlers.current_call().attempt}")
+    begun("again")
     await asyncio.sleep(600)
 
 @handlers.expose(idempotent=True)
@@ -142,6 +147,9 @@ async def test_a_killed_program_goes_on_with_what_waited_and_tells_of_what_ran(t
             for path in ("once/ran", "once/waited", "again/ran-again"):
                 got = await ask(session, "POST", f"{program.url}/run/{path}", text="a")
                 assert got[0] == 202
+            # A call is accepted before its handler begins: without this the kill may come first.
+            await asyncio.to_thread(program.wait_until, (tmp_path / "once").exists)
+            await asyncio.to_thread(program.wait_until, (tmp_path / "again").exists)
             program.signal(signal.SIGKILL)
             program.ended()
         go.touch()
