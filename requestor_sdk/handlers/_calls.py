@@ -73,13 +73,15 @@ class Call:
         self.finished_at: float | None = None
         self.outcome: Outcome | None = None
         self.delivered = False
-        self.parts: list[bytes] = []
+        # No lists until there is something in them: thousands of calls are kept, and each list is
+        # one more thing for the garbage collector to visit while everybody waits.
+        self.parts: list[bytes] | tuple[()] = ()
         self.size = 0
         self.work: Work | None = None
         self.ending = False
         self.accepted: asyncio.Future[None] | None = None
         self._then: Callable[[Call], None] | None = None
-        self._waiters: list[asyncio.Future[None]] = []
+        self._waiters: list[asyncio.Future[None]] | tuple[()] = ()
 
     @classmethod
     def of_record(cls, record: Record, lane: Lane) -> Call:
@@ -123,6 +125,8 @@ class Call:
 
     def add_part(self, part: bytes) -> None:
         """Its stream sent a part."""
+        if isinstance(self.parts, tuple):
+            self.parts = []
         self.parts.append(part)
         self.size += len(part)
         self._wake()
@@ -140,7 +144,7 @@ class Call:
             self._then(self)
 
     def _wake(self) -> None:
-        waiters, self._waiters = self._waiters, []
+        waiters, self._waiters = self._waiters, ()
         for waiter in waiters:
             if not waiter.done():
                 waiter.set_result(None)
@@ -150,11 +154,13 @@ class Call:
     async def changed(self) -> None:
         """Wait for the next change."""
         waiter = asyncio.get_running_loop().create_future()
+        if isinstance(self._waiters, tuple):
+            self._waiters = []
         self._waiters.append(waiter)
         try:
             await waiter
         finally:
-            if waiter in self._waiters:
+            if isinstance(self._waiters, list) and waiter in self._waiters:
                 self._waiters.remove(waiter)
 
     def when_over(self, then: Callable[[Call], None]) -> None:

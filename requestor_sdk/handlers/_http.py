@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
 WAIT_SEC: Final = 300.0
 """Seconds at most that ``Prefer: wait=N`` waits."""
+BODY_SEC: Final = 60.0
+"""Seconds that a body may take to come."""
 _JSON: Final = "application/json"
 _CODES: Final = {
     Status.succeeded: 200,
@@ -174,7 +176,10 @@ class Face:
         if (request.content_length or 0) > limit:
             raise _Refused(413, f"the body is larger than {limit} bytes")
         try:
-            body = await request.read()
+            async with asyncio.timeout(BODY_SEC):
+                body = await request.read()
+        except TimeoutError:
+            raise _Refused(408, f"the body did not come within {BODY_SEC:g} seconds") from None
         except web.RequestPayloadError as error:
             raise _Refused(400, "the body broke off, or is not encoded as it says") from error
         try:

@@ -42,6 +42,7 @@ _ERROR: Final[dict[str, Any]] = {
 _NOT_OVER: Final = {"description": "not over yet; fetch it by its id"}
 _REFUSALS: Final[dict[str, str]] = {
     "400": "the body broke off, or is not encoded as it says",
+    "408": "the body did not come in time",
     "409": "the id belongs to another call, or the call was cancelled",
     "413": "the body is too large",
     "422": "the input does not fit",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import os
 import signal
 import stat
@@ -92,9 +93,7 @@ async def _listening(program: Program, title: str) -> AsyncIterator[Serving]:
     runner: web.ServerRunner | None = None
     try:
         await program.open()
-        server = make_server(
-            Face(program, title), program, request_factory=_request_factory(options.body_limit)
-        )
+        server = make_server(Face(program, title), program)
         runner = web.ServerRunner(server, shutdown_timeout=_CLOSE_SEC)
         await runner.setup()
         yield Serving(program, await _listen(runner, options))
@@ -104,18 +103,6 @@ async def _listening(program: Program, title: str) -> AsyncIterator[Serving]:
             await runner.cleanup()
         if options.uds is not None:
             options.uds.unlink(missing_ok=True)
-
-
-def _request_factory(limit: int) -> Any:
-    from aiohttp import web
-
-    def make(message: Any, payload: Any, protocol: Any, writer: Any, task: Any) -> web.BaseRequest:
-        loop = asyncio.get_running_loop()
-        return web.BaseRequest(
-            message, payload, protocol, writer, task, loop, client_max_size=limit
-        )
-
-    return make
 
 
 async def _listen(runner: web.ServerRunner, options: ServeOptions) -> str:
@@ -194,11 +181,22 @@ async def _serve(program: Program, title: str) -> signal.Signals | None:
         except StartFailed as failed:
             logger.critical("%s", failed)
             return None
+        _freeze()
         logger.info("ready")
         number = await told
         logger.info("draining after %s", number.name)
         await served.drain()
     return number
+
+
+def _freeze() -> None:
+    """Leave all that is there by now out of the garbage collector's rounds.
+
+    It stays until the end anyway: modules, models, what init loaded. Looking through it again and
+    again held every call up by 65 ms, several times a second under load.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 def _signalled(

@@ -42,6 +42,7 @@ BENCHES: dict[str, Callable[[str], Result]] = {
     "gftp_mb_s": files.gftp_mb_s,
     "handlers_import_ms": endpoints.import_ms,
     "handlers_1_vs_ogpu": endpoints.one_vs_ogpu,
+    "handlers_1_short_vs_long": endpoints.one_short_vs_long,
     "handlers_64_vs_ogpu": endpoints.many_vs_ogpu,
     "handlers_64_p99_ms": endpoints.many_p99_ms,
     "handlers_sync_1_vs_ogpu": endpoints.sync_one_vs_ogpu,
