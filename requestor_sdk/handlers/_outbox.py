@@ -108,6 +108,7 @@ class Outbox:
         self._changed = asyncio.Event()
         self._senders: list[asyncio.Task[None]] = []
         self._session: aiohttp.ClientSession | None = None
+        self._closed = False
         self.results: Counter[str] = Counter()
 
     @property
@@ -149,6 +150,8 @@ class Outbox:
 
     async def close(self) -> None:
         """Stop sending."""
+        # aiohttp takes a cancellation for its own time-out where both come at once.
+        self._closed = True
         for sender in self._senders:
             sender.cancel()
         await asyncio.gather(*self._senders, return_exceptions=True)
@@ -156,7 +159,7 @@ class Outbox:
             await self._session.close()
 
     async def _send_all(self) -> None:
-        while True:
+        while not self._closed:
             while not self._due:
                 self._changed.clear()
                 await self._changed.wait()

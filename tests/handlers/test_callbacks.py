@@ -122,6 +122,20 @@ async def test_a_callback_that_hangs_holds_up_neither_calls_nor_the_end(serve, s
     assert time.monotonic() - began < 10
 
 
+async def test_a_program_ends_where_a_sending_takes_its_end_for_a_timeout(serve, sink, monkeypatch):
+    async def send(*_):
+        try:
+            await asyncio.get_running_loop().create_future()
+        except asyncio.CancelledError:
+            return "TimeoutError"
+
+    monkeypatch.setattr(outbox.Outbox, "_send", send)
+    async with asyncio.timeout(10):
+        async with serve(make(), callback_url=sink.url) as site:
+            await site.post("/run/echo/1", text="a")
+            await site.end("1")
+
+
 async def test_what_was_not_delivered_is_sent_after_a_restart(serve, sink, tmp_path):
     store = tmp_path / "calls.sqlite"
     down = "http://127.0.0.1:9/answers"
