@@ -123,10 +123,15 @@ async def test_a_callback_that_hangs_holds_up_neither_calls_nor_the_end(serve, s
 
 
 async def test_a_program_ends_where_a_sending_takes_its_end_for_a_timeout(serve, sink, monkeypatch):
+    taken = []
+
     async def send(*_):
         try:
             await asyncio.get_running_loop().create_future()
         except asyncio.CancelledError:
+            if taken:
+                raise
+            taken.append("an end")
             return "TimeoutError"
 
     monkeypatch.setattr(outbox.Outbox, "_send", send)
@@ -134,6 +139,7 @@ async def test_a_program_ends_where_a_sending_takes_its_end_for_a_timeout(serve,
         async with serve(make(), callback_url=sink.url) as site:
             await site.post("/run/echo/1", text="a")
             await site.end("1")
+    assert taken
 
 
 async def test_what_was_not_delivered_is_sent_after_a_restart(serve, sink, tmp_path):
