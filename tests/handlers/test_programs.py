@@ -38,6 +38,21 @@ def test_it_listens_on_loopback_and_ends_as_the_signal_does(tmp_path):
         assert program.ended() == -signal.SIGTERM
 
 
+def test_what_is_there_at_the_start_is_left_out_of_the_garbage_collectors_rounds(tmp_path):
+    source = """
+    import gc
+
+    @handlers.expose()
+    def frozen(data: In) -> Out:
+        return Out(text=str(gc.get_freeze_count()))
+
+    handlers.start()
+    """
+    with Program(tmp_path, source) as program:
+        program.wait_until(lambda: "     ready" in program.said())
+        assert int(post(program, "/call/frozen")["text"]) > 10_000
+
+
 def test_while_init_runs_it_can_be_asked_how_it_is(tmp_path):
     source = """
     @handlers.init()
