@@ -137,7 +137,8 @@ class Recovery:
     def _was_accepted(self, item: DebitNote | Invoice) -> bool:
         """Tell whether the journal says so: the network may not have heard of it."""
         past = self._history.agreements.get(item.agreement_id)
-        return past is not None and past.judged.get(item.id, "") is None
+        is_paid = isinstance(item, Invoice) and item.paid
+        return past is not None and past.judged.get(item.id, "") is None and not is_paid
 
     # Agreements ----------------------------------------------------------------------------------
 

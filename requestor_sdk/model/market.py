@@ -251,6 +251,8 @@ class Invoice:
         activity_ids: Its activities.
         amount: The whole amount, debit notes included.
         issued_at: When the provider wrote it.
+        paid: Whether what was accepted of its debit notes has paid it already, to the last unit: a
+            network may then take it for settled before anybody judged it.
     """
 
     id: str
@@ -258,6 +260,7 @@ class Invoice:
     activity_ids: tuple[str, ...]
     amount: Decimal
     issued_at: datetime
+    paid: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,6 +1,7 @@
 """Recovery when things are amiss, and instances that a later process takes up."""
 
 import asyncio
+from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 
@@ -21,7 +22,7 @@ from requestor_sdk.model.errors import (
 )
 from requestor_sdk.model.events import ComputationStarted
 from requestor_sdk.model.history import RunHistory
-from requestor_sdk.model.market import ActivityState, DebitNote, EndReason
+from requestor_sdk.model.market import ActivityState, DebitNote, EndReason, Invoice
 from requestor_sdk.model.money import LinearPricing
 from requestor_sdk.testing import SimulatedNetwork, SimulatedProvider, crash
 
@@ -294,6 +295,23 @@ async def test_an_acceptance_that_never_reached_the_network_is_told_by_the_next_
     before = list(market.paper.lines)
     await settle_by_recovery(market)
     assert market.paper.lines == before
+
+
+@pytest.mark.parametrize("paid", [False, True])
+async def test_an_accepted_invoice_is_reserved_for_anew_unless_its_notes_have_paid_it(market, paid):
+    await crashed(market, num=1)
+    process = Process(market)
+    process.failing = {"accept_invoice"}
+    async with process.recover():
+        pass
+    (invoice,) = [one for one in market.bank.unsettled.values() if isinstance(one, Invoice)]
+    market.bank.unsettled[invoice.id] = replace(invoice, paid=paid)
+    before = len(market.paper.of(events.AllocationRequested))
+    await settle_by_recovery(market)
+    requested = market.paper.of(events.AllocationRequested)[before:]
+    assert sum(one.amount for one in requested) >= invoice.amount or paid
+    assert not (requested and paid)
+    assert market.paper.history.state == "settled"
 
 
 @pytest.mark.parametrize("change", ["another mark", "two of them", "spent", "too late"])

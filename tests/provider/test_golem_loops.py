@@ -91,6 +91,10 @@ class Stage:
         await self._group.__aexit__(None, None, None)
 
 
+def at(second):
+    return f"2030-01-01T00:00:0{second}Z"
+
+
 def proposal(proposal_id="p1"):
     return {
         "eventType": "ProposalEvent",
@@ -294,7 +298,40 @@ async def test_the_end_of_an_agreement_is_told_once_it_was_not_ours_and_the_curs
         await asyncio.sleep(100)
         reason = EndReason(message="done", code="Success")
         assert stage.posted == [AgreementTerminated(agreement_id="a1", reason=reason)]
-        assert stage.daemon.polls[-1][1]["afterTimestamp"] == "2030-01-01T00:00:03Z"
+        moments = {p["afterTimestamp"] for path, p in stage.daemon.polls if "Events" in path}
+        assert max(moments) == "2030-01-01T00:00:03Z"
+
+
+async def test_an_end_that_no_event_tells_of_is_found_where_agreements_are_looked_at():
+    # The event bears the time of the requestor's clock: where that is slow, no wait tells of it.
+    async with Stage() as stage:
+        stage.market.start()
+        await stage.market.publish(OFFER)
+        names = ("a1", "a2", "a3", "a4")
+        stage.daemon.events["offer-1"] = [[agreement(name) for name in names]]
+        await asyncio.sleep(1)
+        stage.posted.clear()
+        await stage.market.terminate("a4", EndReason(message="enough"))
+        listed = [{"id": "a1", "role": "Provider"}]
+        stage.daemon.answers["GET", "/market-api/v1/agreements"] = [AWAY, listed, listed]
+        for name, state in (("a2", "Pending"), ("a3", "Terminated"), ("a4", "Terminated")):
+            path = f"/market-api/v1/agreements/{name}"
+            stage.daemon.answers["GET", path] = [{"state": state}] * 2
+        await asyncio.sleep(70)
+        (told,) = stage.posted
+        assert told.agreement_id == "a3"
+        assert "Terminated" in told.reason.message
+
+
+async def test_agreements_that_are_billed_or_forgotten_are_looked_at_no_more():
+    async with Stage() as stage:
+        stage.market.start()
+        await stage.market.publish(OFFER)
+        stage.daemon.events["offer-1"] = [[agreement("a1")]]
+        await asyncio.sleep(1)
+        stage.market.forget("a1")
+        await asyncio.sleep(100)
+        assert stage.daemon.of("GET", "/market-api/v1/agreements") == []
 
 
 async def test_an_agreement_is_terminated_again_and_again_until_the_daemon_hears_of_it():
@@ -357,8 +394,11 @@ async def test_judgements_and_payments_are_told_of_and_rubbish_among_them_is_not
     async with Stage() as stage:
         stage.payments.start()
         stage.daemon.events["invoiceEvents"] = [
-            [{"invoiceId": "i1", "eventType": "InvoiceAcceptedEvent", "eventDate": "t1"}],
-            [{"eventType": 5}, {"invoiceId": "i1", "eventType": "InvoiceSettledEvent"}],
+            [{"invoiceId": "i1", "eventType": "InvoiceAcceptedEvent", "eventDate": at("1")}],
+            [
+                {"eventType": 5},
+                {"invoiceId": "i1", "eventType": "InvoiceSettledEvent", "eventDate": at("2")},
+            ],
         ]
         rejection = {"message": "too much", "rejectionReason": "BAD_SERVICE"}
         stage.daemon.events["debitNoteEvents"] = [
@@ -366,7 +406,7 @@ async def test_judgements_and_payments_are_told_of_and_rubbish_among_them_is_not
                 {
                     "debitNoteId": "n1",
                     "eventType": "DebitNoteRejectedEvent",
-                    "eventDate": "t1",
+                    "eventDate": at("1"),
                     "rejection": rejection,
                 }
             ]
@@ -374,11 +414,11 @@ async def test_judgements_and_payments_are_told_of_and_rubbish_among_them_is_not
         payment = {
             "paymentId": "m1",
             "amount": "1.5",
-            "timestamp": "t2",
+            "timestamp": at("2"),
             "agreementPayments": [{"agreementId": "a1", "amount": "1.5"}],
             "activityPayments": [],
         }
-        stage.daemon.events["payments"] = [[{"paymentId": "m0"}], [payment], [payment]]
+        stage.daemon.events["payments"] = [[{"paymentId": "m0"}], [], [payment], [payment]]
         await asyncio.sleep(1)
         assert sorted(stage.posted, key=repr) == [
             NoteJudged(note_id="i1", accepted=True),

@@ -24,7 +24,8 @@ class Page:
     Attributes:
         living: The agreements that are not over, by their state.
         allocations: The allocations that are not released.
-        unanswered: Invoices that were neither accepted nor rejected.
+        unanswered: Invoices that were neither accepted nor rejected. One of nothing, of an
+            agreement in which nothing was run, asks for nothing: a run does not stay to answer it.
         accepted: What was accepted of each agreement.
         invoices: The number of accepted invoices of each agreement.
     """
@@ -63,7 +64,11 @@ class Books:
         return Page(
             living=standing,
             allocations=tuple(a["allocationId"] for a in allocations),
-            unanswered=tuple(i["invoiceId"] for i in invoices if i["status"] not in _JUDGED),
+            unanswered=tuple(
+                i["invoiceId"]
+                for i in invoices
+                if i["status"] not in _JUDGED and _amount(i["amount"])
+            ),
             accepted={a["id"]: _amount(a["totalAmountAccepted"]) for a in owed if self._ours(a)},
             invoices=counted,
         )

@@ -9,6 +9,7 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, Final
 
+from requestor_sdk.golem._reading import record, string, text_of
 from requestor_sdk.model.errors import (
     ActivityError,
     ActivityRefused,
@@ -21,7 +22,6 @@ from requestor_sdk.model.script import Run
 from requestor_sdk.networks.golem._batch import Batch
 from requestor_sdk.networks.golem._commands import script_text
 from requestor_sdk.networks.golem._presence import API, Presence, is_unheard, is_unknown, lost
-from requestor_sdk.networks.golem._reading import record, string, text_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence

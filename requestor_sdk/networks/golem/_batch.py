@@ -15,6 +15,8 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Final
 
+from requestor_sdk.golem._cursor import POLL_SEC
+from requestor_sdk.golem._reading import record
 from requestor_sdk.golem.flexbuffers import decode, encode
 from requestor_sdk.model.errors import BadAnswer, NetworkError
 from requestor_sdk.model.script import (
@@ -34,7 +36,6 @@ from requestor_sdk.networks.golem._commands import (
     event_of,
     result_of,
 )
-from requestor_sdk.networks.golem._events import POLL_SEC
 from requestor_sdk.networks.golem._presence import (
     AGAIN_SEC,
     API,
@@ -43,13 +44,12 @@ from requestor_sdk.networks.golem._presence import (
     is_unknown,
     lost,
 )
-from requestor_sdk.networks.golem._reading import record
 
 if TYPE_CHECKING:
     from requestor_sdk.golem import Daemon
     from requestor_sdk.golem._direct import SharedBus
+    from requestor_sdk.golem._reading import Record
     from requestor_sdk.model.script import StreamName
-    from requestor_sdk.networks.golem._reading import Record
 
 logger: logging.Logger = logging.getLogger("requestor_sdk.networks.golem")
 

@@ -10,6 +10,7 @@ import signal
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
+from requestor_sdk.golem._reading import Record, record
 from requestor_sdk.model.errors import PayloadError
 from requestor_sdk.model.script import (
     BatchEvent,
@@ -26,7 +27,6 @@ from requestor_sdk.model.script import (
     Terminate,
     Transfer,
 )
-from requestor_sdk.networks.golem._reading import Record, record
 
 if TYPE_CHECKING:
     from requestor_sdk.model.script import StreamName

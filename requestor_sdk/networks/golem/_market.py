@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from datetime import UTC
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+from requestor_sdk.golem._cursor import POLL_SEC, Cursor, kind_of
+from requestor_sdk.golem._reading import Record, message_of, record, string, text_of
 from requestor_sdk.model.errors import (
     AgreementRefused,
     BadAnswer,
@@ -25,8 +27,6 @@ from requestor_sdk.model.market import (
     Proposal,
     ProposalState,
 )
-from requestor_sdk.networks.golem._events import POLL_SEC, Cursor, kind_of
-from requestor_sdk.networks.golem._reading import Record, message_of, record, string, text_of
 from requestor_sdk.networks.golem._terms import Speech, proposal_of, reason_body, reason_of
 from requestor_sdk.ports.network import Approval
 
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
     from requestor_sdk.golem import Daemon
     from requestor_sdk.model.market import Demand, EndReason, MatchReport
-    from requestor_sdk.networks.golem._events import Scope
+    from requestor_sdk.networks.golem._scope import Scope
 
 T = TypeVar("T")
 
@@ -68,7 +68,9 @@ class GolemMarket:
         self._scope = scope
         self._speech = Speech(daemon.config)
         self._answered: OrderedDict[str, Proposal] = OrderedDict()
-        self._events = Cursor(daemon, scope, f"{_API}/agreementEvents", "agreementId")
+        self._events = Cursor(
+            daemon, f"{_API}/agreementEvents", "agreementId", session=scope.current
+        )
         self._rejections: OrderedDict[str, str | None] = OrderedDict()
         self._ended_by_us: OrderedDict[str, None] = OrderedDict()
 

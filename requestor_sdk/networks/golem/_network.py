@@ -17,9 +17,9 @@ from requestor_sdk.golem.registry import find_image
 from requestor_sdk.model.errors import ImageNotFound, NetworkError, NotAvailable
 from requestor_sdk.model.props import VmPayload
 from requestor_sdk.networks.golem._activities import GolemActivities
-from requestor_sdk.networks.golem._events import Scope
 from requestor_sdk.networks.golem._market import GolemMarket
 from requestor_sdk.networks.golem._payments import GolemPayments
+from requestor_sdk.networks.golem._scope import Scope
 from requestor_sdk.networks.golem._transfers import GolemTransfers
 from requestor_sdk.ports.network import NetworkTraits, RunSetup
 

@@ -11,10 +11,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final
 
-from requestor_sdk.model.errors import BadAnswer, NetworkError, PaymentError
-from requestor_sdk.model.market import Allocation, DebitNote, Invoice
-from requestor_sdk.networks.golem._events import Cursor, kind_of
-from requestor_sdk.networks.golem._reading import (
+from requestor_sdk.golem._cursor import Cursor, kind_of
+from requestor_sdk.golem._reading import (
     Record,
     amount,
     amount_of,
@@ -24,10 +22,12 @@ from requestor_sdk.networks.golem._reading import (
     string,
     text_of,
 )
+from requestor_sdk.model.errors import BadAnswer, NetworkError, PaymentError
+from requestor_sdk.model.market import Allocation, DebitNote, Invoice
 
 if TYPE_CHECKING:
     from requestor_sdk.golem import Daemon
-    from requestor_sdk.networks.golem._events import Scope
+    from requestor_sdk.networks.golem._scope import Scope
 
 logger: logging.Logger = logging.getLogger("requestor_sdk.networks.golem")
 
@@ -35,8 +35,12 @@ _API: Final = "/payment-api/v1"
 ANSWER_SEC: Final = 10.0
 """Seconds that a provider has to take our answer; the daemon tries on after that."""
 _MARGIN_SEC: Final = 10.0
+_SPARES: Final = 3
+"""How often an allocation of nothing is made where another process releases it too early."""
 _OPEN: Final = ("ISSUED", "RECEIVED")
 _ACCEPTED: Final = ("ACCEPTED", "SETTLED")
+_PAID: Final = "SETTLED"
+"""Of an invoice whose amount is paid: also of one that nobody accepted, by its debit notes."""
 _UNSOLICITED: Final = ("no activity", "not of this agreement", "accepted before")
 
 
@@ -50,8 +54,10 @@ class GolemPayments:
 
     def __init__(self, daemon: Daemon, scope: Scope) -> None:
         self._daemon = daemon
-        self._notes = Cursor(daemon, scope, f"{_API}/debitNoteEvents", "debitNoteId")
-        self._invoices = Cursor(daemon, scope, f"{_API}/invoiceEvents", "invoiceId")
+        self._notes = Cursor(
+            daemon, f"{_API}/debitNoteEvents", "debitNoteId", session=scope.current
+        )
+        self._invoices = Cursor(daemon, f"{_API}/invoiceEvents", "invoiceId", session=scope.current)
         self._unread: dict[str, type[DebitNote | Invoice]] = {}
 
     # Allocations ---------------------------------------------------------------------------------
@@ -116,9 +122,18 @@ class GolemPayments:
                 raise
 
     async def allocations(self) -> Sequence[Allocation]:
-        """Return the allocations of this identity that are not released, oldest first."""
-        found = records(await self._daemon.call("GET", f"{_API}/allocations"), "allocations")
-        return sorted((_allocation(one) for one in found), key=lambda one: one.created_at)
+        """Return the allocations of this identity that are not released, oldest first.
+
+        Those of nothing are not among them: they are made for a moment, and one that is there still
+        was left by a process that was killed. So it is released; a process that lives and needs it
+        makes another.
+        """
+        listed = records(await self._daemon.call("GET", f"{_API}/allocations"), "allocations")
+        found = [_allocation(one) for one in listed]
+        for spare in found:
+            if not spare.amount:
+                await self.release_allocation(spare.id)
+        return sorted((one for one in found if one.amount), key=lambda one: one.created_at)
 
     # What providers ask for ----------------------------------------------------------------------
 
@@ -126,7 +141,8 @@ class GolemPayments:
         """Return what came and was neither accepted nor rejected, oldest first.
 
         Of the debit notes of an activity that is the last; none of an agreement whose invoice was
-        accepted: both have the whole amount.
+        accepted: both have the whole amount. Invoices that are paid are among it, whether they were
+        accepted or not: the daemon does not tell.
         """
         listed = await asyncio.gather(
             self._daemon.call("GET", f"{_API}/debitNotes"),
@@ -145,7 +161,9 @@ class GolemPayments:
     def _read(self, found: Record, kind: type[DebitNote | Invoice]) -> DebitNote | Invoice | None:
         """Read what a provider asks this identity for; ``None`` where it was answered already."""
         to_us = str(found.get("recipientId", "")).lower() == self._daemon.identity
-        if not to_us or found.get("status") not in _OPEN:
+        status = found.get("status")
+        is_open = status in _OPEN or (kind is Invoice and status == _PAID)
+        if not to_us or not is_open:
             return None
         try:
             return debit_note_of(found) if kind is DebitNote else invoice_of(found)
@@ -216,6 +234,8 @@ class GolemPayments:
 
     async def accept_invoice(self, invoice: Invoice, allocation_id: str) -> None:
         """Accept an invoice: it will be paid from the allocation. Idempotent, as with notes."""
+        if invoice.paid:
+            return  # there is nothing to add to what was accepted of its notes
         path = f"{_API}/invoices/{invoice.id}/accept"
         await self._accept(path, invoice.amount, allocation_id, _ids(invoice))
 
@@ -250,12 +270,17 @@ class GolemPayments:
 
         It gets one of nothing for the moment, so that whatever adds something is refused.
         """
-        spare = await self.allocate(Decimal(0))
-        try:
-            body = {"totalAmountAccepted": _plain(amount), "allocationId": spare}
-            await self._answer(path, body)
-        finally:
-            await self.release_allocation(spare)
+        for _ in range(_SPARES):
+            making = asyncio.ensure_future(self.allocate(Decimal(0)))
+            try:
+                if await self._accepted(path, amount, await asyncio.shield(making)):
+                    return
+            finally:
+                # Also where the call was cancelled while it was made: else nobody knows of it.
+                await asyncio.wait({making})
+                if not making.cancelled() and making.exception() is None:
+                    await self.release_allocation(making.result())
+        raise PaymentError("the daemon does not accept it: its allocations are gone at once")
 
     async def reject_invoice(self, invoice: Invoice, reason: str) -> None:
         """Reject an invoice, telling why."""
@@ -341,4 +366,5 @@ def invoice_of(found: Record) -> Invoice:
         activity_ids=tuple(string(one, f"an activity of {what}") for one in named),
         amount=amount_of(found, "amount", what),
         issued_at=moment_of(found, "timestamp", what),
+        paid=found.get("status") == _PAID,
     )

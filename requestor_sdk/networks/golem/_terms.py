@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
+from requestor_sdk.golem._reading import Record, message_of, record, text_of
 from requestor_sdk.model.market import Demand, EndReason, Proposal, ProposalState
 from requestor_sdk.model.props import (
     DEBIT_NOTE_INTERVAL,
@@ -18,7 +19,6 @@ from requestor_sdk.model.props import (
     SUBNET,
     joined,
 )
-from requestor_sdk.networks.golem._reading import Record, message_of, record, text_of
 
 if TYPE_CHECKING:
     from requestor_sdk.golem import GolemConfig

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
+from requestor_sdk.golem._cursor import Cursor
 from requestor_sdk.model.errors import AgreementRefused, BadAnswer, NetworkError
 from requestor_sdk.model.market import EndReason
 from requestor_sdk.ports.provider import (
@@ -26,7 +26,6 @@ from requestor_sdk.provider.golem._loops import Pause, follow, steady
 
 if TYPE_CHECKING:
     from requestor_sdk.golem import Daemon
-    from requestor_sdk.golem._rest import Params
     from requestor_sdk.model.market import Offer, Properties
 
 API: Final = "/market-api/v1"
@@ -39,11 +38,16 @@ APPROVE_SEC: Final = 20.0
 """Seconds that the requestor has to hear of the approval."""
 PATIENCE_SEC: Final = 30.0
 """Seconds for which a call is made again where the daemon is away."""
-LATE: Final = timedelta(seconds=10)
-"""How late the end of an agreement may come."""
+CHECK_SEC: Final = 30.0
+"""Seconds between two looks at which agreements still stand.
+
+The event of an end bears the time of the requestor's clock. Where that is slow, it lies among those
+that were read long ago, and no wait for later ones ever tells of it.
+"""
 PROPOSALS: Final = 4096
 """Proposals that are remembered until they are answered."""
 _GONE: Final = (404, 410)
+_OVER: Final = ("Cancelled", "Terminated", "Expired")
 
 Post = Callable[[ProviderEvent], Awaitable[None]]
 
@@ -73,7 +77,7 @@ class Market:
         self.agreements: dict[str, Known] = {}
         self._daemon = daemon
         self._post = post
-        self._after = since
+        self._events = Cursor(daemon, f"{API}/agreementEvents", "agreementId", since=since)
         self._group = group
         self._loops: dict[str, asyncio.Task[None]] = {}
         self._proposals: dict[str, str] = {}
@@ -83,6 +87,7 @@ class Market:
     def start(self) -> None:
         """Hear of agreements from now on."""
         self._group.create_task(follow("agreement events", self._agreement_events))
+        self._group.create_task(follow("agreements", self._check_standing))
 
     async def withdraw_ghosts(self) -> tuple[str, ...]:
         """Withdraw the offers and end the agreements that an earlier process left.
@@ -289,18 +294,31 @@ class Market:
             await self._retire(offer_id)
 
     async def _agreement_events(self) -> int:
-        events = await self._events_after(self._after, POLL_SEC)
+        events = await self._events.next()
         for event in events:
-            await self._agreement_event(event)
-            self._after = str(event.get("eventDate", self._after))
-        # An end bears the time at which it was sent, and can be written down behind a later one.
-        for event in await self._events_after(_before(self._after), 0.0):
             await self._agreement_event(event)
         return len(events)
 
-    async def _events_after(self, moment: str, seconds: float) -> Sequence[Mapping[str, Any]]:
-        params: Params = {"afterTimestamp": moment, "maxEvents": 100}
-        return await self._daemon.poll(f"{API}/agreementEvents", params=params, seconds=seconds)
+    async def _check_standing(self) -> int:
+        """Tell of agreements that are over and whose end was not heard of."""
+        await asyncio.sleep(CHECK_SEC)
+        mine = set(self.agreements)
+        if not mine:
+            return 1
+        found = await self._daemon.call("GET", f"{API}/agreements", params={"state": "Approved"})
+        for agreement_id in mine - {str(entry.get("id")) for entry in found or ()}:
+            told = await self._daemon.call("GET", f"{API}/agreements/{agreement_id}")
+            state = told.get("state") if isinstance(told, dict) else None
+            if state in _OVER:
+                reason = {"message": f"its end was not told of; it was found to be {state}"}
+                await self._agreement_event(
+                    {
+                        "eventType": "AgreementTerminatedEvent",
+                        "agreementId": agreement_id,
+                        "reason": reason,
+                    }
+                )
+        return 1
 
     async def _agreement_event(self, event: Mapping[str, Any]) -> None:
         agreement_id = str(event.get("agreementId"))
@@ -314,14 +332,6 @@ class Market:
             code = str(said.get("golem.requestor.code") or "Unknown")
             told = EndReason(message=message[:500], code=code[:100])
             await self._post(AgreementTerminated(agreement_id=agreement_id, reason=told))
-
-
-def _before(moment: str) -> str:
-    """Return since when an event may have come that was not read."""
-    try:
-        return (datetime.fromisoformat(moment) - LATE).isoformat().replace("+00:00", "Z")
-    except ValueError:
-        return moment
 
 
 class _OfferGone(Exception):

@@ -14,6 +14,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final
 
+from requestor_sdk.golem._cursor import Cursor
 from requestor_sdk.model.errors import BadAnswer, NetworkError
 from requestor_sdk.model.money import ZERO, plain
 from requestor_sdk.ports.provider import NoteJudged, PaymentReceived
@@ -21,11 +22,9 @@ from requestor_sdk.provider.golem._loops import Pause, follow, steady
 
 if TYPE_CHECKING:
     from requestor_sdk.golem import Daemon
-    from requestor_sdk.golem._rest import Params
     from requestor_sdk.provider.golem._market import Post
 
 API: Final = "/payment-api/v1"
-POLL_SEC: Final = 30.0
 SEND_SEC: Final = 30.0
 PATIENCE_SEC: Final = 60.0
 """Seconds for which an invoice is written again where the daemon is away."""
@@ -56,8 +55,10 @@ class Payments:
     def __init__(self, daemon: Daemon, post: Post, since: str, group: asyncio.TaskGroup) -> None:
         self._daemon = daemon
         self._post = post
-        self._after: dict[str, str] = dict.fromkeys(
-            ("debitNoteEvents", "invoiceEvents", "payments"), since
+        self._notes = Cursor(daemon, f"{API}/debitNoteEvents", "debitNoteId", since=since)
+        self._invoices = Cursor(daemon, f"{API}/invoiceEvents", "invoiceId", since=since)
+        self._payments = Cursor(
+            daemon, f"{API}/payments", "paymentId", since=since, dated="timestamp"
         )
         self._paid_ids: OrderedDict[str, None] = OrderedDict()
         self._group = group
@@ -65,12 +66,12 @@ class Payments:
 
     def start(self) -> None:
         """Hear of judgements and payments from now on."""
-        for name, take in (
-            ("debitNoteEvents", self._judged),
-            ("invoiceEvents", self._judged),
-            ("payments", self._paid),
+        for name, cursor, take in (
+            ("debit note events", self._notes, self._judged),
+            ("invoice events", self._invoices, self._judged),
+            ("payments", self._payments, self._paid),
         ):
-            self._group.create_task(follow(name, self._step(name, take)))
+            self._group.create_task(follow(name, _step(cursor, take)))
 
     async def send_debit_note(
         self, activity_id: str, total: Decimal, usage: Sequence[Decimal], due: timedelta | None
@@ -202,21 +203,6 @@ class Payments:
                 return _id(invoice, "invoiceId")
         return None
 
-    def _step(
-        self, name: str, take: Callable[[Mapping[str, Any]], Awaitable[None]]
-    ) -> Callable[[], Awaitable[int]]:
-        dated = "timestamp" if name == "payments" else "eventDate"
-
-        async def step() -> int:
-            params: Params = {"afterTimestamp": self._after[name], "maxEvents": 100}
-            events = await self._daemon.poll(f"{API}/{name}", params=params, seconds=POLL_SEC)
-            for event in events:
-                await take(event)
-                self._after[name] = str(event.get(dated, self._after[name]))
-            return len(events)
-
-        return step
-
     async def _judged(self, event: Mapping[str, Any]) -> None:
         note_id = str(event.get("invoiceId") or event.get("debitNoteId"))
         kind = str(event.get("eventType"))
@@ -254,6 +240,18 @@ class Payments:
             )
         except (KeyError, TypeError, ArithmeticError) as error:
             _log.warning("a payment that cannot be read: %r", error)
+
+
+def _step(
+    cursor: Cursor, take: Callable[[Mapping[str, Any]], Awaitable[None]]
+) -> Callable[[], Awaitable[int]]:
+    async def step() -> int:
+        events = await cursor.next()
+        for event in events:
+            await take(event)
+        return len(events)
+
+    return step
 
 
 def _time(ahead: timedelta) -> str:

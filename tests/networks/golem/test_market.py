@@ -17,8 +17,8 @@ from requestor_sdk.model.errors import (
     PayloadError,
 )
 from requestor_sdk.model.market import AgreementState, Demand, EndReason, ProposalState
-from requestor_sdk.networks.golem._events import Scope
 from requestor_sdk.networks.golem._market import GolemMarket
+from requestor_sdk.networks.golem._scope import Scope
 from requestor_sdk.networks.golem._terms import proposal_of
 
 DEMAND = Demand(properties={})

@@ -17,8 +17,8 @@ from requestor_sdk.model.errors import (
     PaymentError,
 )
 from requestor_sdk.model.market import DebitNote, Invoice
-from requestor_sdk.networks.golem._events import Scope
 from requestor_sdk.networks.golem._payments import GolemPayments
+from requestor_sdk.networks.golem._scope import Scope
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 NOTE = DebitNote(
@@ -267,7 +267,69 @@ async def test_what_is_not_settled_is_found_without_events(daemon, payments):
             bill("i-2", agreementId="a-2", status="SETTLED"),
         ],
     )
-    assert [one.id for one in await payments.unsettled()] == ["last", "i-1"]
+    found = await payments.unsettled()
+    assert [one.id for one in found] == ["i-2", "last", "i-1"]
+    assert [one.paid for one in found if isinstance(one, Invoice)] == [True, False]
+
+
+async def test_an_invoice_that_its_notes_have_paid_is_read_and_accepting_it_asks_for_nothing(
+    daemon, payments
+):
+    # The daemon takes it for settled as soon as what was accepted of the notes is paid.
+    daemon.on("POLL", "/invoiceEvents$", [news("invoiceId", "i-1")])
+    daemon.on("POLL", "/debitNoteEvents$", [])
+    daemon.on("GET", "/invoices/i-1$", bill(status="SETTLED"))
+    (found,) = await payments.payment_events()
+    assert found.paid
+    calls = len(daemon.calls)
+    await payments.accept_invoice(found, "al-1")
+    assert len(daemon.calls) == calls
+
+
+async def test_an_allocation_of_nothing_that_a_killed_process_left_is_released(daemon, payments):
+    listed = {"totalAmount": "0", "spentAmount": "0", "createdTs": "2026-01-01T00:00:00Z"}
+    daemon.on(
+        "GET",
+        "/allocations$",
+        [
+            {**listed, "allocationId": "spare"},
+            {**listed, "allocationId": "al-1", "totalAmount": "1", "spentAmount": "1"},
+        ],
+    )
+    daemon.on("DELETE", "/allocations/spare$", None)
+    assert [one.id for one in await payments.allocations()] == ["al-1"]
+    assert [one.path for one in daemon.made("DELETE")] == ["/payment-api/v1/allocations/spare"]
+
+
+@pytest.mark.parametrize("seconds", [0.5, 1.5])
+async def test_an_allocation_of_nothing_is_released_where_its_use_is_cancelled(
+    daemon, payments, seconds
+):
+    made = payments._daemon.call
+
+    async def call(method, path, **rest):
+        if method == "POST":
+            await asyncio.sleep(1)
+        return await made(method, path, **rest)
+
+    daemon.call = call
+    daemon.on("POST", "/allocations$", {"allocationId": "spare"})
+    daemon.on("POST", "/accept$", None)
+    daemon.on("DELETE", "/allocations/spare$", None)
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await payments.accept_invoice(BILL, "")
+    assert len(daemon.made("DELETE")) == 1
+
+
+async def test_an_allocation_of_nothing_that_another_process_released_is_made_again(
+    daemon, payments
+):
+    daemon.on("POST", "/accept$", GONE, None)
+    daemon.on("POST", "/allocations$", {"allocationId": "one"}, {"allocationId": "two"})
+    daemon.on("DELETE", "/allocations/(one|two)$", None)
+    await payments.accept_invoice(BILL, "")
+    assert len(daemon.made("DELETE")) == 2
 
 
 # What is answered -------------------------------------------------------------------------------

@@ -45,7 +45,11 @@ async def test_debit_notes_are_paid_while_the_agreement_goes_on(devnet):
         assert "paymentDueDate" in note
         body = {"totalAmountAccepted": note["totalAmountDue"], "allocationId": renter.allocation_id}
         await renter.call("POST", f"{PAYMENT}/debitNotes/{note['debitNoteId']}/accept", body)
-        await eventually(lambda: agent.bill.paid == Decimal(note["totalAmountDue"]), seconds=100)
+        due = Decimal(note["totalAmountDue"])
+        try:
+            await eventually(lambda: agent.bill.paid == due, seconds=100)
+        except TimeoutError:
+            raise AssertionError((due, agent.bill, agent.told)) from None
         assert agent.agreements == (agreement_id,)
 
 

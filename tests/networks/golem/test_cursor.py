@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 from networks.golem.fake_daemon import DOWN, FakeDaemon
 
+from requestor_sdk.golem._cursor import Cursor
 from requestor_sdk.model.errors import NetworkUnreachable
-from requestor_sdk.networks.golem._events import Cursor, Scope
+from requestor_sdk.networks.golem._scope import Scope
 
 
 def event(at, name, kind="AgreementTerminatedEvent"):
@@ -21,7 +24,7 @@ class Log:
         self.events = []
         self.scope = Scope()
         self.scope.enter("run-1")
-        self.cursor = Cursor(self.daemon, self.scope, "/events", "agreementId")
+        self.cursor = Cursor(self.daemon, "/events", "agreementId", session=self.scope.current)
         self.daemon.on("POLL", "/events", self.since)
 
     def since(self, call):
@@ -74,14 +77,55 @@ async def test_nanoseconds_are_not_rounded_into_an_event_that_comes_again_and_ag
     assert log.daemon.calls[-1].params["afterTimestamp"] == "2026-01-01T00:00:05.123456789Z"
 
 
-async def test_waiting_is_long_and_looking_back_is_not_repeated():
+async def test_waiting_is_long_where_nothing_has_come_for_a_while():
     log = Log()
     log.events.append(event("05", "a"))
     await log.names()
-    answers = [[], [], [], [event("06", "b")]]
-    log.daemon.on("POLL", "/events", *answers)
+    answers = [[] for _ in range(20)]
+    log.daemon.on("POLL", "/events", *answers, [event("06", "b")])
     assert await log.names() == ["b"]
-    assert [one.seconds for one in log.daemon.calls] == [25.0, 0.0, 25.0, 0.0, 25.0]
+    waits = [one.seconds for one in log.daemon.calls[1:] if one.seconds]
+    assert sum(waits[:6]) == pytest.approx(15.75)
+    assert set(waits[6:]) == {25.0}
+
+
+@pytest.mark.parametrize("seconds", [0.1, 1.0, 9.0])
+async def test_an_event_that_is_written_down_behind_a_later_one_does_not_wait_for_a_third(seconds):
+    log = Log()
+    log.events.append(event("05", "a"))
+    await log.names()
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    loop.call_later(seconds, log.events.insert, 0, event("04", "late"))
+    assert await log.names() == ["late"]
+    assert loop.time() - began < 2 * seconds + 1
+
+
+async def test_what_was_before_a_cursor_begins_is_never_told():
+    log = Log()
+    log.events += [event("04", "before"), event("06", "a")]
+    since = "2026-01-01T00:00:05Z"
+    cursor = Cursor(log.daemon, "/events", "agreementId", since=since)
+    assert [one["agreementId"] for one in await cursor.next()] == ["a"]
+    loop = asyncio.get_running_loop()
+    loop.call_later(30, log.events.append, event("07", "b"))
+    assert [one["agreementId"] for one in await cursor.next()] == ["b"]
+
+
+async def test_a_late_event_is_found_among_more_than_the_daemon_tells_at_one_time():
+    log = Log()
+
+    def page(call):
+        return log.since(call)[: call.params["maxEvents"]]
+
+    log.daemon.on("POLL", "/events", page)
+    log.events += [event(f"05.{number:03}", str(number)) for number in range(350)]
+    seen = []
+    while len(seen) < 350:
+        seen += await log.names()
+    assert seen == [str(number) for number in range(350)]
+    log.events.insert(340, event("05.3399", "late"))
+    assert await log.names() == ["late"]
 
 
 async def test_an_error_of_the_daemon_costs_no_event():
