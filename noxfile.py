@@ -159,6 +159,6 @@ def fuzz(session: nox.Session) -> None:
 
 @nox.session
 def peers(session: nox.Session) -> None:
-    """Have programs of other SDKs use what we provide, on Golem and on Ocean; fetches the SDKs."""
+    """Have programs of other SDKs use what we provide, and ogpu run beside it; fetches the SDKs."""
     session.install("-e", ".[all]")
     session.run("python", "tests/peers", *session.posargs)

@@ -39,5 +39,5 @@ napoleon_use_ivar = True
 nitpick_ignore_regex = [
     ("py:.*", r"(?!requestor_sdk\.).*"),
     ("py:.*", r"requestor_sdk\.(client|engine|model|observe|ports|provider|service|settings)\..*"),
-    ("py:.*", r"requestor_sdk\.(clock|networks|testing\.handlers)\..*"),
+    ("py:.*", r"requestor_sdk\.(clock|networks|handlers|testing\.handlers)\..*"),
 ]

@@ -15,13 +15,23 @@ from typing import TYPE_CHECKING, Any
 from requestor_sdk._version import __version__
 
 if TYPE_CHECKING:
-    from requestor_sdk import errors, events, monitoring, payload, props, services, strategy
+    from requestor_sdk import (
+        errors,
+        events,
+        handlers,
+        monitoring,
+        payload,
+        props,
+        services,
+        strategy,
+    )
     from requestor_sdk.client._golem import GolemNetwork
     from requestor_sdk.client._jobs import Job
     from requestor_sdk.client._local import LocalNetwork
     from requestor_sdk.client._services import Resumable
     from requestor_sdk.client.compute import Budget, Compute
     from requestor_sdk.client.compute import Compute as Golem
+    from requestor_sdk.client.handlers import HandlerCluster, HandlerService
     from requestor_sdk.engine.cluster import Cluster
     from requestor_sdk.engine.tasks.results import TaskResults
     from requestor_sdk.golem import GolemConfig
@@ -78,6 +88,8 @@ _HOMES = {
     "Job": "requestor_sdk.client._jobs",
     "JobOutcome": "requestor_sdk.model.jobs",
     "JobStatus": "requestor_sdk.model.jobs",
+    "HandlerCluster": "requestor_sdk.client.handlers",
+    "HandlerService": "requestor_sdk.client.handlers",
     "JsonlJournal": "requestor_sdk.observe",
     "LinearPricing": "requestor_sdk.model.money",
     "LocalNetwork": "requestor_sdk.client._local",
@@ -113,6 +125,7 @@ _HOMES = {
 _MODULES = {
     "errors": "requestor_sdk.errors",
     "events": "requestor_sdk.events",
+    "handlers": "requestor_sdk.handlers",
     "monitoring": "requestor_sdk.monitoring",
     "payload": "requestor_sdk.payload",
     "props": "requestor_sdk.props",
@@ -138,6 +151,8 @@ __all__ = [
     "Golem",
     "GolemConfig",
     "GolemNetwork",
+    "HandlerCluster",
+    "HandlerService",
     "Job",
     "JobOutcome",
     "JobStatus",
@@ -172,6 +187,7 @@ __all__ = [
     "constraint",
     "errors",
     "events",
+    "handlers",
     "keystore_wallet",
     "monitoring",
     "payload",

@@ -317,4 +317,51 @@ NOTES: dict[str, Note] = {
         "Read the last lines of the log, which are in the error; the whole log is beside them, where "
         "the error says. `requestor-sdk doctor` shows what this machine lacks.",
     ),
+    "RSK-118": Note(
+        "A parameter or the return has no type; the input or the output is no pydantic model; there "
+        "are none or several parameters; a sync handler was asked to work on the loop.",
+        "`def predict(data: Input) -> Output`, both subclasses of `pydantic.BaseModel`.",
+    ),
+    "RSK-119": Note(
+        "Two functions of the same name, e.g. of two modules, or two functions with `@init()`.",
+        "`expose(name=...)` names one of them otherwise; put what two inits do into one.",
+    ),
+    "RSK-120": Note(
+        "Another program has the same store open, its folder is not there, the disk is full, or the "
+        "file is something else.",
+        "Give each program a store of its own; `start(store=...)`.",
+    ),
+    "RSK-901": Note(
+        "The handler raised: `error_type` is the class of what. `WrongOutput` and `ValidationError`: it "
+        "returned what it does not declare. `WorkerDied`: its process ended. `Interrupted`: the program "
+        "ended in the middle of it.",
+        "The place in the code is in the log of the program, by the id of the call.",
+    ),
+    "RSK-902": Note(
+        "The handler worked longer than `expose(timeout=...)`, and was stopped.",
+        "Raise the time-out, or hand over less at a time.",
+    ),
+    "RSK-903": Note(
+        "Somebody sent `DELETE /tasks/{id}`, or the program ended and its grace was over.",
+        "Call again; with a new id, since the same one keeps its end.",
+    ),
+    "RSK-904": Note(
+        "As many calls wait as `expose(queue=...)` allows; init is not done; the program drains; its "
+        "store cannot be written.",
+        "Try again after `retry_after` seconds; `GET /readyz` has the reason.",
+    ),
+    "RSK-905": Note(
+        "The input does not fit the model that is served; the id has a slash or a control character, or "
+        "belongs to another call; there is no handler of that name.",
+        "The message names the field. Is the same version of the handler served there?",
+    ),
+    "RSK-906": Note(
+        "The program is not started, its init failed, or the address is wrong. The call was not sent.",
+        "`GET /readyz`; the log of the program.",
+    ),
+    "RSK-907": Note(
+        "The program, its computer or the network between ended while the answer was awaited.",
+        "Call again with the same `id=`: the same program does it once. `HandlerCluster` does so on "
+        "another instance where the handler is `idempotent`.",
+    ),
 }

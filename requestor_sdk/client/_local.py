@@ -229,6 +229,19 @@ class LocalNetwork:
                     killed += 1
         return killed
 
+    def reach(self, activity_id: str, path: str) -> int:
+        """Return a descriptor of a unix socket of an activity; the caller closes it.
+
+        Raises:
+            NotAvailable: There is no such activity, or no such socket.
+            TransferRefused: What is there is no socket.
+        """
+        for agent in self.agents:
+            sandbox = agent.sandboxes.get(activity_id)
+            if sandbox is not None:
+                return sandbox.open_socket(path)
+        raise NotAvailable("the activity is over", ids={"activity": activity_id})
+
     async def close(self) -> None:
         """Let providers end their agreements, then end every sandbox. Idempotent; bounded."""
         opened, self._open = self._open, None

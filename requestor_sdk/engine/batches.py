@@ -19,6 +19,7 @@ from requestor_sdk.model.errors import (
     NetworkError,
     NetworkUnreachable,
     NotAvailable,
+    NotSupported,
     ProviderLost,
     RequestorError,
 )
@@ -32,6 +33,7 @@ from requestor_sdk.model.script import (
     Start,
     Transfer,
 )
+from requestor_sdk.ports.network import Reachable
 from requestor_sdk.service.script import Item, Script, with_urls
 
 if TYPE_CHECKING:
@@ -126,6 +128,15 @@ class BatchQueue:
     async def raw_state(self) -> ActivityState:
         """Ask the network for the activity's state."""
         return await self._core.network.activities.state(self._activity_id)
+
+    def reach(self, path: str) -> int:
+        """Return a descriptor of a unix socket inside, where the network can reach one."""
+        network = self._core.network
+        if not isinstance(network, Reachable):
+            raise NotSupported(
+                f"the network {network.traits.name!r} cannot reach a socket of an instance"
+            )
+        return network.reach(self._activity_id, path)
 
     async def close(self, error: RequestorError | None = None) -> None:
         """The activity is over: fail what waits, and end the batch in flight."""

@@ -18,7 +18,10 @@
     │   ├── JournalDamaged         RSK-114  a journal of which not all can be read
     │   ├── RunNotFound            RSK-115  no run of that name was written down
     │   ├── RunLocked              RSK-116  a run that is alive, here or in another process
-    │   └── ManifestInvalid        RSK-117  a manifest that a provider would refuse
+    │   ├── ManifestInvalid        RSK-117  a manifest that a provider would refuse
+    │   ├── ExposeError            RSK-118  a function that cannot be exposed as a handler
+    │   ├── HandlerExists          RSK-119  a handler of that name, or an init, is there already
+    │   └── StoreUnusable          RSK-120  a store of calls that cannot be used
     ├── MarketError                RSK-2xx  no agreement could be had
     │   ├── NoMatchingOffer        RSK-201  the constraints rule out every offer
     │   ├── BudgetTooSmall         RSK-202  the budget does not carry one instance to its expiry
@@ -50,6 +53,14 @@
     ├── EngineError                RSK-7xx  the SDK itself
     │   ├── EngineFailed           RSK-701  a fatal error inside the engine: a defect
     │   └── LeaveTimeout           RSK-702  leaving took longer than leave_timeout
+    ├── CallError                  RSK-9xx  a call of a handler did not succeed
+    │   ├── CallFailed             RSK-901  the handler raised, or its process died
+    │   ├── CallTimedOut           RSK-902  it took longer than the handler's time-out
+    │   ├── CallCancelled          RSK-903  it was cancelled
+    │   ├── CallRejected           RSK-904  it was not begun; another try can succeed
+    │   ├── CallRefused            RSK-905  the input, the id or the handler's name does not fit
+    │   ├── CallUnreachable        RSK-906  nothing answers there; the call was not sent
+    │   └── CallInterrupted        RSK-907  the connection broke; what became of it is not known
     ├── JobError                   RSK-950  a compute-to-data job, or a worker's run
     │   ├── JobRefused             RSK-951  the provider does not take it as it is
     │   ├── JobNotFound            RSK-952  no such job of this consumer, or no such result
@@ -246,6 +257,24 @@ class ManifestInvalid(UsageError, ValueError):
     """
 
     code = "RSK-117"
+
+
+class ExposeError(UsageError, TypeError):
+    """A function that cannot be exposed as a handler; the message names what is wrong."""
+
+    code = "RSK-118"
+
+
+class HandlerExists(UsageError, ValueError):
+    """A handler of that name is exposed already, or there is an init function already."""
+
+    code = "RSK-119"
+
+
+class StoreUnusable(UsageError, OSError):
+    """A store of calls that cannot be opened or written, or belongs to a living program."""
+
+    code = "RSK-120"
 
 
 class MarketError(RequestorError):
@@ -682,6 +711,88 @@ class DevnetFailed(NetworkError):
     def may_pass(self) -> bool:
         """What failed to start fails again."""
         return False
+
+
+class CallError(RequestorError):
+    """A call of a handler did not succeed.
+
+    Attributes:
+        error_type: The class name of what the handler raised, or a word of ours, e.g. ``Timeout``;
+            empty where nothing is known.
+    """
+
+    code = "RSK-900"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        error_type: str = "",
+        ids: Mapping[str, str] | None = None,
+        story: Iterable[str] = (),
+        hint: str = "",
+    ) -> None:
+        super().__init__(message, ids=ids, story=story, hint=hint)
+        self.error_type = error_type
+
+
+class CallFailed(CallError):
+    """The handler raised, returned what does not fit, or its process died."""
+
+    code = "RSK-901"
+
+
+class CallTimedOut(CallError, TimeoutError):
+    """The call took longer than the handler's time-out, and was stopped."""
+
+    code = "RSK-902"
+
+
+class CallCancelled(CallError):
+    """The call was cancelled, by a request or by the end of the program."""
+
+    code = "RSK-903"
+
+
+class CallRejected(CallError):
+    """The call was not begun: too many wait, or the program starts or ends.
+
+    Attributes:
+        retry_after: Seconds after which another try makes sense.
+    """
+
+    code = "RSK-904"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        retry_after: float = 1.0,
+        error_type: str = "",
+        ids: Mapping[str, str] | None = None,
+        story: Iterable[str] = (),
+        hint: str = "",
+    ) -> None:
+        super().__init__(message, error_type=error_type, ids=ids, story=story, hint=hint)
+        self.retry_after = retry_after
+
+
+class CallRefused(CallError, ValueError):
+    """The input, the id or the handler's name does not fit; the same call never succeeds."""
+
+    code = "RSK-905"
+
+
+class CallUnreachable(CallError, ConnectionError):
+    """Nothing answers where the handlers should be; the call was not sent."""
+
+    code = "RSK-906"
+
+
+class CallInterrupted(CallError, ConnectionError):
+    """The connection broke after the call may have got through; its outcome is not known here."""
+
+    code = "RSK-907"
 
 
 def all_errors() -> tuple[type[RequestorError], ...]:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from requestor_sdk.model.market import (
     ActivityChanged,
@@ -272,6 +272,22 @@ class Incoming(Protocol):
 
     async def content(self) -> bytes:
         """Return what came (empty where it went to a path), once the transfer has ended well."""
+        ...
+
+
+@runtime_checkable
+class Reachable(Protocol):
+    """A network that can also reach a unix socket of an activity from this process."""
+
+    def reach(self, activity_id: str, path: str) -> int:
+        """Return a descriptor of the socket, to connect to by ``/proc/self/fd/N``.
+
+        The caller closes it.
+
+        Raises:
+            NotAvailable: There is no such activity, or no such socket.
+            TransferRefused: What is there is no socket.
+        """
         ...
 
 

@@ -257,6 +257,18 @@ class Sandbox(Protocol):
         """
         ...
 
+    def open_socket(self, path: str) -> int:
+        """Return a descriptor (``O_PATH``) of a unix socket inside, for this process to connect to.
+
+        A payload may put anything in the place of its socket: no link is followed. The caller
+        closes the descriptor.
+
+        Raises:
+            TransferRefused: The path is not absolute, passes through a link, or ends at no socket.
+            NotAvailable: There is nothing at that path, or the sandbox has ended.
+        """
+        ...
+
     def usage(self) -> SandboxUsage:
         """Return what was used so far; still answers after the end."""
         ...

@@ -30,6 +30,7 @@ from requestor_sdk.ports.runtime import (
 from requestor_sdk.sandbox import _keeper
 from requestor_sdk.sandbox._home import make_scratch
 from requestor_sdk.sandbox._paths import listed, mapped
+from requestor_sdk.sandbox._sockets import open_socket
 from requestor_sdk.sandbox._watch import Exit, watch_exit
 from requestor_sdk.settings import data_home
 
@@ -219,6 +220,10 @@ class ProcessSandbox:
     async def _died(self) -> SandboxDied:
         cause = await self.wait_closed()
         return SandboxDied(f"the sandbox ended: {cause}", ids={"sandbox": self.name})
+
+    def open_socket(self, path: str) -> int:
+        """Return a descriptor of a unix socket below the scratch folder."""
+        return open_socket(self._root, path)
 
     def usage(self) -> SandboxUsage:
         """Return what its ended commands have used, and the running one so far."""

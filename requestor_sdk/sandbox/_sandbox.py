@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from requestor_sdk.model.errors import CommandFailed, SandboxDied, SandboxError, TransferRefused
@@ -19,6 +20,7 @@ from requestor_sdk.ports.runtime import (
 )
 from requestor_sdk.sandbox import _channel as wire
 from requestor_sdk.sandbox._meter import Breaches, Meter
+from requestor_sdk.sandbox._sockets import open_socket
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -313,6 +315,10 @@ class BubblewrapSandbox:
         if code == "ENOSPC":
             said += f" (storage: {_mib(self._spec.limits.storage)})"
         return CommandFailed(f"{command}: {said}", command=command, stderr=said, ids=ids)
+
+    def open_socket(self, path: str) -> int:
+        """Return a descriptor of a unix socket inside."""
+        return open_socket(Path(f"/proc/{self.pid}/root"), path)
 
     def usage(self) -> SandboxUsage:
         """Return what was used so far; still answers after the end."""

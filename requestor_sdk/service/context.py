@@ -41,6 +41,10 @@ class Backend(Protocol):
         """Ask the network for the activity's state."""
         ...
 
+    def reach(self, path: str) -> int:
+        """Return a descriptor of a unix socket of the instance."""
+        ...
+
 
 class WorkContext:
     """An instance's way to its provider.
@@ -93,6 +97,21 @@ class WorkContext:
     async def get_raw_state(self) -> ActivityState:
         """Ask the network for the state of the activity."""
         return await self._backend.raw_state()
+
+    def reach(self, path: str) -> int:
+        """Return a descriptor of a unix socket of the instance.
+
+        Connect to ``/proc/self/fd/N`` with it, and close it.
+
+        Args:
+            path: Absolute, inside.
+
+        Raises:
+            NotSupported: This network cannot.
+            NotAvailable: There is no such socket now.
+            TransferRefused: What is there is no socket.
+        """
+        return self._backend.reach(path)
 
     async def send(self, script: Script) -> None:
         """Send a script now and wait until it is over.

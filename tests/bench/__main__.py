@@ -17,6 +17,7 @@ from collections.abc import Callable
 
 import c2d
 import commandline
+import endpoints
 import engine
 import files
 import golem
@@ -45,6 +46,13 @@ BENCHES: dict[str, Callable[[str], Result]] = {
     "c2d_start_per_s": c2d.start_per_s,
     "c2d_result_mb_s": c2d.result_mb_s,
     "runc_sandbox_ms": local.runc_sandbox_ms,
+    "handlers_import_ms": endpoints.import_ms,
+    "handlers_1_vs_ogpu": endpoints.one_vs_ogpu,
+    "handlers_1_short_vs_long": endpoints.one_short_vs_long,
+    "handlers_64_vs_ogpu": endpoints.many_vs_ogpu,
+    "handlers_64_p99_ms": endpoints.many_p99_ms,
+    "handlers_sync_1_vs_ogpu": endpoints.sync_one_vs_ogpu,
+    "handlers_sync_64_vs_ogpu": endpoints.sync_many_vs_ogpu,
 }
 
 

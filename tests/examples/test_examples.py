@@ -181,6 +181,15 @@ def test_the_algorithm_goes_to_the_data_and_brings_a_statistic_back(home):
     assert re.search(r"^Gentoo +123 penguins,  54\.6 g per mm", done.stdout, re.MULTILINE)
 
 
+def test_handlers_lose_no_call_when_an_instance_is_killed_under_load(run):
+    out = run("10_handlers", "--calls", "600")
+    assert len(re.findall(r"^i-\d serves on \w+$", out, re.MULTILINE)) == 3
+    assert "that is german" in out
+    assert "killed i-2" in out
+    assert "600 calls, 0 lost, 600 right" in out
+    assert "i-1 was drained and is terminated" in out
+
+
 @pytest.mark.parametrize("folder", sorted(EXAMPLES.glob("[0-9]*")), ids=lambda f: f.name)
 def test_each_example_stands_alone_and_has_a_readme(folder):
     assert (folder / "README.md").read_text().startswith("# ")

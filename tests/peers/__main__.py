@@ -1,4 +1,7 @@
-"""Foreign programs as clients of ours, unchanged: `nox -s peers [-- yapapi golem-js ...]`.
+"""Foreign programs beside ours, unchanged: `nox -s peers [-- yapapi ocean_js ogpu ...]`.
+
+ogpu is a framework of handlers, run beside ours with the same requests; schemathesis tries ours by
+their OpenAPI document. The others are clients of what we provide, on Golem and on Ocean.
 
 Each is a small program of ours for another SDK, run in that SDK's own environment against a network
 or a provider of jobs on this machine. It prints a line for each thing that it has seen; a line that
@@ -17,11 +20,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import environment
+import fuzz_peer
 import image
 import jobs
+import ogpu_peer
 
 from requestor_sdk.devnet import Devnet
 
+BESIDE = {"ogpu": ogpu_peer.main, "schemathesis": fuzz_peer.main}
 PATIENCE_SEC = 240
 Variables = Mapping[str, str]
 
@@ -207,11 +213,15 @@ def _run(
 
 
 def main(names: list[str]) -> int:
-    unknown = [name for name in names if name not in PEERS]
+    known = {*BESIDE, *PEERS}
+    unknown = [name for name in names if name not in known]
     if unknown:
-        print(f"no peer {', '.join(unknown)}; there is {', '.join(PEERS)}", file=sys.stderr)
+        print(f"no peer {', '.join(unknown)}; there is {', '.join(sorted(known))}", file=sys.stderr)
         return 2
     well = True
+    for name, run in BESIDE.items():
+        if name in names or not names:
+            well = run() == 0 and well
     for opposite, peers in ((_golem, GOLEM), (_ocean, OCEAN)):
         chosen = {name: peer for name, peer in peers.items() if not names or name in names}
         well = _run(opposite, chosen) and well

@@ -17,6 +17,8 @@ HERE = Path(__file__).parent
 PLACE = HERE.parents[1] / ".nox" / "foreign"
 # yapapi imports pkg_resources, which newer ones of setuptools no longer have.
 YAPAPI = ("yapapi==0.13.1", "setuptools<81")
+OGPU = ("ogpu[service]==0.2.3", "requests")
+SCHEMATHESIS = ("schemathesis>=4,<5",)
 GOLEM_JS = {"@golem-sdk/golem-js": "3.6.0"}
 # It imports pkg_resources by way of its own dependencies, as yapapi does.
 OCEAN_PY = ("ocean-lib==3.1.2", "setuptools<81")
@@ -42,6 +44,16 @@ def ocean_py_python() -> Path:
         if found and _runs(found):
             return _python("ocean-py", found, OCEAN_PY)
     raise SystemExit("ocean.py needs python3.10 or python3.11, and there is none on the PATH")
+
+
+def ogpu_python() -> Path:
+    """Return the interpreter that has ogpu, made now where there is none."""
+    return _python("ogpu", sys.executable, OGPU)
+
+
+def schemathesis() -> Path:
+    """Return the program schemathesis, installed now where there is none."""
+    return _python("schemathesis", sys.executable, SCHEMATHESIS).with_name("schemathesis")
 
 
 def golem_js_folder() -> Path:
