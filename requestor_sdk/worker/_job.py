@@ -139,7 +139,8 @@ async def _make(attempt: Attempt, stack: AsyncExitStack, spec: RunSpec) -> Ready
     given = sum(file.size or 0 for file in spec.files)
     limits = SandboxLimits(
         memory=demand.ram_mb * _MIB,
-        storage=demand.disk_mb * _MIB + given,  # what it was given is not what it wrote
+        # What it was given is not what it wrote.
+        storage=(demand.disk_mb + -(-given // _MIB)) * _MIB,
         cpu_threads=max(demand.cpu, _LEAST_CPU),
     )
     box = await attempt.parts.runtime.create(

@@ -56,6 +56,7 @@ class Teller:
         self._events: deque[RunEvent] = deque()
         self._wake = asyncio.Event()
         self._hurry = asyncio.Event()
+        self._urgent = asyncio.Event()
         self._told = asyncio.Event()
         self._told.set()
         if self._size:
@@ -76,6 +77,7 @@ class Teller:
         self._events.append(
             RunEvent(seq=self._seq, type=kind, message=message, payload=payload or {})
         )
+        self._urgent.set()
         self._go()
         return True
 
@@ -153,10 +155,12 @@ class Teller:
         except RequestorError as error:
             _log.warning("run %s: a part of its log is not taken: %s", self._lease.run_id, error)
         self._sent = offset + len(data)
-        if self._sure - self._sent < BATCH_BYTES and not self._hurry.is_set():
+        more = self._sure - self._sent >= BATCH_BYTES or self._events
+        if not more and not self._hurry.is_set():
             try:
+                self._urgent.clear()
                 async with asyncio.timeout(BATCH_SEC):
-                    await self._hurry.wait()
+                    await self._urgent.wait()
             except TimeoutError:
                 return
 
@@ -175,6 +179,7 @@ class Teller:
             else:
                 self._size += self._keep(said[: self._limit - kept])
         self._hurry.set()
+        self._urgent.set()
         if self._sent < self._size:
             self._go()
         await self._told.wait()

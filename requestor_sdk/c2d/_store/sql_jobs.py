@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import BindParameter, bindparam, delete, func, select, update
+from sqlalchemy import BindParameter, bindparam, delete, func, select, tuple_, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from requestor_sdk.c2d._store import tables
@@ -57,6 +58,27 @@ _CHANGE: Final = (
 _DIDS_OF: Final = select(tables.jobs.c.dids).where(tables.jobs.c.id == _KEY)
 
 
+# Statements are made once: that takes longer than to run them.
+@cache
+def _inserting(table: Table, dialect: str) -> Any:
+    return (postgresql if dialect == "postgresql" else sqlite).insert(table)
+
+
+@cache
+def _inserting_new(table: Table, dialect: str) -> Any:
+    return _inserting(table, dialect).on_conflict_do_nothing()
+
+
+@cache
+def _raising(dialect: str) -> Any:
+    new = _inserting(tables.nonces, dialect)
+    return new.on_conflict_do_update(
+        index_elements=["address"],
+        set_={"nonce": new.excluded.nonce},
+        where=tables.nonces.c.nonce < new.excluded.nonce,
+    )
+
+
 class Rows:
     """A connection in a transaction.
 
@@ -91,12 +113,11 @@ class Rows:
         return told.rowcount
 
     def _insert(self, table: Table) -> Any:
-        dialect = postgresql if self._connection.dialect.name == "postgresql" else sqlite
-        return dialect.insert(table)
+        return _inserting(table, self._connection.dialect.name)
 
     def _insert_new(self, table: Table, values: Mapping[str, object]) -> bool:
         """Insert a row unless there is one of its key."""
-        return self._do(self._insert(table).on_conflict_do_nothing(), values) == 1
+        return self._do(_inserting_new(table, self._connection.dialect.name), values) == 1
 
 
 class JobRows(Rows):
@@ -116,7 +137,13 @@ class JobRows(Rows):
         return _job(self._one(_JOB_OF_RUN, key=run_id)) if run_id else None
 
     def jobs(
-        self, *, owner: str | None, did: str | None, open_only: bool, limit: int
+        self,
+        *,
+        owner: str | None,
+        did: str | None,
+        open_only: bool,
+        limit: int,
+        after: tuple[float, str] | None = None,
     ) -> Sequence[JobRecord]:
         statement, values = _NEWEST.limit(bindparam("most")), dict[str, object](most=limit)
         if owner is not None:
@@ -127,6 +154,11 @@ class JobRows(Rows):
             statement = statement.join(of, of.c.job_id == tables.jobs.c.id)
             statement = statement.where(of.c.did == bindparam("did_is"))
             values["did_is"] = did
+        if after is not None:
+            place = tuple_(tables.jobs.c.created, tables.jobs.c.id)
+            last = tuple_(bindparam("after_time"), bindparam("after_id"))
+            statement = statement.where(place < last)
+            values |= {"after_time": after[0], "after_id": after[1]}
         if open_only:
             statement = statement.where(tables.jobs.c.finished.is_(None))
         return _jobs(self._all(statement, **values))
@@ -167,8 +199,9 @@ class JobRows(Rows):
             self._connection.execute(self._insert(tables.job_dids), rows)
 
     def add_statuses(self, job_id: str, codes: Sequence[int], at: float) -> None:
-        for code in codes:
-            self._do(self._insert(tables.statuses), {"job_id": job_id, "code": int(code), "at": at})
+        rows = [{"job_id": job_id, "code": int(code), "at": at} for code in codes]
+        if rows:
+            self._connection.execute(self._insert(tables.statuses), rows)
 
     def delete_job(self, job_id: str) -> None:
         if not is_storable(job_id):
@@ -188,12 +221,7 @@ class JobRows(Rows):
     def raise_nonce(self, address: str, nonce: int) -> bool:
         if not 0 < nonce <= LARGEST:
             return False
-        new = self._insert(tables.nonces)
-        higher = new.on_conflict_do_update(
-            index_elements=["address"],
-            set_={"nonce": new.excluded.nonce},
-            where=tables.nonces.c.nonce < new.excluded.nonce,
-        )
+        higher = _raising(self._connection.dialect.name)
         return self._do(higher, {"address": storable(address), "nonce": nonce}) == 1
 
     def token(self, digest: str) -> TokenRecord | None:

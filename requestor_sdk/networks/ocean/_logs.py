@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Final
 
 from requestor_sdk.model.errors import JobNotFound, NetworkError
 from requestor_sdk.model.jobs import JobCode
+from requestor_sdk.networks.ocean._config import FASTEST_POLL_SEC
 from requestor_sdk.networks.ocean._results import read_result
 from requestor_sdk.ocean.logs import Demultiplexer
 from requestor_sdk.ocean.messages import Generation
+from requestor_sdk.ocean.statuses import number
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -88,12 +90,22 @@ async def _whole(
 async def _while_it_runs(
     node: OceanNode, signer: Signer, job_id: str, given: _Given
 ) -> AsyncIterator[bytes]:
-    try:
-        async for chunk in _stream(node, signer, job_id, given):
-            yield chunk
-    except (JobNotFound, NetworkError):
-        # It ended meanwhile, or the stream broke: the result has the rest.
-        return
+    while True:
+        try:
+            async for chunk in _stream(node, signer, job_id, given):
+                yield chunk
+        except JobNotFound:
+            return  # It ended meanwhile: the result has the rest.
+        except NetworkError as error:
+            if not error.may_pass:
+                return
+        await asyncio.sleep(FASTEST_POLL_SEC)
+        try:
+            job = await node.job(signer, job_id)
+        except NetworkError:
+            continue  # Whoever follows the job's status finds out whether that lasts.
+        if number(job.get("status")) != JobCode.running or job.get("dateFinished") is not None:
+            return
 
 
 async def _stream(

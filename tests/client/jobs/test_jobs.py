@@ -55,15 +55,18 @@ async def test_a_job_is_followed_to_its_end_and_written_down(classic):
                 await asyncio.sleep(5)
                 classic.set(job.id, status=code, statusText=f"at {code}")
             await asyncio.sleep(5)
+            # News of a job that is where it was: no event of its own.
+            classic.set(job.id, results=[{"filename": "a", "filesize": 1, "type": "output"}])
+            await asyncio.sleep(5)
             classic.finish(job.id, {"a": ("output", b"x")})
 
         going = asyncio.create_task(go())
-        assert [update.code async for update in job] == [1, 20, 40, 70]
+        assert [update.code async for update in job] == [1, 20, 40, 40, 70]
         await going
         assert (await job.wait()).outcome is JobOutcome.succeeded
         assert job.outcome is JobOutcome.succeeded
         # Asked again it tells all of it again.
-        assert [update.code async for update in job] == [1, 20, 40, 70]
+        assert [update.code async for update in job] == [1, 20, 40, 40, 70]
         told = [e for e in compute.journal.read() if "job" in e.ids()]
     assert [event.kind for event in told] == [
         "ComputeJobSubmitted",
