@@ -43,6 +43,8 @@ CALL_SEC: Final = 30.0
 """Seconds that a call may take where it does not wait for anything."""
 MARGIN_SEC: Final = 15.0
 """Seconds that a call which waits may take beyond that."""
+SILENCE_SEC: Final = 60.0
+"""Seconds without a byte of an input after which its server is taken to be gone."""
 ANSWER_BYTES: Final = 64 << 20
 """Bytes of the longest answer that is taken into memory."""
 ERROR_BYTES: Final = 64 << 10
@@ -189,6 +191,7 @@ class HttpQueue:
             params={"name": name},
             headers={"Fence": lease.fence},
             seconds=None,
+            silence=SILENCE_SEC,
         ) as response:
             size = 0
             async for chunk in response.content.iter_any():
@@ -278,9 +281,12 @@ class HttpQueue:
         params: Mapping[str, str] | None = None,
         headers: Mapping[str, str] | None = None,
         seconds: float | None = CALL_SEC,
+        silence: float | None = None,
         open_call: bool = False,
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         """Make a request; errors are ours, inside the block, too."""
+        import aiohttp
+
         if self._session is None:
             raise NotAvailable("the queue is not open")
         if not open_call:
@@ -296,6 +302,7 @@ class HttpQueue:
                     data=data,
                     params=params,
                     headers=headers,
+                    timeout=aiohttp.ClientTimeout(total=None, sock_read=silence),
                     allow_redirects=False,  # a redirect would carry the token elsewhere
                 ) as response,
             ):
