@@ -43,6 +43,7 @@ _OWNED: Final = 1000
 _LOOK_SEC: Final = 2.0
 """How often who waits looks by itself: another server's changes may not ring here."""
 _TRIES: Final = 100
+_PAGE: Final = 50
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -217,10 +218,30 @@ class JobCore:
         return again
 
     async def jobs(
-        self, owner: str, *, did: str | None = None, limit: int = 1000
+        self, owner: str, *, did: str | None = None, limit: int = 1000, results: int | None = None
     ) -> Sequence[JobRecord]:
-        """Return the owner's jobs, newest first; only those on a document where one is named."""
-        return await self._store.jobs(owner=owner, did=did, limit=limit)
+        """Return the owner's jobs, newest first; only those on a document where one is named.
+
+        Args:
+            owner: The address, lower case.
+            did: The document.
+            limit: How many at most.
+            results: No more once those that are returned have so many results.
+        """
+        found: list[JobRecord] = []
+        while len(found) < limit:
+            page = await self._store.jobs(
+                owner=owner,
+                did=did,
+                limit=min(_PAGE, limit - len(found)),
+                after=found[-1] if found else None,
+            )
+            found.extend(page)
+            listed = sum(map(_listed, page))
+            results = None if results is None else results - listed
+            if len(page) < _PAGE or (results is not None and results <= 0):
+                break
+        return found
 
     async def record(self, owner: str, job_id: str) -> JobRecord:
         """Return a job of the owner's.
@@ -400,6 +421,11 @@ class JobCore:
 
     def _now(self) -> float:
         return self._clock.now().timestamp()
+
+
+def _listed(record: JobRecord) -> int:
+    results = record.facts.get("results")
+    return len(results) if isinstance(results, list) else 0
 
 
 _OF_A_RUN: Final = frozenset(

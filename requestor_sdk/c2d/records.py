@@ -130,8 +130,12 @@ class JobStore(Protocol):
         did: str | None = None,
         open_only: bool = False,
         limit: int = 1000,
+        after: JobRecord | None = None,
     ) -> Sequence[JobRecord]:
-        """Return jobs, newest first; ``open_only`` for those that are not over."""
+        """Return jobs, newest first; ``open_only`` for those that are not over.
+
+        ``after`` is the last one of the page before.
+        """
         ...
 
     async def count_open(self) -> Mapping[str, int]:

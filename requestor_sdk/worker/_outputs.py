@@ -90,6 +90,7 @@ async def _copy(
 ) -> Collected:
     kept: list[KeptFile] = []
     names: set[str] = set()
+    room = limit
     for path, raw, _ in found:
         name = printable(raw)
         if name is None or name in names:
@@ -97,12 +98,13 @@ async def _copy(
             continue
         target = folder / str(len(kept))
         try:
-            file = await _take(box, path, name, target, limit - sum(f.size for f in kept))
+            file = await _take(box, path, name, target, room)
         except (TransferRefused, CommandFailed):
             target.unlink(missing_ok=True)
             left_out += 1
             continue
         names.add(name)
+        room -= file.size
         kept.append(file)
     return Collected(files=tuple(kept), left_out=left_out)
 

@@ -47,9 +47,9 @@ EATERS = {
 }
 
 
-@pytest.mark.parametrize("kind", ["memory", "shared memory"])
-async def test_eating_memory_is_told_as_that(queue, worker, kind):
-    end = await go(queue, python(EATERS[kind]))
+@pytest.mark.parametrize("eater", ["memory", "shared memory"])
+async def test_eating_memory_is_told_as_that(queue, worker, eater):
+    end = await go(queue, python(EATERS[eater]))
     assert (end.outcome, end.reason) == (RunOutcome.failed, "oom_killed")
     assert "over 64 MiB" in end.message
     await still_works(queue)

@@ -43,6 +43,8 @@ if TYPE_CHECKING:
 
 _SHORTENED: Final = 16
 _MOST: Final = 1000
+_MOST_RESULTS: Final = 10_000
+"""An answer that lists jobs goes not much further once it has so many results of them."""
 
 
 class JobCalls:
@@ -157,7 +159,9 @@ class JobCalls:
         if address and not is_address(address):
             return JSONResponse([])
         if not job_id:
-            found = await self._core.jobs(owner, did=did or None, limit=_MOST)
+            found = await self._core.jobs(
+                owner, did=did or None, limit=_MOST, results=_MOST_RESULTS
+            )
             return JSONResponse([self._object(one, request) for one in found])
         try:
             record = await self._core.found(job_id, owner=owner or None)

@@ -80,10 +80,12 @@ class StoredJobs:
         did: str | None = None,
         open_only: bool = False,
         limit: int = 1000,
+        after: JobRecord | None = None,
     ) -> Sequence[JobRecord]:
         """Return jobs, newest first; ``open_only`` for those that are not over."""
+        place = None if after is None else (after.created, after.id)
         return await self._store.read(
-            lambda tx: tx.jobs(owner=owner, did=did, open_only=open_only, limit=limit)
+            lambda tx: tx.jobs(owner=owner, did=did, open_only=open_only, limit=limit, after=place)
         )
 
     async def count_open(self) -> Mapping[str, int]:

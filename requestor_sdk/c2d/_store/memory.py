@@ -140,7 +140,13 @@ class _Rows:
         return next((job for job in self._jobs.rows.values() if run_id == job.run_id != ""), None)
 
     def jobs(
-        self, *, owner: str | None, did: str | None, open_only: bool, limit: int
+        self,
+        *,
+        owner: str | None,
+        did: str | None,
+        open_only: bool,
+        limit: int,
+        after: tuple[float, str] | None = None,
     ) -> Sequence[JobRecord]:
         found = [
             job
@@ -148,6 +154,7 @@ class _Rows:
             if (owner is None or job.owner == owner)
             and (did is None or did in job.dids)
             and not (open_only and job.finished is not None)
+            and (after is None or (job.created, job.id) < after)
         ]
         found.sort(key=lambda job: (job.created, job.id), reverse=True)
         return found[:limit]

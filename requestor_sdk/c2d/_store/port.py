@@ -161,9 +161,15 @@ class Reading(Protocol):
         ...
 
     def jobs(
-        self, *, owner: str | None, did: str | None, open_only: bool, limit: int
+        self,
+        *,
+        owner: str | None,
+        did: str | None,
+        open_only: bool,
+        limit: int,
+        after: tuple[float, str] | None = None,
     ) -> Sequence[JobRecord]:
-        """Return jobs, newest first."""
+        """Return jobs, newest first, after the time and id of one."""
         ...
 
     def count_open(self) -> Mapping[str, int]:

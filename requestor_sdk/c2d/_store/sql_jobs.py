@@ -6,7 +6,7 @@ import json
 from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import BindParameter, bindparam, delete, func, select, update
+from sqlalchemy import BindParameter, bindparam, delete, func, select, tuple_, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from requestor_sdk.c2d._store import tables
@@ -137,7 +137,13 @@ class JobRows(Rows):
         return _job(self._one(_JOB_OF_RUN, key=run_id)) if run_id else None
 
     def jobs(
-        self, *, owner: str | None, did: str | None, open_only: bool, limit: int
+        self,
+        *,
+        owner: str | None,
+        did: str | None,
+        open_only: bool,
+        limit: int,
+        after: tuple[float, str] | None = None,
     ) -> Sequence[JobRecord]:
         statement, values = _NEWEST.limit(bindparam("most")), dict[str, object](most=limit)
         if owner is not None:
@@ -148,6 +154,11 @@ class JobRows(Rows):
             statement = statement.join(of, of.c.job_id == tables.jobs.c.id)
             statement = statement.where(of.c.did == bindparam("did_is"))
             values["did_is"] = did
+        if after is not None:
+            place = tuple_(tables.jobs.c.created, tables.jobs.c.id)
+            last = tuple_(bindparam("after_time"), bindparam("after_id"))
+            statement = statement.where(place < last)
+            values |= {"after_time": after[0], "after_id": after[1]}
         if open_only:
             statement = statement.where(tables.jobs.c.finished.is_(None))
         return _jobs(self._all(statement, **values))

@@ -75,3 +75,18 @@ async def test_code_that_a_slow_server_has_keeps_no_other_job_waiting(consumer, 
         assert (await consumer.call("DELETE", "compute", json={"jobId": one, **proof}))[0] == 200
     server.close()
     await server.wait_closed()
+
+
+async def test_a_list_of_jobs_is_as_long_as_it_may_be(consumer, doer, host, monkeypatch):
+    monkeypatch.setattr("requestor_sdk.c2d.core._PAGE", 2)
+    started = [await consumer.started() for _ in range(5)]
+    for _ in started:
+        await doer.do(outputs={f"outputs/{n}": b"x" for n in range(3)})
+    for job_id in started:
+        await consumer.until(job_id, 70)
+    owner = consumer.address.lower()
+    everything = [one.id for one in await host.core.jobs(owner)]
+    assert sorted(everything) == sorted(started)
+    assert [one.id for one in await host.core.jobs(owner, limit=3)] == everything[:3]
+    assert [one.id for one in await host.core.jobs(owner, results=5)] == everything[:2]
+    assert [one.id for one in await host.core.jobs(owner, results=7)] == everything[:4]

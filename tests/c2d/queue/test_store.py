@@ -100,6 +100,9 @@ async def test_jobs_are_listed_newest_first_and_by_owner_document_and_whether_th
     assert await jobs.jobs(owner=other) == [kept[1]]
     assert await jobs.jobs(did="did:op:3") == [kept[2]]
     assert await jobs.jobs(open_only=True, limit=2) == [kept[3], kept[1]]
+    assert await jobs.jobs(limit=2, after=kept[3]) == [kept[2], kept[1]]
+    assert await jobs.jobs(owner=OWNER, after=kept[2]) == [kept[0]]
+    assert await jobs.jobs(after=kept[0]) == []
     assert await jobs.jobs(owner=OWNER.upper()) == []
     assert await jobs.count_open() == {"small": 3}
 
