@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import signal
 import sqlite3
 
@@ -204,8 +203,7 @@ handlers.start(store=os.environ["STORE"], grace=2)
 """
 
 
-# HANDLERS_STORM_CALLS=10000 pytest tests/handlers/test_store.py -k under_load: the whole of it.
-CALLS = int(os.environ.get("HANDLERS_STORM_CALLS", "1500"))
+CALLS = 10_000
 
 
 @pytest.mark.timeout(600)
