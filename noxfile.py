@@ -152,7 +152,7 @@ def bench(session: nox.Session) -> None:
 
 @nox.session
 def fuzz(session: nox.Session) -> None:
-    """Ask a provider of jobs whatever its OpenAPI documents allow, and more."""
+    """Ask handlers and a provider of jobs whatever their OpenAPI documents allow, and more."""
     session.install("-e", ".[all]", "schemathesis>=4")
     session.run("python", "tests/fuzz", *session.posargs)
 

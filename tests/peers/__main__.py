@@ -1,7 +1,7 @@
 """Foreign programs beside ours, unchanged: `nox -s peers [-- yapapi ocean_js ogpu ...]`.
 
-ogpu is a framework of handlers, run beside ours with the same requests; schemathesis tries ours by
-their OpenAPI document. The others are clients of what we provide, on Golem and on Ocean.
+ogpu is a framework of handlers, run beside ours with the same requests. The others are clients of
+what we provide, on Golem and on Ocean.
 
 Each is a small program of ours for another SDK, run in that SDK's own environment against a network
 or a provider of jobs on this machine. It prints a line for each thing that it has seen; a line that
@@ -20,14 +20,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import environment
-import fuzz_peer
 import image
 import jobs
 import ogpu_peer
 
 from requestor_sdk.devnet import Devnet
 
-BESIDE = {"ogpu": ogpu_peer.main, "schemathesis": fuzz_peer.main}
+BESIDE = {"ogpu": ogpu_peer.main}
 PATIENCE_SEC = 240
 Variables = Mapping[str, str]
 

@@ -18,7 +18,6 @@ PLACE = HERE.parents[1] / ".nox" / "foreign"
 # yapapi imports pkg_resources, which newer ones of setuptools no longer have.
 YAPAPI = ("yapapi==0.13.1", "setuptools<81")
 OGPU = ("ogpu[service]==0.2.3", "requests")
-SCHEMATHESIS = ("schemathesis>=4,<5",)
 GOLEM_JS = {"@golem-sdk/golem-js": "3.6.0"}
 # It imports pkg_resources by way of its own dependencies, as yapapi does.
 OCEAN_PY = ("ocean-lib==3.1.2", "setuptools<81")
@@ -49,11 +48,6 @@ def ocean_py_python() -> Path:
 def ogpu_python() -> Path:
     """Return the interpreter that has ogpu, made now where there is none."""
     return _python("ogpu", sys.executable, OGPU)
-
-
-def schemathesis() -> Path:
-    """Return the program schemathesis, installed now where there is none."""
-    return _python("schemathesis", sys.executable, SCHEMATHESIS).with_name("schemathesis")
 
 
 def golem_js_folder() -> Path:
