@@ -29,7 +29,10 @@ def _is_plain(value: Any) -> Any:
         below: list[Any] = []
         for one in level:
             if isinstance(one, dict):
-                below.extend(one.values())
+                below.extend((*one, *one.values()))
+            elif isinstance(one, str):
+                # Half of a surrogate pair is JSON, but no text: nothing could show it.
+                one.encode()
             elif isinstance(one, list):
                 below.extend(one)
             elif isinstance(one, float) and not math.isfinite(one):

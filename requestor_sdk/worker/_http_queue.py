@@ -8,7 +8,6 @@ log or repr.
 from __future__ import annotations
 
 import asyncio
-import json
 import ssl
 from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any, Final
@@ -28,6 +27,7 @@ from requestor_sdk.model.errors import (
     WorkerRefused,
 )
 from requestor_sdk.model.fields import FieldError, from_json, to_json
+from requestor_sdk.model.parsing import parse_json
 from requestor_sdk.model.worker_token import is_proof, new_challenge
 from requestor_sdk.ports.worker import WORKER_API, Claim, KeptFile, Lease, LeaseState, RunState
 
@@ -43,6 +43,8 @@ CALL_SEC: Final = 30.0
 """Seconds that a call may take where it does not wait for anything."""
 MARGIN_SEC: Final = 15.0
 """Seconds that a call which waits may take beyond that."""
+SILENCE_SEC: Final = 60.0
+"""Seconds without a byte of an input after which its server is taken to be gone."""
 ANSWER_BYTES: Final = 64 << 20
 """Bytes of the longest answer that is taken into memory."""
 ERROR_BYTES: Final = 64 << 10
@@ -189,6 +191,7 @@ class HttpQueue:
             params={"name": name},
             headers={"Fence": lease.fence},
             seconds=None,
+            silence=SILENCE_SEC,
         ) as response:
             size = 0
             async for chunk in response.content.iter_any():
@@ -263,7 +266,7 @@ class HttpQueue:
         if response.status == 204 or not said:
             return None
         try:
-            return json.loads(said)
+            return parse_json(said)
         except (ValueError, RecursionError):
             raise BadAnswer(f"{method} {path}: the answer is no JSON", hint=_HINT) from None
 
@@ -278,9 +281,12 @@ class HttpQueue:
         params: Mapping[str, str] | None = None,
         headers: Mapping[str, str] | None = None,
         seconds: float | None = CALL_SEC,
+        silence: float | None = None,
         open_call: bool = False,
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         """Make a request; errors are ours, inside the block, too."""
+        import aiohttp
+
         if self._session is None:
             raise NotAvailable("the queue is not open")
         if not open_call:
@@ -296,6 +302,7 @@ class HttpQueue:
                     data=data,
                     params=params,
                     headers=headers,
+                    timeout=aiohttp.ClientTimeout(total=None, sock_read=silence),
                     allow_redirects=False,  # a redirect would carry the token elsewhere
                 ) as response,
             ):
@@ -329,7 +336,7 @@ class HttpQueue:
         """Raise what a refusal is here."""
         raw = await response.content.read(ERROR_BYTES)
         try:
-            said = json.loads(raw)
+            said = parse_json(raw)
         except (ValueError, RecursionError):
             said = None
         text = said.get("message") if isinstance(said, dict) else None
@@ -365,7 +372,7 @@ class HttpQueue:
             ) as response:
                 raw = await response.content.read(ERROR_BYTES)
             try:
-                said = json.loads(raw)
+                said = parse_json(raw)
             except (ValueError, RecursionError):
                 said = None
             proof = said.get("proof") if isinstance(said, dict) else None

@@ -12,7 +12,10 @@ async def served(app, **settings):
     """Serve an app; give its address."""
     import uvicorn
 
-    listening = socket.create_server(("127.0.0.1", 0))
+    # With the protocol told asyncio has small packets sent at once.
+    listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listening.bind(("127.0.0.1", 0))
+    listening.listen()
     config = uvicorn.Config(
         app, log_config=None, lifespan="off", timeout_graceful_shutdown=2, **settings
     )

@@ -17,6 +17,7 @@ from requestor_sdk.model.errors import (
     LeaseLost,
     NetworkError,
     NetworkInterrupted,
+    NetworkTimeout,
     NetworkUnreachable,
     UsageError,
     WorkerRefused,
@@ -266,6 +267,29 @@ async def test_an_input_that_ends_early_is_told_as_such():
         with pytest.raises(NetworkInterrupted):
             async for _ in http.fetch(LEASE, "a"):
                 pass
+        await http.close()
+
+
+@pytest.mark.parametrize("said", [b"", b"some"])
+async def test_a_server_that_falls_silent_within_an_input_is_not_waited_for(monkeypatch, said):
+    monkeypatch.setattr("requestor_sdk.worker._http_queue.SILENCE_SEC", 0.2)
+
+    async def handler(request):
+        response = web.StreamResponse()
+        if said:
+            await response.prepare(request)
+            await response.write(said)
+        await asyncio.sleep(0.6)
+        return response
+
+    async with other_server(await proven(handler)) as url:
+        http = HttpQueue(url, worker_id="w", token="t")
+        await http.open()
+        async with asyncio.timeout(3):
+            with pytest.raises(NetworkTimeout) as caught:
+                async for _ in http.fetch(LEASE, "a"):
+                    pass
+        assert caught.value.may_pass
         await http.close()
 
 

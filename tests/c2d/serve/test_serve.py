@@ -279,3 +279,13 @@ def test_what_cannot_be_served_is_refused_with_the_reason(tmp_path):
     database = "mysql://u:secret@x/y"
     told = refused("--database", database, "--data-dir", str(tmp_path / "3"), folder=tmp_path)
     assert "secret" not in told
+
+
+def test_small_packets_are_sent_at_once():
+    """Asyncio has them so where the socket tells its protocol; without, answers wait 40 ms."""
+    import socket
+
+    from requestor_sdk.client._c2d_server import _bound
+
+    with _bound("127.0.0.1", 0) as listener:
+        assert listener.proto == socket.IPPROTO_TCP
