@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from requestor_sdk.ports.worker import Room
 
 _STOP_SEC: Final = 45.0
+_AGAIN_SEC: Final = 1.0
 
 _log = logging.getLogger(__name__)
 
@@ -97,7 +98,8 @@ class JobHost:
             address=address,
             orders=orders,
         )
-        self._workers: list[Worker] = []
+        self._workers: dict[str, Worker] = {}
+        self._closing = False
         self._working: list[asyncio.Task[None]] = []
         self._stack = AsyncExitStack()
 
@@ -131,6 +133,7 @@ class JobHost:
         await self._stack.aclose()
 
     def _start_workers(self) -> None:
+        self._closing = False
         if self._runtime is None or self._images is None:
             return
         host = _host_id(self._folder)
@@ -143,9 +146,21 @@ class JobHost:
                 tags=tuple({tag for spec in self.core.specs for tag in spec.tags}),
                 drain_timeout=self._drain_sec,
             )
+            task = asyncio.create_task(self._keep_working(config), name=name)
+            self._working.append(task)
+
+    async def _keep_working(self, config: WorkerConfig) -> None:
+        """Have a worker until the host closes: one that breaks down is followed by another."""
+        assert self._runtime is not None
+        assert self._images is not None
+        while not self._closing:
             worker = Worker(self.queue, config, runtime=self._runtime, images=self._images)
-            self._workers.append(worker)
-            self._working.append(asyncio.create_task(worker.run(), name=name))
+            self._workers[config.id] = worker
+            try:
+                await worker.run()
+            except Exception:  # noqa: BLE001 - logged, and another follows
+                _log.exception("the worker %s broke down; another follows", config.id)
+                await asyncio.sleep(_AGAIN_SEC)
 
     def _room_of_one(self) -> Room | None:
         """Return what one of several workers has of this machine: an even part."""
@@ -164,10 +179,11 @@ class JobHost:
         )
 
     async def _stop_workers(self) -> None:
-        for worker in self._workers:
+        self._closing = True
+        for worker in self._workers.values():
             worker.stop() if self._drain_sec else worker.kill()
         working, self._working = self._working, []
-        self._workers = []
+        self._workers.clear()
         if not working:
             return
         done, late = await asyncio.wait(working, timeout=self._drain_sec + _STOP_SEC)
