@@ -43,6 +43,8 @@ CALL_SEC: Final = 30.0
 """Seconds that a call may take where it does not wait for anything."""
 MARGIN_SEC: Final = 15.0
 """Seconds that a call which waits may take beyond that."""
+IDLE_SEC: Final = 60.0
+"""Seconds for which nothing of a file may move."""
 ANSWER_BYTES: Final = 64 << 20
 """Bytes of the longest answer that is taken into memory."""
 ERROR_BYTES: Final = 64 << 10
@@ -183,25 +185,39 @@ class HttpQueue:
 
     async def fetch(self, lease: Lease, name: str) -> AsyncIterator[bytes]:
         """Yield an input file."""
-        async with self._request(
-            "GET",
-            _path(lease, "/inputs"),
-            params={"name": name},
-            headers={"Fence": lease.fence},
-            seconds=None,
-        ) as response:
+        loop = asyncio.get_running_loop()
+        async with (
+            self._idle("GET of an input") as idle,
+            self._request(
+                "GET",
+                _path(lease, "/inputs"),
+                params={"name": name},
+                headers={"Fence": lease.fence},
+                seconds=None,
+            ) as response,
+        ):
             size = 0
             async for chunk in response.content.iter_any():
+                idle.reschedule(None)
                 size += len(chunk)
                 yield chunk
+                idle.reschedule(loop.time() + IDLE_SEC)
             if response.content_length not in (None, size):
                 raise NetworkInterrupted(f"the input {name!r} ended early")
 
     async def upload(self, lease: Lease, name: str, chunks: AsyncIterator[bytes]) -> KeptFile:
         """Keep an output file."""
-        said = await self._attempt(
-            lease, "PUT", "/outputs", params={"name": name}, data=chunks, seconds=None
-        )
+        loop = asyncio.get_running_loop()
+        async with self._idle("PUT of an output") as idle:
+
+            async def sent() -> AsyncIterator[bytes]:
+                async for chunk in chunks:
+                    idle.reschedule(loop.time() + IDLE_SEC)
+                    yield chunk
+
+            said = await self._attempt(
+                lease, "PUT", "/outputs", params={"name": name}, data=sent(), seconds=None
+            )
         kept: KeptFile = _read(KeptFile, said)
         return kept
 
@@ -302,6 +318,15 @@ class HttpQueue:
                 if not 200 <= response.status < 300:
                     await self._refuse(response, method, path)
                 yield response
+
+    @asynccontextmanager
+    async def _idle(self, what: str) -> AsyncIterator[asyncio.Timeout]:
+        """Bound not how long something takes, but how long nothing of it moves."""
+        try:
+            async with asyncio.timeout(IDLE_SEC) as limit:
+                yield limit
+        except TimeoutError:
+            raise NetworkTimeout(f"{what}: nothing moved for {IDLE_SEC:g} s") from None
 
     @contextmanager
     def _ours(self, what: str) -> Iterator[None]:

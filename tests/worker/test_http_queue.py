@@ -17,6 +17,7 @@ from requestor_sdk.model.errors import (
     LeaseLost,
     NetworkError,
     NetworkInterrupted,
+    NetworkTimeout,
     NetworkUnreachable,
     UsageError,
     WorkerRefused,
@@ -249,6 +250,38 @@ async def test_a_connection_that_breaks_may_be_tried_again():
         with pytest.raises(NetworkInterrupted) as broken:
             await http.renew("w", [(LEASE, None)])
         assert broken.value.may_pass
+        await http.close()
+
+
+@pytest.mark.parametrize("what", ["input", "output"])
+async def test_a_file_of_which_nothing_moves_is_given_up(monkeypatch, what):
+    monkeypatch.setattr("requestor_sdk.worker._http_queue.IDLE_SEC", 0.3)
+    released = asyncio.Event()
+
+    async def handler(request):
+        if what == "output":
+            await released.wait()
+            return web.Response()
+        response = web.StreamResponse()
+        await response.prepare(request)
+        await response.write(b"some")
+        await released.wait()
+        return response
+
+    async def chunks():
+        yield b"x"
+
+    async with other_server(await proven(handler)) as url:
+        http = HttpQueue(url, worker_id="w", token="t")
+        await http.open()
+        with pytest.raises(NetworkTimeout) as late:
+            if what == "output":
+                await http.upload(LEASE, "a", chunks())
+            else:
+                async for _ in http.fetch(LEASE, "a"):
+                    pass
+        assert late.value.may_pass
+        released.set()
         await http.close()
 
 

@@ -349,6 +349,23 @@ async def test_what_has_finished_in_doubt_is_told_and_not_done_again(
     assert len(unreal.made) == 1
 
 
+async def test_a_queue_that_says_at_once_that_there_is_nothing_is_not_asked_without_end(
+    hire, faulty
+):
+    async def nothing(**_):
+        faulty.calls.append("asked")
+
+    async def none(**_):
+        faulty.calls.append("asked")
+        return ()
+
+    faulty.claim, faulty.stops = nothing, none
+    await hire()
+    await asyncio.sleep(60)
+    assert faulty.calls.count("asked") < 100
+    del faulty.claim, faulty.stops
+
+
 async def test_a_full_disk_is_no_end_of_a_worker(queue, hire, monkeypatch, tmp_path, caplog):
     worker = await hire()
     await begun(queue, "good", "sleep 5")
