@@ -198,8 +198,10 @@ class DurableQueue(WorkerSide):
             await asyncio.sleep(self._lease_sec / _SWEEPS)
             try:
                 await self.sweep()
-            except StoreFailed as error:
+            except (StoreFailed, OSError) as error:
                 _log.warning("leases could not be looked at: %s", error)
+            except Exception:  # noqa: BLE001 - logged, and tried again
+                _log.exception("leases could not be looked at; again later")
 
     async def sweep(self) -> Sequence[str]:
         """Take from workers what they hold past its lease; return the runs."""

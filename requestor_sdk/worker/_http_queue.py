@@ -43,8 +43,8 @@ CALL_SEC: Final = 30.0
 """Seconds that a call may take where it does not wait for anything."""
 MARGIN_SEC: Final = 15.0
 """Seconds that a call which waits may take beyond that."""
-IDLE_SEC: Final = 60.0
-"""Seconds for which nothing of a file may move."""
+SILENCE_SEC: Final = 60.0
+"""Seconds for which nothing of a file moves, after which its server is taken to be gone."""
 ANSWER_BYTES: Final = 64 << 20
 """Bytes of the longest answer that is taken into memory."""
 ERROR_BYTES: Final = 64 << 10
@@ -185,23 +185,18 @@ class HttpQueue:
 
     async def fetch(self, lease: Lease, name: str) -> AsyncIterator[bytes]:
         """Yield an input file."""
-        loop = asyncio.get_running_loop()
-        async with (
-            self._idle("GET of an input") as idle,
-            self._request(
-                "GET",
-                _path(lease, "/inputs"),
-                params={"name": name},
-                headers={"Fence": lease.fence},
-                seconds=None,
-            ) as response,
-        ):
+        async with self._request(
+            "GET",
+            _path(lease, "/inputs"),
+            params={"name": name},
+            headers={"Fence": lease.fence},
+            seconds=None,
+            silence=SILENCE_SEC,
+        ) as response:
             size = 0
             async for chunk in response.content.iter_any():
-                idle.reschedule(None)
                 size += len(chunk)
                 yield chunk
-                idle.reschedule(loop.time() + IDLE_SEC)
             if response.content_length not in (None, size):
                 raise NetworkInterrupted(f"the input {name!r} ended early")
 
@@ -212,7 +207,7 @@ class HttpQueue:
 
             async def sent() -> AsyncIterator[bytes]:
                 async for chunk in chunks:
-                    idle.reschedule(loop.time() + IDLE_SEC)
+                    idle.reschedule(loop.time() + SILENCE_SEC)
                     yield chunk
 
             said = await self._attempt(
@@ -294,9 +289,12 @@ class HttpQueue:
         params: Mapping[str, str] | None = None,
         headers: Mapping[str, str] | None = None,
         seconds: float | None = CALL_SEC,
+        silence: float | None = None,
         open_call: bool = False,
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         """Make a request; errors are ours, inside the block, too."""
+        import aiohttp
+
         if self._session is None:
             raise NotAvailable("the queue is not open")
         if not open_call:
@@ -312,6 +310,7 @@ class HttpQueue:
                     data=data,
                     params=params,
                     headers=headers,
+                    timeout=aiohttp.ClientTimeout(total=None, sock_read=silence),
                     allow_redirects=False,  # a redirect would carry the token elsewhere
                 ) as response,
             ):
@@ -323,10 +322,10 @@ class HttpQueue:
     async def _idle(self, what: str) -> AsyncIterator[asyncio.Timeout]:
         """Bound not how long something takes, but how long nothing of it moves."""
         try:
-            async with asyncio.timeout(IDLE_SEC) as limit:
+            async with asyncio.timeout(SILENCE_SEC) as limit:
                 yield limit
         except TimeoutError:
-            raise NetworkTimeout(f"{what}: nothing moved for {IDLE_SEC:g} s") from None
+            raise NetworkTimeout(f"{what}: nothing moved for {SILENCE_SEC:g} s") from None
 
     @contextmanager
     def _ours(self, what: str) -> Iterator[None]:

@@ -19,6 +19,7 @@ from requestor_sdk.worker._teller import Teller
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from requestor_sdk.ports.worker import Lease
     from requestor_sdk.worker._attempt import Parts
     from requestor_sdk.worker._journal import Entry
     from requestor_sdk.worker._lease import LeaseKeeper
@@ -55,6 +56,10 @@ async def recover(parts: Parts, keeper: LeaseKeeper, runs: Path, entry: Entry) -
             await _tell(parts, folder, entry)
     except LeaseLost:
         _log.info("run %s is not ours any more", entry.lease.run_id)
+    except OSError as error:
+        # It stays in the journal; the end of its lease gives the run to others.
+        _log.error("run %s: its end cannot be told: %s", entry.lease.run_id, error)
+        return
     finally:
         keeper.drop(holding)
     parts.journal.settled(entry.lease)
@@ -63,7 +68,7 @@ async def recover(parts: Parts, keeper: LeaseKeeper, runs: Path, entry: Entry) -
 
 async def _tell(parts: Parts, folder: Path, entry: Entry) -> None:
     assert entry.completion is not None
-    teller = Teller(parts.queue, entry.lease, folder / "log", _LOG_LIMIT)
+    teller = _teller(parts, entry.lease, folder)
     telling = asyncio.create_task(teller.run())
     try:
         await deliver(parts, entry.lease, folder, entry.completion, teller=teller, telling=telling)
@@ -71,6 +76,12 @@ async def _tell(parts: Parts, folder: Path, entry: Entry) -> None:
         telling.cancel()
         await asyncio.wait({telling})
         teller.close()
+
+
+def _teller(parts: Parts, lease: Lease, folder: Path) -> Teller:
+    # What lay there may be gone; then the queue is told of outputs that are not to be had.
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return Teller(parts.queue, lease, folder / "log", _LOG_LIMIT)
 
 
 def _nothing() -> None:

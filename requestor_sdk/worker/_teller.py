@@ -84,13 +84,21 @@ class Teller:
     async def log(self, data: bytes) -> None:
         """Add to the log what fits."""
         taken = b"" if self._over else data[: max(0, self._limit - self._size)]
-        if taken:
-            self._file.write(taken)
-            self._size += len(taken)
+        kept = self._keep(taken) if taken else 0
+        if kept:
+            self._size += kept
             self._go()
-        if len(taken) < len(data):
-            self._over += len(data) - len(taken)
+        if kept < len(data):
+            self._over += len(data) - kept
             await asyncio.sleep(_OVER_SEC)
+
+    def _keep(self, data: bytes) -> int:
+        """Write what the disk takes, and return how much that is; a run needs no log to go on."""
+        try:
+            return self._file.write(data)
+        except OSError as error:
+            _log.error("run %s: its log is not kept: %s", self._lease.run_id, error)
+            return 0
 
     def tail(self, size: int) -> bytes:
         """Return the last bytes of the log."""
@@ -166,9 +174,10 @@ class Teller:
             self._size = kept
             try:
                 self._file.truncate(kept)
-                self._size += self._file.write(said[: self._limit - kept])
             except OSError as error:
-                _log.error("run %s: its log is not marked: %s", self._lease.run_id, error)
+                _log.error("run %s: its log is not cut: %s", self._lease.run_id, error)
+            else:
+                self._size += self._keep(said[: self._limit - kept])
         self._hurry.set()
         self._urgent.set()
         if self._sent < self._size:

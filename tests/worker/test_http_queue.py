@@ -253,33 +253,26 @@ async def test_a_connection_that_breaks_may_be_tried_again():
         await http.close()
 
 
-@pytest.mark.parametrize("what", ["input", "output"])
-async def test_a_file_of_which_nothing_moves_is_given_up(monkeypatch, what):
-    monkeypatch.setattr("requestor_sdk.worker._http_queue.IDLE_SEC", 0.3)
+async def test_an_output_of_which_nothing_moves_is_given_up(monkeypatch):
+    monkeypatch.setattr("requestor_sdk.worker._http_queue.SILENCE_SEC", 0.3)
     released = asyncio.Event()
 
-    async def handler(request):
-        if what == "output":
-            await released.wait()
-            return web.Response()
-        response = web.StreamResponse()
-        await response.prepare(request)
-        await response.write(b"some")
+    async def handler(_):
         await released.wait()
-        return response
+        return web.Response()
 
     async def chunks():
-        yield b"x"
+        for _ in range(4):
+            await asyncio.sleep(0.2)  # slower than that all together, but it moves
+            yield b"x"
 
     async with other_server(await proven(handler)) as url:
         http = HttpQueue(url, worker_id="w", token="t")
         await http.open()
+        began = asyncio.get_running_loop().time()
         with pytest.raises(NetworkTimeout) as late:
-            if what == "output":
-                await http.upload(LEASE, "a", chunks())
-            else:
-                async for _ in http.fetch(LEASE, "a"):
-                    pass
+            await http.upload(LEASE, "a", chunks())
+        assert asyncio.get_running_loop().time() - began > 0.8
         assert late.value.may_pass
         released.set()
         await http.close()
@@ -299,6 +292,29 @@ async def test_an_input_that_ends_early_is_told_as_such():
         with pytest.raises(NetworkInterrupted):
             async for _ in http.fetch(LEASE, "a"):
                 pass
+        await http.close()
+
+
+@pytest.mark.parametrize("said", [b"", b"some"])
+async def test_a_server_that_falls_silent_within_an_input_is_not_waited_for(monkeypatch, said):
+    monkeypatch.setattr("requestor_sdk.worker._http_queue.SILENCE_SEC", 0.2)
+
+    async def handler(request):
+        response = web.StreamResponse()
+        if said:
+            await response.prepare(request)
+            await response.write(said)
+        await asyncio.sleep(0.6)
+        return response
+
+    async with other_server(await proven(handler)) as url:
+        http = HttpQueue(url, worker_id="w", token="t")
+        await http.open()
+        async with asyncio.timeout(3):
+            with pytest.raises(NetworkTimeout) as caught:
+                async for _ in http.fetch(LEASE, "a"):
+                    pass
+        assert caught.value.may_pass
         await http.close()
 
 

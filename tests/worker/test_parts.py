@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import random
 
 import pytest
@@ -227,6 +228,31 @@ async def test_a_log_is_cut_at_its_limit_and_says_by_how_much(telling):
     assert len(ear.log_bytes) <= 1000
     kept = ear.log_bytes.count(b"x")
     assert f"{3000 - kept} bytes more were left out" in ear.log_bytes.decode()
+
+
+@pytest.mark.parametrize("full", ["in part", "at all"])
+async def test_a_log_that_the_disk_does_not_take_is_cut_there_and_the_run_goes_on(telling, full):
+    class Full:
+        def __init__(self, file):
+            self._file = file
+
+        def write(self, data):
+            room = 150 - self._file.seek(0, 2)
+            if room <= 0 or (full == "at all" and room < len(data)):
+                raise OSError(errno.ENOSPC, "no space left")
+            return self._file.write(data[:room])
+
+        def __getattr__(self, name):
+            return getattr(self._file, name)
+
+    teller, ear, _ = telling(limit=1000)
+    teller._file = Full(teller._file)
+    for _ in range(3):
+        await teller.log(b"x" * 100)
+    async with asyncio.timeout(5):
+        await teller.finish()
+    assert bytes(ear.log_bytes).startswith(b"x" * 60)
+    assert len(ear.log_bytes) <= 150
 
 
 async def test_a_log_of_exactly_its_limit_is_whole(telling):

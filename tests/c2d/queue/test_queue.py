@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 from dataclasses import replace
 
 import pytest
@@ -222,6 +223,24 @@ async def test_a_completion_kept_from_a_former_session_counts_before_the_new_one
     await queue.complete(claim.lease, DONE)
     await Worker(queue, session="s2").come()
     assert await queue.run_state("r1") is RunState.completed
+
+
+async def test_the_sweeper_goes_on_after_a_disk_that_failed(
+    queue, worker, clock, monkeypatch, caplog
+):
+    def fail(*_):
+        raise OSError(errno.EMFILE, "too many open files")
+
+    await worker.come()
+    await queue.submit("r1", SPEC, SMALL)
+    await worker.claim()
+    with monkeypatch.context() as patch:
+        patch.setattr(queue.blobs, "settle", fail)
+        clock.ahead += LONGER_THAN_A_LEASE
+        await asyncio.sleep(6)
+    assert "too many open files" in caplog.text
+    assert not queue._sweeper.done()
+    assert await queue.run_state("r1") is RunState.pending
 
 
 async def test_a_lease_that_is_renewed_lasts(queue, worker, clock):

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 
 import pytest
-from working import SMALL, ended, log_of, output, until
+from working import SMALL, done, ended, log_of, output, until
 
 from requestor_sdk.model.errors import NotAvailable, WorkerRefused
 from requestor_sdk.ports.worker import Demand, Room, RunOutcome, RunSpec, RunState
@@ -155,6 +156,26 @@ async def test_a_restarted_worker_tells_what_had_finished_and_does_not_do_it_aga
     assert output(queue, "run", "outputs/a") == b"42"
     assert await log_of(queue, "run") == "said\nmore\n"
     assert len(unreal.made) == 1
+
+
+@pytest.mark.parametrize("gone", ["all", "outputs"])
+async def test_a_restarted_worker_whose_files_are_gone_tells_that_and_works_on(
+    queue, hire, faulty, gone
+):
+    first = await hire(folder="same")
+    spec = script("sleep 2;write /data/outputs/a 42", outputs=("/data/outputs",))
+    await queue.submit("run", spec, SMALL)
+    await asyncio.sleep(1)
+    faulty.cut("log", "upload", "complete", "event")
+    await asyncio.sleep(5)
+    await first.die()
+    for folder in (first.folder / "runs").iterdir():
+        shutil.rmtree(folder if gone == "all" else folder / "out")
+    faulty.mend()
+    await hire(folder="same")
+    end = await ended(queue, "run", 10)
+    assert (end.outcome, end.reason) == (RunOutcome.failed, "outputs_invalid")
+    assert (await done(queue, "next", script("sleep 1"))).outcome is RunOutcome.succeeded
 
 
 async def test_what_a_restarted_worker_may_not_tell_any_more_is_dropped(
