@@ -345,7 +345,10 @@ async def test_an_end_while_outputs_are_taken_loses_none_of_them(queue, hire, un
     assert output(queue, "run", "outputs/a") == b"b"
 
 
-async def test_what_was_stopped_in_doubt_is_handed_back_and_not_waited_for(queue, hire, faulty):
+async def test_what_was_stopped_in_doubt_is_handed_back_and_not_waited_for(
+    queue, hire, faulty, monkeypatch
+):
+    monkeypatch.setattr("requestor_sdk.worker._retry.LONGEST_SEC", 0.5)
     await hire()
     await begun(queue, "run", "sleep 50")
     faulty.cut()
