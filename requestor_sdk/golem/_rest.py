@@ -10,7 +10,6 @@ Source: the OpenAPI pages of yagna's market, activity and payment API, and the d
 from __future__ import annotations
 
 import asyncio
-import json
 import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -27,6 +26,7 @@ from requestor_sdk.model.errors import (
     RequestorError,
     WrongAppKey,
 )
+from requestor_sdk.model.parsing import parse_json
 
 if TYPE_CHECKING:
     import aiohttp
@@ -157,7 +157,7 @@ class Daemon:
             return None
         text = data.decode(errors="replace")
         try:
-            return json.loads(text)
+            return parse_json(text)
         except (ValueError, RecursionError):
             raise BadAnswer(
                 f"{method} {path}: the answer is no JSON: {self._without_key(text[:100])!r}",
@@ -372,7 +372,7 @@ async def _said(response: aiohttp.ClientResponse) -> str:
             break
     text = data[:ERROR_BYTES].decode(errors="replace")
     try:
-        told = json.loads(text)
+        told = parse_json(text)
     except (ValueError, RecursionError):
         return text.strip()[:ERROR_TEXT]
     if not isinstance(told, dict):

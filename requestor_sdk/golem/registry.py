@@ -10,7 +10,6 @@ Source: what yapapi (``payload/package.py``) and golem-js ask of it: ``GET /v1/i
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import re
 from dataclasses import dataclass
@@ -27,6 +26,7 @@ from requestor_sdk.model.errors import (
     PayloadError,
     UsageError,
 )
+from requestor_sdk.model.parsing import parse_json
 
 if TYPE_CHECKING:
     import aiohttp
@@ -155,7 +155,7 @@ async def _text(response: aiohttp.ClientResponse, base: str) -> str:
 
 def _read(text: str, base: str, scheme: str) -> FoundImage:
     try:
-        told: Any = json.loads(text)
+        told: Any = parse_json(text)
     except (ValueError, RecursionError):
         told = None
     if not isinstance(told, dict):

@@ -44,7 +44,7 @@ def environments_in(answer: object, chain_id: int | None = None) -> list[dict[st
 
 def environment_from(body: Mapping[str, Any]) -> Environment:
     """Return what an environment object of any generation means."""
-    if "resources" in body or "fees" in body:
+    if "resources" in body or "fees" in body or "free" in body:
         return _of_node(body)
     price = _decimal(body.get("priceMin"))
     return Environment(

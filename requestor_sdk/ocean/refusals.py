@@ -6,10 +6,11 @@ JSON text, plain text, and pages of HTML. Ours are always JSON objects.
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
+
+from requestor_sdk.model.parsing import parse_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -63,8 +64,8 @@ def refusal_in(status: int, body: bytes) -> Refusal:
     """Read an answer that is none of what was asked, whatever its shape."""
     text = body.decode(errors="replace").strip()
     try:
-        parsed = json.loads(text)
-    except ValueError:
+        parsed = parse_json(text)
+    except (ValueError, RecursionError):
         parsed = None
     if isinstance(parsed, dict):
         told, reasons = _of_object(parsed)

@@ -6,6 +6,7 @@ not say. A node ends a success, a failure, a stop and a time-out with the same n
 
 from __future__ import annotations
 
+import math
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
@@ -98,13 +99,19 @@ def moment(value: object) -> datetime | None:
 
 
 def number(value: object) -> float | None:
-    """Return a number that may come as text; ``None`` for anything else."""
+    """Return a number that may come as text; ``None`` for anything else, infinity among it."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
     try:
-        return float(value)
-    except ValueError:
+        made = float(value)
+    except (ValueError, OverflowError):
         return None
+    return made if math.isfinite(made) else None
+
+
+def _whole(value: object) -> int:
+    """Return a whole number; 0 for what is none."""
+    return int(number(value) or 0)
 
 
 def results_of(value: object) -> tuple[ResultFile, ...]:
@@ -119,9 +126,9 @@ def results_of(value: object) -> tuple[ResultFile, ...]:
         kind = str(entry.get("type") or "output")
         found.append(
             ResultFile(
-                index=position if index is None else int(index),
+                index=position if index is None else _whole(index),
                 name=str(entry.get("filename") or f"result-{position}"),
-                size=int(number(entry.get("filesize")) or 0),
+                size=max(0, _whole(entry.get("filesize"))),
                 type=_TYPES.get(kind, kind),
             )
         )

@@ -8,7 +8,6 @@ log or repr.
 from __future__ import annotations
 
 import asyncio
-import json
 import ssl
 from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any, Final
@@ -28,6 +27,7 @@ from requestor_sdk.model.errors import (
     WorkerRefused,
 )
 from requestor_sdk.model.fields import FieldError, from_json, to_json
+from requestor_sdk.model.parsing import parse_json
 from requestor_sdk.model.worker_token import is_proof, new_challenge
 from requestor_sdk.ports.worker import WORKER_API, Claim, KeptFile, Lease, LeaseState, RunState
 
@@ -274,7 +274,7 @@ class HttpQueue:
         if response.status == 204 or not said:
             return None
         try:
-            return json.loads(said)
+            return parse_json(said)
         except (ValueError, RecursionError):
             raise BadAnswer(f"{method} {path}: the answer is no JSON", hint=_HINT) from None
 
@@ -353,7 +353,7 @@ class HttpQueue:
         """Raise what a refusal is here."""
         raw = await response.content.read(ERROR_BYTES)
         try:
-            said = json.loads(raw)
+            said = parse_json(raw)
         except (ValueError, RecursionError):
             said = None
         text = said.get("message") if isinstance(said, dict) else None
@@ -389,7 +389,7 @@ class HttpQueue:
             ) as response:
                 raw = await response.content.read(ERROR_BYTES)
             try:
-                said = json.loads(raw)
+                said = parse_json(raw)
             except (ValueError, RecursionError):
                 said = None
             proof = said.get("proof") if isinstance(said, dict) else None

@@ -6,7 +6,6 @@ anew for each run, so that printing something by accident tells of nothing.
 
 from __future__ import annotations
 
-import json
 import os
 import secrets
 from contextlib import AsyncExitStack
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from requestor_sdk.model.errors import CommandFailed, TransferRefused
+from requestor_sdk.model.parsing import parse_json
 from requestor_sdk.worker._attempt import Failed
 from requestor_sdk.worker._job import finish, prepare, run_command
 from requestor_sdk.worker._plain import NotPlain, plain_object
@@ -82,7 +82,7 @@ class EventLines:
         if not line.startswith(self._prefix) or len(line) > LINE_BYTES:
             return False
         try:
-            said = plain_object(json.loads(line[len(self._prefix) :]))
+            said = plain_object(parse_json(line[len(self._prefix) :]))
         except (NotPlain, ValueError, RecursionError):
             return False
         return tell(self._attempt, said)

@@ -11,6 +11,8 @@ import json
 import pickle
 from typing import TYPE_CHECKING, Any, Final, Literal
 
+from requestor_sdk.model.parsing import parse_json
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -56,7 +58,7 @@ def load(data: bytes, form: Format) -> dict[str, Any]:
         NotPlain: It is no JSON object, or no pickle of one.
     """
     try:
-        value = _unpickled(data) if form == "pickle" else json.loads(data, parse_constant=_refuse)
+        value = _unpickled(data) if form == "pickle" else parse_json(data, parse_constant=_refuse)
     except NotPlain:
         raise
     except (ValueError, RecursionError, IndexError, KeyError, TypeError, EOFError) as error:

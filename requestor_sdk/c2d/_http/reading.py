@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 from starlette.requests import ClientDisconnect
 
 from requestor_sdk.c2d.auth import Claimed
+from requestor_sdk.model.parsing import parse_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -167,7 +168,7 @@ async def _bytes(request: Request, limit: int) -> bytes:
 
 def _parsed(body: bytes) -> dict[str, Any]:
     try:
-        found = json.loads(body, parse_constant=_no_constant)
+        found = parse_json(body, parse_constant=_no_constant)
         if rb"\u" in body:
             # Half of a surrogate pair is JSON, but no text: nothing could sign or keep it.
             json.dumps(found, ensure_ascii=False).encode()

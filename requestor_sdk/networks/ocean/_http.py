@@ -7,7 +7,6 @@ of aiohttp's, which may show its URL, is passed on.
 from __future__ import annotations
 
 import asyncio
-import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -20,6 +19,7 @@ from requestor_sdk.model.errors import (
     NotAvailable,
     RequestorError,
 )
+from requestor_sdk.model.parsing import parse_json
 from requestor_sdk.networks.ocean._refused import Refused
 from requestor_sdk.ocean.refusals import refusal_in
 
@@ -52,7 +52,7 @@ class Answer:
         if not self.body.strip():
             return None
         try:
-            return json.loads(self.body)
+            return parse_json(self.body)
         except (ValueError, RecursionError):
             raise BadAnswer(
                 f"{what}: the answer is no JSON", hint="is that address a provider of jobs?"

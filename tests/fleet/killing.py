@@ -9,7 +9,7 @@ import sqlite3
 import time
 from collections import Counter
 
-from fleet import Fleet
+from fleet.machines import Fleet
 
 from requestor_sdk.c2d._queue import DurableQueue
 from requestor_sdk.c2d._store.jobs import StoredJobs
