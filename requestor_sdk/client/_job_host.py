@@ -59,6 +59,7 @@ class JobHost:
         orders: Checks them.
         allow_private: Whether consumers may name addresses of private networks.
         drain_sec: How long runs may go on once the host closes; then they are handed back.
+        runs: Where files of runs lie, for hosts that share a store; by default in the folder.
     """
 
     def __init__(
@@ -76,6 +77,7 @@ class JobHost:
         orders: Orders | None = None,
         allow_private: bool = False,
         drain_sec: float = 0.0,
+        runs: Path | None = None,
     ) -> None:
         if workers and (runtime is None or images is None):
             raise NotAvailable("workers need a runtime and images")
@@ -89,7 +91,7 @@ class JobHost:
         self._orders = orders
         self.clock = LoopClock()
         self.jobs = StoredJobs(store)
-        self.queue = DurableQueue(store, folder / "runs", clock=self.clock)
+        self.queue = DurableQueue(store, runs or folder / "runs", clock=self.clock)
         self.core = JobCore(
             store=self.jobs,
             runs=QueuedRuns(store, self.queue),

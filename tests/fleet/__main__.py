@@ -11,8 +11,9 @@ import tempfile
 from datetime import datetime
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent))
-from storm import storm
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from fleet.killing import storm
 
 
 def main() -> None:

@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))  # --import-mode=importlib does not
-from storm import storm
+from fleet.killing import storm
 
 pytestmark = [pytest.mark.sandbox, pytest.mark.timeout(240)]
 
