@@ -28,7 +28,7 @@ async def test_a_worker_that_breaks_down_is_followed_by_another(tmp_path, monkey
             self.killed.set()
 
     monkeypatch.setattr(module, "Worker", Fragile)
-    monkeypatch.setattr(module, "_AGAIN_SEC", 0.0)
+    monkeypatch.setattr(module, "AGAIN_SEC", 0.0)
     host = JobHost(
         MemoryStore(), tmp_path, catalogue=Catalogue(), runtime=object(), images=object()
     )
