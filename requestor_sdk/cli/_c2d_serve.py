@@ -78,6 +78,14 @@ import click
     help="postgresql://..., for several servers; by default a file in the data folder.",
 )
 @click.option(
+    "--runs-dir",
+    "runs",
+    metavar="DIR",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Where files of runs lie: one folder for all servers of a database; by default runs in "
+    "the data folder.",
+)
+@click.option(
     "--tls-cert",
     "certificate",
     metavar="FILE",

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 DATABASE: Final = "c2d.sqlite"
 """The file of the store, in the data folder."""
 _BACKLOG: Final = 1024
+_CONNECTIONS: Final = 5000
 _GRACE_SEC: Final = 5
 _KEEP_ALIVE_SEC: Final = 75
 _MISSING: Final = "pip install 'requestor-sdk[serve]'"
@@ -50,6 +51,7 @@ class ServeConfig:
         confirmations: In how many blocks an order has to be buried.
         chain_id: The chain that is told where there is no node to ask.
         database: ``postgresql://...`` where the store is no file of the folder.
+        runs: Where files of runs lie; servers that share a database share it, too.
         certificate: A PEM file; with ``key`` it is TLS.
         allow_private: Whether consumers may name addresses of private networks.
         drain_sec: How long runs may go on at the end; then they are handed back.
@@ -67,6 +69,7 @@ class ServeConfig:
     confirmations: int = 1
     chain_id: int = 8996
     database: str = ""
+    runs: Path | None = None
     certificate: Path | None = None
     key: Path | None = None
     allow_private: bool = False
@@ -180,6 +183,7 @@ class JobServer:
             orders=orders,
             allow_private=config.allow_private,
             drain_sec=config.drain_sec,
+            runs=config.runs,
         )
         app = create_app(
             host.core,
@@ -219,6 +223,7 @@ class JobServer:
                 lifespan="off",
                 server_header=False,
                 proxy_headers=False,
+                limit_concurrency=_CONNECTIONS,
                 timeout_keep_alive=_KEEP_ALIVE_SEC,
                 timeout_graceful_shutdown=_GRACE_SEC,
                 ssl_certfile=config.certificate,
