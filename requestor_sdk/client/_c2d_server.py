@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 DATABASE: Final = "c2d.sqlite"
 """The file of the store, in the data folder."""
 _BACKLOG: Final = 1024
+_CONNECTIONS: Final = 5000
 _GRACE_SEC: Final = 5
 _KEEP_ALIVE_SEC: Final = 75
 _MISSING: Final = "pip install 'requestor-sdk[serve]'"
@@ -222,6 +223,7 @@ class JobServer:
                 lifespan="off",
                 server_header=False,
                 proxy_headers=False,
+                limit_concurrency=_CONNECTIONS,
                 timeout_keep_alive=_KEEP_ALIVE_SEC,
                 timeout_graceful_shutdown=_GRACE_SEC,
                 ssl_certfile=config.certificate,

@@ -7,6 +7,7 @@ parts together: what is done is the parts' own.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import re
 import secrets
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
     from requestor_sdk.ports.runtime import Images, Runtime
     from requestor_sdk.ports.worker import Room
 
+AGAIN_SEC: Final = 5.0
+"""Seconds after which a worker that ended by an error is begun anew."""
 _STOP_SEC: Final = 45.0
 
 _log = logging.getLogger(__name__)
@@ -99,8 +102,9 @@ class JobHost:
             address=address,
             orders=orders,
         )
-        self._workers: list[Worker] = []
+        self._workers: dict[str, Worker] = {}
         self._working: list[asyncio.Task[None]] = []
+        self._stopping = asyncio.Event()
         self._stack = AsyncExitStack()
 
     @property
@@ -133,8 +137,9 @@ class JobHost:
         await self._stack.aclose()
 
     def _start_workers(self) -> None:
-        if self._runtime is None or self._images is None:
+        if not self._count:
             return
+        self._stopping.clear()
         host = _host_id(self._folder)
         for number in range(self._count):
             name = f"embedded-{host}-{number + 1}"
@@ -145,9 +150,22 @@ class JobHost:
                 tags=tuple({tag for spec in self.core.specs for tag in spec.tags}),
                 drain_timeout=self._drain_sec,
             )
+            self._working.append(asyncio.create_task(self._work(config), name=name))
+
+    async def _work(self, config: WorkerConfig) -> None:
+        """Have a worker here until the host stops: else jobs would wait for ever, untold."""
+        assert self._runtime is not None
+        assert self._images is not None
+        while not self._stopping.is_set():
             worker = Worker(self.queue, config, runtime=self._runtime, images=self._images)
-            self._workers.append(worker)
-            self._working.append(asyncio.create_task(worker.run(), name=name))
+            self._workers[config.id] = worker
+            try:
+                await worker.run()
+            except Exception:  # noqa: BLE001 - logged, and begun anew
+                _log.exception("%s ended by an error; anew in %g s", config.id, AGAIN_SEC)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(AGAIN_SEC):
+                    await self._stopping.wait()
 
     def _room_of_one(self) -> Room | None:
         """Return what one of several workers has of this machine: an even part."""
@@ -166,10 +184,11 @@ class JobHost:
         )
 
     async def _stop_workers(self) -> None:
-        for worker in self._workers:
+        self._stopping.set()
+        for worker in self._workers.values():
             worker.stop() if self._drain_sec else worker.kill()
         working, self._working = self._working, []
-        self._workers = []
+        self._workers = {}
         if not working:
             return
         done, late = await asyncio.wait(working, timeout=self._drain_sec + _STOP_SEC)

@@ -117,6 +117,8 @@ class _Following:
 class Job:
     """A compute-to-data job.
 
+    ::
+
         job = await compute.submit_job("did:op:...", Path("count.py"))
         async for update in job:
             print(update.text)

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 PARTLY_SEC: Final = 3.0
 """How long an asking may wait while runs are going on: what they free is not in it."""
+AT_ONCE_SEC: Final = 0.2
+"""An asking that waited no longer for its nothing is not followed by another at once."""
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
 
@@ -70,7 +72,7 @@ class Claims:
             free = await self._while_open(self._ledger.room())
             if free is None:
                 break
-            asked = True
+            asked, began = True, asyncio.get_running_loop().time()
             try:
                 claim = await self._while_open(self._ask(claim_id, free, self._patience()))
             except PASSING as error:
@@ -83,11 +85,16 @@ class Claims:
             if claim is None and self._draining.is_set():
                 break
             claim_id, asked = secrets.token_hex(16), False
-            if claim is None or (not self._draining.is_set() and self._take(claim)):
-                patience.reset()
+            if claim is None:
+                took = asyncio.get_running_loop().time() - began
+                if took < AT_ONCE_SEC:  # a queue that ends says so at once, again and again
+                    await self._while_open(patience.wait())
+                    continue
+            elif self._draining.is_set() or not self._take(claim):
+                await self._hand_back(claim)
+                await self._while_open(patience.wait())
                 continue
-            await self._hand_back(claim)
-            await self._while_open(patience.wait())
+            patience.reset()
         given = await self._given(claim_id) if asked else None
         if given is not None:
             await self._hand_back(given)

@@ -44,7 +44,7 @@ CALL_SEC: Final = 30.0
 MARGIN_SEC: Final = 15.0
 """Seconds that a call which waits may take beyond that."""
 SILENCE_SEC: Final = 60.0
-"""Seconds without a byte of an input after which its server is taken to be gone."""
+"""Seconds for which nothing of a file moves, after which its server is taken to be gone."""
 ANSWER_BYTES: Final = 64 << 20
 """Bytes of the longest answer that is taken into memory."""
 ERROR_BYTES: Final = 64 << 10
@@ -202,9 +202,17 @@ class HttpQueue:
 
     async def upload(self, lease: Lease, name: str, chunks: AsyncIterator[bytes]) -> KeptFile:
         """Keep an output file."""
-        said = await self._attempt(
-            lease, "PUT", "/outputs", params={"name": name}, data=chunks, seconds=None
-        )
+        loop = asyncio.get_running_loop()
+        async with self._idle("PUT of an output") as idle:
+
+            async def sent() -> AsyncIterator[bytes]:
+                async for chunk in chunks:
+                    idle.reschedule(loop.time() + SILENCE_SEC)
+                    yield chunk
+
+            said = await self._attempt(
+                lease, "PUT", "/outputs", params={"name": name}, data=sent(), seconds=None
+            )
         kept: KeptFile = _read(KeptFile, said)
         return kept
 
@@ -309,6 +317,15 @@ class HttpQueue:
                 if not 200 <= response.status < 300:
                     await self._refuse(response, method, path)
                 yield response
+
+    @asynccontextmanager
+    async def _idle(self, what: str) -> AsyncIterator[asyncio.Timeout]:
+        """Bound not how long something takes, but how long nothing of it moves."""
+        try:
+            async with asyncio.timeout(SILENCE_SEC) as limit:
+                yield limit
+        except TimeoutError:
+            raise NetworkTimeout(f"{what}: nothing moved for {SILENCE_SEC:g} s") from None
 
     @contextmanager
     def _ours(self, what: str) -> Iterator[None]:

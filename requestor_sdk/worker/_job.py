@@ -37,6 +37,7 @@ OWN_COMMAND: Final = ("/run",)
 """What is run where neither the run nor the image names a command."""
 _MIB = 1 << 20
 _LEAST_CPU = 0.01
+_LEAST_STEP = 4 * _MIB
 _log = logging.getLogger(__name__)
 
 
@@ -140,7 +141,7 @@ async def _make(attempt: Attempt, stack: AsyncExitStack, spec: RunSpec) -> Ready
     limits = SandboxLimits(
         memory=demand.ram_mb * _MIB,
         # What it was given is not what it wrote.
-        storage=(demand.disk_mb + -(-given // _MIB)) * _MIB,
+        storage=demand.disk_mb * _MIB + room_for(given),
         cpu_threads=max(demand.cpu, _LEAST_CPU),
     )
     box = await attempt.parts.runtime.create(
@@ -157,6 +158,15 @@ async def _make(attempt: Attempt, stack: AsyncExitStack, spec: RunSpec) -> Ready
     for file in spec.files:
         await _put(attempt, box, file)
     return Ready(box=box, image=image)
+
+
+def room_for(given: int) -> int:
+    """Return the room for what a run is given: a little more, so that there are few sizes of it.
+
+    Of each size that a sandbox's storage has, a runtime makes and keeps an empty file system.
+    """
+    step = max(_LEAST_STEP, 1 << max(0, given.bit_length() - 4))
+    return -(-given // step) * step
 
 
 async def _close(box: Sandbox) -> None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from requestor_sdk.model.errors import RequestorError
 from requestor_sdk.ports.worker import WorkerInfo
 from requestor_sdk.worker._attempt import Attempt, Parts, Stop
-from requestor_sdk.worker._claims import Claims
+from requestor_sdk.worker._claims import AT_ONCE_SEC, Claims
 from requestor_sdk.worker._job import run_job
 from requestor_sdk.worker._journal import Journal
 from requestor_sdk.worker._lease import Holding, LeaseKeeper
@@ -229,6 +229,7 @@ class Worker:
         patience = Patience()
         while True:
             known = [a.lease.fence for a in self._attempts.values() if a.stopped is not None]
+            began = asyncio.get_running_loop().time()
             try:
                 leases = await self._queue.stops(
                     worker_id=self._config.id,
@@ -241,13 +242,16 @@ class Worker:
                     raise
                 await patience.wait()
                 continue
-            patience.reset()
             fences = {lease.fence for lease in leases}
             found = [a for a in self._attempts.values() if a.lease.fence in fences]
             for attempt in found:
                 attempt.stop(Stop.cancel, "the queue says so")
-            if leases and not found:
-                await patience.wait()  # of a run that is only just being begun, or has just ended
+            took = asyncio.get_running_loop().time() - began
+            if not found and (leases or took < AT_ONCE_SEC):
+                # Of a run that is just being begun, or has just ended; or the queue itself ends.
+                await patience.wait()
+            else:
+                patience.reset()
 
     def _take(self, claim: Claim, group: asyncio.TaskGroup) -> bool:
         held = self._ledger.reserve(claim.demand, claim.gpus)

@@ -57,6 +57,11 @@ async def storm(folder, *, jobs, workers, kill_every, pause=0.1, away=1.0, tell=
             tell(f"{jobs} jobs submitted after {time.monotonic() - began:.1f} s")
             killing = asyncio.create_task(fleet.kill_workers(kill_every))
             await _until_over(fleet, consumer, ids, away, tell)
+            took = time.monotonic() - began
+            tell(
+                f"{jobs} jobs over after {took:.1f} s; workers killed {fleet.kills} times, "
+                f"the server {fleet.server_kills} times"
+            )
             killing.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await killing
@@ -67,11 +72,6 @@ async def storm(folder, *, jobs, workers, kill_every, pause=0.1, away=1.0, tell=
             await _check_results(consumer, ids)
         finally:
             await consumer.close()
-        took = time.monotonic() - began
-        tell(
-            f"{jobs} jobs over after {took:.1f} s; workers killed {fleet.kills} times, "
-            f"the server {fleet.server_kills} times"
-        )
     finally:
         if killing is not None:
             killing.cancel()

@@ -253,6 +253,31 @@ async def test_a_connection_that_breaks_may_be_tried_again():
         await http.close()
 
 
+async def test_an_output_of_which_nothing_moves_is_given_up(monkeypatch):
+    monkeypatch.setattr("requestor_sdk.worker._http_queue.SILENCE_SEC", 0.3)
+    released = asyncio.Event()
+
+    async def handler(_):
+        await released.wait()
+        return web.Response()
+
+    async def chunks():
+        for _ in range(4):
+            await asyncio.sleep(0.2)  # slower than that all together, but it moves
+            yield b"x"
+
+    async with other_server(await proven(handler)) as url:
+        http = HttpQueue(url, worker_id="w", token="t")
+        await http.open()
+        began = asyncio.get_running_loop().time()
+        with pytest.raises(NetworkTimeout) as late:
+            await http.upload(LEASE, "a", chunks())
+        assert asyncio.get_running_loop().time() - began > 0.8
+        assert late.value.may_pass
+        released.set()
+        await http.close()
+
+
 async def test_an_input_that_ends_early_is_told_as_such():
     async def handler(request):
         response = web.StreamResponse(headers={"Content-Length": "100"})

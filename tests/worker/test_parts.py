@@ -21,6 +21,7 @@ from requestor_sdk.ports.worker import (
     RunOutcome,
 )
 from requestor_sdk.worker import WorkerConfig
+from requestor_sdk.worker._job import room_for
 from requestor_sdk.worker._journal import Journal
 from requestor_sdk.worker._ledger import Ledger
 from requestor_sdk.worker._outputs import printable
@@ -208,6 +209,21 @@ async def telling(tmp_path):
         task.cancel()
         await asyncio.wait({task})
         teller.close()
+
+
+@given(st.integers(0, 1 << 42))
+def test_room_for_what_is_given_has_few_sizes_and_is_never_too_small(size):
+    room = room_for(size)
+    assert size <= room <= size + max(4 << 20, size // 8)
+    assert room_for(room) == room
+
+
+def test_sizes_of_a_terabyte_of_inputs_are_few_enough_to_keep_a_file_system_of_each():
+    sizes, size = set(), 1
+    while size < 1 << 40:
+        sizes.add(room_for(size))
+        size += max(1 << 20, size // 1000)
+    assert len(sizes) < 200
 
 
 async def test_a_log_arrives_whole_and_in_order_in_few_calls(telling):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fastapi import FastAPI
+from fastapi.middleware.cors import CORSMiddleware
 
 from requestor_sdk._version import __version__
 from requestor_sdk.c2d._http.about import AboutCalls
@@ -44,6 +45,15 @@ def create_app(
         redirect_slashes=False,
     )
     install(app)
+    # Pages of anywhere may be clients, as with other providers: what acts is signed, and nothing
+    # here goes by cookies.
+    app.add_middleware(
+        CORSMiddleware,
+        allow_origins=["*"],
+        allow_methods=["GET", "POST", "PUT", "DELETE"],
+        allow_headers=["*"],
+        expose_headers=["Content-Disposition", "Content-Range", "Accept-Ranges"],
+    )
     app.include_router(AboutCalls(core, auth, address=address, chain_id=chain_id).router())
     app.include_router(JobCalls(core, auth).router())
     for path, mounted in (mounts or {}).items():

@@ -20,6 +20,7 @@ from requestor_sdk.c2d._http.reading import (
     whole,
 )
 from requestor_sdk.c2d._http.streaming import FileAnswer
+from requestor_sdk.c2d.environments import choose
 from requestor_sdk.model.errors import JobNotFound, JobRefused
 from requestor_sdk.model.jobs import JobCode
 from requestor_sdk.ocean.extensions import LONGEST_WAIT_SEC, SEEN, WAIT
@@ -33,6 +34,7 @@ from requestor_sdk.ocean.messages import (
 )
 from requestor_sdk.ocean.requests import request_in
 from requestor_sdk.ocean.statuses import job_object, text_of
+from requestor_sdk.ocean.statuses import number as numeric
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
@@ -132,6 +134,8 @@ class JobCalls:
             texts.append(job_text(who.address, job_id, did, who.nonce))
         if free and asked is not None:
             self._check_free(asked.environment)
+        if asked is not None:
+            self._check_resources(body.get("resources"), asked.environment)
         owner = await self._auth.caller(who, texts, once=bool(job_id))
         if job_id:
             record = await self._core.restart(owner, job_id)
@@ -148,10 +152,28 @@ class JobCalls:
                 reasons={"environment": "not_free"},
             )
 
+    def _check_resources(self, wanted: object, environment: str) -> None:
+        """Refuse who asks for more than a job has there: each has what its environment gives."""
+        spec = choose(self._core.specs, environment)
+        if spec is None or not isinstance(wanted, list):
+            return
+        has = {"cpu": spec.cpus, "ram": spec.memory_gib, "disk": spec.storage_gib}
+        for one in wanted:
+            if not isinstance(one, dict):
+                continue
+            name, amount = str(one.get("id"))[:100], numeric(one.get("amount")) or 0.0
+            most = has.get(name, spec.gpus)
+            if amount > most:
+                raise JobRefused(
+                    f"Not enough {name} resources. Requested {amount:g}, but max is {most:g}",
+                    reasons={f"resources.{name}": "too_much"},
+                )
+
     async def status(self, request: Request) -> Response:
         """Tell how jobs stand; without a signature, as all servers do."""
         values = dict(request.query_params)
-        job_id, did = text(values, "jobId"), text(values, "documentId", "agreementId")
+        job_id, did = text(values, "jobId"), text(values, "documentId")
+        agreement = text(values, "agreementId")
         address = text(values, "consumerAddress")
         if not job_id:
             required(values, "consumerAddress")
@@ -162,23 +184,24 @@ class JobCalls:
             found = await self._core.jobs(
                 owner, did=did or None, limit=_MOST, results=_MOST_RESULTS
             )
-            return JSONResponse([self._object(one, request) for one in found])
+            made = [self._object(one, request) for one in found if _of(one, agreement)]
+            return JSONResponse(made)
         try:
             record = await self._core.found(job_id, owner=owner or None)
             if WAIT in values and record.finished is None:
                 record = await self._held(record, values)
         except JobNotFound:
             return JSONResponse([])
-        if did and did not in record.dids:
+        if (did and did not in record.dids) or not _of(record, agreement):
             return JSONResponse([])
-        made = self._object(record, request)
+        job = self._object(record, request)
         if text(values, "history") in ("true", "1"):
             times = await self._core.statuses(record.owner, job_id)
-            made["statuses"] = [
+            job["statuses"] = [
                 {"status": code, "statusText": text_of(code), "date": f"{at:.6f}"}
                 for code, at in times
             ]
-        return JSONResponse([made])
+        return JSONResponse([job])
 
     async def _held(self, record: JobRecord, values: Mapping[str, Any]) -> JobRecord:
         """Return a job once its status is another than the caller has seen."""
@@ -222,7 +245,7 @@ class JobCalls:
     ) -> tuple[str, Sequence[JobRecord]]:
         values = await parameters(request)
         who = claimed(request, values)
-        job_id, did = text(values, "jobId"), text(values, "documentId", "agreementId")
+        job_id, did = text(values, "jobId"), text(values, "documentId")
         if not job_id and not did:
             required(values, "jobId")
         texts = [job_text(who.address, job_id, did, who.nonce)]
@@ -314,6 +337,12 @@ class JobCalls:
         )
         made["terminationDetails"] = {"exitCode": exit_code, "OOMKilled": bool(facts.get("oom"))}
         return made
+
+
+def _of(record: JobRecord, agreement: str) -> bool:
+    """Tell whether an ``agreementId`` means a job: clients put its order or its document there."""
+    known = (record.id, record.facts.get("order"), *record.dids)
+    return not agreement or agreement in known
 
 
 def _check_services(body: Mapping[str, Any]) -> None:

@@ -303,3 +303,31 @@ async def test_each_end_has_its_own_status(consumer, doer, completion, code, out
     assert job["terminationDetails"]["exitCode"] == completion["exit_code"]
     assert job["terminationDetails"]["OOMKilled"] is (completion["reason"] == "oom_killed")
     assert job["stopreq"] == (2 if outcome == "timed_out" else 0)
+
+
+async def test_an_agreement_is_an_order_or_a_document(consumer):
+    job_id = await consumer.started()
+    assert (await consumer.status(job_id, agreementId="0x0"))["jobId"] == job_id
+    assert (await consumer.status(job_id, agreementId="did:op:data"))["jobId"] == job_id
+    assert await consumer.status(job_id, agreementId="0x1") is None
+    params = {"consumerAddress": consumer.address, "agreementId": "0x1"}
+    assert await consumer.call("GET", "compute", params=params) == (200, [])
+
+
+async def test_more_than_an_environment_gives_is_refused(consumer):
+    resources = [{"id": "cpu", "amount": 1}, {"id": "ram", "amount": 99}]
+    status, answer = await consumer.start(resources=resources)
+    assert (status, answer["message"]) == (
+        400,
+        "Not enough ram resources. Requested 99, but max is 1",
+    )
+    assert (await consumer.start(resources=resources[:1]))[0] == 200
+
+
+async def test_pages_of_a_browser_may_be_clients(consumer):
+    url = f"{consumer.url}/api/services/compute"
+    asked = {"Origin": "https://page.example", "Access-Control-Request-Method": "PUT"}
+    async with consumer.session.options(url, headers=asked) as answer:
+        assert answer.status == 200
+        assert answer.headers["Access-Control-Allow-Origin"] == "*"
+        assert "Access-Control-Allow-Credentials" not in answer.headers

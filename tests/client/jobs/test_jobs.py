@@ -250,6 +250,18 @@ def test_a_budget_that_is_given_must_be_above_zero():
         Compute(budget=0)
 
 
+async def test_a_run_of_jobs_alone_can_be_recovered_and_has_nothing_left(classic, tmp_path):
+    journal = tmp_path / "run.sqlite"
+    async with compute_at(classic, journal=journal) as compute:
+        job = await compute.submit_job("did:op:1", "print(1)")
+    async with Compute.recover(compute.run_id, journal=journal) as again:
+        assert again.network.traits.name == "ocean"
+        assert again.open_ids()["agreements"] == ()
+        with pytest.raises(NotSupported):
+            await again.submit_job("did:op:1", "print(1)")
+    assert classic.jobs[job.id]["stopreq"] == 0
+
+
 async def test_a_network_without_jobs_says_what_has_some():
     from requestor_sdk.testing import SimulatedNetwork
 

@@ -345,7 +345,10 @@ async def test_an_end_while_outputs_are_taken_loses_none_of_them(queue, hire, un
     assert output(queue, "run", "outputs/a") == b"b"
 
 
-async def test_what_was_stopped_in_doubt_is_handed_back_and_not_waited_for(queue, hire, faulty):
+async def test_what_was_stopped_in_doubt_is_handed_back_and_not_waited_for(
+    queue, hire, faulty, monkeypatch
+):
+    monkeypatch.setattr("requestor_sdk.worker._retry.LONGEST_SEC", 0.5)
     await hire()
     await begun(queue, "run", "sleep 50")
     faulty.cut()
@@ -368,6 +371,23 @@ async def test_what_has_finished_in_doubt_is_told_and_not_done_again(
     faulty.mend()
     assert (await ended(queue, "run", 100)).outcome is RunOutcome.succeeded
     assert len(unreal.made) == 1
+
+
+async def test_a_queue_that_says_at_once_that_there_is_nothing_is_not_asked_without_end(
+    hire, faulty
+):
+    async def nothing(**_):
+        faulty.calls.append("asked")
+
+    async def none(**_):
+        faulty.calls.append("asked")
+        return ()
+
+    faulty.claim, faulty.stops = nothing, none
+    await hire()
+    await asyncio.sleep(60)
+    assert faulty.calls.count("asked") < 100
+    del faulty.claim, faulty.stops
 
 
 async def test_a_full_disk_is_no_end_of_a_worker(queue, hire, monkeypatch, tmp_path, caplog):
