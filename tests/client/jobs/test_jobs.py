@@ -209,6 +209,21 @@ async def test_jobs_are_stopped_deleted_listed_and_taken_up_again(classic):
         assert await compute.jobs() == []
 
 
+async def test_jobs_that_are_only_listed_are_not_this_runs(classic):
+    async with compute_at(classic) as compute:
+        old = [await compute.submit_job("did:op:1", "print(1)") for _ in range(3)]
+        classic.finish(old[0].id, {})
+    async with compute_at(classic) as compute:
+        await compute.jobs()
+        one = await compute.job(old[1].id)
+        assert not [e for e in compute.journal.read() if "job" in e.ids()]
+        classic.finish(one.id, {})
+        await one.wait()
+        told = [e for e in compute.journal.read() if "job" in e.ids()]
+    assert {event.job_id for event in told} == {one.id}
+    assert told[-1].kind == "ComputeJobFinished"
+
+
 async def test_leaving_ends_who_waits_and_not_the_job(classic):
     async with compute_at(classic) as compute:
         job = await compute.submit_job("did:op:1", "print(1)")
