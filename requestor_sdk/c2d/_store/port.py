@@ -268,6 +268,10 @@ class Writing(Reading, Protocol):
         """Keep what a new job was started with."""
         ...
 
+    def delete_request(self, job_id: str) -> None:
+        """Forget what a job was started with. Idempotent."""
+        ...
+
     def change_job(self, job: JobRecord) -> bool:
         """Replace a job whose kept revision is one less; tell whether it was that."""
         ...
