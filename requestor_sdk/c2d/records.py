@@ -28,7 +28,8 @@ class JobRecord:
         code: The number of its status now.
         created: Seconds since the epoch.
         finished: The same; ``None`` while it is not over.
-        expires: When its results are removed; ``None`` for never, or while it is not over.
+        expires: When its results and its request are removed; ``None`` once they are, or while it
+            is not over.
         run_id: Its run in the queue; empty before that is there. A restart makes another.
         stop: 0 nobody asked, 1 its owner did, 2 its time was over.
         facts: All else (environment, results, exit code, error), as JSON.
@@ -117,6 +118,10 @@ class JobStore(Protocol):
 
     async def request(self, job_id: str) -> Mapping[str, Json] | None:
         """Return what was asked for when a job was started."""
+        ...
+
+    async def forget_request(self, job_id: str) -> None:
+        """Remove what a job was started with. Idempotent."""
         ...
 
     async def job_of_run(self, run_id: str) -> JobRecord | None:

@@ -182,6 +182,10 @@ class JobRows(Rows):
         values = {"job_id": storable(job_id), "body": encode(dict(request))}
         self._do(self._insert(tables.requests), values)
 
+    def delete_request(self, job_id: str) -> None:
+        if is_storable(job_id):
+            self._do(delete(tables.requests).where(tables.requests.c.job_id == job_id))
+
     def change_job(self, job: JobRecord) -> bool:
         new = {f"new_{name}": value for name, value in _columns(job).items()}
         before = self._one(_DIDS_OF, key=job.id)
