@@ -20,7 +20,7 @@ from requestor_sdk.model.errors import LeaseLost, RequestorError, WorkerRefused
 from requestor_sdk.ports.worker import Completion, RunOutcome, Stage
 from requestor_sdk.worker._retry import patiently
 from requestor_sdk.worker._stats import Stats
-from requestor_sdk.worker._teller import Teller
+from requestor_sdk.worker._teller import STAGE, Teller
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
@@ -177,7 +177,7 @@ class Attempt:
     def stage(self, stage: Stage) -> None:
         """Write down, and tell, how far it is."""
         self.parts.journal.note(self.lease, stage, self.folder.name)
-        self.teller.event("stage", stage)
+        self.teller.event(STAGE, stage)
 
     def ended(self, outcome: RunOutcome, reason: str, message: str) -> Completion:
         """Return an end that is not a command's."""
