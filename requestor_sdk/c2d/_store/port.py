@@ -87,6 +87,7 @@ class AttemptRow:
         claim_id: What the worker called its claim; one makes one attempt.
         gpus: The GPUs whose memory it holds.
         leased_until: From then on it may be given to another.
+        told: Characters of the events that it told of.
         ending: How it ended; ``None`` while it is held.
     """
 
@@ -102,6 +103,7 @@ class AttemptRow:
     leased_until: float
     stage: Stage | None = None
     progress: float | None = None
+    told: int = 0
     ending: Ending | None = None
     ended_at: float | None = None
     reason: str = ""

@@ -1,11 +1,12 @@
 """The client at an ocean-node, which a stand-in plays with its quirks."""
 
 import asyncio
+import json
 
 import pytest
 from aiohttp import web
 from networks.ocean.conftest import OTHER, WALLET, opened
-from networks.ocean.standins import frames
+from networks.ocean.standins import OceanNodeStandIn, frames
 
 from requestor_sdk.errors import BadAnswer, JobNotFound, JobRefused, NetworkError, NotSupported
 from requestor_sdk.model.jobs import AlgorithmSpec, JobOutcome, JobRequest, ResultFile
@@ -33,6 +34,26 @@ async def test_it_is_told_by_its_first_page(node):
         assert jobs.node.generation is Generation.node
         (environment,) = await jobs.environments()
     assert (environment.cpus, environment.memory_gib, environment.free) == (1.0, 8.0, True)
+
+
+async def test_the_upcoming_generation_is_told_by_what_its_page_lacks(node, monkeypatch):
+    told = node._root
+
+    async def root(request):
+        page = json.loads((await told(request)).text)
+        del page["serviceEndpoints"]
+        return web.json_response(page)
+
+    other = OceanNodeStandIn()
+    monkeypatch.setattr(other, "_root", root)
+    async with other.serving(), opened(other) as jobs:
+        assert jobs.node.generation is Generation.upcoming
+        job_id, short = await started(jobs)
+        other.finish(short, {"a": b"content"})
+        ended = [update async for update in jobs.updates(job_id)][-1]
+        archive = next(file for file in ended.results if file.type == "output")
+        assert b"content" in await all_of(jobs.result(job_id, archive))
+        assert (await jobs.stop(job_id)).over
 
 
 async def test_a_job_without_data_is_started_for_free_and_keeps_its_whole_id(node):

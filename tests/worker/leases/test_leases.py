@@ -315,6 +315,15 @@ async def test_a_sandbox_that_dies_is_told_by_what_it_died_of(queue, hire, unrea
     assert (end.outcome, end.reason) == (RunOutcome.failed, "oom_killed")
 
 
+async def test_a_run_is_not_done_by_plain_processes_whose_paths_are_the_hosts(queue, hire, unreal):
+    unreal.isolates = False
+    await hire()
+    await queue.submit("run", script("print x"), SMALL)
+    end = await ended(queue, "run")
+    assert (end.outcome, end.reason) == (RunOutcome.failed, "sandbox")
+    assert not unreal.made
+
+
 async def test_an_error_of_the_worker_itself_ends_its_run_and_no_other(queue, hire, unreal, caplog):
     await hire()
     await begun(queue, "good", "sleep 10")
