@@ -131,6 +131,15 @@ def register(tx: Writing, info: WorkerInfo, now: float) -> Sequence[str]:
     return lost
 
 
+def another(worker_id: str) -> WorkerRefused:
+    """Return the error that says that a worker's name is another process's by now."""
+    return WorkerRefused(
+        "another process of this worker has registered since",
+        ids={"worker": worker_id},
+        hint="give each worker a name of its own",
+    )
+
+
 def claim(tx: Writing, asking: Asking, now: float) -> Answer:
     """Give the first run that fits to a worker.
 
@@ -144,11 +153,7 @@ def claim(tx: Writing, asking: Asking, now: float) -> Answer:
     if worker is None or worker.total is None or worker.draining:
         return Answer()
     if worker.session != asking.session:
-        raise WorkerRefused(
-            "another process of this worker has registered since",
-            ids={"worker": asking.worker_id},
-            hint="give each worker a name of its own",
-        )
+        raise another(asking.worker_id)
     left = _smaller(asking.free, room_left(worker.total, tx.held(worker.id)))
     after: tuple[int, float, str] | None = None
     while True:

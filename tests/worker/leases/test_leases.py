@@ -287,6 +287,17 @@ async def test_a_second_process_of_the_same_worker_does_not_start(queue, hire):
     await first.stop()
 
 
+async def test_of_two_hosts_with_one_name_the_former_ends_and_the_other_works_on(queue, hire):
+    first = await hire("same", folder="one")
+    await begun(queue, "run", "sleep 50")
+    second = await hire("same", folder="two")
+    with pytest.raises(WorkerRefused, match="another process"):
+        await asyncio.wait_for(first.task, 60)
+    assert (await ended(queue, "run", 200)).outcome is RunOutcome.succeeded
+    assert len(await queue.attempts("run")) == 2
+    assert not second.task.done()
+
+
 async def test_a_run_that_does_not_fit_is_never_begun(queue, hire, unreal):
     await hire(room=Room(cpu=2, ram_mb=100, disk_mb=100))
     await queue.submit("large", script("print x"), Demand(cpu=1, ram_mb=500, disk_mb=10))
