@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from requestor_sdk.c2d.orders import order_id, price_of
 from requestor_sdk.model.errors import JobRefused
@@ -11,6 +11,10 @@ if TYPE_CHECKING:
     from requestor_sdk.c2d._follower import Follower
     from requestor_sdk.c2d._terms import JobPlan
     from requestor_sdk.c2d.orders import Orders
+    from requestor_sdk.c2d.records import JobRuns
+
+LEAST_FREE: Final = 256 << 20
+"""Bytes that have to be free on the disk for a job to be taken."""
 
 
 class Admission:
@@ -18,12 +22,16 @@ class Admission:
 
     Args:
         follower: Counts the jobs that are not over.
+        runs: Says what room is left on the disk.
         orders: Checks what was paid; ``None`` where nothing can be.
         owned: How many open jobs an owner may have.
     """
 
-    def __init__(self, follower: Follower, orders: Orders | None, *, owned: int) -> None:
+    def __init__(
+        self, follower: Follower, runs: JobRuns, orders: Orders | None, *, owned: int
+    ) -> None:
         self._follower = follower
+        self._runs = runs
         self._orders = orders
         self._owned = owned
 
@@ -34,6 +42,8 @@ class Admission:
             JobRefused: ``reasons`` says which of them.
         """
         spec = plan.environment
+        if self._runs.free() < LEAST_FREE:
+            raise JobRefused("the provider's disk is full", reasons={"environment": "no_room"})
         if self._follower.open_in[spec.id] >= spec.max_jobs + spec.max_waiting:
             raise JobRefused(
                 "the environment has as many jobs as it takes",

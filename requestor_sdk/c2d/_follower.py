@@ -236,6 +236,8 @@ class Follower:
         )
         if not await self._change(made, codes):
             self._walks.add(record.id)
+            return
+        await self._runs.drop_inputs(view.id)
 
     async def _provision(self, job_id: str) -> None:
         """Get a job's files and hand it to the queue; done again from the start after a crash."""

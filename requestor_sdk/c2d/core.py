@@ -98,7 +98,7 @@ class JobCore:
             provisioner=Provisioner(files, catalogue, runs),
             clock=clock,
         )
-        self._admission = Admission(self._follower, orders, owned=owned)
+        self._admission = Admission(self._follower, runs, orders, owned=owned)
         self._opened = False
         self._hurried = False
 

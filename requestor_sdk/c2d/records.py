@@ -247,6 +247,14 @@ class JobRuns(Protocol):
         """Remove a run with its inputs, outputs and logs; cancels it first. Idempotent."""
         ...
 
+    async def drop_inputs(self, run_id: str) -> None:
+        """Remove the inputs of a run that is over. Idempotent."""
+        ...
+
+    def free(self) -> int:
+        """Return the bytes that are free where files of runs lie."""
+        ...
+
     async def view(self, run_id: str) -> RunView | None:
         """Return how a run stands."""
         ...

@@ -207,6 +207,8 @@ class Attempt:
         finally:
             telling.cancel()
             await _all_ended(*ending)
+            if not telling.cancelled():
+                telling.exception()  # whoever waited for it was told
             self.teller.close()
             if settled:
                 self.parts.journal.settled(self.lease)
@@ -223,6 +225,9 @@ class Attempt:
             await self.teller.run()
         except LeaseLost as error:
             self.stop(Stop.lost, error.message)
+        except WorkerRefused as error:
+            self.stop(Stop.unsure, error.message)  # the next renewal says so to the whole worker
+            raise
 
     async def _outcome(self, work: Callable[[Attempt], Awaitable[Completion]]) -> Completion:
         try:
@@ -266,6 +271,12 @@ class Attempt:
                 )
         except LeaseLost:
             _log.info("%r is not ours any more", self)
+        except WorkerRefused:
+            raise
+        except Exception:  # noqa: BLE001
+            # It stays in the journal, and is told after the next start or ends with its lease.
+            _log.exception("%r: its end cannot be told", self)
+            return False
         return True
 
 

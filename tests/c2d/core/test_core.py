@@ -250,3 +250,21 @@ async def test_of_two_restarts_at_one_time_one_is_taken(host):
         *(host.core.restart(OWNER, record.id) for _ in range(4)), return_exceptions=True
     )
     assert sum(isinstance(one, JobRefused) for one in made) == 3
+
+
+async def test_inputs_are_removed_when_the_run_is_over_and_results_stay(host, files):
+    files.answers["/data"] = b"large"
+    record = await host.core.submit(OWNER, request_of("remote"))
+    claim = await doer_of(host.queue).do(outputs={"outputs/a": b"1"})
+    await ended(host.core, record.id)
+    folder = host.queue.blobs.folder(claim.lease.run_id)
+    while (folder / "inputs").exists():
+        await asyncio.sleep(0.01)
+    assert (await host.core.result(OWNER, record.id, 0)).path.read_bytes() == b"1"
+
+
+async def test_nothing_is_taken_while_the_disk_is_full(host, monkeypatch):
+    monkeypatch.setattr(host.queue.blobs, "free", lambda: 1 << 20)
+    with pytest.raises(JobRefused) as refused:
+        await host.core.submit(OWNER, request_of("data"))
+    assert refused.value.reasons == {"environment": "no_room"}

@@ -315,6 +315,37 @@ async def test_a_sandbox_that_dies_is_told_by_what_it_died_of(queue, hire, unrea
     assert (end.outcome, end.reason) == (RunOutcome.failed, "oom_killed")
 
 
+async def test_an_end_that_cannot_be_told_hurts_no_other_run(queue, hire, faulty, unreal, caplog):
+    worker = await hire()
+    await begun(queue, "good", "sleep 50")
+    real = queue.complete
+    broken = []
+
+    async def breaks(lease, completion):
+        if lease.run_id == "bad" and not broken:
+            broken.append(lease)
+            raise ZeroDivisionError("a defect")
+        return await real(lease, completion)
+
+    faulty.complete = breaks
+    await queue.submit("bad", script("print x"), SMALL)
+    assert (await ended(queue, "good", 200)).outcome is RunOutcome.succeeded
+    assert (await ended(queue, "bad", 200)).outcome is RunOutcome.succeeded
+    assert "its end cannot be told" in caplog.text
+    del faulty.complete
+    await worker.stop()
+    await (await hire(folder="w")).stop()  # its next start settles what is in the journal
+
+
+async def test_a_run_is_not_done_by_plain_processes_whose_paths_are_the_hosts(queue, hire, unreal):
+    unreal.isolates = False
+    await hire()
+    await queue.submit("run", script("print x"), SMALL)
+    end = await ended(queue, "run")
+    assert (end.outcome, end.reason) == (RunOutcome.failed, "sandbox")
+    assert not unreal.made
+
+
 async def test_an_error_of_the_worker_itself_ends_its_run_and_no_other(queue, hire, unreal, caplog):
     await hire()
     await begun(queue, "good", "sleep 10")
