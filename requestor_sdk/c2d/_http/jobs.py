@@ -9,6 +9,7 @@ from fastapi.responses import JSONResponse, Response, StreamingResponse
 
 from requestor_sdk.c2d import _walk
 from requestor_sdk.c2d._http import schemas
+from requestor_sdk.c2d._http.held import held
 from requestor_sdk.c2d._http.reading import (
     BadRequest,
     claimed,
@@ -189,7 +190,7 @@ class JobCalls:
         try:
             record = await self._core.found(job_id, owner=owner or None)
             if WAIT in values and record.finished is None:
-                record = await self._held(record, values)
+                record = await self._held(request, record, values)
         except JobNotFound:
             return JSONResponse([])
         if (did and did not in record.dids) or not _of(record, agreement):
@@ -203,11 +204,14 @@ class JobCalls:
             ]
         return JSONResponse([job])
 
-    async def _held(self, record: JobRecord, values: Mapping[str, Any]) -> JobRecord:
+    async def _held(
+        self, request: Request, record: JobRecord, values: Mapping[str, Any]
+    ) -> JobRecord:
         """Return a job once its status is another than the caller has seen."""
         seconds = number(values, WAIT, default=0, least=0, most=1e6)
         seen = whole(values, SEEN, default=record.code)
-        return await self._core.other_than(record, seen, timeout=min(seconds, LONGEST_WAIT_SEC))
+        seconds = min(seconds, LONGEST_WAIT_SEC)
+        return await held(request, self._core.other_than(record, seen, timeout=seconds)) or record
 
     async def stop(self, request: Request) -> Response:
         """Stop a job, or all of the caller's on a document."""
