@@ -37,6 +37,7 @@ anything = st.recursive(
     ),
     max_leaves=12,
 )
+odd = st.sampled_from([{"\ud800": 1}, {"x": ["\ud800"]}, {"x": math.nan}, {"x": [math.inf]}])
 ROOM_BODY = to_json(ROOM)
 
 
@@ -90,6 +91,20 @@ async def ask(app, method, path, headers, body, query=""):
     return answers[0]["status"], told
 
 
+def odd_body(choices, draw):
+    """Return a call, and a body of it in which something is not as it should be."""
+    path = draw(st.sampled_from(sorted(choices)))
+    body = dict(choices[path])
+    free = {"events": "payload", "complete": "outputs"}.get(path.rpartition("/")[2])
+    if free is not None and draw(st.booleans()):
+        return path, {**body, free: draw(odd | st.dictionaries(st.text(), anything, max_size=3))}
+    if draw(st.integers(0, 9)) == 0:
+        return path, draw(anything)
+    for name in draw(st.lists(st.sampled_from(sorted(body)), min_size=1, max_size=2)):
+        body[name] = draw(anything)
+    return path, body
+
+
 async def one(tmp_path, draw):
     """Send one odd body of one call, with a lease that is held; see what became of it."""
     from requestor_sdk.c2d._worker_api import worker_app
@@ -111,13 +126,7 @@ async def one(tmp_path, draw):
     lease = json.loads((await call("/workers/w1/claims", right))[1])["lease"]
     headers["Fence"] = lease["fence"]
 
-    choices = bodies(lease)
-    path = draw(st.sampled_from(sorted(choices)))
-    body = dict(choices[path])
-    for name in draw(st.lists(st.sampled_from(sorted(body)), min_size=1, max_size=2)):
-        body[name] = draw(anything)
-    if draw(st.integers(0, 9)) == 0:
-        body = draw(anything)
+    path, body = odd_body(bodies(lease), draw)
     status, told = await call(path, body)
     assert status < 500, (path, body, told)
     if status != 204:
