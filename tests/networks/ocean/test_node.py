@@ -253,7 +253,7 @@ async def test_stopping_goes_by_the_query(node):
 
 async def test_what_a_node_hides_is_asked_for_at_its_other_door(node):
     async with opened(node) as jobs:
-        with pytest.raises(JobRefused, match="Invalid C2D Environment") as caught:
+        with pytest.raises(JobNotFound, match="Invalid C2D Environment") as caught:
             await jobs.stop("unprefixed")
     assert caught.value.ids == {"job": "unprefixed"}
     assert node.count("POST", "/directCommand") == 1
