@@ -10,24 +10,24 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from sandboxing import MIB, python, run, shell
-from test_capabilities import (
+from sandbox.test_capabilities import (
     test_each_row_says_by_what_means_and_each_that_does_not_hold_names_its_fix,
     test_on_the_projects_ci_everything_is_enforced,
 )
-from test_hostile import (
+from sandbox.test_hostile import (
     test_all_that_is_of_the_host_is_mounted_read_only,
     test_eating_memory_is_ended_and_told,
     test_forking_without_end_is_refused_and_told,
     test_it_runs_as_a_private_user_without_any_privilege,
     test_memory_eaten_through_shared_memory_counts_too,
 )
-from test_leftovers import (
+from sandbox.test_leftovers import (
     host,
     test_a_host_killed_outright_leaves_no_process_mount_device_group_or_folder,
     test_sandboxes_learn_that_their_launcher_is_gone,
     test_what_a_killed_launcher_left_is_cleared_by_the_next_runtime,
 )
+from sandboxing import MIB, python, run, shell
 
 from requestor_sdk.model.errors import SandboxUnavailable, UsageError
 from requestor_sdk.ports.runtime import ImageRef, SandboxLimits, SandboxSpec
