@@ -6,6 +6,7 @@ JSON text, plain text, and pages of HTML. Ours are always JSON objects.
 
 from __future__ import annotations
 
+import html
 import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
@@ -72,7 +73,7 @@ def refusal_in(status: int, body: bytes) -> Refusal:
     elif isinstance(parsed, str):
         told, reasons = parsed, {}
     else:
-        told, reasons = _TAGS.sub(" ", text), {}
+        told, reasons = html.unescape(_TAGS.sub(" ", text)), {}
     told = _tidy(told) or f"HTTP {status}"
     waiting = _WAIT.search(told)
     return Refusal(

@@ -65,6 +65,9 @@ def test_without_a_name_the_first_free_one_that_fits_is_chosen():
     assert choose(every, "") is FREE
     assert choose(every, "", duration=100) is LONG
     assert choose(every, "", duration=1000) is None
+    assert choose(every, "", needs={"cpu": 1, "gpu": 0}) is FREE
+    assert choose((FREE, EnvironmentSpec(id="big", cpus=4)), "", needs={"cpu": 2}).id == "big"
+    assert choose(every, "", needs={"tpu": 1}) is None
     assert choose(every, "paid") is PAID
     assert choose(every, "none") is None
 
