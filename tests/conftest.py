@@ -3,8 +3,16 @@
 from __future__ import annotations
 
 import os
+import sys
 
 import pytest
+
+RECURSION = sys.getrecursionlimit()
+
+
+def pytest_runtest_setup():
+    """Undo what imports of other tests did: those of eth_account raise the limit of recursion."""
+    sys.setrecursionlimit(RECURSION)
 
 
 @pytest.fixture(scope="session", autouse=True)

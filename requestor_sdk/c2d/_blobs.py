@@ -77,6 +77,14 @@ class Blobs:
         aside.replace(target)
         return target.stat().st_size
 
+    def drop_inputs(self, run_id: str) -> None:
+        """Remove the inputs of a run that is over: they may be large, and nobody reads them."""
+        shutil.rmtree(self.folder(run_id) / "inputs", ignore_errors=True)
+
+    def free(self) -> int:
+        """Return the bytes that are free where the files lie."""
+        return shutil.disk_usage(self.root).free
+
     def output(self, run_id: str, attempt: int, name: str) -> Path:
         """Return where an output file of an attempt lies."""
         return self._attempt(run_id, attempt) / "outputs" / _digest(name)

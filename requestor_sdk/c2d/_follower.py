@@ -139,8 +139,17 @@ class Follower:
             self._leaving.discard(job_id)
 
     async def request_of(self, job_id: str) -> JobRequest:
-        """Return what a job was asked for as."""
-        return request_in(await self._store.request(job_id) or {})
+        """Return what a job was asked for as.
+
+        Raises:
+            JobRefused: That is not kept any more.
+        """
+        body = await self._store.request(job_id)
+        if body is None:
+            raise JobRefused(
+                "what the job was started with is not kept any more", reasons={"jobId": "expired"}
+            )
+        return request_in(body)
 
     def _getting(self, record: JobRecord) -> KeyedPool:
         return self._fetchings if record.facts.get("foreign") else self._provisionings
@@ -196,7 +205,8 @@ class Follower:
             if record.stop:
                 # It may have been handed over just before its end was asked for.
                 await self._runs.forget(run_of(record))
-                await self._change(_walk.stopped(record, now=self._now()), [JobCode.finished])
+                ended = _walk.stopped(record, now=self._now(), keep_sec=self._keep_sec(record))
+                await self._change(ended, [JobCode.finished])
             else:
                 self._missed.add(job_id)
                 self._getting(record).add(job_id)
@@ -215,18 +225,19 @@ class Follower:
 
     async def _end(self, record: JobRecord, view: RunView) -> None:
         assert view.completion is not None
-        keep = self._spec(record).results_days * _DAY
         log = self._runs.log_path(view.id, view.attempt)
         made, codes = _walk.ended(
             record,
             view.completion,
             attempt=view.attempt,
             now=self._now(),
-            keep_sec=keep,
+            keep_sec=self._keep_sec(record),
             log_size=await asyncio.to_thread(_size, log),
         )
         if not await self._change(made, codes):
             self._walks.add(record.id)
+            return
+        await self._runs.drop_inputs(view.id)
 
     async def _provision(self, job_id: str) -> None:
         """Get a job's files and hand it to the queue; done again from the start after a crash."""
@@ -268,7 +279,7 @@ class Follower:
             self._walks.add(record.id)
 
     async def _fail(self, record: JobRecord, code: JobCode, message: str) -> None:
-        made = _walk.failed(record, code, message, now=self._now())
+        made = _walk.failed(record, code, message, now=self._now(), keep_sec=self._keep_sec(record))
         if not await self._change(made, [int(code)]):
             self._walks.add(record.id)
 
@@ -286,21 +297,29 @@ class Follower:
         """Remove results whose time is over, until cancelled."""
         while True:
             try:
-                for record in await self._store.expired(self._now()):
-                    await self._expire(record)
+                while found := await self._store.expired(self._now()):
+                    if not all([await self._expire(record) for record in found]):
+                        break
             except Exception:  # noqa: BLE001 - logged, and tried again
                 _log.exception("expired results could not be removed; again later")
             await asyncio.sleep(_JANITOR_SEC)
 
-    async def _expire(self, record: JobRecord) -> None:
+    async def _expire(self, record: JobRecord) -> bool:
+        """Remove what is large of a job that is over; tell whether it was as it was read."""
         facts: dict[str, Json] = {**record.facts, "results": []}
-        gone = replace(record, expires=None, facts=facts)
-        if await self._change_quietly(gone) and record.run_id:
+        if not await self._change_quietly(replace(record, expires=None, facts=facts)):
+            return False
+        await self._store.forget_request(record.id)
+        if record.run_id:
             await self._runs.forget(record.run_id)
+        return True
 
     async def _change_quietly(self, record: JobRecord) -> bool:
         made = replace(record, revision=record.revision + 1)
         return await self._store.change_job(made, at=self._now())
+
+    def _keep_sec(self, record: JobRecord) -> float:
+        return self._spec(record).results_days * _DAY
 
     def _spec(self, record: JobRecord) -> EnvironmentSpec:
         name = record.facts.get("environment")

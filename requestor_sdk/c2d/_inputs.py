@@ -111,7 +111,10 @@ class _Gathering:
         try:
             if source.text is not None and not source.sha256:
                 size = self._hold(source.text, name, room)
-            elif source.path is not None and not source.sha256:
+            elif source.path is not None and (not source.sha256 or limit is None):
+                # Jobs that wait would fill the disk with copies of what is there.
+                if source.sha256:
+                    await self._check(source, room)
                 size = await self._link(source.path, name, room)
             else:
                 chunks = self._files.read(source, limit=room)
@@ -143,8 +146,12 @@ class _Gathering:
         self._small[name] = data
         return len(data)
 
+    async def _check(self, source: FileSource, room: int) -> None:
+        async for _ in self._files.read(source, limit=room):
+            pass
+
     async def _link(self, path: Path, name: str, room: int) -> int:
-        """Have a file of this disk that nobody demands to be a certain one, without copying it."""
+        """Have a file of this disk without copying it."""
         try:
             size = await self._runs.link_input(self._run_id, name, path)
         except OSError as error:

@@ -8,11 +8,13 @@ The worker's row is read before a run's, so that two transactions never wait for
 from __future__ import annotations
 
 import hmac
+import json
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from requestor_sdk.c2d._store.port import AttemptRow, Ending, EventRow, RunRow, WorkerRow
 from requestor_sdk.model.errors import LeaseLost, WorkerRefused
+from requestor_sdk.model.fields import to_json
 from requestor_sdk.ports.worker import (
     Claim,
     Completion,
@@ -36,7 +38,13 @@ LINE: Final = "runs"
 
 OVER: Final = frozenset({RunState.completed, RunState.failed, RunState.cancelled})
 MAX_EVENTS: Final = 10_000
-"""Events of one attempt that are kept."""
+"""Events of one attempt that are kept, other than its stages."""
+
+MAX_TOLD: Final = 2 << 20
+"""Characters that they have together."""
+
+STAGE: Final = "stage"
+"""The type of the events that say how far an attempt is."""
 
 MAX_RELEASES: Final = 20
 """So many times a run is handed back before it is given up."""
@@ -123,6 +131,15 @@ def register(tx: Writing, info: WorkerInfo, now: float) -> Sequence[str]:
     return lost
 
 
+def another(worker_id: str) -> WorkerRefused:
+    """Return the error that says that a worker's name is another process's by now."""
+    return WorkerRefused(
+        "another process of this worker has registered since",
+        ids={"worker": worker_id},
+        hint="give each worker a name of its own",
+    )
+
+
 def claim(tx: Writing, asking: Asking, now: float) -> Answer:
     """Give the first run that fits to a worker.
 
@@ -136,11 +153,7 @@ def claim(tx: Writing, asking: Asking, now: float) -> Answer:
     if worker is None or worker.total is None or worker.draining:
         return Answer()
     if worker.session != asking.session:
-        raise WorkerRefused(
-            "another process of this worker has registered since",
-            ids={"worker": asking.worker_id},
-            hint="give each worker a name of its own",
-        )
+        raise another(asking.worker_id)
     left = _smaller(asking.free, room_left(worker.total, tx.held(worker.id)))
     after: tuple[int, float, str] | None = None
     while True:
@@ -344,8 +357,6 @@ def note(tx: Writing, lease: Lease, event: RunEvent, worker_id: str | None, now:
         LeaseLost: It is not held by this.
     """
     run, attempt = held(tx, lease, worker_id)
-    if event.seq >= MAX_EVENTS:
-        return False
     row = EventRow(
         run_id=run.id,
         attempt=attempt.number,
@@ -355,16 +366,34 @@ def note(tx: Writing, lease: Lease, event: RunEvent, worker_id: str | None, now:
         payload=event.payload,
         at=now,
     )
-    if not tx.add_event(row):
-        return False
-    if event.type == "stage" and event.message in list(Stage):
-        stage = Stage(event.message)
-        tx.save_attempt(replace(attempt, stage=stage))
+    stage = None
+    if event.type == STAGE:
+        # Stages are never too many: each comes once, in their order.
+        stage = _stage_after(attempt.stage, event.message)
+        if stage is None or not tx.add_event(row):
+            return False
+    else:
+        told = attempt.told + _size(event)
+        if event.seq >= MAX_EVENTS or told > MAX_TOLD or not tx.add_event(row):
+            return False
+        attempt = replace(attempt, told=told)
+    tx.save_attempt(replace(attempt, stage=stage or attempt.stage))
+    if stage is not None:
         if stage is not Stage.preparing and run.state is RunState.assigned:
             tx.save_run(replace(run, state=RunState.running))
         tx.ring(topic_of_run(run.id))
     tx.ring(topic_of_news(run.id))
     return True
+
+
+def _stage_after(now: Stage | None, named: str) -> Stage | None:
+    """Return the stage of a name, if it comes after another."""
+    later = list(Stage) if now is None else list(Stage)[list(Stage).index(now) + 1 :]
+    return next((stage for stage in later if stage == named), None)
+
+
+def _size(event: RunEvent) -> int:
+    return len(event.type) + len(event.message) + len(json.dumps(to_json(event.payload)))
 
 
 def cancel(tx: Writing, run_id: str, now: float) -> RunState | None:

@@ -87,6 +87,14 @@ class QueuedRuns:
         """Remove a run with its files, whoever works on it. Idempotent."""
         await self._queue.remove(run_id)
 
+    async def drop_inputs(self, run_id: str) -> None:
+        """Remove the inputs of a run that is over. Idempotent."""
+        await _whole(self._queue.blobs.drop_inputs, run_id)
+
+    def free(self) -> int:
+        """Return the bytes that are free where files of runs lie."""
+        return self._queue.blobs.free()
+
     async def view(self, run_id: str) -> RunView | None:
         """Return how a run stands."""
 

@@ -6,12 +6,12 @@ here but the files of algorithms whose checksum a dataset's publisher named.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
+from requestor_sdk.c2d._checksums import Checksums
 from requestor_sdk.c2d._files import FileFailed, FileSource
 from requestor_sdk.c2d.environments import choose
 from requestor_sdk.model.errors import AssetNotConsumable, AssetNotFound, JobRefused
@@ -124,7 +124,7 @@ class Rules:
     ) -> None:
         self._catalogue = catalogue
         self._environments = environments
-        self._files = files
+        self._sums = Checksums(files)
 
     async def plan(self, owner: str, request: JobRequest) -> JobPlan:
         """Return what a request comes to.
@@ -254,10 +254,9 @@ class Rules:
         found: list[str] = []
         for source in sources:
             try:
-                content = await self._files.read_all(source, limit=ALGORITHM_LIMIT)
+                found.append(await self._sums.of(source, limit=ALGORITHM_LIMIT))
             except FileFailed:
                 _refuse("algorithm", "file_unavailable")
-            found.append(hashlib.sha256(content).hexdigest())
         return found
 
 

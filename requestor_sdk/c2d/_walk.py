@@ -115,7 +115,9 @@ def ended(
     return made, [*way, int(code)]
 
 
-def failed(record: JobRecord, code: JobCode, message: str, *, now: float) -> JobRecord:
+def failed(
+    record: JobRecord, code: JobCode, message: str, *, now: float, keep_sec: float
+) -> JobRecord:
     """Return a job that came to its end before it had a run."""
     facts: dict[str, Json] = {
         **record.facts,
@@ -123,13 +125,20 @@ def failed(record: JobRecord, code: JobCode, message: str, *, now: float) -> Job
         "error": message,
         "results": [],
     }
-    return replace(record, code=int(code), finished=now, facts=facts)
+    return replace(record, code=int(code), finished=now, expires=now + keep_sec, facts=facts)
 
 
-def stopped(record: JobRecord, *, now: float) -> JobRecord:
+def stopped(record: JobRecord, *, now: float, keep_sec: float) -> JobRecord:
     """Return a job that was stopped before it had a run."""
     facts: dict[str, Json] = {**record.facts, "outcome": JobOutcome.stopped.value, "results": []}
-    return replace(record, code=int(JobCode.finished), finished=now, stop=1, facts=facts)
+    return replace(
+        record,
+        code=int(JobCode.finished),
+        finished=now,
+        expires=now + keep_sec,
+        stop=1,
+        facts=facts,
+    )
 
 
 def _told(completion: Completion) -> str | None:

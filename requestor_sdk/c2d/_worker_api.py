@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
 
 from fastapi import APIRouter, FastAPI, Header, Path, Query, Request, Response, Security
@@ -18,6 +18,7 @@ from fastapi.responses import JSONResponse, StreamingResponse
 from fastapi.security import HTTPBearer
 
 from requestor_sdk.c2d import _worker_schemas as wire
+from requestor_sdk.c2d._http.held import held
 from requestor_sdk.c2d._worker_guard import Guard, install
 from requestor_sdk.c2d._worker_tokens import WorkerTokens
 from requestor_sdk.model.errors import JobNotFound, WorkerRefused
@@ -33,7 +34,7 @@ from requestor_sdk.ports.worker import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Coroutine
+    from collections.abc import AsyncGenerator, AsyncIterator
 
     from requestor_sdk.c2d._queue import DurableQueue
     from requestor_sdk.c2d._store.port import Store
@@ -158,7 +159,7 @@ class WorkerCalls:
     async def claim(self, request: Request, worker_id: WorkerId, body: wire.ClaimBody) -> Response:
         """Take the first run that fits, waiting for one."""
         _check(request, worker_id)
-        claim = await self._held(
+        claim = await held(
             request,
             self._queue.claim(
                 worker_id=worker_id,
@@ -167,6 +168,7 @@ class WorkerCalls:
                 free=body.free.to(Room),
                 wait=body.wait,
             ),
+            ending=self._ending,
         )
         return Response(status_code=204) if claim is None else JSONResponse(to_json(claim))
 
@@ -184,11 +186,12 @@ class WorkerCalls:
     ) -> JSONResponse:
         """Wait for leases whose end is asked for."""
         _check(request, worker_id)
-        leases = await self._held(
+        leases = await held(
             request,
             self._queue.stops(
                 worker_id=worker_id, session=body.session, known=body.known, wait=body.wait
             ),
+            ending=self._ending,
         )
         return JSONResponse({"leases": to_json(leases or ())})
 
@@ -276,19 +279,6 @@ class WorkerCalls:
             raise JobNotFound("this worker has no such run", ids={"run": run_id})
         return JSONResponse({"state": to_json(await self._queue.run_state(run_id))})
 
-    async def _held(self, request: Request, call: Coroutine[Any, Any, T]) -> T | None:
-        """Return what a held call says; it ends when nobody waits for it, or the server ends."""
-        doing = asyncio.create_task(call)
-        others = [asyncio.create_task(_gone(request)), asyncio.create_task(self._ending.wait())]
-        try:
-            await asyncio.wait({doing, *others}, return_when=asyncio.FIRST_COMPLETED)
-            return await doing if doing.done() else None
-        finally:
-            for task in (doing, *others):
-                task.cancel()
-                with suppress(asyncio.CancelledError):
-                    await task
-
 
 def _worker(request: Request) -> str:
     """Return the worker whose token came with a request."""
@@ -307,8 +297,3 @@ async def _after(first: bytes, rest: AsyncGenerator[bytes]) -> AsyncIterator[byt
             yield first
         async for chunk in rest:
             yield chunk
-
-
-async def _gone(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass

@@ -13,10 +13,10 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from requestor_sdk.c2d import _walk
+from requestor_sdk.c2d._admission import Admission
 from requestor_sdk.c2d._follower import Follower, round_of, run_of
 from requestor_sdk.c2d._inputs import Provisioner
 from requestor_sdk.c2d._terms import Rules
-from requestor_sdk.c2d.orders import order_id, price_of
 from requestor_sdk.c2d.records import JobRecord, OrderTaken
 from requestor_sdk.model.errors import (
     JobNotFound,
@@ -89,8 +89,6 @@ class JobCore:
         self._runs = runs
         self._clock = clock
         self._address = address
-        self._orders = orders
-        self._owned = owned
         self._rules = Rules(catalogue, self.specs, files)
         self._follower = Follower(
             store=store,
@@ -100,6 +98,7 @@ class JobCore:
             provisioner=Provisioner(files, catalogue, runs),
             clock=clock,
         )
+        self._admission = Admission(self._follower, runs, orders, owned=owned)
         self._opened = False
         self._hurried = False
 
@@ -145,8 +144,8 @@ class JobCore:
             AssetNotConsumable: The owner may not use one of its assets.
         """
         plan = await self._rules.plan(owner, request)
-        self._check_room(owner, plan)
-        order, orders = await self._pay(owner, plan)
+        self._admission.check_room(owner, plan)
+        order, orders = await self._admission.pay(owner, plan)
         record = JobRecord(
             id=secrets.token_hex(16),
             owner=owner,
@@ -194,7 +193,7 @@ class JobCore:
                 "an order pays for one start", reasons={"order": "in_use_or_not_on_chain"}
             )
         plan = await self._rules.plan(owner, await self._follower.request_of(job_id))
-        self._check_room(owner, plan)
+        self._admission.check_room(owner, plan)
         again = replace(
             record,
             code=int(JobCode.warming_up),
@@ -386,38 +385,6 @@ class JobCore:
             self._follower.count(record, -1)
         self._follower.ring(job_id)
         return record
-
-    def _check_room(self, owner: str, plan: JobPlan) -> None:
-        spec = plan.environment
-        if self._follower.open_in[spec.id] >= spec.max_jobs + spec.max_waiting:
-            raise JobRefused(
-                "the environment has as many jobs as it takes",
-                reasons={"environment": "too_many_jobs"},
-            )
-        if self._follower.open_of[owner] >= self._owned:
-            raise JobRefused(
-                f"an owner may have {self._owned} jobs that are not over",
-                reasons={"consumerAddress": "too_many_jobs"},
-            )
-
-    async def _pay(self, owner: str, plan: JobPlan) -> tuple[str, list[str]]:
-        """Return the order of a job, and what it is remembered by; none where it costs nothing."""
-        if plan.environment.free:
-            return plan.order, []
-        if self._orders is None:
-            raise JobRefused(
-                "this provider cannot check orders: it was started without --rpc",
-                reasons={"order": "order_invalid"},
-            )
-        if not plan.order:
-            raise JobRefused(
-                "the environment has a price: transferTxId has to name what paid it",
-                reasons={"dataset.transferTxId": "missing"},
-            )
-        remembered = order_id(plan.order, plan.environment.chain_id)
-        price = price_of(plan.environment, plan.duration)
-        await self._orders.check(plan.order, payer=owner, price=price)
-        return plan.order, [remembered]
 
     def _now(self) -> float:
         return self._clock.now().timestamp()

@@ -95,6 +95,21 @@ class EnvironmentSpec:
         """Bytes of disk that one job has, its inputs and outputs included."""
         return int(self.storage_gib * _GIB)
 
+    @property
+    def gives(self) -> dict[str, float]:
+        """What one job has, by the names that today's nodes have for it."""
+        return {
+            "cpu": self.cpus,
+            "ram": self.memory_gib,
+            "disk": self.storage_gib,
+            "gpu": self.gpus,
+        }
+
+    def lacks(self, needs: Mapping[str, float]) -> str | None:
+        """Return the first need that it does not meet; ``None`` where it meets all."""
+        gives = self.gives
+        return next((name for name, much in needs.items() if much > gives.get(name, 0.0)), None)
+
     def demand(self) -> Demand:
         """Return what a worker has to have free for one job."""
         return Demand(
@@ -137,7 +152,11 @@ def default_environments() -> tuple[EnvironmentSpec, ...]:
 
 
 def choose(
-    environments: Iterable[EnvironmentSpec], name: str, *, duration: float = 0.0
+    environments: Iterable[EnvironmentSpec],
+    name: str,
+    *,
+    duration: float = 0.0,
+    needs: Mapping[str, float] | None = None,
 ) -> EnvironmentSpec | None:
     """Return the environment of that name; without a name the first free one that fits.
 
@@ -145,11 +164,17 @@ def choose(
         environments: All there are.
         name: The id that was asked for; empty for any.
         duration: Seconds that the job asks for; 0 where it does not say.
+        needs: What the job asks for, see ``EnvironmentSpec.gives``.
     """
     if name:
         return next((one for one in environments if one.id == name), None)
     return next(
-        (one for one in environments if one.free and duration <= one.max_duration_sec), None
+        (
+            one
+            for one in environments
+            if one.free and duration <= one.max_duration_sec and not one.lacks(needs or {})
+        ),
+        None,
     )
 
 

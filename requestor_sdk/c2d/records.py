@@ -28,7 +28,8 @@ class JobRecord:
         code: The number of its status now.
         created: Seconds since the epoch.
         finished: The same; ``None`` while it is not over.
-        expires: When its results are removed; ``None`` for never, or while it is not over.
+        expires: When its results and its request are removed; ``None`` once they are, or while it
+            is not over.
         run_id: Its run in the queue; empty before that is there. A restart makes another.
         stop: 0 nobody asked, 1 its owner did, 2 its time was over.
         facts: All else (environment, results, exit code, error), as JSON.
@@ -119,6 +120,10 @@ class JobStore(Protocol):
         """Return what was asked for when a job was started."""
         ...
 
+    async def forget_request(self, job_id: str) -> None:
+        """Remove what a job was started with. Idempotent."""
+        ...
+
     async def job_of_run(self, run_id: str) -> JobRecord | None:
         """Return the job that has this run now."""
         ...
@@ -197,14 +202,19 @@ class RunView:
 
 
 class JobRuns(Protocol):
-    """The queue of runs, as those see it who want something run.
+    """The queue of runs, as those see it who want something run."""
 
-    Attributes:
-        on_change: Called in the loop's thread with a run's id whenever its state, attempt or stage
-            changed; must not block. Changes by other processes are told, too, if later.
-    """
+    @property
+    def on_change(self) -> Callable[[str], None] | None:
+        """What is called in the loop's thread with a run's id when it changed.
 
-    on_change: Callable[[str], None] | None
+        That is its state, attempt or stage; it must not block. Changes by other processes are told,
+        too, if later.
+        """
+        ...
+
+    @on_change.setter
+    def on_change(self, call: Callable[[str], None] | None, /) -> None: ...
 
     async def put_input(self, run_id: str, name: str, chunks: AsyncIterator[bytes]) -> int:
         """Keep an input file of a run that is to be submitted; returns its bytes.
@@ -235,6 +245,14 @@ class JobRuns(Protocol):
 
     async def forget(self, run_id: str) -> None:
         """Remove a run with its inputs, outputs and logs; cancels it first. Idempotent."""
+        ...
+
+    async def drop_inputs(self, run_id: str) -> None:
+        """Remove the inputs of a run that is over. Idempotent."""
+        ...
+
+    def free(self) -> int:
+        """Return the bytes that are free where files of runs lie."""
         ...
 
     async def view(self, run_id: str) -> RunView | None:

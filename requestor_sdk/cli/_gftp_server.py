@@ -23,6 +23,7 @@ from requestor_sdk.golem._served import Refusal
 from requestor_sdk.golem._target import Target
 from requestor_sdk.golem.bus import Bus
 from requestor_sdk.model.errors import ActivityError, RequestorError
+from requestor_sdk.model.parsing import parse_json
 from requestor_sdk.networks.golem import GolemTransfers
 
 SPEAKS: Final = "0.17.6"
@@ -254,7 +255,7 @@ async def _pieces(path: Path) -> AsyncIterator[bytes]:
 
 def _request(line: bytes) -> dict[str, Any]:
     try:
-        request = json.loads(line)
+        request = parse_json(line)
     except (ValueError, RecursionError):
         raise RpcError(PARSE_ERROR, "that is no JSON") from None
     if not isinstance(request, dict) or not isinstance(request.get("method"), str):

@@ -198,10 +198,12 @@ def list_(*, in_json: bool, url: str | None, keystore: str | None) -> None:
 
 
 async def _followed(jobs: OceanJobs, job_id: str) -> JobStatus:
+    from requestor_sdk.ocean.refusals import one_line
+
     last: JobStatus | None = None
     async for update in jobs.updates(job_id):
         if last is None or shown(update) != shown(last):
-            click.echo(shown(update), err=True)
+            click.echo(one_line(shown(update)), err=True)
         last = update
     assert last is not None
     return last
@@ -216,10 +218,11 @@ def _told() -> Any:
     """Return what shows progress, on a terminal only."""
     if not sys.stderr.isatty():
         return None
+    from requestor_sdk.ocean.refusals import one_line
 
     def tell(file: ResultFile, done: int) -> None:
         part = f"{100 * done // file.size} %" if file.size else "done"
-        click.echo(f"\r{file.name[:60]}: {part}   ", nl=done >= file.size, err=True)
+        click.echo(f"\r{one_line(file.name)[:60]}: {part}   ", nl=done >= file.size, err=True)
 
     return tell
 

@@ -90,8 +90,8 @@ def _dataset(dataset: Any, add_file: Callable[[Path], AssetRef] | None) -> Asset
 def _asset(value: Any) -> AssetRef | None:
     if isinstance(value, AssetRef):
         return value
-    if isinstance(value, str) and value.startswith("did:"):
-        return AssetRef(did=value)
+    if isinstance(value, str):
+        return AssetRef(did=value) if value.startswith("did:") else None
     if hasattr(value, "as_asset"):
         found: AssetRef = value.as_asset()
         return found

@@ -47,6 +47,7 @@ class _Following:
         self._news = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._closed = False
+        self._is_told = False
         self._take(first)
 
     @property
@@ -61,9 +62,16 @@ class _Following:
         """See to it that it is followed, unless it is over."""
         if self._closed or self.last.over or (self._task is not None and not self._task.done()):
             return
+        self.tell()
         self.error = None
         loop = asyncio.get_running_loop()
         self._task = loop.create_task(self._follow(), name=f"job {self.last.id}")
+
+    def tell(self) -> None:
+        """Write down how it stands, and from now on what becomes of it."""
+        if not self._is_told:
+            self._is_told = True
+            self._tell(self.last)
 
     async def more_than(self, count: int) -> None:
         """Wait until more than so many statuses were seen.
@@ -106,7 +114,9 @@ class _Following:
     def _take(self, status: JobStatus) -> None:
         self._seen.append(status)
         self.count += 1
-        self._tell(status)
+        # A job that is only listed is none of this run's.
+        if self._is_told:
+            self._tell(status)
         self._wake()
 
     def _wake(self) -> None:
@@ -388,6 +398,7 @@ class JobDesk:
         else:
             following.put(status)
         if begin:
+            following.tell()
             following.begin()
         return Job(self, following)
 

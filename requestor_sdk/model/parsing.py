@@ -24,16 +24,18 @@ def parse_json(data: bytes | str, *, parse_constant: Callable[[str], object] | N
     """Return what a JSON text says.
 
     Args:
-        data: The text; bytes are UTF-8.
+        data: The text; bytes in an encoding of Unicode, which is detected.
         parse_constant: As ``json.loads`` has it.
 
     Raises:
         ValueError: It is no JSON, or too deep.
     """
     raw = data.encode(errors="surrogatepass") if isinstance(data, str) else data
-    # A UTF-16 text would hide its brackets; nobody sends one.
-    if b"\0" in raw or (raw.count(b"[") + raw.count(b"{") > DEEPEST and _depth(raw) > DEEPEST):
-        raise ValueError("the JSON is too deep, or no UTF-8")
+    if b"\0" in raw:
+        # UTF-16 and UTF-32: their brackets are to be counted as well.
+        raw = raw.decode(json.detect_encoding(raw)).encode()
+    if raw.count(b"[") + raw.count(b"{") > DEEPEST and _depth(raw) > DEEPEST:
+        raise ValueError("the JSON is too deep")
     try:
         return json.loads(raw, parse_constant=parse_constant)
     except RecursionError:

@@ -6,6 +6,7 @@ JSON text, plain text, and pages of HTML. Ours are always JSON objects.
 
 from __future__ import annotations
 
+import html
 import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
@@ -72,7 +73,7 @@ def refusal_in(status: int, body: bytes) -> Refusal:
     elif isinstance(parsed, str):
         told, reasons = parsed, {}
     else:
-        told, reasons = _TAGS.sub(" ", text), {}
+        told, reasons = html.unescape(_TAGS.sub(" ", text)), {}
     told = _tidy(told) or f"HTTP {status}"
     waiting = _WAIT.search(told)
     return Refusal(
@@ -99,8 +100,14 @@ def _of_object(body: dict[str, Any]) -> tuple[str, dict[str, str]]:
 
 
 def _tidy(text: str) -> str:
-    line = " ".join(_SIGNATURE.sub("0x...", text).split())
-    return line if len(line) <= _LONGEST else line[: _LONGEST - 3] + "..."
+    return one_line(_SIGNATURE.sub("0x...", text))
+
+
+def one_line(text: str) -> str:
+    """Return a stranger's words in one line that steers no terminal, and not too many of them."""
+    line = " ".join(text[: 4 * _LONGEST].split())
+    plain = "".join(mark if mark.isprintable() else "?" for mark in line)
+    return plain if len(plain) <= _LONGEST else plain[: _LONGEST - 3] + "..."
 
 
 def error_body(message: str) -> dict[str, Json]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 from requestor_sdk.model.errors import BadAnswer
 from requestor_sdk.model.jobs import FAILED, JobCode, JobOutcome, JobStatus, ResultFile
 from requestor_sdk.ocean.messages import Generation
+from requestor_sdk.ocean.refusals import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -25,6 +26,7 @@ _TYPES: Final = {
     "filteringLog": "publishLog",
 }
 
+_LONGEST_NAME: Final = 1024
 _OUTCOMES: Final = frozenset(outcome.value for outcome in JobOutcome)
 
 CLASSIC_TEXTS: Final[Mapping[int, str]] = {
@@ -127,7 +129,7 @@ def results_of(value: object) -> tuple[ResultFile, ...]:
         found.append(
             ResultFile(
                 index=position if index is None else _whole(index),
-                name=str(entry.get("filename") or f"result-{position}"),
+                name=str(entry.get("filename") or f"result-{position}")[:_LONGEST_NAME],
                 size=max(0, _whole(entry.get("filesize"))),
                 type=_TYPES.get(kind, kind),
             )
@@ -203,7 +205,7 @@ def status_from(job: Mapping[str, object], *, job_id: str = "") -> JobStatus:
     own = job_id or str(job.get("jobId") or "")
     if code is None or not own:
         raise BadAnswer("the provider sent a job without an id, or without a status")
-    text = str(job.get("statusText") or "").strip() or text_of(int(code)).strip()
+    text = one_line(str(job.get("statusText") or "")) or text_of(int(code)).strip()
     outcome = outcome_of(job)
     told = job.get("error")
     return JobStatus(
@@ -225,7 +227,7 @@ def _error(
     told: object, job: Mapping[str, object], text: str, outcome: JobOutcome | None
 ) -> str | None:
     if told:
-        return str(told)
+        return one_line(str(told))
     if outcome is not JobOutcome.failed:
         return None
     details = job.get("terminationDetails")

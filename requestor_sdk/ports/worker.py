@@ -286,7 +286,7 @@ class RunQueue(Protocol):
         """Register, or show that it lives.
 
         Raises:
-            WorkerRefused: The token is not this worker's.
+            WorkerRefused: The token is not this worker's, or another process of it has come since.
         """
         ...
 

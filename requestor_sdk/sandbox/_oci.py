@@ -10,13 +10,13 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
-import json
 import platform
 import tarfile
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from requestor_sdk.model.errors import ImageInvalid
+from requestor_sdk.model.parsing import parse_json
 from requestor_sdk.sandbox._archive import ENTRIES, Member, told
 from requestor_sdk.sandbox._image_config import read_config
 from requestor_sdk.sandbox._layers import Rootfs
@@ -307,7 +307,7 @@ def _parsed(blobs: Blobs, data: bytes) -> dict[str, Any]:
 
 def _loaded(blobs: Blobs, data: bytes) -> Any:
     try:
-        return json.loads(data)
+        return parse_json(data)
     except (ValueError, RecursionError) as error:
         raise ImageInvalid(f"{blobs}: a description that is no JSON: {error}") from error
 

@@ -76,6 +76,7 @@ class Seen:
     etc: Mapping[str, str]
     resolver: str | None
     program: str
+    hidden: tuple[str, str]
 
 
 def make_plan(
@@ -165,6 +166,7 @@ def _host(means: Means) -> Seen:
         etc={name: f"/etc/{name}" for name in base.etc},
         resolver=str(means.resolver) if means.resolver else None,
         program=str(base.program),
+        hidden=(str(base.bare / HIDDEN), str(base.skeleton / HIDDEN)),
     )
 
 
@@ -208,6 +210,8 @@ def stage_of(
         python="/python" if base.python else None,
         etc={name: f"/etc/{name}" for name in base.etc},
         resolver="/etc/resolv.conf" if means.resolver else None,
+        # The lowest layer is shown, whichever of the two that is.
+        hidden=(f"/skeleton/{HIDDEN}", f"/skeleton/{HIDDEN}"),
         program=str(base.program) if _is_shown(base) else f"{_OWN_BIN}/{base.program.name}",
     )
     return steps, seen
@@ -276,7 +280,8 @@ def shared_memory(spec: SandboxSpec) -> int:
 
 def binds(spec: SandboxSpec, means: Means, seen: Seen) -> list[str]:
     """Return what is mounted over the root, as bubblewrap's arguments."""
-    argv: list[str] = []
+    # What the first process is made of is never the image's.
+    argv = ["--ro-bind", seen.hidden[_layered(spec)], f"/{HIDDEN}"]
     if not _layered(spec):
         argv += ["--ro-bind", seen.usr, f"/{HIDDEN}/usr"]
         if seen.python:

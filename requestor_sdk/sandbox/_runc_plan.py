@@ -22,6 +22,7 @@ from requestor_sdk.sandbox._plan import (
     template,
     variables,
 )
+from requestor_sdk.sandbox._seccomp import rules
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -133,6 +134,9 @@ def _config(spec: SandboxSpec, means: Means, own: Own, seen: Seen) -> dict[str, 
             "cgroupsPath": own.group_path,
             "resources": _resources(own.group),
             "readonlyPaths": [f"/proc/{name}" for name in _READ_ONLY],
+            # By runc, and by the first process once more: the one holds whatever that process is,
+            # the other knows calls that runc's library has no name for.
+            "seccomp": rules(deny_memfd=own.group.memory is None),
         },
     }
 

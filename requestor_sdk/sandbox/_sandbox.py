@@ -280,7 +280,8 @@ class BubblewrapSandbox:
                 await self._channel.send(kind, ident, body)
                 while True:
                     answer, said = await self._channel.receive()
-                    if answer == wire.ENTRY and len(entries) < limit:
+                    fits = len(entries) < limit and len(said) <= 8 + _NAME_MAX
+                    if answer == wire.ENTRY and fits:
                         entries.append(said)
                         continue
                     finished = answer != wire.ENTRY

@@ -11,6 +11,7 @@ from __future__ import annotations
 import platform
 import struct
 from dataclasses import dataclass
+from typing import Any
 
 _LD, _JEQ, _JGE, _JSET, _RET = 0x20, 0x15, 0x35, 0x45, 0x06
 _AND = 0x54
@@ -23,9 +24,17 @@ _X32_BIT = 0x40000000
 _TIOCSTI, _TIOCLINUX = 0x5412, 0x541C
 # CLONE_NEWTIME, NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID, NEWNET. The first lies in the
 # byte of the exit signal, so for clone() it is not looked at: the kernel ignores it there too.
-_CLONE_NEW = (
-    0x00020000 | 0x02000000 | 0x04000000 | 0x08000000 | 0x10000000 | 0x20000000 | 0x40000000
+_CLONE_FLAGS = (
+    0x00020000,
+    0x02000000,
+    0x04000000,
+    0x08000000,
+    0x10000000,
+    0x20000000,
+    0x40000000,
 )
+_CLONE_NEW = sum(_CLONE_FLAGS)
+_LOW = 0xFFFFFFFF
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -208,6 +217,50 @@ def program(*, deny_memfd: bool = False, machine: str | None = None) -> bytes | 
     code += _clone(arch.clone) + _ioctl(arch.ioctl) + _socket(arch.socket)
     code.append(_op(_RET, _ALLOW))
     return b"".join(code)
+
+
+def rules(*, deny_memfd: bool = False) -> dict[str, Any] | None:
+    """Return the same filter as runc takes it; ``None`` where no calls are known here.
+
+    runc leaves out what its library has no name for; whoever needs those calls denied too puts the
+    program itself on top.
+    """
+    arch = _ARCHES.get(platform.machine())
+    if arch is None:
+        return None
+    denied = [*sorted(arch.denied), "clone3", *(["io_setup"] if arch.io_setup else [])]
+    missing = ["clone3", "io_setup", *(["memfd_create", "shmget"] if deny_memfd else [])]
+    calls = [
+        _rule([name for name in denied if name not in missing], _EPERM),
+        _rule(missing, _ENOSYS),
+        *(_rule(["clone"], _EPERM, _masked(0, flag, flag)) for flag in _CLONE_FLAGS),
+        *(_rule(["ioctl"], _EPERM, _masked(1, _LOW, code)) for code in (_TIOCSTI, _TIOCLINUX)),
+    ]
+    # One number can be compared once in a rule: so all others are named.
+    last = max(_FAMILIES)
+    others = [family for family in range(last) if family not in _FAMILIES]
+    calls += [
+        _rule(["socket"], _EAFNOSUPPORT, _compared(0, family, "SCMP_CMP_EQ")) for family in others
+    ]
+    calls.append(_rule(["socket"], _EAFNOSUPPORT, _compared(0, last, "SCMP_CMP_GT")))
+    return {"defaultAction": "SCMP_ACT_ALLOW", "syscalls": calls}
+
+
+def _rule(names: list[str], error: int, *arguments: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "names": names,
+        "action": "SCMP_ACT_ERRNO",
+        "errnoRet": error,
+        "args": list(arguments),
+    }
+
+
+def _compared(index: int, value: int, how: str, second: int = 0) -> dict[str, Any]:
+    return {"index": index, "value": value, "valueTwo": second, "op": how}
+
+
+def _masked(index: int, mask: int, value: int) -> dict[str, Any]:
+    return _compared(index, mask, "SCMP_CMP_MASKED_EQ", value)
 
 
 def _op(code: int, value: int, *, yes: int = 0, no: int = 0) -> bytes:

@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from requestor_sdk.model.errors import ManifestInvalid
+from requestor_sdk.model.parsing import parse_json
 
 if TYPE_CHECKING:
     from requestor_sdk.service.manifest import Manifest, ManifestPayload, Outbound
@@ -76,7 +77,7 @@ def read(text: str | bytes) -> dict[str, Any]:
         ManifestInvalid: It is no manifest.
     """
     try:
-        told = json.loads(text)
+        told = parse_json(text)
     except (ValueError, RecursionError):
         raise ManifestInvalid("the manifest is no JSON") from None
     whole = _object(told, "the manifest")
@@ -149,7 +150,7 @@ def _read_outbound(out: dict[str, Any]) -> dict[str, Any]:
 def rule(written: str, verb: str, match: str) -> tuple[str, str] | None:
     """Return a command of a manifest as text and how it is compared, where it is of this verb."""
     try:
-        told = json.loads(written)
+        told = parse_json(written)
     except (ValueError, RecursionError):
         return (written, match) if written.startswith(verb) else None
     found = told.get(verb) if isinstance(told, dict) else None

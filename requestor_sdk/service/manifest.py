@@ -21,6 +21,7 @@ from typing import Any, Final, Literal
 from urllib.parse import urlsplit
 
 from requestor_sdk.model.errors import DeadlineError, ManifestInvalid, PayloadError
+from requestor_sdk.model.parsing import parse_json
 from requestor_sdk.model.patterns import Effort, Pattern, compiled
 from requestor_sdk.model.script import Command, Run, Transfer
 from requestor_sdk.service import _manifest_json as wire
@@ -267,7 +268,7 @@ class SignedManifest:
             ManifestInvalid: It is no JSON object with the properties of a manifest.
         """
         try:
-            told = json.loads(text)
+            told = parse_json(text)
         except (ValueError, RecursionError):
             told = None
         found = signed_of(told) if isinstance(told, dict) else None

@@ -19,6 +19,7 @@ from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from requestor_sdk.model.errors import AmountError, CommandFailed, PayloadError, UploadUnreadable
+from requestor_sdk.model.parsing import parse_json
 from requestor_sdk.model.script import (
     CONTAINER,
     Capture,
@@ -261,7 +262,7 @@ class Script:
 
         def finish(_result: CommandResult, content: bytes) -> Any:
             try:
-                return json.loads(content)
+                return parse_json(content)
             except (ValueError, RecursionError) as error:
                 raise CommandFailed(
                     f"{src_path} holds no JSON: {error}", command=f"download {src_path}"

@@ -10,12 +10,12 @@ import base64
 import binascii
 import dataclasses
 import importlib.util
-import json
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from requestor_sdk.model.errors import AmountError, ManifestInvalid, PayloadError
+from requestor_sdk.model.parsing import parse_json
 from requestor_sdk.model.props import VmPayload, prop
 from requestor_sdk.service import _manifest_json as wire
 from requestor_sdk.service.manifest import Manifest, SignedManifest
@@ -212,7 +212,7 @@ def _manifest_text(told: str | bytes) -> str:
     """Return the text that is sent of a manifest: base64, also where JSON was given."""
     data = told.encode() if isinstance(told, str) else told
     try:
-        json.loads(data)
+        parse_json(data)
     except (ValueError, RecursionError):
         try:
             return data.decode("ascii")

@@ -20,7 +20,7 @@ from requestor_sdk.model.errors import LeaseLost, RequestorError, WorkerRefused
 from requestor_sdk.ports.worker import Completion, RunOutcome, Stage
 from requestor_sdk.worker._retry import patiently
 from requestor_sdk.worker._stats import Stats
-from requestor_sdk.worker._teller import Teller
+from requestor_sdk.worker._teller import STAGE, Teller
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
@@ -177,7 +177,7 @@ class Attempt:
     def stage(self, stage: Stage) -> None:
         """Write down, and tell, how far it is."""
         self.parts.journal.note(self.lease, stage, self.folder.name)
-        self.teller.event("stage", stage)
+        self.teller.event(STAGE, stage)
 
     def ended(self, outcome: RunOutcome, reason: str, message: str) -> Completion:
         """Return an end that is not a command's."""
@@ -207,6 +207,8 @@ class Attempt:
         finally:
             telling.cancel()
             await _all_ended(*ending)
+            if not telling.cancelled():
+                telling.exception()  # whoever waited for it was told
             self.teller.close()
             if settled:
                 self.parts.journal.settled(self.lease)
@@ -223,6 +225,9 @@ class Attempt:
             await self.teller.run()
         except LeaseLost as error:
             self.stop(Stop.lost, error.message)
+        except WorkerRefused as error:
+            self.stop(Stop.unsure, error.message)  # the next renewal says so to the whole worker
+            raise
 
     async def _outcome(self, work: Callable[[Attempt], Awaitable[Completion]]) -> Completion:
         try:
@@ -266,6 +271,12 @@ class Attempt:
                 )
         except LeaseLost:
             _log.info("%r is not ours any more", self)
+        except WorkerRefused:
+            raise
+        except Exception:  # noqa: BLE001
+            # It stays in the journal, and is told after the next start or ends with its lease.
+            _log.exception("%r: its end cannot be told", self)
+            return False
         return True
 
 

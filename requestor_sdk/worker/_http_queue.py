@@ -26,10 +26,11 @@ from requestor_sdk.model.errors import (
     UsageError,
     WorkerRefused,
 )
-from requestor_sdk.model.fields import FieldError, from_json, to_json
+from requestor_sdk.model.fields import to_json
 from requestor_sdk.model.parsing import parse_json
 from requestor_sdk.model.worker_token import is_proof, new_challenge
 from requestor_sdk.ports.worker import WORKER_API, Claim, KeptFile, Lease, LeaseState, RunState
+from requestor_sdk.worker._answers import field, obey, read
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
@@ -48,8 +49,6 @@ SILENCE_SEC: Final = 60.0
 ANSWER_BYTES: Final = 64 << 20
 """Bytes of the longest answer that is taken into memory."""
 ERROR_BYTES: Final = 64 << 10
-LONGEST_PAUSE_SEC: Final = 30.0
-"""The longest that a server which names a pause is obeyed for."""
 # A server closes idle connections after 5 s; what is just then sent on one would break.
 _KEEPALIVE_SEC: Final = 2.0
 _HINT = "GYOZA_SERVER_URL, or --server, says where the server is looked for"
@@ -139,7 +138,7 @@ class HttpQueue:
             },
             seconds=wait + MARGIN_SEC,
         )
-        return None if said is None else _read(Claim, said)
+        return None if said is None else read(Claim, said)
 
     async def renew(
         self, worker_id: str, leases: Sequence[tuple[Lease, float | None]]
@@ -154,7 +153,7 @@ class HttpQueue:
                 ]
             },
         )
-        states = _field(said, "states", list)
+        states = field(said, "states", list)
         if len(states) != len(leases) or not set(states) <= set(LeaseState):
             raise BadAnswer("the answer to a renewal is none")
         return [LeaseState(state) for state in states]
@@ -169,7 +168,7 @@ class HttpQueue:
             body={"session": session, "known": list(known), "wait": wait},
             seconds=wait + MARGIN_SEC,
         )
-        return [_read(Lease, lease) for lease in _field(said, "leases", list)]
+        return [read(Lease, lease) for lease in field(said, "leases", list)]
 
     async def release(self, lease: Lease, reason: str) -> None:
         """Hand a run back undone."""
@@ -213,7 +212,7 @@ class HttpQueue:
             said = await self._attempt(
                 lease, "PUT", "/outputs", params={"name": name}, data=sent(), seconds=None
             )
-        kept: KeptFile = _read(KeptFile, said)
+        kept: KeptFile = read(KeptFile, said)
         return kept
 
     async def complete(self, lease: Lease, completion: Completion) -> None:
@@ -223,7 +222,7 @@ class HttpQueue:
     async def run_state(self, run_id: str) -> RunState:
         """Return how a run stands."""
         said = await self._call("GET", f"/runs/{quote(run_id, safe='')}/state")
-        state = _field(said, "state", str)
+        state = field(said, "state", str)
         if state not in set(RunState):
             raise BadAnswer("the answer is no state of a run")
         return RunState(state)
@@ -371,7 +370,7 @@ class HttpQueue:
                 raise JobNotFound(f"{method} {path}: {told}")
             case 413:
                 raise JobRefused(told, reasons={"output": "too_large"})
-        await _obey(response.headers.get("Retry-After", ""))
+        await obey(response.headers.get("Retry-After", ""))
         raise NetworkError(f"{method} {path}: {told}", status=response.status)
 
     async def _prove(self) -> None:
@@ -407,23 +406,3 @@ class HttpQueue:
 
 def _path(lease: Lease, path: str) -> str:
     return f"/runs/{quote(lease.run_id, safe='')}/attempts/{lease.attempt}{path}"
-
-
-def _read(kind: Any, said: object) -> Any:
-    try:
-        return from_json(kind, said)
-    except FieldError as error:
-        raise BadAnswer(f"the answer is no {kind.__name__}: {error}") from None
-
-
-def _field(said: object, name: str, kind: type) -> Any:
-    found = said.get(name) if isinstance(said, dict) else None
-    if not isinstance(found, kind):
-        raise BadAnswer(f"the answer has no {name}")
-    return found
-
-
-async def _obey(pause: str) -> None:
-    """Wait as long as a server asks for, within reason."""
-    if pause.isascii() and pause.isdigit():
-        await asyncio.sleep(min(float(pause[:6]), LONGEST_PAUSE_SEC))

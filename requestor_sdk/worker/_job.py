@@ -15,6 +15,7 @@ from requestor_sdk.model.errors import (
     RequestorError,
     SandboxDied,
     SandboxError,
+    SandboxUnavailable,
     WorkerRefused,
 )
 from requestor_sdk.ports.runtime import ProcessSpec, SandboxLimits, SandboxSpec
@@ -136,6 +137,12 @@ async def prepare(
 
 async def _make(attempt: Attempt, stack: AsyncExitStack, spec: RunSpec) -> Ready:
     demand = attempt.claim.demand
+    if not attempt.parts.runtime.isolates:
+        raise SandboxUnavailable(
+            "a run needs a sandbox: to a plain process its paths are the host's own",
+            ids={"run": attempt.lease.run_id},
+            hint="requestor-sdk doctor tells what is missing",
+        )
     image = attempt.parts.images.find(spec.image or BASE, checksum=spec.checksum)
     given = sum(file.size or 0 for file in spec.files)
     limits = SandboxLimits(

@@ -31,7 +31,7 @@ EVENT_PREFIX: Final = "GYOZA_EVENT_PREFIX"
 OUTPUT_PATH: Final = "GYOZA_OUTPUT_PATH"
 OUTPUT_BYTES: Final = (2 << 20) + 1
 """Bytes that are copied of an op's outputs: one more than are taken."""
-LINE_BYTES: Final = 64 * 1024
+LINE_BYTES: Final = 16 * 1024
 """Bytes that a line with an event may have."""
 KINDS: Final = frozenset({"INFO", "PROGRESS", "ERROR"})
 """The types of events that an op can tell of."""

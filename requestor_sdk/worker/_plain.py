@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 Format = Literal["json", "pickle"]
 MAX_DEPTH: Final = 50
-MAX_VALUES: Final = 1_000_000
+MAX_VALUES: Final = 300_000
 """How many numbers, texts, lists and dictionaries a file may have in all."""
 _MAX_INT_BITS = 4096
 _SCALARS = (str, bool, int, float, type(None))

@@ -22,12 +22,16 @@ if TYPE_CHECKING:
     from requestor_sdk.model.jobs import Json
     from requestor_sdk.ports.worker import Lease, RunQueue
 
+STAGE: Final = "stage"
+"""The type of event by which a worker tells how far an attempt is."""
+WAITING_EVENTS: Final = 1_000
+"""How many events may wait to be told; what comes then is not told."""
 BATCH_BYTES: Final = 256 * 1024
 """The most of a log that is sent at one time."""
 BATCH_SEC: Final = 0.2
 """How long a log that goes on is collected for, once its first bytes were sent."""
-MAX_EVENTS: Final = 10_000
-"""How many events an attempt can tell of."""
+MAX_EVENTS: Final = 9_000
+"""How many events an op can tell of; the queue takes a few more, which are the worker's own."""
 _MARK_BYTES = 80
 # What is over the limit is thrown away, and whoever writes without end is slowed to this pace.
 _OVER_SEC = 0.005
@@ -71,7 +75,8 @@ class Teller:
         self, kind: str, message: str = "", payload: Mapping[str, Json] | None = None
     ) -> bool:
         """Tell of something; false where there were too many already."""
-        if self._seq >= MAX_EVENTS:
+        # How far it is, is always told: these are few, and the worker's own.
+        if kind != STAGE and (self._seq >= MAX_EVENTS or len(self._events) >= WAITING_EVENTS):
             return False
         self._seq += 1
         self._events.append(

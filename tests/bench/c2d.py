@@ -15,8 +15,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import aclosing, contextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import ExitStack, aclosing, contextmanager
 from pathlib import Path
 from statistics import median
 from urllib.parse import urlencode
@@ -198,18 +198,17 @@ async def _bare_ms() -> float:
 def status_per_s(name: str) -> Result:
     """Count reads of a finished job's status, on one core."""
     consumer = Consumer()
-    with _apart() as core:
-        with peer.jobs.provider(prefix=core) as provider:
-            port = _port(provider)
-            connection = load.Connection(port)
-            request = consumer.status(str(_finished(connection, consumer, _TRIVIAL)["jobId"]))
-            size = len(connection.ask(request))
-            connection.close()
-            queues = [[request] * (_READS // _OWNERS)] * _OWNERS
-            value = median(load.rate(port, queues) for _ in range(_TIMES))
-        with _floor(core, "status", str(size)) as port:
-            floor = median(load.rate(port, queues) for _ in range(_TIMES))
-    return Result(name=name, value=value, unit="1/s", n=_TIMES, floor=floor)
+    with _apart() as core, peer.jobs.provider(prefix=core) as provider:
+        port = _port(provider)
+        connection = load.Connection(port)
+        request = consumer.status(str(_finished(connection, consumer, _TRIVIAL)["jobId"]))
+        size = len(connection.ask(request))
+        connection.close()
+        queues = [[request] * (_READS // _OWNERS)] * _OWNERS
+        with _floor(core, "status", str(size)) as bare:
+            # In turns: whatever else this machine does, it does to both.
+            pairs = [(load.rate(port, queues), load.rate(bare, queues)) for _ in range(_TIMES)]
+    return _per_s(name, pairs)
 
 
 def start_per_s(name: str) -> Result:
@@ -217,44 +216,47 @@ def start_per_s(name: str) -> Result:
 
     No worker is there, so that none of that core's time goes into running them.
     """
-
-    def queues() -> Sequence[Sequence[bytes]]:
-        each = range(_STARTS // _OWNERS // _TIMES)
-        return [[one.start(_TRIVIAL) for _ in each] for one in consumers]
-
     consumers = [Consumer() for _ in range(_OWNERS)]
-    with _apart() as core:
-        with peer.jobs.provider("--workers", "0", prefix=core) as provider:
-            made = [queues() for _ in range(_TIMES)]
-            value = median(load.rate(_port(provider), one) for one in made)
-        with tempfile.TemporaryDirectory() as folder, _floor(core, "start", folder) as port:
-            floor = median(load.rate(port, one) for one in made)
-    return Result(name=name, value=value, unit="1/s", n=_TIMES, floor=floor)
+    each = range(_STARTS // _OWNERS // _TIMES)
+    made = [[[one.start(_TRIVIAL) for _ in each] for one in consumers] for _ in range(_TIMES)]
+    with ExitStack() as stack:
+        core = stack.enter_context(_apart())
+        provider = stack.enter_context(peer.jobs.provider("--workers", "0", prefix=core))
+        folder = stack.enter_context(tempfile.TemporaryDirectory())
+        bare = stack.enter_context(_floor(core, "start", folder))
+        pairs = [(load.rate(_port(provider), one), load.rate(bare, one)) for one in made]
+    return _per_s(name, pairs)
+
+
+def _per_s(name: str, pairs: Sequence[tuple[float, float]]) -> Result:
+    value, floor = (median(one) for one in zip(*pairs, strict=True))
+    return Result(name=name, value=value, unit="1/s", n=len(pairs), floor=floor)
 
 
 def result_mb_s(name: str) -> Result:
     """Return the megabytes a second that a result comes with, from disk over loopback."""
     consumer = Consumer()
 
-    def fetched(connection: load.Connection, request: Callable[[], bytes]) -> float:
-        times = []
-        for _ in range(_FETCHES):
-            asked = request()
-            began = time.perf_counter()
-            size = connection.swallow(asked)
-            times.append(time.perf_counter() - began)
-            if size != _SIZE:
-                raise RuntimeError(f"{size} bytes came, and {_SIZE} should")
-        connection.close()
-        return _SIZE / 1e6 / median(times)
+    def seconds(connection: load.Connection, request: bytes) -> float:
+        began = time.perf_counter()
+        size = connection.swallow(request)
+        if size != _SIZE:
+            raise RuntimeError(f"{size} bytes came, and {_SIZE} should")
+        return time.perf_counter() - began
 
-    with _apart() as core, tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "large"
+    with ExitStack() as stack:
+        core = stack.enter_context(_apart())
+        file = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "large"
         file.write_bytes(bytes(_SIZE))
-        with peer.jobs.provider(prefix=core) as provider:
-            connection = load.Connection(_port(provider))
-            job_id = str(_finished(connection, consumer, _LARGE)["jobId"])
-            value = fetched(connection, lambda: consumer.result(job_id, 0))
-        with _floor(core, "result", str(file)) as port:
-            floor = fetched(load.Connection(port), lambda: load.get("/"))
+        provider = stack.enter_context(peer.jobs.provider(prefix=core))
+        ours = load.Connection(_port(provider))
+        stack.callback(ours.close)
+        job_id = str(_finished(ours, consumer, _LARGE)["jobId"])
+        bare = load.Connection(stack.enter_context(_floor(core, "result", str(file))))
+        stack.callback(bare.close)
+        pairs = [
+            (seconds(ours, consumer.result(job_id, 0)), seconds(bare, load.get("/")))
+            for _ in range(_FETCHES)
+        ]
+    value, floor = (_SIZE / 1e6 / median(one) for one in zip(*pairs, strict=True))
     return Result(name=name, value=value, unit="MB/s", n=_FETCHES, floor=floor)

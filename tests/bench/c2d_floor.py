@@ -1,11 +1,13 @@
 """The least that could answer: run as a program, one of these on a port of loopback.
 
 status: a prepared answer by uvicorn, whatever is asked. result: a file by sendfile. start: the
-signature checked and a row committed, by uvicorn and SQLite, and nothing else of a job.
+signature checked and a row committed, with those that come at the same time, by uvicorn and SQLite,
+and nothing else of a job.
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
 import socket
 import sqlite3
@@ -27,7 +29,7 @@ def _answering(handle: Any) -> Any:
         body = b""
         while (message := await receive()).get("more_body"):
             body += message["body"]
-        answer = handle(body + message.get("body", b""))
+        answer = await handle(body + message.get("body", b""))
         length = (b"content-length", str(len(answer)).encode())
         await send({"type": "http.response.start", "status": 200, "headers": [length]})
         await send({"type": "http.response.body", "body": answer})
@@ -44,7 +46,11 @@ def _serve(handle: Any, port: int) -> None:
 
 def status(port: int, size: str) -> None:
     answer = b"x" * int(size)
-    _serve(lambda _: answer, port)
+
+    async def handle(_: bytes) -> bytes:
+        return answer
+
+    _serve(handle, port)
 
 
 def start(port: int, folder: str) -> None:
@@ -53,14 +59,28 @@ def start(port: int, folder: str) -> None:
     kept = sqlite3.connect(Path(folder) / "floor.db", isolation_level=None)
     kept.execute("PRAGMA journal_mode=WAL")
     kept.execute("CREATE TABLE jobs (id INTEGER PRIMARY KEY, owner TEXT, nonce TEXT, body BLOB)")
+    waiting: list[asyncio.Future[None]] = []
 
-    def handle(body: bytes) -> bytes:
+    def commit() -> None:
+        kept.execute("COMMIT")
+        for one in waiting:
+            one.set_result(None)
+        waiting.clear()
+
+    async def handle(body: bytes) -> bytes:
         said = json.loads(body)
         owner, nonce = said["consumerAddress"], said["nonce"]
         text = command_text(owner, nonce, Command.free_start)
         if not signed_by(owner, text, said["signature"]):
             raise RuntimeError("somebody else signed")
+        loop = asyncio.get_running_loop()
+        if not waiting:
+            kept.execute("BEGIN")
+            # What came meanwhile is kept together.
+            loop.call_later(0.001, commit)
         kept.execute("INSERT INTO jobs (owner, nonce, body) VALUES (?, ?, ?)", (owner, nonce, body))
+        waiting.append(loop.create_future())
+        await waiting[-1]
         return b"[]"
 
     _serve(handle, port)

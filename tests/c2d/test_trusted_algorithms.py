@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from requestor_sdk.c2d._files import FileFailed, Files
+from requestor_sdk.c2d._files import FileFailed, Files, FileSource
 from requestor_sdk.c2d._terms import ALGORITHM_LIMIT, Rules
 from requestor_sdk.c2d.catalogue import Catalogue
 from requestor_sdk.c2d.environments import default_environments
@@ -77,3 +78,34 @@ async def test_an_algorithm_that_changes_after_it_was_checked_is_not_run(
     assert plan.algorithm.source is not None
     with pytest.raises(FileFailed, match="checksum"):
         await Files().read_all(plan.algorithm.source, limit=ALGORITHM_LIMIT)
+
+
+class Counted(Files):
+    """Files of the web that are counted."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fetched = 0
+
+    async def read_all(self, source: FileSource, *, limit: int) -> bytes:
+        self.fetched += 1
+        await asyncio.sleep(0.05)
+        return GOOD
+
+
+async def test_who_only_asks_what_a_job_takes_has_its_algorithm_fetched_once(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "data").write_bytes(b"secrets")
+    checksum = hashlib.sha256(GOOD).hexdigest()
+    trusted = [{"did": "did:op:mean", "filesChecksum": checksum, "containerSectionChecksum": ""}]
+    container = {"entrypoint": "python3 $ALGO", "image": "python", "tag": "3", "checksum": ""}
+    algorithm = _ddo("mean", {"first": "data"}, algorithm={"container": container})
+    algorithm["services"][0]["files"] = [{"type": "url", "url": "https://example.org/mean.py"}]
+    data = _ddo("data", {"compute": "data"}, compute={"publisherTrustedAlgorithms": trusted})
+    files = Counted()
+    catalogue = Catalogue.of([data, algorithm], folder=tmp_path)
+    rules = Rules(catalogue, default_environments(), files)
+    plans = await asyncio.gather(*(rules.plan(OWNER, _request("first")) for _ in range(20)))
+    assert files.fetched == 1
+    assert all(plan.algorithm.source.sha256 == checksum for plan in plans)

@@ -8,8 +8,11 @@ import pytest
 from docs.reading import DOCS
 
 from requestor_sdk import MemoryJournal
+from requestor_sdk.client._job_inputs import RAWCODE_BYTES
 from requestor_sdk.engine.demands import DEFAULT_EXPIRATION
 from requestor_sdk.engine.tasks.options import DEFAULT_TIMEOUT
+from requestor_sdk.networks.ocean._config import FASTEST_POLL_SEC
+from requestor_sdk.networks.ocean._watch import PATIENCE_SEC
 from requestor_sdk.observe.dashboard import _feed, _server
 from requestor_sdk.ports.runtime import SandboxLimits
 from requestor_sdk.service.script import DOWNLOAD_LIMIT
@@ -30,6 +33,9 @@ NUMBERS = {
     "events that a `MemoryJournal` keeps": MemoryJournal.__init__.__defaults__[0],
     "events that a dashboard has": _feed.KEPT,
     "pages that look at one dashboard": _server._VIEWERS,
+    "an algorithm that is sent along": RAWCODE_BYTES / 2**20,
+    "polls of a job at others' servers": FASTEST_POLL_SEC,
+    "a provider of jobs that stays away": PATIENCE_SEC / 60,
     "processes of an activity on `local`": SandboxLimits.__dataclass_fields__["processes"].default,
 }
 

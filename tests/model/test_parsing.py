@@ -36,12 +36,17 @@ def test_brackets_in_texts_and_beside_each_other_do_not_count():
     assert parse_json(json.dumps(wide)) == wide
 
 
-@pytest.mark.parametrize(
-    "data", [b"", b"{", b"\xff", "[1]".encode("utf-16"), "[1]".encode("utf-32")]
-)
-def test_what_is_no_json_in_utf_8_is_refused(data):
+@pytest.mark.parametrize("data", [b"", b"{", b"\xff", b"\0", b"[\0]"])
+def test_what_is_no_json_is_refused(data):
     with pytest.raises(ValueError):
         parse_json(data)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-32", "utf-32-be"])
+def test_every_encoding_of_unicode_is_read_and_counted(encoding):
+    assert parse_json('["ü"]'.encode(encoding)) == ["ü"]
+    with pytest.raises(ValueError, match="deep"):
+        parse_json(("[" * (DEEPEST + 1)).encode(encoding))
 
 
 def test_a_raised_limit_of_recursion_lets_no_text_end_the_process():

@@ -102,6 +102,7 @@ def test_an_environment_that_is_sent_is_what_is_read(free):
         (b'"Missing one ( \\"datasets\\" )"', 'Missing one ( "datasets" )', {}),
         (b"Internal Server Error", "Internal Server Error", {}),
         (b"<html><style>x{}</style><body><h1>413</h1> too  big</body></html>", "413 too big", {}),
+        (b"<pre>Error: too large<br> &nbsp; &nbsp;at x</pre>", "Error: too large at x", {}),
         (b"", "HTTP 500", {}),
         (b"[]", "[]", {}),
         (b'{"message": "told"}', "told", {}),

@@ -105,6 +105,14 @@ def test_a_failure_says_why():
     assert status_from(job).error == "it used more memory than it may"
 
 
+def test_what_a_server_says_is_one_line_that_steers_no_terminal():
+    said = {"jobId": "a", "status": 31, "statusText": "\x1b[2J one\n two" + "x" * 10_000}
+    status = status_from(said)
+    assert status.text.startswith("?[2J one two")
+    assert len(status.text) <= 500
+    assert status.text.isprintable()
+
+
 def test_an_unknown_number_has_a_text():
     assert text_of(99) == "Status 99"
     assert text_of(71, Generation.node) == NODE_TEXTS[71]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from sandboxing import MIB, run, shell
-from support.containers import busybox, tools
+from support.containers import Made, busybox, link, tar, tools
 
 from requestor_sdk.sandbox import ImageStore
 
@@ -59,6 +59,24 @@ async def test_files_go_in_and_out_of_an_image(make, image):
     await box.write_file("/data/inputs/0", chunks())
     assert (await shell(box, "cat /data/inputs/0 > /data/out")).exit.return_code == 0
     assert b"".join([part async for part in box.read_file("/data/out")]) == b"1,2\n"
+
+
+FORGED = "import os\nos._exit(9)\n"
+
+
+@pytest.mark.parametrize("place", ["select.py", "inside/__init__.py", "inside/init.py"])
+async def test_an_image_cannot_put_itself_in_the_place_of_the_first_process(
+    make, image, tmp_path, place
+):
+    forged = tar((f".requestor/{place}", FORGED.encode()), ("opt/forged", b"x"))
+    made = Made([tar(("bin/busybox", busybox()), ("bin/sh", link("busybox"))), forged])
+    whole = ImageStore(tmp_path / "store").add(made.layout(tmp_path / "forged"))
+    layer = ImageStore(tmp_path / "store").build(whole.path, kind="layer")
+    for name, one in (("whole", whole), ("layer", layer)):
+        box = await make(name, image=one)
+        ran = await shell(box, "while read line; do echo $line; done < /proc/self/status")
+        assert "Seccomp: 2" in ran.stdout
+        assert (await shell(box, "echo x > /.requestor/x")).exit.return_code != 0
 
 
 async def test_the_limits_hold_in_an_image(make, image):

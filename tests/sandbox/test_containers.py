@@ -65,6 +65,7 @@ def added(store, tmp_path, *layers: bytes, **more):
 
 def test_layouts_archives_and_saved_images_all_give_the_same_image(store, tmp_path):
     made = Made([BASE, tar(("etc/three", b"3"))], config=CONFIG)
+    shutil.unpack_archive(made.saved(tmp_path / "unpacked.tar"), tmp_path / "i", "tar")
     images = [
         store.add(made.layout(tmp_path / "oci"), "a:1"),
         store.add(made.archive(tmp_path / "oci.tar"), "b:1"),
@@ -74,9 +75,10 @@ def test_layouts_archives_and_saved_images_all_give_the_same_image(store, tmp_pa
         store.add(made.saved(tmp_path / "flat.tar", flat=True), "f:1"),
         store.add(made.saved(tmp_path / "flat.tgz", flat=True, mode="w:gz"), "g:1"),
         store.add(made.saved(tmp_path / "saved.tgz", mode="w:gz"), "h:1"),
+        store.add(tmp_path / "i", "i:1"),
     ]
     assert len({image.hash for image in images}) == 1
-    assert [image.tag for image in images] == [f"{name}:1" for name in "abcdefgh"]
+    assert [image.tag for image in images] == [f"{name}:1" for name in "abcdefghi"]
     assert images[0].kind == "rootfs"
     assert files(images[0])["etc/three"] == "3"
     assert os.access(images[0].path / "bin/sh", os.X_OK)

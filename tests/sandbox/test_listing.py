@@ -103,6 +103,20 @@ async def test_a_name_that_an_init_made_up_is_refused(box, monkeypatch, said):
         await box.list_files("/data", limit=10)
 
 
+async def test_names_longer_than_any_are_not_even_kept(box, monkeypatch):
+    from requestor_sdk.sandbox import _channel as wire
+
+    said = [(wire.ENTRY, bytes(8) + b"x" * 200_000)] * 50
+
+    async def receive():
+        return said.pop()
+
+    monkeypatch.setattr(box._channel, "receive", receive)
+    with pytest.raises(TransferRefused):
+        await box.list_files("/data", limit=50)
+    assert len(said) == 49
+
+
 async def test_a_command_that_is_asked_to_end_can_still_say_something(place):
     box, _ = place
     seen = bytearray()

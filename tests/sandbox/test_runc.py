@@ -10,24 +10,24 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from sandboxing import MIB, run, shell
-from test_capabilities import (
+from sandbox.test_capabilities import (
     test_each_row_says_by_what_means_and_each_that_does_not_hold_names_its_fix,
     test_on_the_projects_ci_everything_is_enforced,
 )
-from test_hostile import (
+from sandbox.test_hostile import (
     test_all_that_is_of_the_host_is_mounted_read_only,
     test_eating_memory_is_ended_and_told,
     test_forking_without_end_is_refused_and_told,
     test_it_runs_as_a_private_user_without_any_privilege,
     test_memory_eaten_through_shared_memory_counts_too,
 )
-from test_leftovers import (
+from sandbox.test_leftovers import (
     host,
     test_a_host_killed_outright_leaves_no_process_mount_device_group_or_folder,
     test_sandboxes_learn_that_their_launcher_is_gone,
     test_what_a_killed_launcher_left_is_cleared_by_the_next_runtime,
 )
+from sandboxing import MIB, python, run, shell
 
 from requestor_sdk.model.errors import SandboxUnavailable, UsageError
 from requestor_sdk.ports.runtime import ImageRef, SandboxLimits, SandboxSpec
@@ -115,6 +115,35 @@ async def _give_up(runtime: RuncRuntime) -> None:
     for number in range(0, 24, 2):
         await one(number)
     await asyncio.gather(*(one(number) for number in range(8)))
+
+
+async def test_the_filter_is_runcs_own_whatever_the_first_process_is(runtime, make):
+    runtime._means = replace(runtime._means, seccomp=None)  # so that ours puts none on top
+    box = await make()
+    status = (await run(box, "cat", "/proc/self/status")).stdout
+    assert "Seccomp:\t2" in status
+    assert "Seccomp_filters:\t1" in status
+    code = """
+import ctypes, errno, os, socket
+libc = ctypes.CDLL(None, use_errno=True)
+def call(*numbers):
+    return 0 if libc.syscall(*map(ctypes.c_long, numbers)) >= 0 else ctypes.get_errno()
+print([call(165, 0, 0, 0, 0, 0), call(272, 0x10000000), call(101, 0, 0, 0, 0)])
+print([call(56, 0x10000000 | 17, 0, 0, 0, 0), call(435, 0, 0), call(206, 1, 0)])
+print([call(16, 0, 0x5412, 0), call(16, 0, (1 << 32) | 0x5412, 0)])
+for family in range(46):
+    try: socket.socket(family, socket.SOCK_STREAM if family != 16 else socket.SOCK_RAW).close()
+    except OSError as error: print(family, error.errno == errno.EAFNOSUPPORT, end=' ')
+    else: print(family, 'open', end=' ')
+"""
+    if os.uname().machine != "x86_64":
+        pytest.skip("the numbers of the calls are those of x86-64")
+    lines = (await python(box, code)).stdout.splitlines()
+    assert lines[:3] == ["[1, 1, 1]", "[1, 38, 38]", "[1, 1]"]
+    told = lines[3].split()
+    opened = [family for family, how in zip(told[::2], told[1::2], strict=True) if how == "open"]
+    assert opened == ["1", "2", "10", "16"]
+    assert "False" not in told
 
 
 HANGING = """#!/bin/sh

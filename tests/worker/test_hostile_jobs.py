@@ -53,7 +53,7 @@ HARM = [
         "disk",
         "f = open('/data/outputs/f', 'wb')\nwhile True: f.write(b'x' * (1 << 20)); f.flush()",
         JobCode.disk_exceeded,
-        "storage: 33 MiB full",
+        "MiB full",
     ),
     ("exit", "import sys; sys.exit(7)", JobCode.finished, "exit code 7"),
     ("kill", "import os; os.kill(os.getpid(), 9)", JobCode.finished, ""),

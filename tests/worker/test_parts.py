@@ -26,7 +26,7 @@ from requestor_sdk.worker._journal import Journal
 from requestor_sdk.worker._ledger import Ledger
 from requestor_sdk.worker._outputs import printable
 from requestor_sdk.worker._room import detect_room
-from requestor_sdk.worker._teller import MAX_EVENTS, Teller
+from requestor_sdk.worker._teller import MAX_EVENTS, WAITING_EVENTS, Teller
 
 LEASE = Lease(run_id="run", attempt=2, fence="fence")
 
@@ -281,10 +281,14 @@ async def test_a_log_of_exactly_its_limit_is_whole(telling):
 
 async def test_events_are_numbered_and_there_is_an_end_to_them(telling):
     teller, ear, _ = telling()
-    assert all(teller.event("INFO", str(n)) for n in range(MAX_EVENTS))
+    for _ in range(MAX_EVENTS // WAITING_EVENTS):
+        assert all(teller.event("INFO", str(n)) for n in range(WAITING_EVENTS))
+        assert not teller.event("INFO")
+        await asyncio.wait_for(teller._told.wait(), 10)
     assert not teller.event("INFO")
+    assert teller.event("stage", "publishing")
     await teller.finish()
-    assert [event.seq for event in ear.events] == list(range(1, MAX_EVENTS + 1))
+    assert [event.seq for event in ear.events] == list(range(1, MAX_EVENTS + 2))
 
 
 async def test_a_store_that_fails_for_a_moment_loses_nothing(telling):

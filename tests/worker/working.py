@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+from contextlib import closing
 
 from requestor_sdk.ports.worker import Demand, InputFile, Room, RunSpec
 from requestor_sdk.worker._config import WorkerConfig
@@ -37,7 +38,7 @@ class Hired:
         if self.task.cancelled() or self.task.exception() is not None:
             return
         assert not list((self.folder / "runs").glob("*"))
-        with sqlite3.connect(self.folder / "worker.db") as db:
+        with closing(sqlite3.connect(self.folder / "worker.db")) as db:
             assert db.execute("select count(*) from attempts").fetchone() == (0,)
 
 

@@ -6,7 +6,7 @@ No answer and no log holds a signature or a token.
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
@@ -32,6 +32,9 @@ _log = logging.getLogger(__name__)
 
 # The calls that today's nodes alone have: they answer 401 where the older ones answer 400.
 _OF_NODES = ("/freeCompute", "/computeStreamableLogs", "/auth/token", "/auth/invalidateToken")
+
+_BUSY: Final = {"too_many_jobs": 429, "no_room": 503}
+"""What may be asked for again later."""
 
 
 def install(app: FastAPI) -> None:
@@ -87,7 +90,7 @@ def _refused(_: Request, error: Exception) -> JSONResponse:
     if error.reasons.get("environment") == "invalid":
         return JSONResponse(error_body(error.message), status_code=400)
     body = reasons_body(error.reasons) if error.reasons else error_body(error.message)
-    status = 429 if "too_many_jobs" in error.reasons.values() else 400
+    status = next((_BUSY[word] for word in error.reasons.values() if word in _BUSY), 400)
     return JSONResponse({**body, "message": error.message}, status_code=status)
 
 

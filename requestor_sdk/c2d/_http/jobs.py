@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from fastapi import APIRouter, Request
@@ -9,6 +10,7 @@ from fastapi.responses import JSONResponse, Response, StreamingResponse
 
 from requestor_sdk.c2d import _walk
 from requestor_sdk.c2d._http import schemas
+from requestor_sdk.c2d._http.held import held
 from requestor_sdk.c2d._http.reading import (
     BadRequest,
     claimed,
@@ -42,6 +44,7 @@ if TYPE_CHECKING:
     from requestor_sdk.c2d.auth import Auth
     from requestor_sdk.c2d.core import JobCore
     from requestor_sdk.c2d.records import JobRecord
+    from requestor_sdk.model.jobs import JobRequest
 
 _SHORTENED: Final = 16
 _MOST: Final = 1000
@@ -135,7 +138,7 @@ class JobCalls:
         if free and asked is not None:
             self._check_free(asked.environment)
         if asked is not None:
-            self._check_resources(body.get("resources"), asked.environment)
+            asked = self._fitting(asked, _needs(body.get("resources")))
         owner = await self._auth.caller(who, texts, once=bool(job_id))
         if job_id:
             record = await self._core.restart(owner, job_id)
@@ -152,22 +155,21 @@ class JobCalls:
                 reasons={"environment": "not_free"},
             )
 
-    def _check_resources(self, wanted: object, environment: str) -> None:
-        """Refuse who asks for more than a job has there: each has what its environment gives."""
-        spec = choose(self._core.specs, environment)
-        if spec is None or not isinstance(wanted, list):
-            return
-        has = {"cpu": spec.cpus, "ram": spec.memory_gib, "disk": spec.storage_gib}
-        for one in wanted:
-            if not isinstance(one, dict):
-                continue
-            name, amount = str(one.get("id"))[:100], numeric(one.get("amount")) or 0.0
-            most = has.get(name, spec.gpus)
-            if amount > most:
-                raise JobRefused(
-                    f"Not enough {name} resources. Requested {amount:g}, but max is {most:g}",
-                    reasons={f"resources.{name}": "too_much"},
-                )
+    def _fitting(self, asked: JobRequest, needs: Mapping[str, float]) -> JobRequest:
+        """Return a request with the environment that gives what it asks for; refuse it else."""
+        if not needs:
+            return asked
+        specs, name = self._core.specs, asked.environment
+        fits = choose(specs, name, duration=asked.max_duration, needs=needs)
+        spec = fits or choose(specs, "", duration=asked.max_duration)
+        if spec is not None and (lacking := spec.lacks(needs)) is not None:
+            most = spec.gives.get(lacking, 0.0)
+            raise JobRefused(
+                f"Not enough {lacking} resources. "
+                f"Requested {needs[lacking]:g}, but max is {most:g}",
+                reasons={f"resources.{lacking}": "too_much"},
+            )
+        return asked if fits is None else replace(asked, environment=fits.id)
 
     async def status(self, request: Request) -> Response:
         """Tell how jobs stand; without a signature, as all servers do."""
@@ -189,7 +191,7 @@ class JobCalls:
         try:
             record = await self._core.found(job_id, owner=owner or None)
             if WAIT in values and record.finished is None:
-                record = await self._held(record, values)
+                record = await self._held(request, record, values)
         except JobNotFound:
             return JSONResponse([])
         if (did and did not in record.dids) or not _of(record, agreement):
@@ -203,11 +205,14 @@ class JobCalls:
             ]
         return JSONResponse([job])
 
-    async def _held(self, record: JobRecord, values: Mapping[str, Any]) -> JobRecord:
+    async def _held(
+        self, request: Request, record: JobRecord, values: Mapping[str, Any]
+    ) -> JobRecord:
         """Return a job once its status is another than the caller has seen."""
         seconds = number(values, WAIT, default=0, least=0, most=1e6)
         seen = whole(values, SEEN, default=record.code)
-        return await self._core.other_than(record, seen, timeout=min(seconds, LONGEST_WAIT_SEC))
+        seconds = min(seconds, LONGEST_WAIT_SEC)
+        return await held(request, self._core.other_than(record, seen, timeout=seconds)) or record
 
     async def stop(self, request: Request) -> Response:
         """Stop a job, or all of the caller's on a document."""
@@ -337,6 +342,15 @@ class JobCalls:
         )
         made["terminationDetails"] = {"exitCode": exit_code, "OOMKilled": bool(facts.get("oom"))}
         return made
+
+
+def _needs(resources: object) -> dict[str, float]:
+    """Return what a node's client asks for, by its names."""
+    return {
+        str(one.get("id"))[:100]: numeric(one.get("amount")) or 0.0
+        for one in (resources if isinstance(resources, list) else ())
+        if isinstance(one, dict)
+    }
 
 
 def _of(record: JobRecord, agreement: str) -> bool:

@@ -55,11 +55,13 @@ class FileAnswer(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send it; one who went away ends it."""
-        del receive
+        if self.status_code == 416:
+            os.close(self._file)
+            await self._refuse(scope, send)
+            return
+        # Sending to one who went away tells nothing: the rest would be read for nobody.
+        watching = asyncio.create_task(_gone(receive), name="watching for the reader's end")
         try:
-            if self.status_code == 416:
-                await self._refuse(scope, send)
-                return
             await send(
                 {
                     "type": "http.response.start",
@@ -67,13 +69,15 @@ class FileAnswer(Response):
                     "headers": self.raw_headers,
                 }
             )
-            await self._send_part(send)
+            await self._send_part(send, watching)
         finally:
             os.close(self._file)
+            watching.cancel()
+            await asyncio.wait({watching})
 
-    async def _send_part(self, send: Send) -> None:
+    async def _send_part(self, send: Send, watching: asyncio.Task[None]) -> None:
         place = self._first
-        while place < self._end:
+        while place < self._end and not watching.done():
             wanted = min(_CHUNK, self._end - place)
             data = await asyncio.to_thread(os.pread, self._file, wanted, place)
             if not data:
@@ -94,6 +98,11 @@ class FileAnswer(Response):
             return {"type": "http.disconnect"}
 
         await answer(scope, nothing, send)
+
+
+async def _gone(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
 
 
 def _opened(path: Path) -> tuple[int, int]:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from contextlib import suppress
 from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from types import TracebackType
+
+
+_log = logging.getLogger(__name__)
 
 
 class Bells:
@@ -28,7 +32,11 @@ class Bells:
             for ear in self._listeners.get(topic, ()):
                 ear.rang.set()
             for tap in self.taps:
-                tap(topic)
+                try:
+                    tap(topic)
+                except Exception:  # noqa: BLE001 - logged; it is of one that listens
+                    # What rang is kept by then, whoever cannot hear of it.
+                    _log.exception("%s could not be told", topic.partition(":")[0])
 
     def ring_all(self) -> None:
         """Wake all: something may have been missed, or the end is near."""

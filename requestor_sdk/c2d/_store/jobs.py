@@ -69,6 +69,10 @@ class StoredJobs:
         """Return what was asked for when a job was started."""
         return await self._store.read(lambda tx: tx.request(job_id))
 
+    async def forget_request(self, job_id: str) -> None:
+        """Remove what a job was started with. Idempotent."""
+        await self._store.write(lambda tx: tx.delete_request(job_id))
+
     async def job_of_run(self, run_id: str) -> JobRecord | None:
         """Return the job that has this run now."""
         return await self._store.read(lambda tx: tx.job_of_run(run_id))

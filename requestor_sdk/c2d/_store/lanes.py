@@ -7,6 +7,7 @@ nobody.
 from __future__ import annotations
 
 import asyncio
+import logging
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -14,6 +15,8 @@ from requestor_sdk.model.errors import StoreFailed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+_log = logging.getLogger(__name__)
 
 J = TypeVar("J")
 R = TypeVar("R")
@@ -68,8 +71,13 @@ class Lane(Generic[J, R]):
             while self._waiting:
                 group, self._waiting = self._waiting[: self._most], self._waiting[self._most :]
                 jobs = [job for job, _ in group]
-                told = await loop.run_in_executor(self._thread, self._do, jobs)
-                self._settle(told)
+                try:
+                    told = await loop.run_in_executor(self._thread, self._do, jobs)
+                    self._settle(told)
+                except Exception as error:  # noqa: BLE001 - logged, and told to all
+                    _log.exception("the store failed at %d calls", len(group))
+                    _refuse([answer for _, answer in group], error)
+                    continue
                 for (_, answer), result in zip(group, told, strict=True):
                     if not answer.done():
                         answer.set_result(result)
@@ -86,3 +94,12 @@ class Lane(Generic[J, R]):
         while self._worker is not None:
             await asyncio.shield(self._worker)
         self._thread.shutdown(wait=False)
+
+
+def _refuse(answers: Sequence[asyncio.Future[Any]], error: Exception) -> None:
+    """Tell those who wait: one that is never answered would hang."""
+    for answer in answers:
+        if not answer.done():
+            failed = StoreFailed(f"the store failed: {type(error).__name__}")
+            failed.__cause__ = error
+            answer.set_exception(failed)

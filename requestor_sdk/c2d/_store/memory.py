@@ -182,6 +182,9 @@ class _Rows:
     def put_request(self, job_id: str, request: Mapping[str, Json]) -> None:
         self._requests.put(storable(job_id), request)
 
+    def delete_request(self, job_id: str) -> None:
+        self._requests.drop(job_id)
+
     def change_job(self, job: JobRecord) -> bool:
         kept = self._jobs.rows.get(job.id)
         if kept is None or kept.revision != job.revision - 1:

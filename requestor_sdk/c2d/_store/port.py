@@ -87,6 +87,7 @@ class AttemptRow:
         claim_id: What the worker called its claim; one makes one attempt.
         gpus: The GPUs whose memory it holds.
         leased_until: From then on it may be given to another.
+        told: Characters of the events that it told of.
         ending: How it ended; ``None`` while it is held.
     """
 
@@ -102,6 +103,7 @@ class AttemptRow:
     leased_until: float
     stage: Stage | None = None
     progress: float | None = None
+    told: int = 0
     ending: Ending | None = None
     ended_at: float | None = None
     reason: str = ""
@@ -266,6 +268,10 @@ class Writing(Reading, Protocol):
 
     def put_request(self, job_id: str, request: Mapping[str, Json]) -> None:
         """Keep what a new job was started with."""
+        ...
+
+    def delete_request(self, job_id: str) -> None:
+        """Forget what a job was started with. Idempotent."""
         ...
 
     def change_job(self, job: JobRecord) -> bool:

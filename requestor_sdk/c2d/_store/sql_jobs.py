@@ -16,7 +16,7 @@ from requestor_sdk.c2d.records import JobRecord, TokenRecord
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from sqlalchemy import Connection, Row, Select, Table
+    from sqlalchemy import Connection, Executable, Row, Table
 
     from requestor_sdk.model.jobs import Json
 
@@ -96,13 +96,13 @@ class Rows:
         """Wake those who listen to a topic, once all is kept."""
         self.rings.append(topic)
 
-    def _one(self, statement: Select[Any], **values: object) -> Row[Any] | None:
+    def _one(self, statement: Executable, **values: object) -> Row[Any] | None:
         keys = (value for value in values.values() if isinstance(value, str))
         if not all(is_storable(key) for key in keys):
             return None
         return self._connection.execute(statement, values).first()
 
-    def _all(self, statement: Select[Any], **values: object) -> Sequence[Any]:
+    def _all(self, statement: Executable, **values: object) -> Sequence[Any]:
         keys = (value for value in values.values() if isinstance(value, str))
         if not all(is_storable(key) for key in keys):
             return ()
@@ -181,6 +181,10 @@ class JobRows(Rows):
     def put_request(self, job_id: str, request: Mapping[str, Json]) -> None:
         values = {"job_id": storable(job_id), "body": encode(dict(request))}
         self._do(self._insert(tables.requests), values)
+
+    def delete_request(self, job_id: str) -> None:
+        if is_storable(job_id):
+            self._do(delete(tables.requests).where(tables.requests.c.job_id == job_id))
 
     def change_job(self, job: JobRecord) -> bool:
         new = {f"new_{name}": value for name, value in _columns(job).items()}

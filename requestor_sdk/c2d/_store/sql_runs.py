@@ -28,17 +28,16 @@ _E: Final = tables.events.c
 _W: Final = tables.workers.c
 _KEY: Final[BindParameter[str]] = bindparam("key")
 _MOST: Final[BindParameter[int]] = bindparam("most")
-_WAITS: Final = _R.state == RunState.pending.value
 
 _RUN: Final = select(tables.runs).where(_R.id == _KEY)
 _RUN_OWN: Final = _RUN.with_for_update()
 # A run that another transaction has its hands on is passed over, not waited for.
-_RUN_WAITING: Final = _RUN.where(_WAITS).with_for_update(skip_locked=True)
+_RUN_WAITING: Final = _RUN.where(tables.WAITS).with_for_update(skip_locked=True)
 _LINE: Final = (
     select(_R.id, _R.cpu, _R.ram_mb, _R.disk_mb, _R.gpus, _R.vram_mb, _R.tags, _R.rank)
     .add_columns(_R.created_at)
     .where(
-        _WAITS,
+        tables.WAITS,
         _R.not_before <= bindparam("now"),
         _R.cpu <= bindparam("cpu_free"),
         _R.ram_mb <= bindparam("ram_free"),
@@ -53,7 +52,9 @@ _LINE_AFTER: Final = _LINE.where(
     tuple_(_R.rank, _R.created_at, _R.id)
     > tuple_(bindparam("rank_was"), bindparam("created_was"), bindparam("id_was"))
 )
-_NEXT_DUE: Final = select(func.min(_R.not_before)).where(_WAITS, _R.not_before > bindparam("now"))
+_NEXT_DUE: Final = select(func.min(_R.not_before)).where(
+    tables.WAITS, _R.not_before > bindparam("now")
+)
 _COUNT: Final = select(_R.state, func.count()).group_by(_R.state)
 _ATTEMPT: Final = select(_A.body).where(_A.run_id == _KEY, _A.number == bindparam("which"))
 _ATTEMPTS: Final = select(_A.body).where(_A.run_id == _KEY).order_by(_A.number)

@@ -20,6 +20,7 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
     false,
+    text,
 )
 
 _KEY: Final = Text().with_variant(Text(collation="C"), "postgresql")
@@ -133,17 +134,20 @@ runs: Final = Table(
     _time("finished_at", nullable=True),
     _json("spec"),
     _json("completion", nullable=True),
-    Index("c2d_runs_by_state", "state"),
 )
-_waits: Final = runs.c.state == "PENDING"
+# An index of a part is used only where the condition is literally the same.
+WAITS: Final = text("c2d_runs.state = 'PENDING'")
+_WAITS: Final = text("state = 'PENDING'")
 Index(
     "c2d_line",
     runs.c.rank,
     runs.c.created_at,
     runs.c.id,
-    sqlite_where=_waits,
-    postgresql_where=_waits,
+    sqlite_where=_WAITS,
+    postgresql_where=_WAITS,
 )
+
+Index("c2d_due", runs.c.not_before, sqlite_where=_WAITS, postgresql_where=_WAITS)
 
 attempts: Final = Table(
     "c2d_attempts",
@@ -157,16 +161,17 @@ attempts: Final = Table(
     _json("body"),
     UniqueConstraint("worker_id", "claim_id", name="c2d_claims"),
 )
+_HELD: Final = text("held = 1")
 Index(
     "c2d_held",
     attempts.c.worker_id,
-    sqlite_where=attempts.c.held,
+    sqlite_where=_HELD,
     postgresql_where=attempts.c.held,
 )
 Index(
     "c2d_leases",
     attempts.c.leased_until,
-    sqlite_where=attempts.c.held,
+    sqlite_where=_HELD,
     postgresql_where=attempts.c.held,
 )
 

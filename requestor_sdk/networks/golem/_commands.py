@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from requestor_sdk.golem._reading import Record, record
 from requestor_sdk.model.errors import PayloadError
+from requestor_sdk.model.parsing import parse_json
 from requestor_sdk.model.script import (
     BatchEvent,
     Capture,
@@ -163,7 +164,7 @@ def event_of(text: str) -> BatchEvent | Finished | None:
         BadAnswer: It is no JSON object.
     """
     try:
-        parsed: object = json.loads(text)
+        parsed: object = parse_json(text)
     except ValueError:
         parsed = text
     return event_from(parsed)

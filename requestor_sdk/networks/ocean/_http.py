@@ -7,8 +7,9 @@ of aiohttp's, which may show its URL, is passed on.
 from __future__ import annotations
 
 import asyncio
+import logging
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from requestor_sdk.model.errors import (
     BadAnswer,
@@ -24,7 +25,7 @@ from requestor_sdk.networks.ocean._refused import Refused
 from requestor_sdk.ocean.refusals import refusal_in
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
     import aiohttp
 
@@ -33,7 +34,14 @@ ANSWER_BYTES: Final = 64 << 20
 ERROR_BYTES: Final = 64 << 10
 SILENT_SEC: Final = 60.0
 """Seconds that a stream of a result may be silent."""
+LIMIT_SEC: Final = 10.0
+"""How long to wait where a server limits calls and does not say for how long."""
+LONGEST_LIMIT_SEC: Final = 180.0
+"""How long a call waits in all for a server that limits calls."""
 _CHUNK: Final = 256 << 10
+
+_log = logging.getLogger("requestor_sdk.networks.ocean")
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,20 +159,17 @@ class Http:
             BadAnswer: It is longer than ``ANSWER_BYTES``, or a redirect.
         """
         what = f"{method} {path}"
-        limit = seconds or self._call_sec
-        try:
-            async with asyncio.timeout(limit):
-                response = await self._begin(method, path, params, body, {})
-                try:
-                    with _Ours(what, self.url):
-                        data = await _all(response, what, ANSWER_BYTES)
-                finally:
-                    response.release()
-        except TimeoutError as error:
-            if isinstance(error, RequestorError):
-                raise
-            raise NetworkTimeout(f"{what}: no answer came in {limit:g} s") from None
-        return Answer(status=response.status, body=data)
+
+        async def attempt() -> Answer:
+            response = await self._begin(method, path, params, body, {})
+            try:
+                with _Ours(what, self.url):
+                    data = await _all(response, what, ANSWER_BYTES)
+            finally:
+                response.release()
+            return Answer(status=response.status, body=data)
+
+        return await _patiently(attempt, what, seconds or self._call_sec)
 
     async def stream(
         self,
@@ -175,14 +180,12 @@ class Http:
     ) -> Stream:
         """Begin a call whose answer comes bit by bit; raises as ``call`` does."""
         what = f"GET {path}"
-        try:
-            async with asyncio.timeout(self._call_sec):
-                response = await self._begin("GET", path, params, None, headers or {})
-        except TimeoutError as error:
-            if isinstance(error, RequestorError):
-                raise
-            raise NetworkTimeout(f"{what}: no answer came in {self._call_sec:g} s") from None
-        return Stream(response, what, self.url)
+
+        async def attempt() -> Stream:
+            response = await self._begin("GET", path, params, None, headers or {})
+            return Stream(response, what, self.url)
+
+        return await _patiently(attempt, what, self._call_sec)
 
     async def _begin(
         self,
@@ -213,6 +216,29 @@ class Http:
             if response.status < 400:
                 raise BadAnswer(f"{what}: the server sends us elsewhere, which is not followed")
             raise Refused(what, refusal_in(response.status, said))
+
+
+async def _patiently(attempt: Callable[[], Awaitable[T]], what: str, seconds: float) -> T:
+    """Make a call in bounded time; again where a server says that it was asked too often.
+
+    It says so before it looks at what is asked: nothing was done, so this holds for a start, too.
+    """
+    waited = 0.0
+    while True:
+        try:
+            async with asyncio.timeout(seconds):
+                return await attempt()
+        except Refused as refused:
+            pause = LIMIT_SEC if refused.refusal.wait is None else refused.refusal.wait + 1
+            waited += pause
+            if not refused.refusal.of_limit or waited > LONGEST_LIMIT_SEC:
+                raise
+            _log.warning("%s: asked too often; again in %.0f s", what, pause)
+            await asyncio.sleep(pause)
+        except TimeoutError as error:
+            if isinstance(error, RequestorError):
+                raise
+            raise NetworkTimeout(f"{what}: no answer came in {seconds:g} s") from None
 
 
 async def _all(response: aiohttp.ClientResponse, what: str, most: int) -> bytes:

@@ -59,7 +59,7 @@ class OceanNode:
     def __init__(self, http: Http) -> None:
         self.http = http
         self.generation: Generation = Generation.classic
-        self.ours = False
+        self.ours: bool = False
         self.address = ""
         self._routes: dict[str, str] = {}
         self._known = False
@@ -81,7 +81,7 @@ class OceanNode:
         if not isinstance(told, dict):
             raise NotSupported(f"{self.http.url} is no provider of jobs")
         addresses = told.get("providerAddresses")
-        self.ours = told.get("software") == SOFTWARE
+        self.ours = bool(told.get("software") == SOFTWARE)
         self.generation = _generation(told, self.ours, self.http.url)
         by_chain = [str(one) for one in addresses.values()] if isinstance(addresses, dict) else []
         self.address = str(told.get("providerAddress") or "") or next(iter(by_chain), "")

@@ -27,6 +27,7 @@ _GONE: Final = (
     "negative index",
     "no results for job",
     "job not found",
+    "engine not found",
 )
 _NOTHING_TOLD: Final = ("internal server error", "http ")
 _CODE: Final = re.compile(r"ConsumableCodes\.([A-Z_]+)|with code: ?(\d)")
@@ -69,7 +70,9 @@ def error_of(
         )
     if any(word in low for word in _DENIED):
         return AssetNotConsumable(message, consumable_code=_consumable_code(refusal.text), ids=ids)
-    if refusal.status == 404 or any(word in low for word in _GONE):
+    gone = refusal.status == 404 or any(word in low for word in _GONE)
+    # A node says so of the part of a job's id that comes before the dash.
+    if gone or ("invalid c2d environment" in low and "job" in (ids or {})):
         return JobNotFound(message, ids=ids)
     if refusal.of_signature:
         return JobRefused(

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from requestor_sdk.model.errors import BadAnswer, JobNotFound
 from requestor_sdk.ocean.logs import Demultiplexer
+from requestor_sdk.ocean.messages import Generation
 from requestor_sdk.ocean.statuses import results_of
 
 if TYPE_CHECKING:
@@ -69,6 +70,8 @@ async def closing(stream: Stream) -> AsyncIterator[Stream]:
 
 
 async def _index(node: OceanNode, signer: Signer, job_id: str, file: ResultFile) -> int:
+    if node.ours or node.generation is Generation.classic:
+        return file.index  # theirs stay as they are
     listed = results_of((await node.job(signer, job_id)).get("results"))
     same = [one for one in listed if (one.name, one.type) == (file.name, file.type)]
     if len(same) > 1:

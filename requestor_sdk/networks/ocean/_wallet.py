@@ -5,11 +5,12 @@ No form of a key is shown, logged or put into an error here, nor is a password.
 
 from __future__ import annotations
 
-import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast, runtime_checkable
 
 from requestor_sdk.model.errors import UsageError
+from requestor_sdk.model.parsing import parse_json
 from requestor_sdk.settings import data_home
 from requestor_sdk.signing import EthSigner, KeyStore
 
@@ -100,13 +101,17 @@ def keystore_wallet(path: Path | str, password: str) -> Signer:
     file = Path(path)
     try:
         with file.open("rb") as opened:
-            parsed = json.loads(opened.read(_KEYSTORE_BYTES))
+            parsed = parse_json(opened.read(_KEYSTORE_BYTES))
     except OSError as error:
         raise UsageError(f"{file} cannot be read: {error.strerror or error}") from None
     except ValueError:
         raise UsageError(f"{file} is no keystore: it is no JSON") from None
+    # What it imports raises the limit of recursion for the whole process, by which a text that
+    # nests deeply could end it.
+    limit = sys.getrecursionlimit()
     from eth_account import Account as Accounts
 
+    sys.setrecursionlimit(limit)
     wrong: str
     try:
         return EthSigner(bytes(Accounts.decrypt(parsed, password)))

@@ -161,6 +161,27 @@ async def test_results_are_removed_when_their_time_is_over(host):
     assert (await host.core.status(OWNER, record.id)).outcome is JobOutcome.succeeded
 
 
+async def test_what_a_job_was_started_with_goes_with_its_results_however_it_ended(host, files):
+    files.answers["/data"] = 404
+    failing = await host.core.submit(OWNER, request_of("remote"))
+    assert (await ended(host.core, failing.id)).code == 31
+    done = await host.core.submit(OWNER, request_of("data"))
+    await doer_of(host.queue).do()
+    await ended(host.core, done.id)
+    for one in (failing, done):
+        assert await host.jobs.request(one.id) is not None
+    later = (host.clock.now() + timedelta(days=8)).timestamp()
+    for gone in await host.jobs.expired(later):
+        assert await host.core._follower._expire(gone)
+    assert list(await host.jobs.expired(later)) == []
+    for one in (failing, done):
+        assert await host.jobs.request(one.id) is None
+        assert (await host.core.status(OWNER, one.id)).over
+        with pytest.raises(JobRefused) as refused:
+            await host.core.restart(OWNER, one.id)
+        assert refused.value.reasons == {"jobId": "expired"}
+
+
 async def test_an_environment_takes_so_many_jobs_and_no_more(make_host):
     small = EnvironmentSpec(id="free", max_jobs=1, max_waiting=1)
     async with make_host(environments=(small,)) as host:
@@ -229,3 +250,21 @@ async def test_of_two_restarts_at_one_time_one_is_taken(host):
         *(host.core.restart(OWNER, record.id) for _ in range(4)), return_exceptions=True
     )
     assert sum(isinstance(one, JobRefused) for one in made) == 3
+
+
+async def test_inputs_are_removed_when_the_run_is_over_and_results_stay(host, files):
+    files.answers["/data"] = b"large"
+    record = await host.core.submit(OWNER, request_of("remote"))
+    claim = await doer_of(host.queue).do(outputs={"outputs/a": b"1"})
+    await ended(host.core, record.id)
+    folder = host.queue.blobs.folder(claim.lease.run_id)
+    while (folder / "inputs").exists():
+        await asyncio.sleep(0.01)
+    assert (await host.core.result(OWNER, record.id, 0)).path.read_bytes() == b"1"
+
+
+async def test_nothing_is_taken_while_the_disk_is_full(host, monkeypatch):
+    monkeypatch.setattr(host.queue.blobs, "free", lambda: 1 << 20)
+    with pytest.raises(JobRefused) as refused:
+        await host.core.submit(OWNER, request_of("data"))
+    assert refused.value.reasons == {"environment": "no_room"}

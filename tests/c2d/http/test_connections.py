@@ -96,3 +96,18 @@ async def test_a_body_that_does_not_come_is_not_waited_for(port, monkeypatch):
         async with asyncio.timeout(10):
             assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 408")
         await closed(reader)
+
+
+async def test_nobody_is_waited_for_who_went_away(port, consumer, host):
+    job_id = await consumer.started()
+    await consumer.until(job_id, 30)
+    asked = f"GET /api/services/compute?jobId={job_id}&wait=30 HTTP/1.1\r\nHost: a\r\n\r\n"
+    bells = host.core._follower._bells
+    async with opened(port) as (_, writer):
+        writer.write(asked.encode())
+        async with asyncio.timeout(10):
+            while job_id not in bells:
+                await asyncio.sleep(0.01)
+    async with asyncio.timeout(10):
+        while job_id in bells:
+            await asyncio.sleep(0.01)

@@ -331,3 +331,33 @@ async def test_pages_of_a_browser_may_be_clients(consumer):
         assert answer.status == 200
         assert answer.headers["Access-Control-Allow-Origin"] == "*"
         assert "Access-Control-Allow-Credentials" not in answer.headers
+
+
+async def test_a_result_is_read_no_further_once_its_reader_went_away(consumer, doer, monkeypatch):
+    from requestor_sdk.c2d._http import streaming
+
+    job_id = await consumer.started()
+    await doer.do(outputs={"outputs/large": bytes(64 << 20)})
+    await consumer.until(job_id, 70)
+    reads, real = 0, streaming.os.pread
+
+    def counted(*arguments):
+        nonlocal reads
+        reads += 1
+        return real(*arguments)
+
+    send, ended = streaming.FileAnswer._send_part, asyncio.Event()
+
+    async def to_the_end(*arguments):
+        await send(*arguments)
+        ended.set()
+
+    monkeypatch.setattr(streaming.os, "pread", counted)
+    monkeypatch.setattr(streaming.FileAnswer, "_send_part", to_the_end)
+    params = {"jobId": job_id, "index": "0"} | consumer.classic(job_id, "0")
+    url = f"{consumer.url}/api/services/computeResult"
+    async with consumer.session.get(url, params=params) as answer:
+        await answer.content.readexactly(1 << 16)
+        answer.close()
+    await asyncio.wait_for(ended.wait(), 20)
+    assert 0 < reads < (64 << 20) // streaming._CHUNK // 2

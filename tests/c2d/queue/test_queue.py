@@ -479,6 +479,23 @@ async def test_events_count_once_and_come_in_order(queue, worker):
     assert [row.seq for row in await queue.events("r1", after=(1, 0))] == [1, 2]
 
 
+async def test_events_are_kept_up_to_a_bound_and_stages_beyond_it(queue, worker, store):
+    await worker.come()
+    await queue.submit("r1", SPEC, SMALL)
+    lease = (await worker.claim()).lease
+    large = {"text": "x" * 500_000}
+    for seq in range(8):
+        await queue.event(lease, RunEvent(seq=seq, type="INFO", payload=large))
+    await queue.event(lease, RunEvent(seq=10**6, type="INFO"))
+    assert len(await queue.events("r1")) == 4
+    for seq, name in enumerate(["running", "preparing", "running", "odd", "publishing"]):
+        await queue.event(lease, stage(name, 10**6 + seq))
+    told = [row.message for row in await queue.events("r1") if row.type == "stage"]
+    assert told == ["running", "publishing"]
+    assert (await queue.attempts("r1"))[0].stage == "publishing"
+    assert await queue.run_state("r1") is RunState.running
+
+
 async def test_a_log_is_what_came_at_each_offset_first(queue, worker):
     await worker.come()
     await queue.submit("r1", SPEC, SMALL)

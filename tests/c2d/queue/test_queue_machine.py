@@ -63,7 +63,6 @@ demands = st.builds(
     vram_mb=st.sampled_from([0, 3, 5]),
 )
 workers = st.sampled_from(sorted(ROOMS))
-sessions = st.sampled_from(["s1", "s2"])
 outcomes = st.sampled_from(list(RunOutcome))
 
 
@@ -96,6 +95,7 @@ class QueueMachine(RuleBasedStateMachine):
         self.submitted = set()
         self.ended = {}
         self.sessions = {}
+        self.former = {}
         self.store = self.make_store()
         self.do(self.begin())
 
@@ -166,14 +166,30 @@ class QueueMachine(RuleBasedStateMachine):
         assert not self.do(self.queue.submit(run_id, SPEC, demand))
         assert self.do(self.picture(run_id)) == before
 
-    @rule(worker=workers, session=sessions, draining=st.sampled_from([False, False, False, True]))
-    def heartbeat(self, worker, session, draining):
+    @rule(worker=workers, anew=st.booleans(), draining=st.sampled_from([False, False, False, True]))
+    def heartbeat(self, worker, anew, draining):
+        session = self.name("s") if anew else self.sessions[worker]
         self.heartbeat_of(worker, session, draining=draining)
+
+    @rule(worker=workers)
+    def a_former_process_shows_itself(self, worker):
+        session = self.former.get(worker)
+        if session is None:
+            return
+        before = [self.do(self.picture(run_id)) for run_id in sorted(self.submitted)]
+        room = ROOMS[worker]
+        info = WorkerInfo(id=worker, session=session, total=room, free=room)
+        with pytest.raises(WorkerRefused):
+            self.do(self.queue.heartbeat(info))
+        after = [self.do(self.picture(run_id)) for run_id in sorted(self.submitted)]
+        assert after == before
 
     def heartbeat_of(self, worker, session, *, draining):
         room = ROOMS[worker]
         info = WorkerInfo(id=worker, session=session, total=room, free=room, draining=draining)
         self.do(self.queue.heartbeat(info))
+        if self.sessions.get(worker, session) != session:
+            self.former[worker] = self.sessions[worker]
         self.sessions[worker] = session
         for run_id in self.submitted:
             held = [each for each in self.do(self.picture(run_id))[1] if each.ending is None]
@@ -187,7 +203,7 @@ class QueueMachine(RuleBasedStateMachine):
 
     @rule(worker=workers)
     def a_former_process_claims(self, worker):
-        session = "s2" if self.sessions[worker] == "s1" else "s1"
+        session = self.former.get(worker, "before all")
         assert self.claimed(worker, session, self.name("c"), boast=False) is None
 
     @rule(target=leases, lease=leases)
@@ -294,6 +310,7 @@ class QueueMachine(RuleBasedStateMachine):
     async def replaced(self):
         """Close the queue, and open another over the same store."""
         await self.queue.close()
+        self.former.clear()  # who came before whom is known as long as the process lives
         self.queue = DurableQueue(self.store, self.folder / "runs", clock=self.clock)
         await self.queue.open()
 

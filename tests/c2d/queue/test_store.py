@@ -9,6 +9,7 @@ import pytest
 
 from requestor_sdk.c2d._store.jobs import StoredJobs, topic_of_job
 from requestor_sdk.c2d.records import JobRecord, NonceTaken, OrderTaken, TokenRecord
+from requestor_sdk.model.errors import StoreFailed
 
 OWNER = "0x" + "ab" * 20
 UNSTORABLE = ("\0", "a\0b", "\ud800", "x\udfff")
@@ -250,3 +251,65 @@ async def test_a_write_whose_caller_left_is_kept_all_the_same(jobs, store):
     async with asyncio.timeout(30):
         while await jobs.nonce(OWNER) != 3:
             await asyncio.sleep(0.01)
+
+
+async def test_one_who_cannot_hear_of_a_change_does_not_undo_it(jobs, store, caplog):
+    def deaf(topic):
+        raise KeyError(topic)
+
+    store.tap(deaf)
+    await jobs.add_job(job())
+    assert await jobs.change_job(job(revision=1, code=40), at=1.0, walked=(40,))
+    assert (await jobs.job(job().id)).code == 40
+    assert "could not be told" in caplog.text
+
+
+async def test_a_thread_of_the_store_that_fails_leaves_nobody_waiting(tmp_path, caplog):
+    pytest.importorskip("sqlalchemy", reason="the extra `serve` is not installed")
+    from requestor_sdk.c2d._store.sqlite import SqliteStore
+
+    store = SqliteStore(tmp_path / "c2d.sqlite")
+    await store.open()
+    (lane,) = store._writers
+    right = lane._do
+
+    def broken(group):
+        lane._do = right
+        raise MemoryError
+
+    lane._do = broken
+    told = await asyncio.gather(
+        *(StoredJobs(store).raise_nonce(f"0x{n}", 1) for n in range(3)), return_exceptions=True
+    )
+    assert [type(each) for each in told] == [StoreFailed] * 3
+    await StoredJobs(store).raise_nonce("0x1", 1)
+    await store.close()
+    assert "the store failed at 3 calls" in caplog.text
+
+
+async def test_a_full_disk_keeps_nothing_of_a_group_and_is_gone_on_from(tmp_path):
+    pytest.importorskip("sqlalchemy", reason="the extra `serve` is not installed")
+    from requestor_sdk.c2d._store.sqlite import SqliteStore
+
+    store = SqliteStore(tmp_path / "c2d.sqlite")
+    await store.open()
+    jobs = StoredJobs(store)
+    writer = store._connections[0]
+    pages = writer.exec_driver_sql("PRAGMA page_count").scalar_one()
+    writer.exec_driver_sql(f"PRAGMA max_page_count={pages + 2}")
+    large = {"text": "x" * 100_000}
+    told = await asyncio.gather(
+        jobs.raise_nonce(OWNER, 5),
+        jobs.add_job(job(1, facts=large), orders=("a",)),
+        jobs.raise_nonce("0x2", 5),
+        return_exceptions=True,
+    )
+    assert isinstance(told[1], StoreFailed)
+    assert "full" in str(told[1])
+    for error, address in ((told[0], OWNER), (told[2], "0x2")):
+        assert await jobs.nonce(address) == (5 if error is None else 0)
+    writer.exec_driver_sql("PRAGMA max_page_count=1000000")
+    await jobs.add_job(job(1, facts=large), orders=("a",))
+    await jobs.raise_nonce(OWNER, 6)
+    assert (await jobs.job(job(1).id)).facts == large
+    await store.close()

@@ -10,8 +10,6 @@ from support.queues import ROOM
 
 from requestor_sdk.model.fields import to_json
 
-pytest.importorskip("fastapi", reason="the extra `serve` is not installed")
-
 
 @dataclass
 class Caller:

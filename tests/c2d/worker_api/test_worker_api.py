@@ -19,6 +19,8 @@ from requestor_sdk.model.worker_token import digest_of, is_proof, new_challenge,
 from requestor_sdk.ports import worker as port
 from requestor_sdk.ports.worker import Claim, RunState
 
+pytest.importorskip("fastapi", reason="the extra `serve` is not installed")
+
 DONE_BODY = to_json(DONE)
 
 

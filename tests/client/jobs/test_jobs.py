@@ -209,6 +209,21 @@ async def test_jobs_are_stopped_deleted_listed_and_taken_up_again(classic):
         assert await compute.jobs() == []
 
 
+async def test_jobs_that_are_only_listed_are_not_this_runs(classic):
+    async with compute_at(classic) as compute:
+        old = [await compute.submit_job("did:op:1", "print(1)") for _ in range(3)]
+        classic.finish(old[0].id, {})
+    async with compute_at(classic) as compute:
+        await compute.jobs()
+        one = await compute.job(old[1].id)
+        assert not [e for e in compute.journal.read() if "job" in e.ids()]
+        classic.finish(one.id, {})
+        await one.wait()
+        told = [e for e in compute.journal.read() if "job" in e.ids()]
+    assert {event.job_id for event in told} == {one.id}
+    assert told[-1].kind == "ComputeJobFinished"
+
+
 async def test_leaving_ends_who_waits_and_not_the_job(classic):
     async with compute_at(classic) as compute:
         job = await compute.submit_job("did:op:1", "print(1)")
@@ -248,6 +263,18 @@ async def test_nothing_can_be_bought_without_a_budget(classic):
 def test_a_budget_that_is_given_must_be_above_zero():
     with pytest.raises(AmountError):
         Compute(budget=0)
+
+
+async def test_a_run_of_jobs_alone_can_be_recovered_and_has_nothing_left(classic, tmp_path):
+    journal = tmp_path / "run.sqlite"
+    async with compute_at(classic, journal=journal) as compute:
+        job = await compute.submit_job("did:op:1", "print(1)")
+    async with Compute.recover(compute.run_id, journal=journal) as again:
+        assert again.network.traits.name == "ocean"
+        assert again.open_ids()["agreements"] == ()
+        with pytest.raises(NotSupported):
+            await again.submit_job("did:op:1", "print(1)")
+    assert classic.jobs[job.id]["stopreq"] == 0
 
 
 async def test_a_network_without_jobs_says_what_has_some():

@@ -1,11 +1,12 @@
 """The client at an ocean-node, which a stand-in plays with its quirks."""
 
 import asyncio
+import json
 
 import pytest
 from aiohttp import web
 from networks.ocean.conftest import OTHER, WALLET, opened
-from networks.ocean.standins import frames
+from networks.ocean.standins import OceanNodeStandIn, frames
 
 from requestor_sdk.errors import BadAnswer, JobNotFound, JobRefused, NetworkError, NotSupported
 from requestor_sdk.model.jobs import AlgorithmSpec, JobOutcome, JobRequest, ResultFile
@@ -33,6 +34,26 @@ async def test_it_is_told_by_its_first_page(node):
         assert jobs.node.generation is Generation.node
         (environment,) = await jobs.environments()
     assert (environment.cpus, environment.memory_gib, environment.free) == (1.0, 8.0, True)
+
+
+async def test_the_upcoming_generation_is_told_by_what_its_page_lacks(node, monkeypatch):
+    told = node._root
+
+    async def root(request):
+        page = json.loads((await told(request)).text)
+        del page["serviceEndpoints"]
+        return web.json_response(page)
+
+    other = OceanNodeStandIn()
+    monkeypatch.setattr(other, "_root", root)
+    async with other.serving(), opened(other) as jobs:
+        assert jobs.node.generation is Generation.upcoming
+        job_id, short = await started(jobs)
+        other.finish(short, {"a": b"content"})
+        ended = [update async for update in jobs.updates(job_id)][-1]
+        archive = next(file for file in ended.results if file.type == "output")
+        assert b"content" in await all_of(jobs.result(job_id, archive))
+        assert (await jobs.stop(job_id)).over
 
 
 async def test_a_job_without_data_is_started_for_free_and_keeps_its_whole_id(node):
@@ -232,7 +253,7 @@ async def test_stopping_goes_by_the_query(node):
 
 async def test_what_a_node_hides_is_asked_for_at_its_other_door(node):
     async with opened(node) as jobs:
-        with pytest.raises(JobRefused, match="Invalid C2D Environment") as caught:
+        with pytest.raises(JobNotFound, match="Invalid C2D Environment") as caught:
             await jobs.stop("unprefixed")
     assert caught.value.ids == {"job": "unprefixed"}
     assert node.count("POST", "/directCommand") == 1
@@ -307,12 +328,32 @@ async def test_a_limit_is_waited_out_while_a_job_is_watched(node):
         assert asyncio.get_running_loop().time() - began >= 20
 
 
-async def test_a_limit_elsewhere_is_an_error_that_may_pass(node):
+@pytest.mark.parametrize(
+    "answers",
+    [
+        [(429, "Rate limit exceeded. Try again in 41 seconds.")],
+        [(403, "Rate limit exceeded"), (403, "Too many active connections")],
+    ],
+)
+async def test_a_limit_is_waited_out_before_any_call_a_start_too(node, answers):
+    loop = asyncio.get_running_loop()
+    async with opened(node) as jobs:
+        for call in (lambda: started(jobs), jobs.jobs):
+            node.fail = [web.Response(text=text, status=status) for status, text in answers]
+            began = loop.time()
+            await call()
+            assert 20 <= loop.time() - began < 50
+    assert len(node.jobs) == 1
+
+
+async def test_a_limit_that_does_not_end_is_an_error_that_may_pass(node):
     async with opened(node) as jobs:
         job_id, _ = await started(jobs)
-        node.fail = [web.Response(text="Rate limit exceeded", status=403)]
+        node.fail = [web.Response(text="Rate limit exceeded", status=403) for _ in range(100)]
+        began = asyncio.get_running_loop().time()
         with pytest.raises(NetworkError) as caught:
             await jobs.status(job_id)
+        assert 170 <= asyncio.get_running_loop().time() - began <= 190
     assert caught.value.may_pass
 
 

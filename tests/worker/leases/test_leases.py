@@ -287,6 +287,17 @@ async def test_a_second_process_of_the_same_worker_does_not_start(queue, hire):
     await first.stop()
 
 
+async def test_of_two_hosts_with_one_name_the_former_ends_and_the_other_works_on(queue, hire):
+    first = await hire("same", folder="one")
+    await begun(queue, "run", "sleep 50")
+    second = await hire("same", folder="two")
+    with pytest.raises(WorkerRefused, match="another process"):
+        await asyncio.wait_for(first.task, 60)
+    assert (await ended(queue, "run", 200)).outcome is RunOutcome.succeeded
+    assert len(await queue.attempts("run")) == 2
+    assert not second.task.done()
+
+
 async def test_a_run_that_does_not_fit_is_never_begun(queue, hire, unreal):
     await hire(room=Room(cpu=2, ram_mb=100, disk_mb=100))
     await queue.submit("large", script("print x"), Demand(cpu=1, ram_mb=500, disk_mb=10))
@@ -313,6 +324,37 @@ async def test_a_sandbox_that_dies_is_told_by_what_it_died_of(queue, hire, unrea
     unreal.made[0].died.set()
     end = await ended(queue, "run")
     assert (end.outcome, end.reason) == (RunOutcome.failed, "oom_killed")
+
+
+async def test_an_end_that_cannot_be_told_hurts_no_other_run(queue, hire, faulty, unreal, caplog):
+    worker = await hire()
+    await begun(queue, "good", "sleep 50")
+    real = queue.complete
+    broken = []
+
+    async def breaks(lease, completion):
+        if lease.run_id == "bad" and not broken:
+            broken.append(lease)
+            raise ZeroDivisionError("a defect")
+        return await real(lease, completion)
+
+    faulty.complete = breaks
+    await queue.submit("bad", script("print x"), SMALL)
+    assert (await ended(queue, "good", 200)).outcome is RunOutcome.succeeded
+    assert (await ended(queue, "bad", 200)).outcome is RunOutcome.succeeded
+    assert "its end cannot be told" in caplog.text
+    del faulty.complete
+    await worker.stop()
+    await (await hire(folder="w")).stop()  # its next start settles what is in the journal
+
+
+async def test_a_run_is_not_done_by_plain_processes_whose_paths_are_the_hosts(queue, hire, unreal):
+    unreal.isolates = False
+    await hire()
+    await queue.submit("run", script("print x"), SMALL)
+    end = await ended(queue, "run")
+    assert (end.outcome, end.reason) == (RunOutcome.failed, "sandbox")
+    assert not unreal.made
 
 
 async def test_an_error_of_the_worker_itself_ends_its_run_and_no_other(queue, hire, unreal, caplog):
