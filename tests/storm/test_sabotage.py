@@ -169,6 +169,7 @@ def refuse_all_later_offers(patch):
     patch.setattr(searching.Search, "_want", lambda self: None)
 
 
+@pytest.mark.timeout(300)  # a busy machine may take long over the rare ones
 @pytest.mark.parametrize(
     "sabotage",
     [

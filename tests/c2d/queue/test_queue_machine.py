@@ -359,6 +359,7 @@ class SqliteMachine(QueueMachine):
     async def replaced(self):
         """Let the first one go without a word, as a killed process would."""
         dead, dead_queue = self.store, self.queue
+        self.former.clear()  # who came before whom is known as long as the process lives
         self.store = self.make_store()
         await self.begin()
         await dead_queue.close()

@@ -28,6 +28,10 @@ class Deal:
         self.market, self.payments = network.market, network.payments
         self.drafts = 0
 
+    async def allocations(self):
+        """Return the requestor's allocations as the daemon has them, those of nothing as well."""
+        return await self.payments._daemon.call("GET", "/payment-api/v1/allocations")
+
     async def draft(self):
         """Negotiate until there is a draft; return it."""
         self.drafts += 1
@@ -232,8 +236,9 @@ async def test_an_invoice_of_nothing_is_accepted_without_an_allocation(devnet):
         (invoice,) = await asyncio.wait_for(deal.payments.payment_events(), 10)
         before = {one.id for one in await deal.payments.allocations()}
         await deal.payments.accept_invoice(invoice, "")
-        assert invoice.id not in {one.id for one in await deal.payments.unsettled()}
-        assert {one.id for one in await deal.payments.allocations()} == before
+        (told,) = [one for one in await deal.payments.unsettled() if one.id == invoice.id]
+        assert told.paid
+        assert {one["allocationId"] for one in await deal.allocations()} == before
 
 
 async def test_an_invoice_of_something_is_not_accepted_without_an_allocation(devnet):
