@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import subprocess
 
@@ -18,6 +19,8 @@ from requestor_sdk.testing import (
 
 FOLDER = DOCS / "how-to"
 PAGES = [page for page in sorted(FOLDER.glob("*.md")) if page.name != "index.md"]
+IN_A_SANDBOX = [FOLDER / "come-over-from-ocean-py.md"]
+ON_THE_MARKET = [page for page in PAGES if page not in IN_A_SANDBOX]
 
 
 def shell(argv, _files):
@@ -43,7 +46,7 @@ async def compute():
     await network.end()
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+@pytest.mark.parametrize("page", ON_THE_MARKET, ids=lambda page: page.stem)
 async def test_a_program_prints_what_its_page_shows(page, compute, capsys):
     parts = blocks(page, "python")
     [(_, shown)] = blocks(page, "text")
@@ -56,6 +59,18 @@ async def test_a_program_prints_what_its_page_shows(page, compute, capsys):
             await names["main"](compute)
     assert capsys.readouterr().out == shown
     check_invariants(compute)
+
+
+@pytest.mark.sandbox
+@pytest.mark.parametrize("page", IN_A_SANDBOX, ids=lambda page: page.stem)
+def test_a_program_that_runs_here_prints_what_its_page_shows(page, capsys, monkeypatch, tmp_path):
+    monkeypatch.setenv("REQUESTOR_SDK_HOME", str(tmp_path))
+    [(_, program)] = blocks(page, "python")
+    [(_, shown)] = blocks(page, "text")
+    names = {}
+    exec(compile(program, page.name, "exec"), names)
+    asyncio.run(names["main"](None))
+    assert capsys.readouterr().out == shown
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
