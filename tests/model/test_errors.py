@@ -121,3 +121,12 @@ def test_an_error_of_the_daemon_may_pass_unless_it_refused_the_call(status, may)
 @pytest.mark.parametrize("kind", [WrongAppKey, DaemonTooOld, DevnetFailed])
 def test_what_does_not_change_by_waiting_does_not_pass(kind):
     assert not kind("it failed").may_pass
+
+
+def test_a_family_of_errors_may_be_told_apart_elsewhere_under_its_own_code():
+    class Elsewhere(CommandFailed):
+        """Without a code of its own."""
+
+    assert Elsewhere.code == CommandFailed.code
+    assert Elsewhere not in all_errors()
+    assert CommandFailed in all_errors()

@@ -64,3 +64,12 @@ for data in (b"[" * 1_000_000, b'{"a":' * 1_000_000, b'["x",' * 1_000_000):
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
     )
     assert done.stdout.split() == ["refused"] * 3, done.stderr
+
+
+def test_what_the_interpreter_itself_stops_is_refused_in_the_same_way(monkeypatch):
+    def deep(*_, **__):
+        raise RecursionError
+
+    monkeypatch.setattr(json, "loads", deep)
+    with pytest.raises(ValueError, match="deep"):
+        parse_json("[]")

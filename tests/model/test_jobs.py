@@ -1,0 +1,26 @@
+"""Jobs as values."""
+
+from datetime import UTC, datetime
+
+import pytest
+
+from requestor_sdk.model.jobs import FAILED, JobCode, JobOutcome, JobStatus, stage
+
+
+@pytest.mark.parametrize("outcome", [None, *JobOutcome])
+def test_a_job_is_over_once_it_has_an_outcome_whatever_its_number_is(outcome):
+    status = JobStatus(
+        id="j", owner="0x", code=99, text="?", created_at=datetime.now(UTC), outcome=outcome
+    )
+    assert status.over == (outcome is not None)
+
+
+def test_what_failed_is_told_by_other_numbers_than_what_goes_on_or_is_finished():
+    going_on = {JobCode.warming_up, JobCode.started, JobCode.running, JobCode.publishing}
+    assert not FAILED & {*going_on, JobCode.finished, JobCode.settling, JobCode.stopped}
+
+
+def test_a_job_is_shown_as_an_instance_that_goes_the_same_way():
+    codes = [JobCode.warming_up, JobCode.configuring_volumes, JobCode.running, JobCode.filtering]
+    assert [stage(code) for code in codes] == ["pending", "starting", "running", "stopping"]
+    assert stage(99) == "stopping"
