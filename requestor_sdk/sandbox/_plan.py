@@ -280,8 +280,11 @@ def shared_memory(spec: SandboxSpec) -> int:
 
 def binds(spec: SandboxSpec, means: Means, seen: Seen) -> list[str]:
     """Return what is mounted over the root, as bubblewrap's arguments."""
-    # What the first process is made of is never the image's.
-    argv = ["--ro-bind", seen.hidden[_layered(spec)], f"/{HIDDEN}"]
+    argv: list[str] = []
+    if spec.image is not None:
+        # What the first process is made of is never the image's. Without one nothing lies over it,
+        # and the mount would tell where it comes from.
+        argv += ["--ro-bind", seen.hidden[_layered(spec)], f"/{HIDDEN}"]
     if not _layered(spec):
         argv += ["--ro-bind", seen.usr, f"/{HIDDEN}/usr"]
         if seen.python:

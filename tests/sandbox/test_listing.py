@@ -132,7 +132,7 @@ async def test_a_command_that_is_asked_to_end_can_still_say_something(place):
     box.terminate()
     assert (await asyncio.wait_for(running, 10)).return_code == 7
     assert seen.startswith(b"up\n")
-    assert seen.endswith(b"bye\n")  # a shell may tell what became of a child of its own
+    assert b"bye\n" in seen  # a shell may tell what became of a child of its own, too
     box.terminate()  # nothing runs
 
 
