@@ -31,13 +31,14 @@ async def main() -> None:
 
         balanced = HandlerCluster(cluster)
         warm = asyncio.Event()
-        calls = asyncio.create_task(call_often(balanced, args.calls, warm))
-        await warm.wait()
-        victim = instances[1]
-        if victim.provider_id is not None:
-            network.kill_sandboxes(victim.provider_id)
-            print(f"killed {victim.id}")
-        guesses = await calls
+        async with asyncio.TaskGroup() as group:
+            calls = group.create_task(call_often(balanced, args.calls, warm))
+            await warm.wait()
+            victim = instances[1]
+            if victim.provider_id is not None:
+                network.kill_sandboxes(victim.provider_id)
+                print(f"killed {victim.id}")
+        guesses = calls.result()
         right = sum(guess.language == wanted for wanted, guess in guesses)
         print(f"{len(guesses)} calls, {args.calls - len(guesses)} lost, {right} right")
         print(dict(sorted(Counter(guess.language for _, guess in guesses).items())))

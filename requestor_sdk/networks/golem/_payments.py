@@ -280,7 +280,10 @@ class GolemPayments:
                 await asyncio.wait({making})
                 if not making.cancelled() and making.exception() is None:
                     await self.release_allocation(making.result())
-        raise PaymentError("the daemon does not accept it: its allocations are gone at once")
+        raise PaymentError(
+            "the daemon does not accept it: its allocations are gone at once",
+            hint="another process releases them; `requestor-sdk recover` accepts it later",
+        )
 
     async def reject_invoice(self, invoice: Invoice, reason: str) -> None:
         """Reject an invoice, telling why."""
