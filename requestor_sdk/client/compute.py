@@ -438,3 +438,7 @@ class Compute(Services, Batches, Computing):
     def open_ids(self) -> dict[str, tuple[str, ...]]:
         """Return what is still open: instances, activities, agreements, allocations."""
         return {} if self._engine is None else self._engine.open_ids()
+
+
+Golem = Compute
+"""What yapapi calls it."""
