@@ -220,7 +220,7 @@ class Follower:
             await self._end(record, view)
         else:
             made, codes = _walk.walked_to(record, view)
-            if codes and not await self._change(made, codes):
+            if made is not record and not await self._change(made, codes):
                 self._walks.add(job_id)
 
     async def _end(self, record: JobRecord, view: RunView) -> None:
@@ -228,8 +228,8 @@ class Follower:
         log = self._runs.log_path(view.id, view.attempt)
         made, codes = _walk.ended(
             record,
+            view,
             view.completion,
-            attempt=view.attempt,
             now=self._now(),
             keep_sec=self._keep_sec(record),
             log_size=await asyncio.to_thread(_size, log),

@@ -79,7 +79,7 @@ def _lines(summary: RunSummary, bill: Bill) -> Iterator[str]:
             str(row.attempt),
             text.amount(row.cost),
         )
-        for row in sorted(summary.view.rows.values(), key=lambda row: -row.cost)
+        for row in sorted(summary.view.instances, key=lambda row: -row.cost)
     ]
     for head, rows in ((_PROVIDERS, providers), (_INSTANCES, instances)):
         if rows:
@@ -119,7 +119,7 @@ def _record(summary: RunSummary, bill: Bill) -> dict[str, Any]:
                 "attempts": row.attempt,
                 "amount": str(row.cost),
             }
-            for row in summary.view.rows.values()
+            for row in summary.view.instances
         ],
         "problem": summary.problem.message if summary.problem else None,
     }

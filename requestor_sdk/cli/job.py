@@ -102,6 +102,8 @@ def status(
     else:
         say(f"{found.id}: {shown(found)}")
         say(f"  begun {found.created_at.astimezone():%Y-%m-%d %H:%M:%S}")
+        if found.worker:
+            say(f"  attempt {found.attempt}, by worker {found.worker}")
         for file in found.results:
             say(f"  {file.index}: {file.name}, {file.size} bytes, {file.type}")
     if wait:

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from requestor_sdk.observe.runs import RunSummary
 
 _HEAD = ("instance", "state", "provider", "attempt", "cost", "why")
-_NUMBERS = ("attempt", "cost")
+_JOBS = ("job", "runs", "environment", "status", "worker", "attempt", "time", "left", "why")
+_NUMBERS = ("attempt", "cost", "time", "left")
 
 
 @click.command()
@@ -61,9 +62,10 @@ def _lines(summary: RunSummary) -> Iterator[str]:
         yield f"began {summary.started.astimezone():%Y-%m-%d %H:%M:%S}, {text.duration(seconds)}"
     if view.notice:
         yield view.notice
-    if view.rows:
-        yield ""
-        yield from table(_HEAD, list(_instances(summary)), within=width(), right=_NUMBERS)
+    for head, rows in ((_HEAD, _instances(summary)), (_JOBS, _jobs(summary))):
+        if rows:
+            yield ""
+            yield from table(head, rows, within=width(), right=_NUMBERS)
     yield ""
     yield _bill(summary).render()
     yield ""
@@ -75,11 +77,41 @@ def _bill(summary: RunSummary) -> Bill:
     return summary.accounts.bill(datetime.now(UTC) if summary.state.value == "alive" else None)
 
 
-def _instances(summary: RunSummary) -> Iterator[tuple[str, ...]]:
-    for row in summary.view.rows.values():
-        provider = row.provider_name or row.provider_id
-        told = (row.instance_id, row.state, provider, str(row.attempt), text.amount(row.cost))
-        yield (*(" ".join(cell.split()) for cell in told), " ".join(row.cause.split()))
+def _instances(summary: RunSummary) -> list[tuple[str, ...]]:
+    return [
+        _tidy(
+            row.instance_id,
+            row.state,
+            row.provider_name or row.provider_id,
+            str(row.attempt),
+            text.amount(row.cost),
+            row.cause,
+        )
+        for row in summary.view.instances
+    ]
+
+
+def _jobs(summary: RunSummary) -> list[tuple[str, ...]]:
+    now = datetime.now(UTC) if summary.state.value == "alive" else summary.last
+    return [
+        _tidy(
+            row.instance_id,
+            job.algorithm,
+            job.environment,
+            job.outcome.replace("_", " ") or job.text or row.state,
+            job.worker,
+            str(row.attempt),
+            "" if (seconds := job.lasted(now)) is None else text.duration(seconds),
+            "" if job.size is None else text.size(job.size),
+            job.error,
+        )
+        for row in summary.view.jobs
+        if (job := row.job) is not None
+    ]
+
+
+def _tidy(*cells: str) -> tuple[str, ...]:
+    return tuple(" ".join(cell.split()) for cell in cells)
 
 
 def _open(summary: RunSummary) -> Iterator[str]:
@@ -120,7 +152,26 @@ def _record(summary: RunSummary) -> dict[str, Any]:
                 "cost": str(row.cost),
                 "cause": row.cause,
             }
-            for row in summary.view.rows.values()
+            for row in summary.view.instances
+        ],
+        "jobs": [
+            {
+                "job": row.instance_id,
+                "provider_name": row.provider_name,
+                "algorithm": job.algorithm,
+                "datasets": list(job.datasets),
+                "environment": job.environment,
+                "state": row.state,
+                "status": job.text,
+                "outcome": job.outcome or None,
+                "worker": job.worker,
+                "attempt": row.attempt,
+                "seconds": job.seconds,
+                "size": job.size,
+                "error": job.error,
+            }
+            for row in summary.view.jobs
+            if (job := row.job) is not None
         ],
         "open": {kind: list(ids) for kind, ids in summary.view.open_ids().items()},
         "bill": [

@@ -408,13 +408,19 @@ class _Told:
 
     def __init__(self, emit: Callable[..., None]) -> None:
         self._emit = emit
-        self._last: tuple[int, str] | None = None
+        self._last: tuple[int, str, str, int] | None = None
 
     def __call__(self, status: JobStatus) -> None:
-        if (status.code, status.text) != self._last:
-            self._last = (status.code, status.text)
+        stands = (status.code, status.text, status.worker, status.attempt)
+        if stands != self._last:
+            self._last = stands
             self._emit(
-                ComputeJobStatusChanged, job_id=status.id, status=status.code, text=status.text
+                ComputeJobStatusChanged,
+                job_id=status.id,
+                status=status.code,
+                text=status.text,
+                worker=status.worker,
+                attempt=status.attempt,
             )
         if status.outcome is not None:
             self._emit(
@@ -423,4 +429,8 @@ class _Told:
                 outcome=status.outcome.value,
                 exit_code=status.exit_code,
                 error=status.error,
+                worker=status.worker,
+                attempt=status.attempt,
+                seconds=status.seconds,
+                size=status.size,
             )

@@ -23,8 +23,9 @@ from rich.text import Text
 
 from requestor_sdk.model import events as ev
 from requestor_sdk.observe import text
+from requestor_sdk.observe._rows import Row
 from requestor_sdk.observe.lines import failure
-from requestor_sdk.observe.view import Row, RunView
+from requestor_sdk.observe.view import RunView
 
 _LOOKS: Final = {
     "pending": ("○", "yellow"),
