@@ -119,9 +119,9 @@ async def jobs(compute: Compute) -> None:
 async def tasks(compute: Compute, payload: Payload) -> None:
     compute.execute_tasks(one_task, [1])  # type: ignore[call-overload]
     compute.execute_tasks(one_task, 1, payload)  # type: ignore[call-overload]
-    compute.execute_tasks(one_task, ["a"], payload)  # type: ignore[arg-type]
+    compute.execute_tasks(one_task, ["a"], payload)  # type: ignore[list-item]
     compute.execute_tasks(no_coroutine, [1], payload)  # type: ignore[arg-type]
-    compute.execute_tasks(no_script, [1], payload)  # type: ignore[arg-type,list-item]
+    compute.execute_tasks(no_script, [1], payload)  # type: ignore[arg-type]
     compute.execute_tasks(one_task, [1], payload, max_workers="3")  # type: ignore[call-overload]
     compute.execute_tasks(one_task, [1], payload, workers=3)  # type: ignore[call-overload]
     await compute.execute_tasks(one_task, [1], payload)  # type: ignore[misc]
