@@ -30,7 +30,7 @@ from requestor_sdk.settings import Settings, check_settings
 if TYPE_CHECKING:
     import asyncio
 
-    from requestor_sdk.client._jobs import JobDesk
+    from requestor_sdk.client._job_desk import JobDesk
     from requestor_sdk.client.rehearsal import Wanted
     from requestor_sdk.engine.engine import Engine
     from requestor_sdk.model.events import Event
@@ -318,7 +318,7 @@ class Compute(Services, Batches, Computing):
 
     def _make_desk(self) -> JobDesk | None:
         engine, ocean = self._started_engine(), self._ocean
-        from requestor_sdk.client._jobs import JobDesk
+        from requestor_sdk.client._job_desk import JobDesk
 
         if ocean is not None:
             from requestor_sdk.networks.ocean import OceanJobs
