@@ -215,7 +215,7 @@ class Follower:
             await self._end(record, view)
         else:
             made, codes = _walk.walked_to(record, view)
-            if codes and not await self._change(made, codes):
+            if made is not record and not await self._change(made, codes):
                 self._walks.add(job_id)
 
     async def _end(self, record: JobRecord, view: RunView) -> None:
@@ -227,8 +227,8 @@ class Follower:
             completion = _walk.without_outputs(completion, _NO_ROOM.format(kept=self._kept))
         made, codes = _walk.ended(
             record,
+            view,
             completion,
-            attempt=view.attempt,
             now=self._now(),
             keep_sec=self._keep_sec(record),
             log_size=await asyncio.to_thread(_size, log),

@@ -111,6 +111,7 @@ class QueuedRuns:
                 id=run.id,
                 state=run.state,
                 attempt=run.attempt,
+                worker="" if attempt is None else attempt.worker_id,
                 stage=None if attempt is None else attempt.stage,
                 completion=run.completion,
             )

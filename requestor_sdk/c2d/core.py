@@ -302,15 +302,22 @@ class JobCore:
             raise JobNotFound("there is no such job of this owner", ids={"job": job_id})
         return found
 
-    async def other_than(self, record: JobRecord, code: int, *, timeout: float) -> JobRecord:
-        """Return a job once its status is another than that, it is over, or the time is.
+    async def other_than(
+        self, record: JobRecord, code: int, *, attempt: int, timeout: float
+    ) -> JobRecord:
+        """Return a job once its status or its attempt is another, it is over, or the time is.
 
         Raises:
             JobNotFound: It was deleted meanwhile.
         """
         loop = asyncio.get_running_loop()
         until = loop.time() + timeout
-        while record.code == code and record.finished is None and not self._hurried:
+        while (
+            record.code == code
+            and _walk.attempt_of(record) == attempt
+            and record.finished is None
+            and not self._hurried
+        ):
             if (left := until - loop.time()) <= 0:
                 break
             record = await self.changed(
@@ -355,8 +362,7 @@ class JobCore:
         if index >= len(results):
             raise JobNotFound("No such index", ids={"job": job_id})
         file, kept = results[index]
-        attempt = record.facts.get("attempt")
-        number = attempt if isinstance(attempt, int) else 0
+        number = _walk.attempt_of(record)
         path = (
             self._runs.output_path(record.run_id, number, kept)
             if kept
@@ -408,6 +414,7 @@ def _listed(record: JobRecord) -> int:
 _OF_A_RUN: Final = frozenset(
     {
         "attempt",
+        "worker",
         "outcome",
         "exit_code",
         "oom",

@@ -248,6 +248,7 @@ class RunView:
 
     Attributes:
         attempt: The number of the present attempt; 0 before the first.
+        worker: Who has it, or had it.
         stage: How far that is.
         completion: How the run ended; ``None`` while it has not.
     """
@@ -255,6 +256,7 @@ class RunView:
     id: str
     state: RunState
     attempt: int = 0
+    worker: str = ""
     stage: Stage | None = None
     completion: Completion | None = None
 

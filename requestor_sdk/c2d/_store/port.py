@@ -15,7 +15,6 @@ from requestor_sdk.ports.worker import Completion, Demand, Room, RunSpec, RunSta
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-    from types import TracebackType
     from typing import Self
 
     from requestor_sdk.c2d.records import JobRecord, TokenRecord
@@ -394,12 +393,7 @@ class Listener(Protocol):
 
     def __enter__(self) -> Self: ...
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None: ...
+    def __exit__(self, *_: object) -> None: ...
 
 
 class Store(Protocol):
