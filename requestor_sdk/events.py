@@ -1,3 +1,3 @@
-"""The events that consumers and journals get; told one by one in ``model.events``."""
+"""The events that consumers and journals get; told one by one in the parts of ``model.events``."""
 
 from requestor_sdk.model.events import *  # noqa: F403

@@ -15,8 +15,17 @@ from typing import TYPE_CHECKING, Any
 from diagram import lifecycle_svg
 from error_notes import NOTES
 
-from requestor_sdk.model import events
 from requestor_sdk.model.errors import all_errors
+from requestor_sdk.model.event import Event
+from requestor_sdk.model.events import (
+    _activities,
+    _compute_jobs,
+    _instances,
+    _market,
+    _money,
+    _run,
+    _tasks,
+)
 from requestor_sdk.model.lifecycle import TABLE, Guard, Rule, ServiceState, Stimulus, Target
 from requestor_sdk.model.money import CPU, DURATION
 from requestor_sdk.observe.metrics import METRICS
@@ -26,6 +35,8 @@ from requestor_sdk.settings import Settings
 if TYPE_CHECKING:
     import click
     from sphinx.application import Sphinx
+
+EVENT_FAMILIES = (_run, _market, _activities, _instances, _compute_jobs, _tasks, _money)
 
 MARKER = re.compile(r"^<!-- generated: ([a-z-]+) -->$", re.MULTILINE)
 
@@ -98,20 +109,18 @@ def error_reference() -> str:
 
 def event_reference() -> str:
     """Return the events with what they tell and carry."""
-    source = inspect.getsource(events)
     parts: list[str] = []
-    for title, body in re.findall(
-        r"^# ([A-Z][\w ]+) -{5,}\n(.*?)(?=^# [A-Z]|\Z)", source, re.MULTILINE | re.DOTALL
-    ):
-        names = re.findall(r"^class (\w+)\(Event\)", body, re.MULTILINE)
+    for family in EVENT_FAMILIES:
+        title = (family.__doc__ or "").partition(":")[0]
         parts += [f"### {title}\n", "| event | when | fields | flushed |", "|---|---|---|---|"]
-        for name in names:
-            event = getattr(events, name)
+        for event in Event.kinds.values():
+            if event.__module__ != family.__name__:
+                continue
             fields = [f.name for f in dataclasses.fields(event) if f.name != "at"]
             shown = ", ".join(f"`{field}`" for field in fields)
             flushed = "yes" if event.durable else ""
             said = code_marks(first_paragraph(event))
-            parts.append(f"| `{name}` | {said} | {shown} | {flushed} |")
+            parts.append(f"| `{event.__name__}` | {said} | {shown} | {flushed} |")
         parts.append("")
     return "\n".join(parts)
 

@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final
 
+from requestor_sdk import _bounded
 from requestor_sdk.model.errors import (
     BadAnswer,
     DaemonTooOld,
@@ -57,7 +58,6 @@ _UPDATE_HINT: Final = "pip install -U golem-node, then start it again"
 _SAID: Final = ("message", "detail", "parseError", "internalError")
 """Where an answer that is an error says what is wrong."""
 _KEY_HINT: Final = "`yagna app-key list` shows the keys; set YAGNA_APPKEY to one of them"
-_ENCODED: Final = "Content-Encoding"
 _IDENTITY: Final = re.compile(r"0x[0-9a-f]{40}")
 _VERSION: Final = re.compile(r"([0-9]{1,9})\.([0-9]{1,9})\.([0-9]{1,9})(?![0-9])")
 
@@ -152,7 +152,9 @@ class Daemon:
             NetworkError: The daemon answered with an error; ``status`` says which.
         """
         async with self._request(method, path, params, body=body, seconds=seconds) as response:
-            data = await _body(response, f"{method} {path}")
+            data = await _bounded.whole(response, ANSWER_BYTES)
+        if data is None:
+            raise BadAnswer(f"{method} {path}: the answer is longer than {ANSWER_BYTES} bytes")
         if not data or data.isspace():
             return None
         text = data.decode(errors="replace")
@@ -350,27 +352,9 @@ class _ours:  # noqa: N801 - used as a statement
                 return
 
 
-async def _body(response: aiohttp.ClientResponse, what: str) -> bytes:
-    """Read an answer, or raise where it would take too much memory."""
-    length = response.content_length
-    if length is not None and length <= ANSWER_BYTES and not response.headers.get(_ENCODED):
-        return await response.read()
-    data = bytearray()
-    async for chunk in response.content.iter_any():
-        data += chunk
-        if len(data) > ANSWER_BYTES:
-            raise BadAnswer(f"{what}: the answer is longer than {ANSWER_BYTES} bytes")
-    return bytes(data)
-
-
 async def _said(response: aiohttp.ClientResponse) -> str:
     """Read the reason that an answer gives, as far as it is of use."""
-    data = bytearray()
-    async for chunk in response.content.iter_any():
-        data += chunk
-        if len(data) > ERROR_BYTES:
-            break
-    text = data[:ERROR_BYTES].decode(errors="replace")
+    text = (await _bounded.beginning(response, ERROR_BYTES)).decode(errors="replace")
     try:
         told = parse_json(text)
     except (ValueError, RecursionError):

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
+from requestor_sdk import _bounded
 from requestor_sdk.model.errors import (
     BadAnswer,
     ImageNotFound,
@@ -142,14 +143,11 @@ async def _get(address: str, query: dict[str, str], base: str, seconds: float) -
 
 
 async def _text(response: aiohttp.ClientResponse, base: str) -> str:
-    body = bytearray()
-    async for chunk in response.content.iter_chunked(ANSWER_BYTES):
-        body += chunk
-        if len(body) > ANSWER_BYTES:
-            raise BadAnswer(
-                f"the answer of the registry {base} has more than {ANSWER_BYTES} bytes",
-                hint=_WAY_OUT,
-            )
+    body = await _bounded.whole(response, ANSWER_BYTES)
+    if body is None:
+        raise BadAnswer(
+            f"the answer of the registry {base} has more than {ANSWER_BYTES} bytes", hint=_WAY_OUT
+        )
     return body.decode(errors="replace")
 
 

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from requestor_sdk import _bounded
 from requestor_sdk.model.errors import CallInterrupted, CallUnreachable, UsageError
 
 if TYPE_CHECKING:
@@ -114,7 +115,7 @@ class HttpTransport:
 
         try:
             async with self._sent(method, path, body, headers) as response:
-                data = await _bounded(response)
+                data = await _body(response)
                 return Reply(code=response.status, headers=_lower(response.headers), body=data)
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             raise _told(error) from error
@@ -128,7 +129,7 @@ class HttpTransport:
         try:
             async with self._sent(method, path, body, headers) as response:
                 over = response.status != 200
-                data = await _bounded(response) if over else b""
+                data = await _body(response) if over else b""
                 yield Reply(code=response.status, headers=_lower(response.headers), body=data)
                 if over:
                     return
@@ -155,13 +156,11 @@ def _lower(headers: Mapping[str, str]) -> dict[str, str]:
     return {name.lower(): value for name, value in headers.items()}
 
 
-async def _bounded(response: aiohttp.ClientResponse) -> bytes:
-    data = bytearray()
-    async for piece in response.content.iter_any():
-        data += piece
-        if len(data) > MOST:
-            raise CallInterrupted(f"an answer of more than {MOST} bytes was broken off")
-    return bytes(data)
+async def _body(response: aiohttp.ClientResponse) -> bytes:
+    data = await _bounded.whole(response, MOST)
+    if data is None:
+        raise CallInterrupted(f"an answer of more than {MOST} bytes was broken off")
+    return data
 
 
 def _told(error: Exception) -> CallUnreachable | CallInterrupted:

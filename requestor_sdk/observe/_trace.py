@@ -1,13 +1,14 @@
 """A timeline in Chrome's trace format: an instance a thread, a cluster a process.
 
 Source: "Trace Event Format", as https://ui.perfetto.dev and chrome://tracing read it. Times are
-microseconds after the run's beginning.
+microseconds after the run's beginning. The first process is the run itself: what it cost, and what
+concerns it as a whole.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -41,21 +42,27 @@ def _events(timeline: Timeline) -> Iterator[dict[str, Any]]:
     def micros(at: datetime) -> int:
         return round((at - began).total_seconds() * 1e6)
 
+    pids = {cluster: _RUN + number for number, cluster in enumerate(_clusters(timeline), 1)}
+    # A thread whose number is that of a process would be shown as its main thread.
+    tid = _RUN + len(pids) + 1
     yield _named("process_name", f"run {timeline.run_id}", _RUN)
+    yield _named("thread_name", "run", _RUN, tid)
     for mark in timeline.marks:
-        yield {**_instant(mark.text, micros(mark.at), _RUN, 0), "s": "g", "cat": mark.kind}
+        yield {**_instant(mark.text, micros(mark.at), _RUN, tid), "cat": mark.kind}
     yield {"ph": "C", "name": "cost", "pid": _RUN, "ts": 0, "args": {"spent": 0.0}}
     for point in timeline.spent:
         told = {"spent": float(point.amount)}
         yield {"ph": "C", "name": "cost", "pid": _RUN, "ts": micros(point.at), "args": told}
-    pids: dict[str, int] = {}
-    for number, lane in enumerate(timeline.lanes.values(), 1):
-        if lane.cluster_id not in pids:
-            pids[lane.cluster_id] = _RUN + 1 + len(pids)
-            service = timeline.services.get(lane.cluster_id, "")
-            name = " ".join(word for word in (lane.cluster_id or "no cluster", service) if word)
-            yield _named("process_name", name, pids[lane.cluster_id])
-        yield from _of_lane(lane, pids[lane.cluster_id], number * 2, micros, ended)
+    for cluster, pid in pids.items():
+        service = timeline.services.get(cluster, "")
+        name = " ".join(filter(None, (cluster or "no cluster", service)))
+        yield _named("process_name", name, pid)
+    for number, lane in enumerate(timeline.lanes.values()):
+        yield from _of_lane(lane, pids[lane.cluster_id], tid + 1 + 2 * number, micros, ended)
+
+
+def _clusters(timeline: Timeline) -> Iterable[str]:
+    return dict.fromkeys(lane.cluster_id for lane in timeline.lanes.values())
 
 
 def _of_lane(
@@ -73,16 +80,16 @@ def _of_lane(
             "args": {name: value for name, value in told.items() if value},
         }
     for mark in lane.marks:
-        yield {**_instant(mark.text, micros(mark.at), pid, tid), "s": "t", "cat": mark.kind}
+        yield {**_instant(mark.text, micros(mark.at), pid, tid), "cat": mark.kind}
     if lane.batches:
         yield _named("thread_name", f"{lane.instance_id} batches", pid, tid + 1)
         yield _named("thread_sort_index", tid + 1, pid, tid + 1, key="sort_index")
     for bar in lane.batches:
         at = micros(bar.begin)
         name = bar.commands[0] if bar.commands else "an empty batch"
-        more = {"error": bar.error} if bar.error else {}
+        failed, more = (" (failed)", {"error": bar.error}) if bar.error else ("", {})
         yield {
-            **_complete(name, at, micros(bar.end or ended) - at, pid, tid + 1),
+            **_complete(name + failed, at, micros(bar.end or ended) - at, pid, tid + 1),
             "cat": "batch",
             "args": {"commands": list(bar.commands), **more},
         }
@@ -99,4 +106,4 @@ def _complete(name: str, at: int, lasted: int, pid: int, tid: int) -> dict[str, 
 
 
 def _instant(name: str, at: int, pid: int, tid: int) -> dict[str, Any]:
-    return {"ph": "i", "name": name, "pid": pid, "tid": tid, "ts": at}
+    return {"ph": "i", "s": "t", "name": name, "pid": pid, "tid": tid, "ts": at}

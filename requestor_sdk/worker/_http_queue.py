@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote, urlsplit
 
+from requestor_sdk import _bounded
 from requestor_sdk.model.errors import (
     BadAnswer,
     JobNotFound,
@@ -49,6 +50,7 @@ SILENCE_SEC: Final = 60.0
 ANSWER_BYTES: Final = 64 << 20
 """Bytes of the longest answer that is taken into memory."""
 ERROR_BYTES: Final = 64 << 10
+"""Bytes that are read of an answer that is an error."""
 # A server closes idle connections after 5 s; what is just then sent on one would break.
 _KEEPALIVE_SEC: Final = 2.0
 _HINT = "GYOZA_SERVER_URL, or --server, says where the server is looked for"
@@ -265,11 +267,9 @@ class HttpQueue:
         async with self._request(
             method, path, body=body, data=data, params=params, headers=headers, seconds=seconds
         ) as response:
-            said = await response.content.read(ANSWER_BYTES + 1)
-            while len(said) <= ANSWER_BYTES and (more := await response.content.read(1 << 20)):
-                said += more
-            if len(said) > ANSWER_BYTES:
-                raise BadAnswer(f"{method} {path}: the answer is too long")
+            said = await _bounded.whole(response, ANSWER_BYTES)
+        if said is None:
+            raise BadAnswer(f"{method} {path}: the answer is longer than {ANSWER_BYTES} bytes")
         if response.status == 204 or not said:
             return None
         try:
@@ -350,7 +350,7 @@ class HttpQueue:
 
     async def _refuse(self, response: aiohttp.ClientResponse, method: str, path: str) -> None:
         """Raise what a refusal is here."""
-        raw = await response.content.read(ERROR_BYTES)
+        raw = await _bounded.beginning(response, ERROR_BYTES)
         try:
             said = parse_json(raw)
         except (ValueError, RecursionError):
@@ -386,7 +386,7 @@ class HttpQueue:
                 body={"worker_id": self._worker_id, "challenge": challenge},
                 open_call=True,
             ) as response:
-                raw = await response.content.read(ERROR_BYTES)
+                raw = await _bounded.beginning(response, ERROR_BYTES)
             try:
                 said = parse_json(raw)
             except (ValueError, RecursionError):

@@ -258,7 +258,22 @@ def test_each_event_of_the_trace_has_what_the_format_demands(trace):
 
 def test_the_trace_has_a_thread_an_instance_and_one_for_its_batches(trace):
     names = [e["args"]["name"] for e in trace if e["name"] == "thread_name"]
-    assert names == ["i-1", "i-1 batches"]
+    assert names == ["run", "i-1", "i-1 batches"]
+
+
+def test_no_thread_of_the_trace_is_taken_for_the_main_one_of_a_process(trace):
+    # Perfetto takes that whose number is the process's for it, and one number for one thread.
+    threads = [(e["pid"], e["tid"]) for e in trace if e["name"] == "thread_name"]
+    assert not {pid for pid, _ in threads} & {tid for _, tid in threads}
+    assert len({tid for _, tid in threads}) == len(threads)
+
+
+def test_what_concerns_the_run_is_a_track_of_its_own_in_the_trace(lost):
+    lost.tell(ev.ComputationFinished, run_id="r-1", spent=Decimal(0))
+    trace = json.loads(Timeline.of(lost.events).to_json())["traceEvents"]
+    [over] = [e for e in trace if e["name"] == "the run is over"]
+    [run] = [e for e in trace if e["name"] == "thread_name" and e["args"] == {"name": "run"}]
+    assert (over["pid"], over["tid"], over["s"]) == (run["pid"], run["tid"], "t")
 
 
 def test_states_and_batches_of_the_trace_have_their_times_in_microseconds(trace):
@@ -268,7 +283,7 @@ def test_states_and_batches_of_the_trace_have_their_times_in_microseconds(trace)
         (14 * 10**6, 2 * 10**6),
     ]
     [batch] = [e for e in trace if e.get("cat") == "batch"]
-    assert batch["name"] == "run x"
+    assert batch["name"] == "run x (failed)"
     assert batch["dur"] == 1_000_000
     assert batch["args"] == {"commands": ["run x", "run y"], "error": "exit 1"}
 

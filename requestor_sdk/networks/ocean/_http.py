@@ -11,6 +11,7 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+from requestor_sdk import _bounded
 from requestor_sdk.model.errors import (
     BadAnswer,
     NetworkError,
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 ANSWER_BYTES: Final = 64 << 20
 """Bytes of the longest answer that is taken into memory."""
 ERROR_BYTES: Final = 64 << 10
+"""Bytes that are read of an answer that is an error."""
 SILENT_SEC: Final = 60.0
 """Seconds that a stream of a result may be silent."""
 LIMIT_SEC: Final = 10.0
@@ -164,9 +166,11 @@ class Http:
             response = await self._begin(method, path, params, body, {})
             try:
                 with _Ours(what, self.url):
-                    data = await _all(response, what, ANSWER_BYTES)
+                    data = await _bounded.whole(response, ANSWER_BYTES)
             finally:
                 response.release()
+            if data is None:
+                raise BadAnswer(f"{what}: the answer is longer than {ANSWER_BYTES} bytes")
             return Answer(status=response.status, body=data)
 
         return await _patiently(attempt, what, seconds or self._call_sec)
@@ -210,7 +214,7 @@ class Http:
             if 200 <= response.status < 300:
                 return response
             try:
-                said = await _beginning(response)
+                said = await _bounded.beginning(response, ERROR_BYTES)
             finally:
                 response.release()
             if response.status < 400:
@@ -239,24 +243,6 @@ async def _patiently(attempt: Callable[[], Awaitable[T]], what: str, seconds: fl
             if isinstance(error, RequestorError):
                 raise
             raise NetworkTimeout(f"{what}: no answer came in {seconds:g} s") from None
-
-
-async def _all(response: aiohttp.ClientResponse, what: str, most: int) -> bytes:
-    data = bytearray()
-    async for chunk in response.content.iter_any():
-        data += chunk
-        if len(data) > most:
-            raise BadAnswer(f"{what}: the answer is longer than {most} bytes")
-    return bytes(data)
-
-
-async def _beginning(response: aiohttp.ClientResponse) -> bytes:
-    data = bytearray()
-    async for chunk in response.content.iter_any():
-        data += chunk
-        if len(data) >= ERROR_BYTES:
-            break
-    return bytes(data[:ERROR_BYTES])
 
 
 class _Ours:
