@@ -98,6 +98,40 @@ from requestor_sdk.cli._options import (
     help="How many there may be at one time; the system has to have as many files, and more.",
 )
 @click.option(
+    "--calls-per-minute",
+    "calls",
+    metavar="N",
+    default=0,
+    type=click.IntRange(0),
+    help="How many calls one address may make in a minute; by default any number.",
+)
+@click.option(
+    "--jobs-per-owner",
+    "owned",
+    metavar="N",
+    default=1000,
+    show_default=True,
+    type=click.IntRange(1),
+    help="How many jobs one owner may have that are not over.",
+)
+@click.option(
+    "--results-gib-per-owner",
+    "kept_gib",
+    metavar="GIB",
+    default=0.0,
+    type=click.FloatRange(0),
+    help="How much the results of one owner may take; by default a tenth of their disk.",
+)
+@click.option(
+    "--keep-jobs-days",
+    "rows_days",
+    metavar="DAYS",
+    default=90.0,
+    show_default=True,
+    type=click.FloatRange(0, 36_500),
+    help="How long a job that is over is known, once its results are gone.",
+)
+@click.option(
     "--drain",
     "drain_sec",
     metavar="SECONDS",
