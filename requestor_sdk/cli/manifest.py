@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from requestor_sdk.cli import Group
+
 if TYPE_CHECKING:
     from requestor_sdk.service.manifest import Manifest, SignedManifest
 
@@ -43,7 +45,7 @@ def _load(path: Path) -> SignedManifest:
         return Manifest.from_json(data).unsigned()
 
 
-@click.group()
+@click.group(cls=Group)
 def command() -> None:
     """Make, sign and check computation manifests.
 

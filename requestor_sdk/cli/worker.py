@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING
 
 import click
 
+from requestor_sdk.cli import Group
+
 if TYPE_CHECKING:
     from requestor_sdk.ports.worker import Room
 
 
-@click.group()
+@click.group(cls=Group)
 def command() -> None:
     """Do runs of a server's queue on this machine."""
 
