@@ -7,12 +7,14 @@ that ``--help`` answers at once. What a command is called and what it does in on
 from __future__ import annotations
 
 import importlib
+import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from requestor_sdk._version import __version__
+from requestor_sdk.cli import _streams
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -135,6 +137,20 @@ class LazyGroup(Group):
             with formatter.section(title):
                 formatter.write_dl([(name.ljust(widest), text) for name, text in part.items()])
         super().format_commands(ctx, formatter)
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the command line.
+
+        An output that cannot be written ends it with status 1; click does so where nobody reads it.
+        """
+        _streams.have_all()
+        try:
+            return super().main(*args, **kwargs)
+        except OSError as error:
+            if not _streams.was_output(error):
+                raise
+            Failure(f"the output cannot be written: {error.strerror}").show()
+            sys.exit(1)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command; an error of the SDK ends it with that error's text and status 1."""

@@ -103,7 +103,7 @@ def shown(*, lines: bool = True) -> Iterator[Display]:
     # What goes wrong is shown from its events; Python's last resort would print it once more.
     logging.getLogger("requestor_sdk").addHandler(_SILENT)
     with ExitStack() as stack:
-        if sys.stderr is not None and sys.stderr.isatty():  # None where it was closed
+        if sys.stderr.isatty():
             _add_table(display, stack)
         else:
             display.add(display.view.apply)

@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 import click
 
 from requestor_sdk.cli._program import as_program, has_main, load, uses_main
+from requestor_sdk.cli._streams import flow_by_lines
 
 _LATE = {"ignore_unknown_options": True, "help_option_names": []}
 
@@ -103,6 +104,7 @@ def command(
         _rehearse(
             path, lambda: _run(path, args, given, takes_compute=takes_compute), as_json=as_json
         )
+    flow_by_lines(sys.stdout)  # what the program prints comes between the lines of its run
     with shown() as display, staged(display) as interrupts:
         status = _guarded(path, lambda: _run(path, args, given, takes_compute=takes_compute))
     display.print_bill()

@@ -150,9 +150,3 @@ def test_something_can_be_said_at_any_time(capsys):
     with shown() as display:
         display.say("stopping")
     assert capsys.readouterr().err == "stopping\n"
-
-
-def test_a_standard_error_that_was_closed_is_no_failure(monkeypatch):
-    monkeypatch.setattr("sys.stderr", None)
-    with shown() as display:
-        assert display is not None
