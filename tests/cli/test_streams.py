@@ -11,9 +11,11 @@ import pytest
 
 FULL = Path("/dev/full")
 PROGRAM = """
+import sys
+
 async def main(compute):
     print("first")
-    input()
+    sys.stdin.readline()
     print("second")
 """
 
@@ -38,7 +40,7 @@ def test_a_full_disk_is_told_in_a_line(words, tmp_path):
 
 @pytest.mark.parametrize("closed", [">&-", "2>&-", "<&-", ">&- 2>&- <&-"])
 def test_closed_streams_are_no_failure(closed, tmp_path):
-    done = sh(f"$cli runs {closed}", tmp_path)
+    done = sh(f"$cli offers {closed}", tmp_path)
     assert done.returncode == 0
     assert "Traceback" not in done.stderr
 
