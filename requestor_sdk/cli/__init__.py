@@ -71,7 +71,9 @@ class Failure(click.ClickException):
 
     def show(self, file: Any = None) -> None:
         """Print it to standard error."""
-        click.secho(self.format_message(), file=file, err=file is None, fg="red")
+        from requestor_sdk.observe.text import harmless
+
+        click.secho(harmless(self.format_message()), file=file, err=file is None, fg="red")
 
 
 class Group(click.Group):

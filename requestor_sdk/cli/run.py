@@ -167,6 +167,7 @@ def _guarded(path: Path, run: Callable[[], None]) -> int:
     """Run, tell of what went wrong, and return the exit status."""
     from requestor_sdk.cli._interrupts import STATUS
     from requestor_sdk.cli._tracebacks import told
+    from requestor_sdk.observe.text import harmless
 
     try:
         run()
@@ -178,7 +179,7 @@ def _guarded(path: Path, run: Callable[[], None]) -> int:
     except (KeyboardInterrupt, asyncio.CancelledError):
         return STATUS
     except BaseException as error:  # noqa: BLE001 - told in full
-        click.secho(told(error, path), err=True, fg="red")
+        click.secho(harmless(told(error, path)), err=True, fg="red")
         return 1
     return 0
 

@@ -125,3 +125,11 @@ def test_a_command_added_by_hand_is_listed_too():
     from click.testing import CliRunner
 
     assert "fail  Fail." in CliRunner().invoke(_group(ValueError()), ["--help"]).output
+
+
+def test_what_others_say_in_an_error_cannot_steer_the_terminal():
+    from click.testing import CliRunner
+
+    error = ImageNotFound("refused: \x1b[2J\x07")
+    result = CliRunner().invoke(_group(error), ["fail"], color=True)
+    assert result.stderr.strip().removeprefix("\x1b[31m").startswith("[RSK-107] refused: \\x1b[2J")
