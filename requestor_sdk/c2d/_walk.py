@@ -67,6 +67,7 @@ def between(code: int, target: JobCode) -> list[int]:
 def walked_to(record: JobRecord, view: RunView) -> tuple[JobRecord, list[int]]:
     """Return a job as its run says it is now, and the statuses that it went through to there.
 
+    Who has it is told with the status that comes next; by itself, where another attempt begins.
     A run that is over is not looked at here: see ``ended``.
     """
     if view.stage is not None:
@@ -76,14 +77,29 @@ def walked_to(record: JobRecord, view: RunView) -> tuple[JobRecord, list[int]]:
     else:
         target = JobCode.provisioned
     codes = between(record.code, target)
-    return replace(record, code=codes[-1] if codes else record.code), codes
+    if codes or view.attempt > attempt_of(record) > 0:
+        record = replace(record, code=codes[-1] if codes else record.code, facts=_had(record, view))
+    return record, codes
+
+
+def attempt_of(record: JobRecord) -> int:
+    """Return which attempt a job is known to be at, or ended with; 0 before the first is told."""
+    told = record.facts.get("attempt")
+    return told if isinstance(told, int) else 0
+
+
+def _had(record: JobRecord, view: RunView) -> dict[str, Json]:
+    """Return a job's facts with who has it."""
+    if not view.attempt:
+        return dict(record.facts)
+    return {**record.facts, "attempt": view.attempt, "worker": view.worker}
 
 
 def ended(
     record: JobRecord,
+    view: RunView,
     completion: Completion,
     *,
-    attempt: int,
     now: float,
     keep_sec: float,
     log_size: int | None,
@@ -94,7 +110,8 @@ def ended(
     way = between(record.code, JobCode.publishing if ran else JobCode.provisioned)
     facts: dict[str, Json] = {
         **record.facts,
-        "attempt": attempt,
+        "attempt": view.attempt,
+        "worker": view.worker,
         "outcome": outcome.value,
         "exit_code": completion.exit_code,
         "oom": completion.reason == "oom_killed",
@@ -110,9 +127,18 @@ def ended(
         finished=now,
         expires=now + keep_sec,
         stop=stop,
+        kept=sum(file.size for file, _ in results_of(facts)),
         facts=facts,
     )
     return made, [*way, int(code)]
+
+
+def without_outputs(completion: Completion, message: str) -> Completion:
+    """Return an end whose outputs are not kept: what had succeeded, has failed."""
+    if completion.outcome is not RunOutcome.succeeded:
+        return replace(completion, files=(), message=f"{completion.message}; {message}")
+    reason = "outputs_too_large"
+    return replace(completion, outcome=RunOutcome.failed, reason=reason, message=message, files=())
 
 
 def failed(
@@ -216,4 +242,6 @@ def status_of(record: JobRecord) -> JobStatus:
         environment=str(facts.get("environment") or ""),
         results=tuple(file for file, _ in results_of(facts)),
         error=str(error) if error else None,
+        worker=str(facts.get("worker") or ""),
+        attempt=attempt_of(record),
     )

@@ -65,7 +65,7 @@ class Display:
 
     def living(self) -> tuple[str, ...]:
         """Return the instances that are not over."""
-        return tuple(row.instance_id for row in self.view.rows.values() if not row.finished)
+        return tuple(row.instance_id for row in self.view.instances if not row.finished)
 
     def print_bill(self, file: IO[str] | None = None) -> None:
         """Print the bill, if anything ran."""

@@ -76,6 +76,8 @@ def as_json(status: JobStatus) -> dict[str, Any]:
         "error": status.error,
         "exit_code": status.exit_code,
         "environment": status.environment,
+        "worker": status.worker,
+        "attempt": status.attempt,
         "created_at": status.created_at.isoformat(),
         "finished_at": None if status.finished_at is None else status.finished_at.isoformat(),
         "results": [

@@ -16,6 +16,7 @@ import click
 
 from requestor_sdk.cli import Group
 from requestor_sdk.cli._columns import say, table, width
+from requestor_sdk.cli._options import FOLDER
 
 if TYPE_CHECKING:
     from requestor_sdk.devnet import Devnet
@@ -27,7 +28,7 @@ _INTERRUPTED: Final = 130
 
 _folder = click.option(
     "--folder",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=FOLDER,
     metavar="DIR",
     help="Where its data and logs are.  [default: devnet/default of the data folder]",
 )

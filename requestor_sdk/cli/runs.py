@@ -18,8 +18,10 @@ from requestor_sdk.observe._names import name_of
 if TYPE_CHECKING:
     from requestor_sdk.observe.runs import RunStore, RunSummary
 
+_JOBS = "jobs"
 _HEAD = ("run", "network", "started", "time", "state", "instances", "spent", "budget", "left over")
-_NUMBERS = ("time", "instances", "spent", "budget", "left over")
+_NUMBERS = ("time", "instances", _JOBS, "spent", "budget", "left over")
+_PLACE_OF_JOBS = _HEAD.index("instances") + 1
 
 
 @click.command()
@@ -57,9 +59,7 @@ def command(
     elif not told:
         click.echo("no runs; make one by: requestor-sdk demo", err=True)
     else:
-        for line in table(
-            _HEAD, [_row(summary) for summary in told], within=width(), right=_NUMBERS
-        ):
+        for line in table(*_columns(told), within=width(), right=_NUMBERS):
             say(line)
         _tell_the_rest(told, len(ids))
     if any(summary.problem is not None for summary in told):
@@ -81,6 +81,20 @@ def _tell_the_rest(told: Sequence[RunSummary], number: int) -> None:
         click.echo(f"{number - len(told)} older runs: requestor-sdk runs --all", err=True)
 
 
+def _columns(
+    told: Sequence[RunSummary],
+) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Return the head and the rows; the jobs have a column where there are any."""
+    head, rows = _HEAD, [_row(summary) for summary in told]
+    if not any(summary.view.jobs for summary in told):
+        return head, rows
+    at = _PLACE_OF_JOBS
+    return (*head[:at], _JOBS, *head[at:]), [
+        (*row[:at], str(len(summary.view.jobs)), *row[at:])
+        for row, summary in zip(rows, told, strict=True)
+    ]
+
+
 def _row(summary: RunSummary) -> tuple[str, ...]:
     view = summary.view
     seconds = lasted(summary)
@@ -90,7 +104,7 @@ def _row(summary: RunSummary) -> tuple[str, ...]:
         f"{summary.started.astimezone():%Y-%m-%d %H:%M}" if summary.started else "",
         text.duration(seconds) if seconds is not None else "",
         summary.state.value,
-        str(len(view.rows)),
+        str(len(view.instances)),
         text.amount(view.spent),
         text.amount(view.budget),
         text.amount(view.left_over) if view.left_over else "",
@@ -135,7 +149,8 @@ def as_record(summary: RunSummary) -> dict[str, Any]:
         "started": summary.started.isoformat() if summary.started else None,
         "last": summary.last.isoformat() if summary.last else None,
         "seconds": lasted(summary),
-        "instances": len(view.rows),
+        "instances": len(view.instances),
+        "jobs": len(view.jobs),
         "spent": str(view.spent),
         "budget": str(view.budget),
         "left_over": str(view.left_over),

@@ -12,17 +12,17 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from requestor_sdk.cli._columns import say, table, width
-from requestor_sdk.cli._runs import run_argument
+from requestor_sdk.cli._runs import bill_of, bill_rows, run_argument
 from requestor_sdk.cli.runs import as_record, giving_up, lasted, nothing_of
 from requestor_sdk.observe import text
 from requestor_sdk.observe._names import SUFFIX, name_of
 
 if TYPE_CHECKING:
-    from requestor_sdk.observe.bill import Bill
     from requestor_sdk.observe.runs import RunSummary
 
 _HEAD = ("instance", "state", "provider", "attempt", "cost", "why")
-_NUMBERS = ("attempt", "cost")
+_JOBS = ("job", "runs", "environment", "status", "worker", "attempt", "time", "left", "why")
+_NUMBERS = ("attempt", "cost", "time", "left")
 
 
 @click.command()
@@ -61,25 +61,51 @@ def _lines(summary: RunSummary) -> Iterator[str]:
         yield f"began {summary.started.astimezone():%Y-%m-%d %H:%M:%S}, {text.duration(seconds)}"
     if view.notice:
         yield view.notice
-    if view.rows:
-        yield ""
-        yield from table(_HEAD, list(_instances(summary)), within=width(), right=_NUMBERS)
+    for head, rows in ((_HEAD, _instances(summary)), (_JOBS, _jobs(summary))):
+        if rows:
+            yield ""
+            yield from table(head, rows, within=width(), right=_NUMBERS)
     yield ""
-    yield _bill(summary).render()
+    yield bill_of(summary).render()
     yield ""
     yield from _open(summary)
 
 
-def _bill(summary: RunSummary) -> Bill:
-    # An activity of a living run costs while nothing happens.
-    return summary.accounts.bill(datetime.now(UTC) if summary.state.value == "alive" else None)
+def _instances(summary: RunSummary) -> list[tuple[str, ...]]:
+    return [
+        _tidy(
+            row.instance_id,
+            row.state,
+            row.provider_name or row.provider_id,
+            str(row.attempt),
+            text.amount(row.cost),
+            row.cause,
+        )
+        for row in summary.view.instances
+    ]
 
 
-def _instances(summary: RunSummary) -> Iterator[tuple[str, ...]]:
-    for row in summary.view.rows.values():
-        provider = row.provider_name or row.provider_id
-        told = (row.instance_id, row.state, provider, str(row.attempt), text.amount(row.cost))
-        yield (*(" ".join(cell.split()) for cell in told), " ".join(row.cause.split()))
+def _jobs(summary: RunSummary) -> list[tuple[str, ...]]:
+    now = datetime.now(UTC) if summary.state.value == "alive" else summary.last
+    return [
+        _tidy(
+            row.instance_id,
+            job.algorithm,
+            job.environment,
+            job.outcome.replace("_", " ") or job.text or row.state,
+            job.worker,
+            str(row.attempt),
+            "" if (seconds := job.lasted(now)) is None else text.duration(seconds),
+            "" if job.size is None else text.size(job.size),
+            job.error,
+        )
+        for row in summary.view.jobs
+        if (job := row.job) is not None
+    ]
+
+
+def _tidy(*cells: str) -> tuple[str, ...]:
+    return tuple(" ".join(cell.split()) for cell in cells)
 
 
 def _open(summary: RunSummary) -> Iterator[str]:
@@ -107,7 +133,7 @@ def _ways_on(summary: RunSummary) -> Iterator[str]:
 
 
 def _record(summary: RunSummary) -> dict[str, Any]:
-    bill = _bill(summary)
+    bill = bill_of(summary)
     return {
         **as_record(summary),
         "instances": [
@@ -120,18 +146,28 @@ def _record(summary: RunSummary) -> dict[str, Any]:
                 "cost": str(row.cost),
                 "cause": row.cause,
             }
-            for row in summary.view.rows.values()
+            for row in summary.view.instances
+        ],
+        "jobs": [
+            {
+                "job": row.instance_id,
+                "provider_name": row.provider_name,
+                "algorithm": job.algorithm,
+                "datasets": list(job.datasets),
+                "environment": job.environment,
+                "state": row.state,
+                "status": job.text,
+                "outcome": job.outcome or None,
+                "worker": job.worker,
+                "attempt": row.attempt,
+                "seconds": job.seconds,
+                "size": job.size,
+                "error": job.error,
+            }
+            for row in summary.view.jobs
+            if (job := row.job) is not None
         ],
         "open": {kind: list(ids) for kind, ids in summary.view.open_ids().items()},
-        "bill": [
-            {
-                "provider": row.provider_id,
-                "provider_name": row.provider_name,
-                "agreements": row.agreements,
-                "seconds": row.seconds,
-                "amount": str(row.amount),
-            }
-            for row in bill.rows
-        ],
+        "bill": bill_rows(bill),
         "unspent": str(bill.unspent),
     }

@@ -120,6 +120,9 @@ class JobStatus:
         exit_code: What the algorithm's process returned, where the provider tells.
         results: The files that can be downloaded now.
         error: Why it failed, where the provider tells.
+        worker: Who runs it, or ran it last, by the provider's name for it; empty where it does not
+            tell: no server but ours does.
+        attempt: Which attempt at it that is, from 1; 0 where the provider does not tell.
     """
 
     id: str
@@ -133,6 +136,20 @@ class JobStatus:
     environment: str = ""
     results: Sequence[ResultFile] = ()
     error: str | None = None
+    worker: str = ""
+    attempt: int = 0
+
+    @property
+    def size(self) -> int:
+        """Bytes of all that can be downloaded."""
+        return sum(file.size for file in self.results)
+
+    @property
+    def seconds(self) -> float | None:
+        """How long it took from its start to its end; ``None`` where that is not known."""
+        if self.finished_at is None or self.created_at.timestamp() == 0:
+            return None
+        return max(0.0, (self.finished_at - self.created_at).total_seconds())
 
     @property
     def over(self) -> bool:

@@ -12,7 +12,6 @@ import sys
 from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime
-from types import TracebackType
 from typing import Final, Self
 
 from rich import box
@@ -24,8 +23,9 @@ from rich.text import Text
 
 from requestor_sdk.model import events as ev
 from requestor_sdk.observe import text
+from requestor_sdk.observe._rows import Row
 from requestor_sdk.observe.lines import failure
-from requestor_sdk.observe.view import Row, RunView
+from requestor_sdk.observe.view import RunView
 
 _LOOKS: Final = {
     "pending": ("○", "yellow"),
@@ -236,12 +236,7 @@ class LiveTable:
                 sys.stdout = _Above(self.console, sys.stdout)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Draw the last state and give the terminal back."""
         self._cancel()
         self._live.refresh()

@@ -1,4 +1,4 @@
-"""Amounts, durations, ids and times as people read them in a terminal."""
+"""Amounts, durations, sizes, ids and times as people read them in a terminal."""
 
 from __future__ import annotations
 
@@ -39,6 +39,16 @@ def duration(seconds: float) -> str:
     if minutes < 60:
         return f"{minutes} min {rest:02d} s"
     return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def size(number: int) -> str:
+    """Return a number of bytes: ``0 B``, ``640 B``, ``1.2 KiB``, ``3.4 GiB``."""
+    value, unit = float(number), "B"
+    for larger in ("KiB", "MiB", "GiB", "TiB"):
+        if value < 1023.95:
+            break
+        value, unit = value / 1024, larger
+    return f"{number} B" if unit == "B" else f"{value:.1f} {unit}"
 
 
 def short(identifier: str, most: int = 14) -> str:

@@ -18,7 +18,8 @@ from requestor_sdk.model import events as ev
 from requestor_sdk.model.errors import JournalUnwritable, UsageError
 from requestor_sdk.model.jobs import stage
 from requestor_sdk.observe._money import Acceptances, Budget
-from requestor_sdk.observe.view import TERMINATED, no_offers
+from requestor_sdk.observe._rows import TERMINATED
+from requestor_sdk.observe.view import no_offers
 
 if TYPE_CHECKING:
     import os
@@ -325,11 +326,16 @@ class Timeline:
     def _(self, event: ev.ComputeJobStatusChanged) -> None:
         lane = self._lane(event.job_id, "jobs")
         last = lane.spans[-1] if lane.spans else None
-        if last is not None and last.state == stage(event.status) and last.end is None:
+        state, attempt = stage(event.status), max(event.attempt, last.attempt if last else 1)
+        if last is not None and attempt > last.attempt:
+            who = f", by worker {event.worker}" if event.worker else ""
+            lane.marks.append(Mark(at=event.at, kind="restart", text=f"attempt {attempt}{who}"))
+        elif last is not None and last.state == state and last.end is None:
             return
         _close(lane, event.at)
         name = last.provider if last is not None else ""
-        lane.spans.append(Span(state=stage(event.status), begin=event.at, provider=name))
+        span = Span(state=state, begin=event.at, attempt=attempt, provider=name)
+        lane.spans.append(span)
 
     @_take.register
     def _(self, event: ev.ComputeJobFinished) -> None:

@@ -14,68 +14,15 @@ from typing import Final, TypeAlias
 
 from requestor_sdk.model import events as ev
 from requestor_sdk.model.jobs import stage
+from requestor_sdk.observe._job_facts import JobEvent, JobFacts
 from requestor_sdk.observe._money import Acceptances, Budget
+from requestor_sdk.observe._rows import TERMINATED, Funnel, Row
 
-TERMINATED: Final = "terminated"
 _ZERO: Final = Decimal(0)
 
 _Judged: TypeAlias = (
     ev.DebitNoteReceived | ev.DebitNoteRejected | ev.DebitNoteAccepted | ev.InvoiceAccepted
 )
-
-
-@dataclass(slots=True, kw_only=True)
-class Row:
-    """One instance, as it is now.
-
-    Attributes:
-        instance_id: The instance.
-        state: Its state; ``pending`` until one is told.
-        since: When it came to that state.
-        provider_id: Its provider, while it has one; the last one once it is over.
-        provider_name: That provider's name.
-        command: The command that runs, or the last one that ran.
-        progress: How far that command is, e.g. ``42 %``; empty where it is not known.
-        failed: Whether that command failed.
-        attempt: Which attempt this is, from 1.
-        cause: Why the last attempt failed, if one did and none has succeeded since.
-        cost: What was accepted for all its agreements.
-        is_job: Whether it is a compute-to-data job, shown like an instance: its command is what
-            its provider says of it.
-    """
-
-    instance_id: str
-    since: datetime
-    state: str = "pending"
-    provider_id: str = ""
-    provider_name: str = ""
-    command: str = ""
-    progress: str = ""
-    failed: bool = False
-    attempt: int = 1
-    cause: str = ""
-    cost: Decimal = Decimal(0)
-    is_job: bool = False
-
-    @property
-    def restarts(self) -> int:
-        """How often it was tried again."""
-        return self.attempt - 1
-
-    @property
-    def finished(self) -> bool:
-        """Whether its life is over."""
-        return self.state == TERMINATED
-
-
-@dataclass(slots=True, kw_only=True)
-class Funnel:
-    """How many offers came how far."""
-
-    seen: int = 0
-    scored: int = 0
-    negotiated: int = 0
-    agreed: int = 0
 
 
 @dataclass(slots=True, kw_only=True)
@@ -102,7 +49,7 @@ class RunView:
         network: What network it runs on.
         spent: What was accepted.
         offers: The way of the offers.
-        rows: The instances, in the order they were first heard of.
+        rows: The instances and jobs, in the order they were first heard of.
         waiting_for: Once leaving began, the instances that it waits for.
         notice: Why nothing moves, where that is known; empty while all goes well.
         finished: Whether the run is over, or left to a later process.
@@ -143,14 +90,22 @@ class RunView:
         """What can still be asked for after the end."""
         return sum(self._left_over.values(), Decimal(0))
 
+    @property
+    def instances(self) -> list[Row]:
+        """The rows of instances."""
+        return [row for row in self.rows.values() if not row.is_job]
+
+    @property
+    def jobs(self) -> list[Row]:
+        """The rows of compute-to-data jobs."""
+        return [row for row in self.rows.values() if row.is_job]
+
     def open_ids(self) -> dict[str, tuple[str, ...]]:
         """Return what is still open: instances, activities, agreements, allocations."""
         agreements = [name for name, made in self._agreements.items() if not made.ended]
         living = {*agreements, *(a for a in self._activities.values() if a not in self._agreements)}
         return {
-            "instances": tuple(
-                row.instance_id for row in self.rows.values() if not row.finished and not row.is_job
-            ),
+            "instances": tuple(row.instance_id for row in self.instances if not row.finished),
             "activities": tuple(name for name, of in self._activities.items() if of in living),
             "agreements": tuple(agreements),
             "allocations": tuple(self._allocations),
@@ -189,28 +144,31 @@ class RunView:
 
     @_take.register
     def _(self, event: ev.ComputeJobSubmitted) -> None:
-        row = self._job(event.job_id, event.at)
+        row = self._job(event)
         row.provider_name = event.provider_name.partition("://")[2] or event.provider_name
 
     @_take.register
     def _(self, event: ev.ComputeJobStatusChanged) -> None:
-        row = self._job(event.job_id, event.at)
+        row = self._job(event)
         if row.state != stage(event.status):
             row.state, row.since = stage(event.status), event.at
+        row.attempt = event.attempt or row.attempt
         row.command = event.text.strip()
 
     @_take.register
     def _(self, event: ev.ComputeJobFinished) -> None:
-        row = self._job(event.job_id, event.at)
+        row = self._job(event)
         row.state, row.since = TERMINATED, event.at
+        row.attempt = event.attempt or row.attempt
         row.failed = event.outcome == "failed"
-        row.cause = "" if event.outcome == "succeeded" else event.error or event.outcome
+        row.cause = row.job.why if row.job is not None else ""
         row.command = row.cause or event.outcome
 
-    def _job(self, job_id: str, at: datetime) -> Row:
-        if job_id not in self.rows:
-            self.rows[job_id] = Row(instance_id=job_id, since=at, is_job=True)
-        return self.rows[job_id]
+    def _job(self, event: JobEvent) -> Row:
+        row = self._row(event.job_id, event.at)
+        row.job = row.job or JobFacts(began=event.at)
+        row.job.apply(event)
+        return row
 
     # The market -----------------------------------------------------------------------------------
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from requestor_sdk.model.errors import BadAnswer
 from requestor_sdk.model.jobs import FAILED, JobCode, JobOutcome, JobStatus, ResultFile
+from requestor_sdk.ocean.extensions import ATTEMPT, WORKER
 from requestor_sdk.ocean.messages import Generation
 from requestor_sdk.ocean.refusals import one_line
 
@@ -27,6 +28,7 @@ _TYPES: Final = {
 }
 
 _LONGEST_NAME: Final = 1024
+_MOST_ATTEMPTS: Final = 1_000_000
 _OUTCOMES: Final = frozenset(outcome.value for outcome in JobOutcome)
 
 CLASSIC_TEXTS: Final[Mapping[int, str]] = {
@@ -220,6 +222,8 @@ def status_from(job: Mapping[str, object], *, job_id: str = "") -> JobStatus:
         environment=str(job.get("environment") or ""),
         results=results_of(job.get("results")),
         error=_error(told, job, text, outcome),
+        worker=one_line(str(job.get(WORKER) or ""))[:_LONGEST_NAME],
+        attempt=min(max(0, _whole(job.get(ATTEMPT))), _MOST_ATTEMPTS),
     )
 
 
@@ -296,6 +300,8 @@ def job_object(
         "metadata": dict(metadata or {}),
         "outcome": None if status.outcome is None else status.outcome.value,
         "error": status.error,
+        WORKER: status.worker,
+        ATTEMPT: status.attempt,
     }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import sqlite3
 import subprocess
@@ -528,3 +529,51 @@ def test_a_table_that_fits_is_a_table_and_one_that_does_not_is_blocks():
     assert list(_columns.table(head, rows, within=10)) == ["run  state", "a    ended", "bb"]
     assert list(_columns.table(head, rows, within=9)) == ["a", "  state e", "  nded", "bb"]
     assert next(_columns.table(head, rows, within=None)) == "run  state"
+
+
+def work(story):
+    """A run of one instance and two jobs, one of which a second worker ended."""
+    story.lose_and_restart()
+    for job in ("j-1", "j-2"):
+        story.tell(
+            ev.ComputeJobSubmitted,
+            job_id=job,
+            provider_name="http://p",
+            consumer_id="0x1",
+            environment="free",
+            algorithm="python code of 8 characters",
+        )
+    for worker, attempt in (("w1", 1), ("w2", 2)):
+        values = {"status": 40, "text": "Running algorithm", "worker": worker, "attempt": attempt}
+        story.tell(ev.ComputeJobStatusChanged, job_id="j-1", **values)
+    values = {"outcome": "timed_out", "error": "it took\ntoo long", "worker": "w2", "attempt": 2}
+    story.tell(ev.ComputeJobFinished, job_id="j-1", **values, seconds=95.0, size=2048)
+
+
+def test_jobs_are_counted_and_shown_apart_from_instances(cli, record):
+    record("r-1", work)
+    head, row = [re.split(r"\s{2,}", line) for line in cli("runs").stdout.splitlines()]
+    counted = dict(zip(head, row, strict=False))
+    assert (counted["instances"], counted["jobs"]) == ("1", "2")
+    (told,) = json.loads(cli("runs", "--json").stdout)
+    assert (told["instances"], told["jobs"]) == (1, 2)
+    shown = cli("status").stdout
+    (line,) = [line for line in shown.splitlines() if line.startswith("j-1")]
+    assert re.split(r"\s{2,}", line) == [
+        *("j-1", "python code of 8 characters", "free", "timed out", "w2", "2"),
+        *("1 min 35 s", "2.0 KiB", "it took too long"),
+    ]
+    told = json.loads(cli("status", "--json").stdout)
+    assert [row["instance"] for row in told["instances"]] == ["i-1"]
+    assert [(row["job"], row["worker"], row["attempt"]) for row in told["jobs"]] == [
+        ("j-1", "w2", 2),
+        ("j-2", "", 1),
+    ]
+    assert [row["instance"] for row in json.loads(cli("cost", "--json").stdout)["instances"]] == [
+        "i-1"
+    ]
+
+
+def test_a_list_of_runs_without_jobs_has_no_column_of_them(cli, record):
+    record("r-1", end)
+    assert "jobs" not in cli("runs").stdout

@@ -184,3 +184,13 @@ def test_what_concerns_money_and_commitments_must_be_on_the_disk_first():
         *("AllocationNotMade", "ComputeJobSubmitted"),
         *("ActivityRequested", "ClusterStarted", "PaymentWrittenOff"),
     }
+
+
+def test_jobs_of_journals_before_workers_were_told_are_read_with_none_of_them():
+    old = {"v": 1, "at": AT.isoformat(), "job_id": "j"}
+    changed = from_record(old | {"kind": "ComputeJobStatusChanged", "status": 40, "text": "runs"})
+    over = from_record(
+        old | {"kind": "ComputeJobFinished", "outcome": "failed", "exit_code": 3, "error": None}
+    )
+    assert (changed.worker, changed.attempt) == ("", 0)
+    assert (over.worker, over.attempt, over.seconds, over.size) == ("", 0, None, None)

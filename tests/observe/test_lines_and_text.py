@@ -231,6 +231,17 @@ def test_a_duration_is_told_in_the_units_that_matter(seconds, shown):
     assert text.duration(seconds) == shown
 
 
+@pytest.mark.parametrize(
+    ("number", "shown"),
+    [
+        *[(0, "0 B"), (1023, "1023 B"), (1024, "1.0 KiB"), (1_500_000, "1.4 MiB")],
+        *[(1024**3 - 1, "1.0 GiB"), (5 * 1024**4, "5.0 TiB"), (1024**6, "1048576.0 TiB")],
+    ],
+)
+def test_a_size_is_told_in_the_unit_that_suits_it(number, shown):
+    assert text.size(number) == shown
+
+
 @given(st.text(max_size=60), st.integers(3, 20))
 def test_an_id_keeps_both_of_its_ends(identifier, most):
     shown = text.short(identifier, most)

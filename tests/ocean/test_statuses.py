@@ -113,6 +113,12 @@ def test_what_a_server_says_is_one_line_that_steers_no_terminal():
     assert status.text.isprintable()
 
 
+@pytest.mark.parametrize("told", [None, "x", -3, [], {"a": 1}, float("inf"), True])
+def test_an_attempt_that_is_no_number_is_none_that_is_known(told):
+    status = status_from({"jobId": "a", "status": 40, "worker": "w\n\x1b[2J", "attempt": told})
+    assert (status.worker, status.attempt) == ("w ?[2J", 0)
+
+
 def test_an_unknown_number_has_a_text():
     assert text_of(99) == "Status 99"
     assert text_of(71, Generation.node) == NODE_TEXTS[71]
@@ -133,6 +139,8 @@ def test_what_is_sent_is_what_is_read(outcome):
         environment="env",
         results=(ResultFile(index=0, name="a.csv", size=5),),
         error="why" if outcome is JobOutcome.failed else None,
+        worker="w1",
+        attempt=2,
     )
     sent = job_object(status, did="did:op:1")
     assert status_from(sent) == status

@@ -25,7 +25,7 @@ from requestor_sdk.c2d._http.streaming import FileAnswer
 from requestor_sdk.c2d.environments import choose
 from requestor_sdk.model.errors import JobNotFound, JobRefused
 from requestor_sdk.model.jobs import JobCode
-from requestor_sdk.ocean.extensions import LONGEST_WAIT_SEC, SEEN, WAIT
+from requestor_sdk.ocean.extensions import ATTEMPT, LONGEST_WAIT_SEC, SEEN, WAIT
 from requestor_sdk.ocean.messages import (
     Command,
     command_text,
@@ -78,6 +78,7 @@ class JobCalls:
                 "agreementId",
                 WAIT,
                 SEEN,
+                ATTEMPT,
                 "history",
                 answer=schemas.JOBS,
             ),
@@ -212,7 +213,9 @@ class JobCalls:
         seconds = number(values, WAIT, default=0, least=0, most=1e6)
         seen = whole(values, SEEN, default=record.code)
         seconds = min(seconds, LONGEST_WAIT_SEC)
-        return await held(request, self._core.other_than(record, seen, timeout=seconds)) or record
+        attempt = whole(values, ATTEMPT, default=_walk.attempt_of(record))
+        other = self._core.other_than(record, seen, attempt=attempt, timeout=seconds)
+        return await held(request, other) or record
 
     async def stop(self, request: Request) -> Response:
         """Stop a job, or all of the caller's on a document."""

@@ -31,6 +31,7 @@ _FIELDS: Final[dict[str, dict[str, Any]]] = {
         "description": "Seconds to hold the answer until the job of jobId has another status.",
     },
     "seen": {"type": "integer", "description": "The status that the caller knows."},
+    "attempt": {"type": "integer", "description": "The attempt that the caller knows of."},
     "history": {"type": "boolean", "description": "Whether each status is told with its time."},
     "expiration": {"type": "integer", "description": "Seconds since the epoch."},
     "token": {**_TEXT, "description": "The token to take back."},

@@ -33,18 +33,43 @@ class ComputeJobSubmitted(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ComputeJobStatusChanged(Event):
-    """A provider told how a job stands; ``status`` is the protocol's number."""
+    """A provider told how a job stands, or that another attempt at it has begun.
+
+    Attributes:
+        job_id: As the provider calls it.
+        status: The protocol's number.
+        text: The provider's words for it.
+        worker: Who runs it, by the provider's name; empty where it does not tell.
+        attempt: Which attempt that is, from 1; 0 where it does not tell.
+    """
 
     job_id: str
     status: int
     text: str = ""
+    worker: str = ""
+    attempt: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ComputeJobFinished(Event):
-    """A job is over; ``outcome`` is one of ``JobOutcome``."""
+    """A job is over.
+
+    Attributes:
+        job_id: As the provider calls it.
+        outcome: One of ``JobOutcome``.
+        exit_code: What the algorithm's process returned, where the provider tells.
+        error: Why it did not succeed, where the provider tells.
+        worker: Who ran it last, by the provider's name; empty where it does not tell.
+        attempt: Which attempt that was, from 1; 0 where it does not tell.
+        seconds: How long it took, by the provider's clock.
+        size: Bytes of all that it left.
+    """
 
     job_id: str
     outcome: str
     exit_code: int | None = None
     error: str | None = None
+    worker: str = ""
+    attempt: int = 0
+    seconds: float | None = None
+    size: int | None = None

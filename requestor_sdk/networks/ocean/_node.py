@@ -13,7 +13,7 @@ from requestor_sdk.networks.ocean._line import line_of
 from requestor_sdk.networks.ocean._refused import Refused, raise_ours
 from requestor_sdk.ocean import messages
 from requestor_sdk.ocean.environments import environments_in
-from requestor_sdk.ocean.extensions import LONGEST_WAIT_SEC, SEEN, SOFTWARE, WAIT
+from requestor_sdk.ocean.extensions import ATTEMPT, LONGEST_WAIT_SEC, SEEN, SOFTWARE, WAIT
 from requestor_sdk.ocean.messages import Command, Generation
 from requestor_sdk.ocean.requests import classic_start, node_start
 from requestor_sdk.ocean.statuses import number
@@ -112,9 +112,11 @@ class OceanNode:
         return [self._whole(job) for job in found]
 
     async def job(
-        self, signer: Signer, job_id: str, *, did: str = "", seen: int | None = None
+        self, signer: Signer, job_id: str, *, did: str = "", seen: tuple[int, int] | None = None
     ) -> dict[str, Any]:
-        """Return a job object; held by our own server until its number is not ``seen``.
+        """Return a job object; held by our own server until it is not as it was ``seen``.
+
+        That is a pair: the status's number, and the attempt's.
 
         Raises:
             JobNotFound: There is no such job of this address.
@@ -124,7 +126,7 @@ class OceanNode:
             params["documentId"] = did
         seconds = None
         if seen is not None and self.ours:
-            params |= {WAIT: f"{LONGEST_WAIT_SEC:g}", SEEN: str(seen)}
+            params |= {WAIT: f"{LONGEST_WAIT_SEC:g}", SEEN: str(seen[0]), ATTEMPT: str(seen[1])}
             seconds = LONGEST_WAIT_SEC + 15
         for job in await self._status(params, seconds):
             if same_job(str(job.get("jobId") or ""), job_id):

@@ -77,7 +77,7 @@ class Watch:
     # By our own server ---------------------------------------------------------------------------
 
     async def _held(self, job_id: str) -> AsyncIterator[JobStatus]:
-        seen: int | None = None
+        seen: tuple[int, int] | None = None
         patience = _Patience()
         loop = asyncio.get_running_loop()
         while not self._closed:
@@ -89,10 +89,10 @@ class Watch:
                 continue
             patience.renew()
             status = status_from(job, job_id=job_id)
-            if status.code == seen and not status.over and loop.time() - asked < _HELD_SEC:
+            known, seen = seen, (status.code, status.attempt)
+            if seen == known and not status.over and loop.time() - asked < _HELD_SEC:
                 # It was to be held: a server that does not is not asked again at once.
                 await asyncio.sleep(_HELD_SEC)
-            seen = status.code
             yield status
 
     # By polling ----------------------------------------------------------------------------------

@@ -8,7 +8,8 @@ from datetime import timedelta
 
 import pytest
 from c2d.core.conftest import OWNER, ended, request_of
-from support.jobs import doer_of
+from support.jobs import ROOM, Doer, doer_of
+from support.queues import Worker
 
 from requestor_sdk.c2d._store.memory import MemoryStore
 from requestor_sdk.c2d.catalogue import Catalogue
@@ -193,7 +194,7 @@ async def test_an_environment_takes_so_many_jobs_and_no_more(make_host):
         await host.core.stop(OWNER, first.id)
         await ended(host.core, first.id)
         await host.core.submit(OWNER, request_of("data"))
-        assert host.core.environments()[0].running_jobs == 2
+        assert (await host.core.environments())[0].running_jobs == 2
 
 
 async def test_a_second_attempt_takes_no_status_back(host):
@@ -201,13 +202,42 @@ async def test_a_second_attempt_takes_no_status_back(host):
     doer = doer_of(host.queue)
     claim = await doer.take()
     await doer.stage(claim, "running")
-    await host.core.other_than(record, 1, timeout=5)
+    await host.core.other_than(record, 1, attempt=0, timeout=5)
     await host.queue.release(claim.lease, "the worker went away")
     await doer.do(outputs={"outputs/a": b"1"})
     await ended(host.core, record.id)
     codes = [code for code, _ in await host.core.statuses(OWNER, record.id)]
     assert codes == sorted(codes)
     assert codes[-1] == 70
+
+
+async def test_who_has_a_job_is_told_with_its_status_and_anew_with_each_attempt(host):
+    record = await host.core.submit(OWNER, request_of("data"))
+
+    async def told():
+        status = await host.core.status(OWNER, record.id)
+        return status.worker, status.attempt
+
+    first = Doer(Worker(host.queue, id="w1", room=ROOM))
+    claim = await first.take()
+    assert await told() == ("", 0)
+    await first.stage(claim, "running")
+    known = record
+    while known.code != 40:
+        known = await host.core.other_than(known, known.code, attempt=0, timeout=10)
+    assert await told() == ("w1", 1)
+    # The status is the same after it: who waits wakes all the same.
+    waiting = asyncio.create_task(host.core.other_than(known, 40, attempt=1, timeout=60))
+    await host.queue.release(claim.lease, "the worker went away")
+    second = Doer(Worker(host.queue, id="w2", room=ROOM))
+    claim = await second.take()
+    record = await asyncio.wait_for(waiting, 10)
+    assert (record.code, await told()) == (40, ("w2", 2))
+    await second.finish(claim, outputs={"outputs/a": b"12345"})
+    status = await ended(host.core, record.id)
+    assert (status.worker, status.attempt, status.size) == ("w2", 2, 5)
+    again = await host.core.restart(OWNER, record.id)
+    assert "worker" not in again.facts
 
 
 async def test_consumer_parameters_are_checked_and_their_defaults_given(make_host, tmp_path):

@@ -45,6 +45,10 @@ async def test_a_file_of_ones_own_is_counted_where_it_lies(compute, tmp_path):
     told = [event.kind for event in compute.journal.read() if "job" in event.ids()]
     assert told[0] == "ComputeJobSubmitted"
     assert told[-1] == "ComputeJobFinished"
+    (over,) = [e for e in compute.journal.read() if e.kind == "ComputeJobFinished"]
+    assert (over.worker.startswith("embedded-"), over.attempt) == (True, 1)
+    assert over.size == sum(path.stat().st_size for path in paths)
+    assert 0 < over.seconds < 60
 
 
 async def test_what_fails_is_stopped_or_takes_too_long_says_so(compute):
