@@ -62,8 +62,13 @@ def fold(line: str, *, within: int | None, indent: str) -> list[str]:
     """Return a line as several where it is longer than ``within``; all but the first indented."""
     if within is None or len(line) <= within:
         return [line]
-    whole = {"break_on_hyphens": False, "break_long_words": False}  # a path can be copied
-    return wrap(line, within, subsequent_indent=indent, **whole)
+    return wrap(
+        line,
+        within,
+        subsequent_indent=indent,
+        break_on_hyphens=False,
+        break_long_words=False,  # a path can be copied
+    )
 
 
 def say(line: str = "", *, colour: str | None = None) -> None:
