@@ -197,9 +197,14 @@ class Timeline:
         """
         target = Path(path)
         text = self.rendered(form or format_of(target))
+        opened = False
         try:
-            target.write_text(text, encoding="utf-8")
+            with target.open("w", encoding="utf-8") as file:
+                opened = True
+                file.write(text)
         except OSError as error:
+            if opened and target.is_file():
+                target.unlink(missing_ok=True)  # half a drawing looks like a whole one
             raise JournalUnwritable(
                 f"the timeline {target} cannot be written: {error.strerror or error}",
                 hint="name another file; or make room for it, or the right to write it",
@@ -422,8 +427,9 @@ def format_of(path: Path) -> str:
     form = path.suffix.lower().removeprefix(".")
     if form not in FORMATS:
         raise UsageError(
-            f"a timeline is not written as {path.suffix or 'a file without an ending'!r}",
-            hint=f"name a file that ends in {', '.join(f'.{one}' for one in FORMATS)}",
+            f"the name {path.name!r} does not say what a timeline is to be written as",
+            hint=f"name a file that ends in {', '.join(f'.{one}' for one in FORMATS)}; "
+            "or say which by --format, or form=",
         )
     return form
 
