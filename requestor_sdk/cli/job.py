@@ -9,15 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from requestor_sdk.cli import Group
 from requestor_sdk.cli._columns import say, table, width
 from requestor_sdk.cli._ocean import as_json, provider_options, shown, with_jobs
+from requestor_sdk.cli._options import FOLDER
 
 if TYPE_CHECKING:
     from requestor_sdk.model.jobs import AlgorithmSpec, AssetRef, JobStatus, Json, ResultFile
     from requestor_sdk.networks.ocean import OceanJobs
 
 
-@click.group()
+@click.group(cls=Group)
 def command() -> None:
     """Have algorithms run where the data is, and get what they leave.
 
@@ -135,7 +137,7 @@ def logs(job_id: str, *, url: str | None, keystore: str | None) -> None:
     "--output",
     "folder",
     metavar="DIR",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=FOLDER,
     help="Where to; by default a folder named by the id, here.",
 )
 @click.option("--no-logs", is_flag=True, help="Only what the algorithm put out.")

@@ -18,8 +18,6 @@ from requestor_sdk.observe._looks import scheme
 from requestor_sdk.observe.dashboard._feed import Feed
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from aiohttp import web
 
 HOST: Final = "127.0.0.1"
@@ -101,12 +99,7 @@ class Dashboard:
         await self.open()
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.close()
 
     # Requests -------------------------------------------------------------------------------------
