@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 
 import click
 
+from requestor_sdk.cli._options import network_option
 from requestor_sdk.cli._program import as_program, has_main, load, uses_main
 from requestor_sdk.cli._streams import flow_by_lines
 
@@ -23,7 +24,7 @@ def _options(function: Callable[..., None]) -> Callable[..., None]:
     """Add the options that a ``Compute`` is made from."""
     for option in reversed(
         (
-            click.option("--network", metavar="NAME", help="The market.  [default: local]"),
+            network_option("The market.  [default: local]"),
             click.option("--budget", metavar="AMOUNT", help="What may be spent.  [default: 1]"),
             click.option("--subnet", metavar="TAG", help="Take only offers of this subnet."),
             click.option("--providers", metavar="N", type=int, help="For local: how many."),
@@ -58,7 +59,7 @@ def _options(function: Callable[..., None]) -> Callable[..., None]:
     is_flag=True,
     help="Buy nothing: show what the market has for what it buys first, and end it there.",
 )
-@click.option("--json", "as_json", is_flag=True, help="With --dry-run: print one JSON object.")
+@click.option("--json", "as_json", is_flag=True, help="With --dry-run: print one JSON array.")
 @_options
 @click.argument("file", metavar="FILE.py", type=click.Path(exists=True, dir_okay=False))
 @click.argument("args", nargs=-1, type=click.UNPROCESSED)
