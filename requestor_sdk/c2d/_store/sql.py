@@ -105,6 +105,20 @@ def prepare(connection: Connection) -> None:
     if not inspect(connection).has_table(tables.about.name):
         tables.metadata.create_all(connection)
         connection.execute(tables.about.insert(), {"key": _VERSION, "value": SCHEMA})
+    check(connection)
+
+
+def check(connection: Connection) -> None:
+    """See that the tables are there, and of this version; changes nothing.
+
+    Raises:
+        StoreFailed: They are not.
+    """
+    if not inspect(connection).has_table(tables.about.name):
+        raise StoreFailed(
+            "there is no provider's store in it",
+            hint="`requestor-sdk c2d serve` makes one; name the --data-dir that it has",
+        )
     kept = connection.execute(
         select(tables.about.c.value).where(tables.about.c.key == _VERSION)
     ).scalar()
