@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from requestor_sdk.cli._columns import say, table, width
+from requestor_sdk.cli._options import FOLDER
 
 if TYPE_CHECKING:
     from requestor_sdk.devnet import Devnet
@@ -26,7 +27,7 @@ _INTERRUPTED: Final = 130
 
 _folder = click.option(
     "--folder",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=FOLDER,
     metavar="DIR",
     help="Where its data and logs are.  [default: devnet/default of the data folder]",
 )

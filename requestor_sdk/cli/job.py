@@ -11,6 +11,7 @@ import click
 
 from requestor_sdk.cli._columns import say, table, width
 from requestor_sdk.cli._ocean import as_json, provider_options, shown, with_jobs
+from requestor_sdk.cli._options import FOLDER
 
 if TYPE_CHECKING:
     from requestor_sdk.model.jobs import AlgorithmSpec, AssetRef, JobStatus, Json, ResultFile
@@ -135,7 +136,7 @@ def logs(job_id: str, *, url: str | None, keystore: str | None) -> None:
     "--output",
     "folder",
     metavar="DIR",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=FOLDER,
     help="Where to; by default a folder named by the id, here.",
 )
 @click.option("--no-logs", is_flag=True, help="Only what the algorithm put out.")

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import click
 
+from requestor_sdk.cli._options import FILE
+
 if TYPE_CHECKING:
     from requestor_sdk.service.manifest import Manifest, SignedManifest
-
-_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
 def _read(path: Path) -> bytes:
@@ -101,9 +101,9 @@ def create(
 
 
 @command.command()
-@click.argument("file", type=_FILE)
-@click.option("--key", required=True, type=_FILE, help="The private key, PEM.")
-@click.option("--cert", required=True, type=_FILE, help="Its certificate, PEM.")
+@click.argument("file", type=FILE)
+@click.option("--key", required=True, type=FILE, help="The private key, PEM.")
+@click.option("--cert", required=True, type=FILE, help="Its certificate, PEM.")
 @click.option("--password", is_flag=True, help="Ask for the password of the key.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Write it to a file.")
 def sign(file: Path, key: Path, cert: Path, password: bool, output: Path | None) -> None:
@@ -117,11 +117,11 @@ def sign(file: Path, key: Path, cert: Path, password: bool, output: Path | None)
 
 
 @command.command()
-@click.argument("file", type=_FILE)
+@click.argument("file", type=FILE)
 @click.option(
     "--trust",
     multiple=True,
-    type=_FILE,
+    type=FILE,
     help="A certificate that the provider trusts, PEM; without one, any signature will do.",
 )
 def check(file: Path, trust: tuple[Path, ...]) -> None:

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from requestor_sdk.cli._options import FILE, runtime_option
+
 if TYPE_CHECKING:
     from requestor_sdk.ports.worker import Room
 
@@ -55,7 +57,7 @@ def command() -> None:
 @click.option(
     "--ca",
     metavar="FILE",
-    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    type=FILE,
     help="Certificates that the server's is to be signed by.",
 )
 @click.option(
@@ -66,12 +68,7 @@ def command() -> None:
     metavar="SECONDS",
     help="How long runs may go on after a signal.",
 )
-@click.option(
-    "--runtime",
-    metavar="NAME",
-    default="",
-    help="What makes the sandboxes: bubblewrap, runc, or an installed one; by default the best.",
-)
+@runtime_option
 def start(
     *,
     server: str,

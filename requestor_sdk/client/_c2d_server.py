@@ -7,6 +7,7 @@ serves a data folder: the embedded workers are known by it.
 from __future__ import annotations
 
 import asyncio
+import shutil
 import signal
 import socket
 from contextlib import AsyncExitStack, nullcontext
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 DATABASE: Final = "c2d.sqlite"
 """The file of the store, in the data folder."""
 _LOCK: Final = "serve.lock"
+_DAY: Final = 86_400.0
+_GIB: Final = 1 << 30
 _BACKLOG: Final = 1024
 _CONNECTIONS: Final = 5000
 _GRACE_SEC: Final = 5
@@ -57,6 +60,10 @@ class ServeConfig:
         allow_private: Whether consumers may name addresses of private networks.
         drain_sec: How long runs may go on at the end; then they are handed back.
         connections: How many there may be at one time, each a file of this process.
+        calls: How many an address may make in a minute; 0 for any number.
+        owned: How many jobs an owner may have that are not over.
+        kept_gib: What the results of one owner may take; 0 for a tenth of their disk.
+        rows_days: How long what is known of a job is kept once it is over and its results are gone.
     """
 
     folder: Path
@@ -76,6 +83,10 @@ class ServeConfig:
     allow_private: bool = False
     drain_sec: float = 0.0
     connections: int = 512
+    calls: int = 0
+    owned: int = 1000
+    kept_gib: float = 0.0
+    rows_days: float = 90.0
 
 
 def store_of(folder: Path, database: str = "", *, looking: bool = False) -> Store:
@@ -198,12 +209,16 @@ class JobServer:
             allow_private=config.allow_private,
             drain_sec=config.drain_sec,
             runs=config.runs,
+            owned=config.owned,
+            kept=_kept(config),
+            rows_sec=config.rows_days * _DAY,
         )
         app = create_app(
             host.core,
-            Auth(host.jobs, host.clock),
+            Auth(host.jobs, host.clock, kept_sec=config.rows_days * _DAY),
             address=address,
             chain_id=chain_id,
+            calls=config.calls,
             mounts={PREFIX: worker_app(host.queue, host.store, ending=self._stop)},
         )
         told = (
@@ -253,6 +268,15 @@ class JobServer:
             core.wake()
             server.should_exit = True
             await serving
+
+
+def _kept(config: ServeConfig) -> int:
+    """Return the bytes that the results of one owner may take."""
+    if config.kept_gib:
+        return int(config.kept_gib * _GIB)
+    folder = config.runs or config.folder
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return shutil.disk_usage(folder).total // 10
 
 
 def _environments(config: ServeConfig) -> tuple[EnvironmentSpec, ...]:

@@ -10,8 +10,9 @@ from requestor_sdk.client._running import Running
 from requestor_sdk.model.errors import NotSupported
 
 if TYPE_CHECKING:
+    from requestor_sdk.client._job_desk import JobDesk
     from requestor_sdk.client._job_inputs import Algorithm, Dataset
-    from requestor_sdk.client._jobs import Job, JobDesk
+    from requestor_sdk.client._jobs import Job
     from requestor_sdk.model.jobs import Environment, Json
 
 

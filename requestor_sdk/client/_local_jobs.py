@@ -118,7 +118,7 @@ class LocalJobs:
 
     async def environments(self) -> Sequence[Environment]:
         """Return where jobs can run."""
-        return self._core().environments()
+        return await self._core().environments()
 
     async def submit(self, request: JobRequest) -> JobStatus:
         """Start a job.

@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, NoReturn, Self
 
 from requestor_sdk.client import ambient
@@ -31,7 +30,7 @@ from requestor_sdk.settings import Settings, check_settings
 if TYPE_CHECKING:
     import asyncio
 
-    from requestor_sdk.client._jobs import JobDesk
+    from requestor_sdk.client._job_desk import JobDesk
     from requestor_sdk.client.rehearsal import Wanted
     from requestor_sdk.engine.engine import Engine
     from requestor_sdk.model.events import Event
@@ -319,7 +318,7 @@ class Compute(Services, Batches, Computing):
 
     def _make_desk(self) -> JobDesk | None:
         engine, ocean = self._started_engine(), self._ocean
-        from requestor_sdk.client._jobs import JobDesk
+        from requestor_sdk.client._job_desk import JobDesk
 
         if ocean is not None:
             from requestor_sdk.networks.ocean import OceanJobs
@@ -361,12 +360,7 @@ class Compute(Services, Batches, Computing):
         await self.start()
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         try:
             await self.stop()
         except RequestorError as ours:
@@ -444,3 +438,7 @@ class Compute(Services, Batches, Computing):
     def open_ids(self) -> dict[str, tuple[str, ...]]:
         """Return what is still open: instances, activities, agreements, allocations."""
         return {} if self._engine is None else self._engine.open_ids()
+
+
+Golem = Compute
+"""What yapapi calls it."""

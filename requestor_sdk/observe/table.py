@@ -12,7 +12,6 @@ import sys
 from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime
-from types import TracebackType
 from typing import Final, Self
 
 from rich import box
@@ -234,12 +233,7 @@ class LiveTable:
                 sys.stdout = _Above(self.console, sys.stdout)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Draw the last state and give the terminal back."""
         self._cancel()
         self._live.refresh()

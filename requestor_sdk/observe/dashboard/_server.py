@@ -17,8 +17,6 @@ from requestor_sdk.model.errors import NotAvailable
 from requestor_sdk.observe._looks import scheme
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from aiohttp import web
 
     from requestor_sdk.observe.dashboard._source import Source
@@ -106,12 +104,7 @@ class Dashboard:
         await self.open()
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.close()
 
     # Requests -------------------------------------------------------------------------------------

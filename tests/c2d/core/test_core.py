@@ -194,7 +194,7 @@ async def test_an_environment_takes_so_many_jobs_and_no_more(make_host):
         await host.core.stop(OWNER, first.id)
         await ended(host.core, first.id)
         await host.core.submit(OWNER, request_of("data"))
-        assert host.core.environments()[0].running_jobs == 2
+        assert (await host.core.environments())[0].running_jobs == 2
 
 
 async def test_a_second_attempt_takes_no_status_back(host):
