@@ -74,6 +74,7 @@ class ProviderBoard:
         self._every_sec = every_sec
         self._seen: Sight | None = None
         self._samples: deque[dict[str, Any]] = deque(maxlen=_SAMPLES)
+        self._taken = 0
 
     async def follow(self) -> None:
         """Look until cancelled.
@@ -122,5 +123,6 @@ class ProviderBoard:
         counts = {"waiting": queue.waiting, "running": queue.running}
         last = self._samples[-1] if self._samples else {}
         if any(last.get(name) != number for name, number in counts.items()):
-            sample = {"kind": "sample", "id": f"{now:.3f}", "at": now, **counts}
+            self._taken += 1
+            sample = {"kind": "sample", "id": str(self._taken), "at": now, **counts}
             self._samples.append(sample)

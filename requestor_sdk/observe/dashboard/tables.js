@@ -114,7 +114,7 @@ function ago(ms) {
 // What is used of what there is, in the unit of all that there is.
 function memory([used, all]) {
   const [number, unit] = bytes(all * 1048576).split(" "), each = (Number(number) * 1) / all;
-  return meter([used, all], all ? `${ratio(used * each)} / ${number} ${unit}` : "");
+  return meter([used, all], all ? `${(used * each).toFixed(1)} / ${number} ${unit}` : "");
 }
 
 function who(name) { return short(name, 17); }
