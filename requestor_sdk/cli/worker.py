@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING
 
 import click
 
+from requestor_sdk.cli import Group
 from requestor_sdk.cli._options import FILE, runtime_option
 
 if TYPE_CHECKING:
     from requestor_sdk.ports.worker import Room
 
 
-@click.group()
+@click.group(cls=Group)
 def command() -> None:
     """Do runs of a server's queue on this machine."""
 

@@ -26,6 +26,7 @@ from requestor_sdk.handlers._store import CallStore
 from requestor_sdk.handlers._threads import ThreadRunner
 
 if TYPE_CHECKING:
+    from requestor_sdk.handlers._clerk import Plain
     from requestor_sdk.handlers._options import ServeOptions
     from requestor_sdk.handlers._signature import HandlerSpec
     from requestor_sdk.handlers._zygote import Zygote
@@ -76,13 +77,17 @@ class Program:
         self._store = CallStore(options.store, keep=options.keep) if options.store else None
         self.desk = CallDesk(keep=options.keep, store=self._store)
         self._runners: dict[str, Any] = {}
+        self.threads: ThreadRunner
         self._init: asyncio.Task[None] | None = None
         self._ended = False
 
     # Begin ---------------------------------------------------------------------------------------
 
-    async def open(self) -> None:
+    async def open(self, plain: Plain) -> None:
         """Open the store and make what calls go through. Then ``init`` is to be run.
+
+        Args:
+            plain: Reads and answers plain calls.
 
         Raises:
             StoreUnusable: The store cannot be used.
@@ -92,7 +97,9 @@ class Program:
             await self._store.open()
         grace, limit = options.stop_grace, options.output_limit
         self._runners["loop"] = LoopRunner(self._setup.resolve, grace=grace, limit=limit)
-        self._runners["thread"] = ThreadRunner(self._setup.resolve, limit=limit)
+        self._runners["thread"] = self.threads = ThreadRunner(
+            self._setup.resolve, limit=limit, desk=self.desk, plain=plain
+        )
         if self._zygote is not None:
             self._runners["process"] = ProcessRunner(
                 self._zygote, grace=grace, init_timeout=options.init_timeout
@@ -163,6 +170,7 @@ class Program:
 
     def samples(self) -> Iterable[tuple[str, str, float]]:
         """Return what there is to count: metric, labels, value."""
+        self.desk.hear()
         for name, lane in self.desk.lanes.items():
             yield from lane.metrics.samples(name)
             label = f'function="{name}"'
@@ -190,6 +198,8 @@ class Program:
         if self.phase is Phase.ready:
             self.phase = Phase.draining
         self.desk.closed = self.desk.closed or "draining"
+        for lane in self.desk.lanes.values():
+            lane.recall()
         quiet = asyncio.ensure_future(self.desk.quiet())
         hurried = asyncio.ensure_future(hurry.wait())
         await asyncio.wait(
