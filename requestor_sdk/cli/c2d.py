@@ -7,6 +7,8 @@ from typing import Final
 
 import click
 
+from requestor_sdk.cli import Group
+
 _COMMANDS: Final = {
     # name: (module of this package, what it does in one line)
     "serve": ("_c2d_serve", "Serve compute-to-data jobs over HTTP."),
@@ -16,7 +18,7 @@ _COMMANDS: Final = {
 }
 
 
-class _Commands(click.Group):
+class _Commands(Group):
     """A group that loads a command when it is called."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's own face

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from requestor_sdk.cli import Group
+
 if TYPE_CHECKING:
     from requestor_sdk.ports.runtime import ImageRef
     from requestor_sdk.sandbox import ImageStore
@@ -38,7 +40,7 @@ def _stored() -> Iterator[ImageStore]:
         ) from error
 
 
-@click.group()
+@click.group(cls=Group)
 def command() -> None:
     """Add, build, import, list and remove images.
 

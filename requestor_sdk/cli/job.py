@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from requestor_sdk.cli import Group
 from requestor_sdk.cli._columns import say, table, width
 from requestor_sdk.cli._ocean import as_json, provider_options, shown, with_jobs
 from requestor_sdk.cli._options import FOLDER
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from requestor_sdk.networks.ocean import OceanJobs
 
 
-@click.group()
+@click.group(cls=Group)
 def command() -> None:
     """Have algorithms run where the data is, and get what they leave.
 

@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 import click
 
 from requestor_sdk.cli._program import as_program, has_main, load, uses_main
+from requestor_sdk.cli._streams import flow_by_lines
 
 _LATE = {"ignore_unknown_options": True, "help_option_names": []}
 
@@ -103,6 +104,7 @@ def command(
         _rehearse(
             path, lambda: _run(path, args, given, takes_compute=takes_compute), as_json=as_json
         )
+    flow_by_lines(sys.stdout)  # what the program prints comes between the lines of its run
     with shown() as display, staged(display) as interrupts:
         status = _guarded(path, lambda: _run(path, args, given, takes_compute=takes_compute))
     display.print_bill()
@@ -165,6 +167,7 @@ def _guarded(path: Path, run: Callable[[], None]) -> int:
     """Run, tell of what went wrong, and return the exit status."""
     from requestor_sdk.cli._interrupts import STATUS
     from requestor_sdk.cli._tracebacks import told
+    from requestor_sdk.observe.text import harmless
 
     try:
         run()
@@ -176,7 +179,7 @@ def _guarded(path: Path, run: Callable[[], None]) -> int:
     except (KeyboardInterrupt, asyncio.CancelledError):
         return STATUS
     except BaseException as error:  # noqa: BLE001 - told in full
-        click.secho(told(error, path), err=True, fg="red")
+        click.secho(harmless(told(error, path)), err=True, fg="red")
         return 1
     return 0
 

@@ -189,7 +189,7 @@ class _Progress:
     def __init__(self, runs: int) -> None:
         self._runs = runs
         self._done = 0
-        self._shows = sys.stderr is not None and sys.stderr.isatty() and runs > 1
+        self._shows = sys.stderr.isatty() and runs > 1
 
     def done(self, _report: RunReport) -> None:
         self._done += 1

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from fastapi import FastAPI
 
     from requestor_sdk.c2d._store.port import Store
+    from requestor_sdk.c2d.catalogue import Catalogue
     from requestor_sdk.c2d.core import JobCore
     from requestor_sdk.c2d.environments import EnvironmentSpec
     from requestor_sdk.c2d.orders import Orders
@@ -58,6 +59,7 @@ class ServeConfig:
         runs: Where files of runs lie; servers that share a database share it, too.
         certificate: A PEM file; with ``key`` it is TLS.
         allow_private: Whether consumers may name addresses of private networks.
+        host_network: Whether jobs that may have a network have this machine's own.
         drain_sec: How long runs may go on at the end; then they are handed back.
         connections: How many there may be at one time, each a file of this process.
         calls: How many an address may make in a minute; 0 for any number.
@@ -81,6 +83,7 @@ class ServeConfig:
     certificate: Path | None = None
     key: Path | None = None
     allow_private: bool = False
+    host_network: bool = False
     drain_sec: float = 0.0
     connections: int = 512
     calls: int = 0
@@ -207,6 +210,7 @@ class JobServer:
             address=address,
             orders=orders,
             allow_private=config.allow_private,
+            host_network=config.host_network,
             drain_sec=config.drain_sec,
             runs=config.runs,
             owned=config.owned,
@@ -228,6 +232,7 @@ class JobServer:
                 f"{one.id} ({'free' if one.free else f'{one.price_per_min} a minute'})"
                 for one in environments
             ),
+            *_unreachable(config, catalogue),
         )
         return host, app, told
 
@@ -268,6 +273,21 @@ class JobServer:
             core.wake()
             server.should_exit = True
             await serving
+
+
+def _unreachable(config: ServeConfig, catalogue: Catalogue) -> Sequence[str]:
+    """Tell where datasets promise algorithms a network that they cannot have here."""
+    from requestor_sdk.sandbox._way_out import HINT, PROGRAM, find_program
+
+    if not config.workers or config.host_network or find_program() is not None:
+        return ()
+    if not catalogue.allow_network():
+        return ()
+    told = (
+        f"datasets allow a network, and jobs on them will fail: {PROGRAM} is missing ({HINT}); "
+        "--host-network would give them this machine's own"
+    )
+    return (told,)
 
 
 def _kept(config: ServeConfig) -> int:

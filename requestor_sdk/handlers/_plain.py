@@ -215,7 +215,8 @@ class _Connection(web.RequestHandler):
             return
         transport.write(answer_of(call))
         if not self._later and self._hurried >= _HURRIES:
-            self._lend(call.lane)
+            # Later: the place of this call is given back after its end.
+            asyncio.get_running_loop().call_soon(self._lend, call.lane)
         if self._later:
             later, self._later = self._later, b""
             transport.resume_reading()
@@ -227,6 +228,8 @@ class _Connection(web.RequestHandler):
         """Let a thread serve this connection, where its caller calls again and again."""
         self._hurried = 0
         transport: Any = self.transport
+        if transport is None or transport.is_closing() or self._busy or not self._short:
+            return
         if transport.get_write_buffer_size():
             return
         fd = transport.get_extra_info("socket").fileno()

@@ -316,13 +316,25 @@ def test_the_end_of_the_name_says_what_is_written(lost, tmp_path, name, begins):
 
 
 def test_another_end_of_the_name_is_refused(lost, tmp_path):
-    with pytest.raises(UsageError, match=r"not written as '\.png'"):
+    with pytest.raises(UsageError, match=r"the name 'a\.png' does not say"):
         Timeline.of(lost.events).save(tmp_path / "a.png")
 
 
 def test_a_file_that_cannot_be_written_is_an_error_that_says_why(lost, tmp_path):
     with pytest.raises(JournalUnwritable, match="No such file"):
         Timeline.of(lost.events).save(tmp_path / "none" / "a.svg")
+
+
+def test_a_file_that_the_disk_has_no_room_for_does_not_stay_as_half_a_drawing(lost, tmp_path):
+    resource = pytest.importorskip("resource")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))  # as a full disk answers
+    try:
+        with pytest.raises(JournalUnwritable, match=r"a\.svg cannot be written: File too large"):
+            Timeline.of(lost.events).save(tmp_path / "a.svg")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert list(tmp_path.iterdir()) == []
 
 
 # The scale ----------------------------------------------------------------------------------------
