@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shlex
 import shutil
 import signal
 import sys
@@ -268,7 +269,8 @@ def _prepare(plan: Plan, stack: ExitStack) -> None:
     except RunLocked:
         raise NotAvailable(
             f"a network is up already in {plan.folder}",
-            hint="requestor-sdk devnet down, or name another folder",
+            hint=f"requestor-sdk devnet down --folder {shlex.quote(str(plan.folder))}, "
+            "or name another folder",
         ) from None
     os.truncate(plan.folder / LOG, 0)
     for pattern in _WRITTEN:

@@ -10,10 +10,11 @@ from datetime import datetime
 from typing import Final
 
 from requestor_sdk.observe import text
+from requestor_sdk.observe._lanes import BatchBar, Lane, Mark, Span
 from requestor_sdk.observe._looks import STATES, scheme
 from requestor_sdk.observe._markup import escape
 from requestor_sdk.observe._scale import Scale, nice_top
-from requestor_sdk.observe.timeline import BatchBar, Lane, Mark, Span, Timeline
+from requestor_sdk.observe.timeline import Timeline
 
 WIDTH: Final = 1240
 _LEFT: Final = 150.0

@@ -12,9 +12,10 @@ from typing import Final
 
 from requestor_sdk.observe import text
 from requestor_sdk.observe._drawing import svg
+from requestor_sdk.observe._lanes import Lane
 from requestor_sdk.observe._looks import scheme
 from requestor_sdk.observe._markup import escape
-from requestor_sdk.observe.timeline import Lane, Timeline
+from requestor_sdk.observe.timeline import Timeline
 
 _STYLE: Final = (
     scheme(":root") + ":root{color-scheme:light dark}"

@@ -13,7 +13,8 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from requestor_sdk.observe.timeline import Lane, Timeline
+    from requestor_sdk.observe._lanes import Lane
+    from requestor_sdk.observe.timeline import Timeline
 
 _RUN = 1
 
