@@ -157,6 +157,7 @@ async def _make(attempt: Attempt, stack: AsyncExitStack, spec: RunSpec) -> Ready
             limits=limits,
             image=image,
             network=spec.network,
+            public_only=not attempt.parts.config.host_network,
         )
     )
     stack.push_async_callback(_close, box)
