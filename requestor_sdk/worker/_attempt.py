@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 from requestor_sdk.model.errors import LeaseLost, RequestorError, WorkerRefused
 from requestor_sdk.ports.worker import Completion, RunOutcome, Stage
+from requestor_sdk.worker._events import STAGE
 from requestor_sdk.worker._retry import patiently
 from requestor_sdk.worker._stats import Stats
-from requestor_sdk.worker._teller import STAGE, Teller
+from requestor_sdk.worker._teller import Teller
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
