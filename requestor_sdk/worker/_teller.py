@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Final
 
 from requestor_sdk.model.errors import LeaseLost, RequestorError, WorkerRefused
 from requestor_sdk.worker._events import Events
+from requestor_sdk.worker._masks import Masks
 from requestor_sdk.worker._retry import patiently
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from requestor_sdk.model.jobs import Json
@@ -39,9 +40,16 @@ class Teller:
         lease: Of the attempt.
         path: The file for its log.
         limit: Bytes of the log that are kept.
+        secrets: What is masked in it.
     """
 
-    def __init__(self, queue: RunQueue, lease: Lease, path: Path, limit: int) -> None:
+    def __init__(
+        self, queue: RunQueue, lease: Lease, path: Path, limit: int, secrets: Sequence[str] = ()
+    ) -> None:
+        self._masks = Masks(secrets)
+        # A secret that comes in two pieces comes in one stream: the other may be between them.
+        self._streams: dict[str, Masks] = {}
+        self._secrets = tuple(secrets)
         self._queue = queue
         self._lease = lease
         self._file = path.open("a+b", buffering=0)
@@ -67,12 +75,18 @@ class Teller:
         self, kind: str, message: str = "", payload: Mapping[str, Json] | None = None
     ) -> None:
         """Tell of something; of too many the middle is only counted."""
-        self._events.add(kind, message, payload or {})
+        self._events.add(kind, self._masks.text(message), self._masks.plain(dict(payload or {})))
         self._urgent.set()
         self._go()
 
-    async def log(self, data: bytes) -> None:
-        """Add to the log what fits."""
+    async def log(self, data: bytes, stream: str = "stdout") -> None:
+        """Add to the log what fits of what came by a stream."""
+        masks = self._streams.get(stream)
+        if masks is None:
+            masks = self._streams[stream] = Masks(self._secrets)
+        await self._log(masks.feed(data))
+
+    async def _log(self, data: bytes) -> None:
         taken = b"" if self._over else data[: max(0, self._limit - self._size)]
         kept = self._keep(taken) if taken else 0
         if kept:
@@ -156,6 +170,8 @@ class Teller:
 
     async def finish(self) -> None:
         """Note what was left out, and wait until all is told. ``run`` must be running."""
+        for masks in self._streams.values():
+            await self._log(masks.end())
         self._events.end()
         if self._over:
             kept = min(self._size, max(0, self._limit - _MARK_BYTES))
