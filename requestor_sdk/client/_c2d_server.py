@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 DATABASE: Final = "c2d.sqlite"
 """The file of the store, in the data folder."""
+_LOCK: Final = "serve.lock"
 _DAY: Final = 86_400.0
 _GIB: Final = 1 << 30
 _BACKLOG: Final = 1024
@@ -91,8 +92,13 @@ class ServeConfig:
     rows_days: float = 90.0
 
 
-def store_of(folder: Path, database: str = "") -> Store:
+def store_of(folder: Path, database: str = "", *, looking: bool = False) -> Store:
     """Return the store of a data folder, not opened: a file in it, or what a URL names.
+
+    Args:
+        folder: The data folder; made where it is missing.
+        database: ``postgresql://...`` where the store is no file of the folder.
+        looking: Only to look: nothing is made or written.
 
     Raises:
         UsageError: The URL is none of PostgreSQL.
@@ -102,15 +108,23 @@ def store_of(folder: Path, database: str = "") -> Store:
         if not database:
             from requestor_sdk.c2d._store.sqlite import SqliteStore
 
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            return SqliteStore(folder / DATABASE)
+            if not looking:
+                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            return SqliteStore(folder / DATABASE, looking=looking)
         if not database.startswith(("postgresql://", "postgresql+psycopg://", "postgres://")):
             raise UsageError("the database has to be a postgresql:// URL")
         from requestor_sdk.c2d._store.postgres import PostgresStore
 
-        return PostgresStore(database)
+        return PostgresStore(database, looking=looking)
     except ImportError as error:
         raise NotAvailable("the store of jobs needs SQLAlchemy", hint=_MISSING) from error
+
+
+def is_served(folder: Path) -> bool:
+    """Tell whether a process serves a data folder. Makes no file."""
+    from requestor_sdk.observe._lock import is_held
+
+    return is_held(folder / _LOCK)
 
 
 def provider_signer(folder: Path) -> EthSigner:
@@ -325,7 +339,7 @@ def _lock(folder: Path, stack: AsyncExitStack) -> None:
     from requestor_sdk.observe._lock import RunLock
 
     try:
-        lock = RunLock(folder / "serve.lock", journal=folder / DATABASE)
+        lock = RunLock(folder / _LOCK, journal=folder / DATABASE)
     except RunLocked:
         raise NotAvailable(
             f"another process serves {folder}", hint="end it, or name another --data-dir"

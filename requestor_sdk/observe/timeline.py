@@ -244,7 +244,7 @@ class Timeline:
     def _(self, event: ev.ComputeJobStatusChanged) -> None:
         lane = self._lane(event.job_id, "jobs")
         last = lane.spans[-1] if lane.spans else None
-        state, attempt = stage(event.status), max(event.attempt, last.attempt if last else 1)
+        state, attempt = stage(event.status), max(event.attempt or 1, last.attempt if last else 1)
         if last is not None and attempt > last.attempt:
             who = f", by worker {event.worker}" if event.worker else ""
             lane.marks.append(Mark(at=event.at, kind="restart", text=f"attempt {attempt}{who}"))
