@@ -255,6 +255,8 @@ class JobRequest:
         algorithm: An asset, or an algorithm that is sent along.
         environment: Which environment; empty for the first free one that fits.
         custom_data: Written to ``/data/inputs/algoCustomData.json``.
+        env: Variables that the algorithm has beside those of the provider. A secret among them is
+            known to the provider.
         max_duration: Seconds; 0 for the environment's limit.
     """
 
@@ -262,5 +264,6 @@ class JobRequest:
     datasets: Sequence[AssetRef] = ()
     environment: str = ""
     custom_data: Mapping[str, Json] = field(default_factory=dict)
+    env: Mapping[str, str] = field(default_factory=dict, repr=False)
     max_duration: float = 0.0
     metadata: Mapping[str, Json] = field(default_factory=dict)
