@@ -158,3 +158,31 @@ def test_every_module_says_why_it_exists():
         if not ast.get_docstring(ast.parse(path.read_text()))
     ]
     assert silent == []
+
+
+def silent_in(node, place, told):
+    """Yield the public names below a node that say nothing of themselves."""
+    for child in ast.iter_child_nodes(node):
+        if not isinstance(child, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            if isinstance(child, ast.If | ast.Try):
+                yield from silent_in(child, place, told)
+            continue
+        marks = {ast.unparse(mark).rpartition(".")[2] for mark in child.decorator_list}
+        if child.name.startswith("_") or marks & {"overload", "setter"}:
+            continue
+        said = ast.get_docstring(child) or ""
+        if not said and not told:
+            yield f"{place}.{child.name}"
+        if isinstance(child, ast.ClassDef):
+            # What implements a large port may leave it to that to tell.
+            port_tells = "tells of each method" in said
+            yield from silent_in(child, f"{place}.{child.name}", port_tells)
+
+
+def test_every_public_name_says_what_it_is_in_modules_of_our_own_too():
+    silent = [
+        name
+        for path in PACKAGE.rglob("*.py")
+        for name in silent_in(ast.parse(path.read_text()), path.stem, told=False)
+    ]
+    assert silent == []

@@ -10,15 +10,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from decimal import Decimal
 from enum import IntEnum, StrEnum
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from datetime import datetime
 
 Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
-
-ResultType = Literal["output", "algorithmLog", "configurationLog", "publishLog", "imageLog"]
 
 
 class JobCode(IntEnum):

@@ -179,7 +179,8 @@ async def test_of_thousands_of_jobs_only_those_that_are_seen_are_made(chromium):
 
 
 @pytest.mark.parametrize(
-    ("scheme", "width"), [("light", 1400), ("dark", 1400), ("light", 1000), ("light", 520)]
+    ("scheme", "width"),
+    [("light", 1400), ("dark", 1400), ("light", 1000), ("light", 810), ("light", 520)],
 )
 async def test_jobs_can_be_read_in_any_window(chromium, artefacts, scheme, width):
     story = a_story()
@@ -198,4 +199,4 @@ async def test_jobs_can_be_read_in_any_window(chromium, artefacts, scheme, width
             assert await page.evaluate(f"{box}.scrollWidth <= {box}.clientWidth"), table
             assert await page.is_visible(f"{table} .inner .trow >> nth=0")
         name = f"dashboard-jobs-{scheme}-{width}.png"
-        await page.screenshot(path=artefacts / name, full_page=width < 640)
+        await page.screenshot(path=artefacts / name, full_page=width < 800)
