@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from requestor_sdk.cli import Group
+from requestor_sdk.cli._options import completed, image_names
 
 if TYPE_CHECKING:
     from requestor_sdk.ports.runtime import ImageRef
@@ -134,7 +135,7 @@ def list_(as_json: bool) -> None:
 
 
 @command.command()
-@click.argument("name", metavar="NAME|HASH")
+@click.argument("name", metavar="NAME|HASH", shell_complete=completed(image_names))
 def rm(name: str) -> None:
     """Remove an image with all its tags."""
     with _stored() as store:

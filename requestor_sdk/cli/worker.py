@@ -69,6 +69,11 @@ def command() -> None:
     metavar="SECONDS",
     help="How long runs may go on after a signal.",
 )
+@click.option(
+    "--host-network",
+    is_flag=True,
+    help="Give runs that may have a network this machine's own, local services included.",
+)
 @runtime_option
 def start(
     *,
@@ -82,6 +87,7 @@ def start(
     folder: Path | None,
     ca: Path | None,
     drain: float,
+    host_network: bool,
     runtime: str,
 ) -> None:
     """Take runs that fit this machine, and do them in sandboxes, until Ctrl-C.
@@ -103,6 +109,7 @@ def start(
         tags=tags,
         room=_room(place, cpus, memory_mb, disk_mb),
         drain_timeout=drain,
+        host_network=host_network,
     )
     served = serve(queue, config, runtime=runtime, tell=_tell)
     asyncio.run(served)

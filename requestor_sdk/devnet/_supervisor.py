@@ -29,6 +29,7 @@ from requestor_sdk.devnet._daemon import DaemonProcess
 from requestor_sdk.devnet._node import Node
 from requestor_sdk.devnet._plan import (
     CHAIN,
+    DAEMON_LOG,
     DRIVER,
     LOCK,
     LOG,
@@ -55,7 +56,7 @@ _PAY_EACH: Final = "*/2 * * * * *"
 _DATA: Final = "yagna"
 _WRITTEN: Final = (
     STATE,
-    "daemon.log",
+    DAEMON_LOG,
     "chain.log",
     "npm.log",
     "provisioning.log",
@@ -110,7 +111,7 @@ class Network:
             data=self.plan.folder / _DATA,
             sockets=self._sockets,
             app_key=requestor.app_key,
-            log=self.plan.folder / "daemon.log",
+            log=self.plan.folder / DAEMON_LOG,
             validate=self.plan.chain,
         )
         stack.push_async_callback(daemon.stop)

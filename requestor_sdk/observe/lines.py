@@ -74,7 +74,7 @@ class PlainLines:
     @_line.register
     def _(self, event: ev.ComputeJobStatusChanged) -> str:
         who = f" (worker {event.worker})" if event.worker else ""
-        attempt = f", attempt {event.attempt}" if event.attempt > 1 else ""
+        attempt = f", attempt {event.attempt}" if (event.attempt or 1) > 1 else ""
         return f"job {event.job_id}: {event.text.strip() or event.status}{attempt}{who}"
 
     @_line.register

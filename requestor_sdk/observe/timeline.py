@@ -78,6 +78,11 @@ class Timeline:
         return self._budget.total
 
     @property
+    def ordered(self) -> list[Lane]:
+        """The lanes by the numbers of their instances; jobs as they were first heard of."""
+        return sorted(self.lanes.values(), key=_number)
+
+    @property
     def total(self) -> Decimal:
         """What was accepted in all."""
         return self.spent[-1].amount if self.spent else Decimal(0)
@@ -244,7 +249,7 @@ class Timeline:
     def _(self, event: ev.ComputeJobStatusChanged) -> None:
         lane = self._lane(event.job_id, "jobs")
         last = lane.spans[-1] if lane.spans else None
-        state, attempt = stage(event.status), max(event.attempt, last.attempt if last else 1)
+        state, attempt = stage(event.status), max(event.attempt or 1, last.attempt if last else 1)
         if last is not None and attempt > last.attempt:
             who = f", by worker {event.worker}" if event.worker else ""
             lane.marks.append(Mark(at=event.at, kind="restart", text=f"attempt {attempt}{who}"))
@@ -334,6 +339,11 @@ class Timeline:
 
     def _note(self, at: datetime, text: str) -> None:
         self.marks.append(Mark(at=at, kind="note", text=text))
+
+
+def _number(lane: Lane) -> int:
+    kind, _, number = lane.instance_id.rpartition("-")
+    return int(number) if kind == "i" and number.isdecimal() else 0
 
 
 def format_of(path: Path) -> str:

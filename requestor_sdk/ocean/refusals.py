@@ -120,12 +120,6 @@ def reasons_body(reasons: Mapping[str, str]) -> dict[str, Json]:
     return {"error": dict(reasons)}
 
 
-def missing_body(*fields: str) -> dict[str, Json]:
-    """Return the body for fields that were not sent."""
-    errors: dict[str, Json] = {name: [f"The {name} field is required."] for name in fields}
-    return {"errors": errors, "message": "Validation error", "success": False}
-
-
 def signature_body(reason: str) -> dict[str, Json]:
     """Return the body for a signature or nonce that does not do; the signature is not in it."""
     return {"errors": {"signature": reason}, "message": "Validation error", "success": False}
