@@ -67,8 +67,8 @@ class Ended:
 async def run_job(attempt: Attempt) -> Completion:
     """Run the command of a run, and keep what it leaves."""
 
-    async def output(_: str, data: bytes) -> None:
-        await attempt.teller.log(data)
+    async def output(stream: str, data: bytes) -> None:
+        await attempt.teller.log(data, stream)
 
     spec = attempt.claim.spec
     ready = await prepare(attempt, attempt.stack)
