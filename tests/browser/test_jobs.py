@@ -14,6 +14,19 @@ from requestor_sdk.observe.dashboard import Dashboard, Feed
 
 pytestmark = pytest.mark.browser
 
+# One time that all is written anew; of some the least, as others use the machine as well.
+WRITTEN = """() => {
+  const times = [];
+  for (let n = 0; n < 15; n++) {
+    run.stale = true;
+    const began = performance.now();
+    state.lanes = lanesShown(shownTime());
+    for (const write of WRITERS[SUBJECT]) write(shownTime());
+    times.push(performance.now() - began);
+  }
+  return Math.min(...times);
+}"""
+
 ROW = "#jobs .inner .trow"
 
 
@@ -172,6 +185,7 @@ async def test_of_thousands_of_jobs_only_those_that_are_seen_are_made(chromium):
         await seen(page)
         assert await page.text_content("#jobsnumber") == "3000"
         assert 5 < await page.locator(ROW).count() < 40
+        assert await page.evaluate(WRITTEN) < 25
         await page.evaluate("document.querySelector('#jobs .scroll').scrollTop = 1e6")
         async with asyncio.timeout(20):
             while "j-2999" not in await page.locator(f"{ROW} .c-id").all_text_contents():

@@ -51,7 +51,11 @@ class Gantt {
     const k = this.colours, tall = this.laneHeight(lanes.length);
     this.tall = tall; this.lanes = lanes; this.from = from; this.until = until; this.width = width;
     const size = this.head + lanes.length * tall + 8;
-    if (this.size !== size) { this.size = size; this.spacer.style.height = `${size}px`; }
+    if (this.size !== size) {
+      this.size = size;
+      this.spacer.style.height = `${size}px`;
+      this.scroller.parentElement.style.setProperty("--high", `${size}px`);
+    }
     c.fillStyle = k.ground; c.fillRect(0, 0, width, height);
     const room = width - this.left - this.right, top = this.scroller.scrollTop;
     const scale = room / Math.max(until - from, 1);
