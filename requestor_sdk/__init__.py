@@ -2,9 +2,9 @@
 
     from requestor_sdk import Compute, Service, vm
 
-Everything that users import is named here or in the modules ``events``, ``props``, ``payload``,
-``strategy``, ``monitoring``, ``services`` and ``errors``. Names load when they are first used, so
-that importing costs little.
+Everything that users import is named here or in the modules ``errors``, ``events``, ``handlers``,
+``monitoring``, ``payload``, ``props``, ``services``, ``strategy`` and ``vm``; what tests of their
+programs need, in ``testing``. Names load when they are first used, so that importing costs little.
 """
 
 from __future__ import annotations

@@ -353,6 +353,7 @@ def run_of(record: JobRecord) -> str:
 
 
 def round_of(record: JobRecord) -> int:
+    """Return which run of a job is its present one, from 1; a restart is another."""
     count = record.facts.get("round")
     return count if isinstance(count, int) else 1
 

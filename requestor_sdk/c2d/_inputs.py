@@ -178,6 +178,7 @@ def _spec(plan: JobPlan, files: list[InputFile]) -> RunSpec:
         checksum="" if image == "python" else container.checksum,
         command=("/bin/sh", "-c", command),
         env={
+            **plan.env,
             "DIDS": json.dumps([one.asset.short for one in plan.datasets]),
             "TRANSFORMATION_DID": RAW if algorithm is None else algorithm.short,
             "VOLUME": "/data",

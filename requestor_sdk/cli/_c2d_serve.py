@@ -91,6 +91,11 @@ from requestor_sdk.cli._options import (
     help="Let consumers name web addresses of private networks, too.",
 )
 @click.option(
+    "--host-network",
+    is_flag=True,
+    help="Give algorithms that may have a network this machine's own, local services included.",
+)
+@click.option(
     "--connections",
     default=512,
     show_default=True,

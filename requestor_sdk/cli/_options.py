@@ -5,7 +5,7 @@ Does nothing but declare. An option that one command has stands with that comman
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,7 +17,43 @@ FILE: Final = click.Path(path_type=Path, exists=True, dir_okay=False)
 """A file that is there."""
 FOLDER: Final = click.Path(path_type=Path, file_okay=False)
 """A folder, there or to be made."""
+_MOST: Final = 50
+"""So many names are worth completing."""
 PORT: Final = click.IntRange(0, 65535)
+
+
+def completed(names: Callable[[], Iterable[str]]) -> Callable[..., list[str]]:
+    """Return what completes a value by its beginning, out of names that are asked for only then."""
+
+    def complete(_ctx: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
+        from requestor_sdk.model.errors import RequestorError
+
+        try:
+            return [name for name in names() if name.startswith(incomplete)][:_MOST]
+        except (OSError, RequestorError):
+            return []  # a line that is typed is no place for an error
+
+    return complete
+
+
+def network_option(said: str, **more: Any) -> Decorator:
+    """Return the option for the market."""
+    shell = completed(_networks)
+    return click.option("--network", metavar="NAME", help=said, shell_complete=shell, **more)
+
+
+def _networks() -> list[str]:
+    from requestor_sdk.client.networks import network_names
+
+    return network_names()
+
+
+def image_names() -> set[str]:
+    """Return the tags of the images that are stored here."""
+    from requestor_sdk.sandbox import ImageStore
+
+    return {image.tag for image in ImageStore().list() if image.tag}
+
 
 runtime_option: Final[Decorator] = click.option(
     "--runtime",

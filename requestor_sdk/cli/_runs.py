@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from requestor_sdk.cli._options import completed
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
@@ -14,20 +16,15 @@ if TYPE_CHECKING:
     from requestor_sdk.observe.bill import Bill
     from requestor_sdk.observe.runs import RunSummary
 
-_MOST: Final = 50
 
-
-def runs_beginning(_ctx: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
-    """Return the newest runs whose ids begin so; none where the store cannot be read."""
+def _runs() -> list[str]:
     from requestor_sdk.observe.runs import RunStore
 
-    try:
-        ids = RunStore().ids()
-    except OSError:
-        return []
-    return [run_id for run_id in ids if run_id.startswith(incomplete)][:_MOST]
+    return RunStore().ids()
 
 
+runs_beginning: Final = completed(_runs)
+"""Completes the id of a run, the newest first."""
 run_argument: Final[Callable[[Any], Any]] = click.argument(
     "run", metavar="[RUN]", required=False, shell_complete=runs_beginning
 )

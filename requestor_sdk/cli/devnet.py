@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from requestor_sdk.cli import Group
 from requestor_sdk.cli._columns import say, table, width
 from requestor_sdk.cli._options import FOLDER
 
@@ -33,9 +34,9 @@ _folder = click.option(
 )
 
 
-@click.group()
+@click.group(cls=Group)
 def command() -> None:
-    r"""Run a whole Golem network on this machine, closed to the outside.
+    """Run a whole Golem network on this machine, closed to the outside.
 
     It is the real daemon with providers of this package; nothing in it costs money. In one
     terminal `requestor-sdk devnet up`, in another:
@@ -43,7 +44,7 @@ def command() -> None:
     \b
       eval "$(requestor-sdk devnet env)"
       requestor-sdk run main.py --network golem
-    """
+    """  # noqa: D301 - click keeps the lines behind this character
 
 
 @command.command()

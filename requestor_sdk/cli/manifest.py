@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from requestor_sdk.cli import Group
 from requestor_sdk.cli._options import FILE
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def _load(path: Path) -> SignedManifest:
         return Manifest.from_json(data).unsigned()
 
 
-@click.group()
+@click.group(cls=Group)
 def command() -> None:
     """Make, sign and check computation manifests.
 

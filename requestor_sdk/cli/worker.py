@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING
 
 import click
 
+from requestor_sdk.cli import Group
 from requestor_sdk.cli._options import FILE, runtime_option
 
 if TYPE_CHECKING:
     from requestor_sdk.ports.worker import Room
 
 
-@click.group()
+@click.group(cls=Group)
 def command() -> None:
     """Do runs of a server's queue on this machine."""
 
@@ -68,6 +69,11 @@ def command() -> None:
     metavar="SECONDS",
     help="How long runs may go on after a signal.",
 )
+@click.option(
+    "--host-network",
+    is_flag=True,
+    help="Give runs that may have a network this machine's own, local services included.",
+)
 @runtime_option
 def start(
     *,
@@ -81,6 +87,7 @@ def start(
     folder: Path | None,
     ca: Path | None,
     drain: float,
+    host_network: bool,
     runtime: str,
 ) -> None:
     """Take runs that fit this machine, and do them in sandboxes, until Ctrl-C.
@@ -102,6 +109,7 @@ def start(
         tags=tags,
         room=_room(place, cpus, memory_mb, disk_mb),
         drain_timeout=drain,
+        host_network=host_network,
     )
     served = serve(queue, config, runtime=runtime, tell=_tell)
     asyncio.run(served)

@@ -133,7 +133,7 @@ class _Told:
                 status=status.code,
                 text=status.text,
                 worker=status.worker,
-                attempt=status.attempt,
+                attempt=status.attempt or None,
             )
         if status.outcome is not None:
             self._emit(
@@ -143,7 +143,7 @@ class _Told:
                 exit_code=status.exit_code,
                 error=status.error,
                 worker=status.worker,
-                attempt=status.attempt,
-                seconds=status.seconds,
+                attempt=status.attempt or None,
+                seconds=None if status.seconds is None else round(status.seconds, 3),
                 size=status.size,
             )

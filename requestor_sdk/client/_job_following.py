@@ -37,6 +37,7 @@ class Following:
 
     @property
     def last(self) -> JobStatus:
+        """How it stood when it was last heard of."""
         return self._seen[-1]
 
     def since(self, count: int) -> list[JobStatus]:
@@ -72,6 +73,7 @@ class Following:
             await news.wait()
 
     async def close(self, why: str) -> None:
+        """Follow it no more; who waits is told why."""
         self._closed = True
         if self._task is not None:
             self._task.cancel()
@@ -84,6 +86,7 @@ class Following:
             self._take(status)
 
     def fail(self, error: Exception) -> None:
+        """Tell all who wait that it cannot be followed."""
         self.error = error
         self._wake()
 

@@ -59,6 +59,7 @@ class JobHost:
         address: What orders are paid to.
         orders: Checks them.
         allow_private: Whether consumers may name addresses of private networks.
+        host_network: Whether jobs that may have a network have this machine's own.
         drain_sec: How long runs may go on once the host closes; then they are handed back.
         runs: Where files of runs lie, for hosts that share a store; by default in the folder.
         owned: How many jobs an owner may have that are not over.
@@ -80,6 +81,7 @@ class JobHost:
         address: str = "",
         orders: Orders | None = None,
         allow_private: bool = False,
+        host_network: bool = False,
         drain_sec: float = 0.0,
         runs: Path | None = None,
         owned: int = OWNED,
@@ -95,6 +97,7 @@ class JobHost:
         self._count = workers
         self._room = room
         self._drain_sec = drain_sec
+        self._host_network = host_network
         self._orders = orders
         self.clock = LoopClock()
         self.jobs = StoredJobs(store)
@@ -159,6 +162,7 @@ class JobHost:
                 room=self._room_of_one(),
                 tags=tuple({tag for spec in self.core.specs for tag in spec.tags}),
                 drain_timeout=self._drain_sec,
+                host_network=self._host_network,
             )
             self._working.append(asyncio.create_task(self._work(config), name=name))
 

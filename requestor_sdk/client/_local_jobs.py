@@ -77,6 +77,7 @@ class LocalJobs:
             images=self._network.images,
             # The consumer is who runs this process: it may name what it can reach itself.
             allow_private=True,
+            host_network=True,
         )
         try:
             await host.open()

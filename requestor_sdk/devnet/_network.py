@@ -309,8 +309,11 @@ class Devnet:
 
         May be called from a signal's handler.
         """
-        # To close the pipe would not do: a process that was forked meanwhile may hold it, too.
         self.ending = True
+        self._interrupt()
+
+    def _interrupt(self) -> None:
+        # To close the pipe would not do: a process that was forked meanwhile may hold it, too.
         process = self._process
         if process is not None and process.returncode is None:
             os.kill(process.pid, signal.SIGTERM)
@@ -322,7 +325,7 @@ class Devnet:
 
     def stop(self) -> None:
         """End everything in good order, and wait until it is gone. Blocks; idempotent."""
-        self.end()
+        self._interrupt()
         process, self._process = self._process, None
         self._state = None
         if process is not None:

@@ -391,9 +391,6 @@ class _Rows:
     def save_worker(self, worker: WorkerRow) -> None:
         self._workers.put(storable(worker.id), worker)
 
-    def delete_worker(self, worker_id: str) -> None:
-        self._workers.drop(worker_id)
-
 
 def _order_of_event(event: EventRow) -> tuple[int, int]:
     return event.attempt, event.seq

@@ -375,10 +375,6 @@ class Writing(Reading, Protocol):
         """Keep a worker, or replace it."""
         ...
 
-    def delete_worker(self, worker_id: str) -> None:
-        """Forget a worker. Idempotent."""
-        ...
-
     def ring(self, topic: str) -> None:
         """Wake those who listen to a topic, once all is kept."""
         ...

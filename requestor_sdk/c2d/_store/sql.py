@@ -105,9 +105,7 @@ def prepare(connection: Connection) -> None:
     if not inspect(connection).has_table(tables.about.name):
         tables.metadata.create_all(connection)
         connection.execute(tables.about.insert(), {"key": _VERSION, "value": SCHEMA})
-    kept = connection.execute(
-        select(tables.about.c.value).where(tables.about.c.key == _VERSION)
-    ).scalar()
+    kept = _version(connection)
     if isinstance(kept, int) and OLDEST <= kept < SCHEMA:
         from requestor_sdk.c2d._store.upgrades import upgrade
 
@@ -121,6 +119,32 @@ def prepare(connection: Connection) -> None:
             if isinstance(kept, int) and kept > SCHEMA
             else "name another --data-dir, or serve with the program that made this one",
         )
+
+
+def check(connection: Connection) -> None:
+    """See that the tables are there, and of this version; changes nothing.
+
+    Raises:
+        StoreFailed: They are not.
+    """
+    if not inspect(connection).has_table(tables.about.name):
+        raise StoreFailed(
+            "there is no provider's store in it",
+            hint="`requestor-sdk c2d serve` makes one; name the --data-dir that it has",
+        )
+    kept = _version(connection)
+    if kept != SCHEMA:
+        raise StoreFailed(
+            f"the store is of version {kept}; this program has version {SCHEMA}",
+            hint="look at it with the program that serves it; `requestor-sdk c2d serve` of this "
+            "version brings an older one up to date",
+        )
+
+
+def _version(connection: Connection) -> object:
+    return connection.execute(
+        select(tables.about.c.value).where(tables.about.c.key == _VERSION)
+    ).scalar()
 
 
 def as_ours(error: SQLAlchemyError) -> StoreFailed:

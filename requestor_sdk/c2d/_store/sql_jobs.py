@@ -136,7 +136,7 @@ class Rows:
 
 
 class JobRows(Rows):
-    """Jobs and what belongs to their owners."""
+    """Jobs and what belongs to their owners; ``port`` tells of each method."""
 
     def alone(self, key: str) -> None:
         # SQLite has one writer anyway.

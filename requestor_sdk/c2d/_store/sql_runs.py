@@ -116,7 +116,7 @@ _SAVE_ATTEMPT: Final = (
 
 
 class SqlRows(JobRows):
-    """All rows, over a connection in a transaction."""
+    """All rows, over a connection in a transaction; ``port`` tells of each method."""
 
     def run(self, run_id: str) -> RunRow | None:
         return _run(self._one(_RUN_OWN if self._writing else _RUN, key=run_id))
@@ -264,10 +264,6 @@ class SqlRows(JobRows):
         body = encode(to_json(worker))
         values = {"id": storable(worker.id), "token_hash": worker.token_hash, "body": body}
         self._do(replaced, values)
-
-    def delete_worker(self, worker_id: str) -> None:
-        if is_storable(worker_id):
-            self._do(delete(tables.workers).where(_W.id == worker_id))
 
 
 def _changing(run: RunRow) -> dict[str, object]:
