@@ -92,7 +92,6 @@ class Instance:
         "_deadline",
         "_effects",
         "_ending_cause",
-        "_handler",
         "_hold_timers",
         "_inbox",
         "_loss",
@@ -138,7 +137,6 @@ class Instance:
         self.attempt: Attempt | None = None
         self.search: Search = Search(core, cluster, self)
         self._pump: Pump | None = None
-        self._handler: str | None = None
         self._deadline: asyncio.TimerHandle | None = None
         self._hold_timers: Sequence[asyncio.TimerHandle] = ()
         self._inbox: list[tuple[Stimulus, BaseException | None]] | None = None
@@ -388,10 +386,11 @@ class Instance:
     # Effects out ---------------------------------------------------------------------------------
 
     def _close_handler(self, before: Record) -> None:
-        self._stop_clock()
         state = self.record.state
         pump, loss, self._loss = self._pump, self._loss, None
-        self._pump = self._handler = None
+        self._pump = None
+        if pump is not None:
+            self._stop_clock()
         if pump is not None and not pump.over:
             pump.withhold()
             at_once = loss is not None or state is ServiceState.terminated
@@ -428,7 +427,8 @@ class Instance:
         if self.record.attempt != number or self.record.state is not state:
             return  # something else has happened meanwhile
         name = _HANDLER_OF[state]
-        if self._handler == name and self._pump is not None and not self._pump.task.done():
+        pump = self._pump
+        if pump is not None and pump.handler == name and not pump.task.done():
             return
         if name == "shutdown" and not self._has_shutdown():
             self.post(Stimulus.shutdown_over, attempt=number)
@@ -442,7 +442,6 @@ class Instance:
         except Exception as error:  # noqa: BLE001 - the user's own: it ends the attempt
             self._handler_done(name, number, error)
             return
-        self._handler = name
         self._pump = Pump(
             generator,
             attempt.batches.submit,
