@@ -407,17 +407,6 @@ class Instance:
     def _await_answer(self) -> None:
         self._arm_deadline(self._core.settings.unresponsive_deadline)
 
-    _PERFORM: ClassVar[Mapping[Effect, Callable[[Instance, Record], None]]] = {
-        Effect.close_handler: lambda self, before: self._close_handler(before),
-        Effect.run_handler: lambda self, _: self._run_next_handler(),
-        Effect.arm_deadline: lambda self, _: self._await_answer(),
-        Effect.cut_deadline: lambda self, _: self._cut_deadline(),
-        Effect.clear_deadline: lambda self, _: self._cancel_timer("_deadline"),
-        Effect.release: lambda self, before: self._begin_release(before),
-        Effect.acquire: lambda self, _: self._effects.queue(self._begin_acquiring),
-        Effect.finish: lambda self, _: self._effects.queue(self._finish),
-    }
-
     def _has_batches(self) -> bool:
         return self.attempt is not None and not self.attempt.batches.idle
 
@@ -651,6 +640,17 @@ class Instance:
         self.close_mailbox(f"instance {self.id} is over: nobody speaks or listens there any more")
         self.over.succeed(None)
         self._cluster.member_over()
+
+    _PERFORM: ClassVar[Mapping[Effect, Callable[[Instance, Record], None]]] = {
+        Effect.close_handler: _close_handler,
+        Effect.run_handler: lambda self, _: self._run_next_handler(),
+        Effect.arm_deadline: lambda self, _: self._await_answer(),
+        Effect.cut_deadline: lambda self, _: self._cut_deadline(),
+        Effect.clear_deadline: lambda self, _: self._cancel_timer("_deadline"),
+        Effect.release: _begin_release,
+        Effect.acquire: lambda self, _: self._effects.queue(self._begin_acquiring),
+        Effect.finish: lambda self, _: self._effects.queue(self._finish),
+    }
 
 
 async def _end_of(task: asyncio.Task[None], seconds: float) -> None:

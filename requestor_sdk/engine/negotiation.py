@@ -258,7 +258,8 @@ class Negotiator:
         self._waiters.add(waiter)
         self._time_silence()
         self._time_refresh()
-        self._kick()
+        if self._window is None or self._drafts or avoid:
+            self._kick()  # otherwise the end of the window does
         return waiter
 
     def want_fitting(
