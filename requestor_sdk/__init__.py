@@ -2,16 +2,16 @@
 
     from requestor_sdk import Compute, Service, vm
 
-Everything that users import is named here or in the modules ``events``, ``props``, ``payload``,
-``strategy``, ``monitoring``, ``services`` and ``errors``. Names load when they are first used, so
-that importing costs little.
+Everything that users import is named here or in the modules ``errors``, ``events``, ``handlers``,
+``monitoring``, ``payload``, ``props``, ``services``, ``strategy`` and ``vm``; what tests of their
+programs need, in ``testing``. Names load when they are first used, so that importing costs little.
 """
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from requestor_sdk._lazy import lazily
 from requestor_sdk._version import __version__
 
 if TYPE_CHECKING:
@@ -29,8 +29,7 @@ if TYPE_CHECKING:
     from requestor_sdk.client._jobs import Job
     from requestor_sdk.client._local import LocalNetwork
     from requestor_sdk.client._services import Resumable
-    from requestor_sdk.client.compute import Budget, Compute
-    from requestor_sdk.client.compute import Compute as Golem
+    from requestor_sdk.client.compute import Budget, Compute, Golem
     from requestor_sdk.client.handlers import HandlerCluster, HandlerService
     from requestor_sdk.engine.cluster import Cluster
     from requestor_sdk.engine.tasks.results import TaskResults
@@ -70,68 +69,66 @@ if TYPE_CHECKING:
     from requestor_sdk.settings import Settings
 
 _HOMES = {
-    "AlgorithmMetadata": "requestor_sdk.networks.ocean.compute",
-    "AlgorithmSpec": "requestor_sdk.model.jobs",
-    "AssetRef": "requestor_sdk.model.jobs",
-    "AsyncOceanCompute": "requestor_sdk.networks.ocean.compute",
-    "Budget": "requestor_sdk.client.compute",
-    "Capture": "requestor_sdk.model.script",
-    "CaptureMode": "requestor_sdk.model.script",
-    "Cluster": "requestor_sdk.engine.cluster",
-    "CommandResult": "requestor_sdk.model.script",
-    "Compute": "requestor_sdk.client.compute",
-    "ComputeInput": "requestor_sdk.networks.ocean.compute",
-    "DDO": "requestor_sdk.ocean.assets",
-    "Environment": "requestor_sdk.model.jobs",
-    "GolemConfig": "requestor_sdk.golem",
-    "GolemNetwork": "requestor_sdk.client._golem",
-    "HandlerCluster": "requestor_sdk.client.handlers",
-    "HandlerService": "requestor_sdk.client.handlers",
-    "Job": "requestor_sdk.client._jobs",
-    "JobOutcome": "requestor_sdk.model.jobs",
-    "JobStatus": "requestor_sdk.model.jobs",
-    "JsonlJournal": "requestor_sdk.observe",
-    "LinearPricing": "requestor_sdk.model.money",
-    "LocalNetwork": "requestor_sdk.client._local",
-    "MemoryJournal": "requestor_sdk.observe",
-    "OceanCompute": "requestor_sdk.networks.ocean.blocking",
-    "OceanConfig": "requestor_sdk.networks.ocean",
-    "OceanService": "requestor_sdk.ocean.assets",
-    "Payload": "requestor_sdk.model.props",
-    "ProviderConfig": "requestor_sdk.provider",
-    "RenewalPolicy": "requestor_sdk.model.restart",
-    "RequestorError": "requestor_sdk.model.errors",
-    "RestartPolicy": "requestor_sdk.model.restart",
-    "ResultFile": "requestor_sdk.model.jobs",
-    "Resumable": "requestor_sdk.client._services",
-    "RunState": "requestor_sdk.observe.runs",
-    "RunStore": "requestor_sdk.observe.runs",
-    "RunSummary": "requestor_sdk.observe.runs",
-    "Script": "requestor_sdk.service.script",
-    "Service": "requestor_sdk.service.service",
-    "ServiceState": "requestor_sdk.model.lifecycle",
-    "Settings": "requestor_sdk.settings",
-    "SqliteJournal": "requestor_sdk.observe.sqlite",
-    "Task": "requestor_sdk.service.tasks",
-    "TaskAttempt": "requestor_sdk.model.tasks",
-    "TaskResults": "requestor_sdk.engine.tasks.results",
-    "TaskStatus": "requestor_sdk.model.tasks",
-    "WorkContext": "requestor_sdk.service.context",
-    "constraint": "requestor_sdk.model.props",
-    "keystore_wallet": "requestor_sdk.networks.ocean",
-    "prop": "requestor_sdk.model.props",
-}
-
-_MODULES = {
-    "errors": "requestor_sdk.errors",
-    "events": "requestor_sdk.events",
-    "handlers": "requestor_sdk.handlers",
-    "monitoring": "requestor_sdk.monitoring",
-    "payload": "requestor_sdk.payload",
-    "props": "requestor_sdk.props",
-    "services": "requestor_sdk.services",
-    "strategy": "requestor_sdk.strategy",
-    "vm": "requestor_sdk.service.vm",
+    "AlgorithmMetadata": ".networks.ocean.compute",
+    "AlgorithmSpec": ".model.jobs",
+    "AssetRef": ".model.jobs",
+    "AsyncOceanCompute": ".networks.ocean.compute",
+    "Budget": ".client.compute",
+    "Capture": ".model.script",
+    "CaptureMode": ".model.script",
+    "Cluster": ".engine.cluster",
+    "CommandResult": ".model.script",
+    "Compute": ".client.compute",
+    "ComputeInput": ".networks.ocean.compute",
+    "DDO": ".ocean.assets",
+    "Environment": ".model.jobs",
+    "Golem": ".client.compute",
+    "GolemConfig": ".golem",
+    "GolemNetwork": ".client._golem",
+    "HandlerCluster": ".client.handlers",
+    "HandlerService": ".client.handlers",
+    "Job": ".client._jobs",
+    "JobOutcome": ".model.jobs",
+    "JobStatus": ".model.jobs",
+    "JsonlJournal": ".observe",
+    "LinearPricing": ".model.money",
+    "LocalNetwork": ".client._local",
+    "MemoryJournal": ".observe",
+    "OceanCompute": ".networks.ocean.blocking",
+    "OceanConfig": ".networks.ocean",
+    "OceanService": ".ocean.assets",
+    "Payload": ".model.props",
+    "ProviderConfig": ".provider",
+    "RenewalPolicy": ".model.restart",
+    "RequestorError": ".model.errors",
+    "RestartPolicy": ".model.restart",
+    "ResultFile": ".model.jobs",
+    "Resumable": ".client._services",
+    "RunState": ".observe.runs",
+    "RunStore": ".observe.runs",
+    "RunSummary": ".observe.runs",
+    "Script": ".service.script",
+    "Service": ".service.service",
+    "ServiceState": ".model.lifecycle",
+    "Settings": ".settings",
+    "SqliteJournal": ".observe.sqlite",
+    "Task": ".service.tasks",
+    "TaskAttempt": ".model.tasks",
+    "TaskResults": ".engine.tasks.results",
+    "TaskStatus": ".model.tasks",
+    "WorkContext": ".service.context",
+    "constraint": ".model.props",
+    "errors": ".",
+    "events": ".",
+    "handlers": ".",
+    "keystore_wallet": ".networks.ocean",
+    "monitoring": ".",
+    "payload": ".",
+    "prop": ".model.props",
+    "props": ".",
+    "services": ".",
+    "strategy": ".",
+    "vm": ".service",
 }
 
 __all__ = [
@@ -198,20 +195,5 @@ __all__ = [
     "vm",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name == "Golem":
-        value: Any = __getattr__("Compute")
-    elif name in _HOMES:
-        value = getattr(importlib.import_module(_HOMES[name]), name)
-    elif name in _MODULES:
-        value = importlib.import_module(_MODULES[name])
-    else:
-        message = f"module {__name__!r} has no attribute {name!r}"
-        raise AttributeError(message)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+if not TYPE_CHECKING:
+    __getattr__, __dir__ = lazily(__name__, _HOMES, __all__)

@@ -1,4 +1,7 @@
-"""Names of properties, and the declaration of payloads by ``prop()`` and ``constraint()``."""
+"""Names of properties, and the declaration of payloads by ``prop()`` and ``constraint()``.
+
+``base`` and ``inf`` are yapapi's names of its modules; here both have all names of properties.
+"""
 
 from requestor_sdk.model import props as base
 from requestor_sdk.model import props as inf

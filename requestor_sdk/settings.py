@@ -48,6 +48,10 @@ class Settings:
         mailbox_size: Messages that an instance's queue holds in each direction.
         proposals_kept: Proposals that are kept for later, a cluster; more while more instances
             wait.
+
+    Raises:
+        AmountError: A delay is no number or negative, or there is no room for a single message,
+            proposal or answer.
     """
 
     start_timeout: float = 300.0

@@ -1,4 +1,7 @@
-"""No test touches the user's own data folder; those on the daemon must not be skipped on CI."""
+"""No test touches the user's own data folder; those on the daemon must not be skipped on CI.
+
+Tests that share a network follow each other: each change from one to another starts a daemon.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,21 @@ RECURSION = sys.getrecursionlimit()
 def pytest_runtest_setup():
     """Undo what imports of other tests did: those of eth_account raise the limit of recursion."""
     sys.setrecursionlimit(RECURSION)
+
+
+def pytest_collection_modifyitems(items):
+    """Put tests on the daemon last, those of one kind of network together; else nothing moves."""
+    items.sort(key=_network_of)
+
+
+def _network_of(item):
+    """Return what tells the networks of tests apart, empty for a test that asks for none."""
+    if "devnet" not in getattr(item, "fixturenames", ()):
+        return ""
+    told = {}
+    for marker in item.iter_markers("devnet"):
+        told = {**marker.kwargs, **told}
+    return repr(sorted(told.items()))
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -1,10 +1,15 @@
 """The public face: what it exports, what importing it costs, where it can be imported."""
 
 import ast
+import dataclasses
+import inspect
+import pkgutil
 import subprocess
 import sys
+from enum import Enum
 from pathlib import Path
 
+import pydantic
 import pytest
 
 import requestor_sdk
@@ -158,3 +163,79 @@ def test_every_module_says_why_it_exists():
         if not ast.get_docstring(ast.parse(path.read_text()))
     ]
     assert silent == []
+
+
+def silent_in(node, place, told):
+    """Yield the public names below a node that say nothing of themselves."""
+    for child in ast.iter_child_nodes(node):
+        if not isinstance(child, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            if isinstance(child, ast.If | ast.Try):
+                yield from silent_in(child, place, told)
+            continue
+        marks = {ast.unparse(mark).rpartition(".")[2] for mark in child.decorator_list}
+        if child.name.startswith("_") or marks & {"overload", "setter"}:
+            continue
+        said = ast.get_docstring(child) or ""
+        if not said and not told:
+            yield f"{place}.{child.name}"
+        if isinstance(child, ast.ClassDef):
+            # What implements a large port may leave it to that to tell.
+            port_tells = "tells of each method" in said
+            yield from silent_in(child, f"{place}.{child.name}", port_tells)
+
+
+def test_every_public_name_says_what_it_is_in_modules_of_our_own_too():
+    silent = [
+        name
+        for path in PACKAGE.rglob("*.py")
+        for name in silent_in(ast.parse(path.read_text()), path.stem, told=False)
+    ]
+    assert silent == []
+
+
+# Others make them: what they are made of is no matter of users.
+HANDED_OUT = {
+    "Budget",
+    "Cluster",
+    "InvariantBroken",
+    "Job",
+    "Submitted",
+    "TaskResults",
+    "WorkContext",
+}
+FACES = [
+    "requestor_sdk",
+    "requestor_sdk.handlers",
+    "requestor_sdk.monitoring",
+    "requestor_sdk.payload",
+    "requestor_sdk.strategy",
+    "requestor_sdk.testing",
+    "requestor_sdk.vm",
+]
+
+
+def values_of(cls):
+    """Return the names of what a class is made of."""
+    if dataclasses.is_dataclass(cls):
+        return [field.name for field in dataclasses.fields(cls)]
+    if issubclass(cls, pydantic.BaseModel):
+        return list(cls.model_fields)
+    return list(inspect.signature(cls).parameters) if "__init__" in vars(cls) else []
+
+
+@pytest.mark.parametrize("face", FACES)
+def test_whatever_users_hand_to_a_class_is_told_in_its_docstring(face):
+    module = pkgutil.resolve_name(face.replace("requestor_sdk.vm", "requestor_sdk.service.vm"))
+    untold = [
+        f"{name}.{value}"
+        for name in set(module.__all__) - HANDED_OUT
+        if inspect.isclass(cls := getattr(module, name)) and not issubclass(cls, Enum)
+        for value in values_of(cls)
+        if not value.startswith("_")
+        if not any(
+            f" {value}: " in (inspect.getdoc(base) or "").replace("\n", " ")
+            for base in cls.__mro__
+            if base is not object
+        )
+    ]
+    assert untold == []

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import ipaddress
 import mimetypes
 import socket
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +16,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote, urljoin, urlsplit
 
+from requestor_sdk.model.addresses import is_public
 from requestor_sdk.model.errors import JobError
 
 if TYPE_CHECKING:
@@ -235,18 +235,6 @@ async def _of_path(path: Path) -> AsyncIterator[bytes]:
         raise FileFailed("the file cannot be read") from error
     finally:
         file.close()
-
-
-def is_public(address: str) -> bool:
-    """Tell whether an IP address is one of the public internet."""
-    found = ipaddress.ip_address(address.partition("%")[0])
-    if isinstance(found, ipaddress.IPv6Address):
-        inner = found.ipv4_mapped or found.sixtofour or (found.teredo and found.teredo[1])
-        if inner:
-            return is_public(str(inner))
-        if found in ipaddress.ip_network("64:ff9b::/96"):
-            return is_public(str(ipaddress.IPv4Address(int(found) & 0xFFFFFFFF)))
-    return found.is_global and not found.is_multicast
 
 
 def _check_literal(url: str) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import Counter
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 from requestor_sdk.c2d import _walk
 from requestor_sdk.c2d._inputs import Provisioner, ProvisioningFailed
 from requestor_sdk.c2d._pool import KeyedPool
+from requestor_sdk.c2d.records import ROWS_SEC
 from requestor_sdk.model.errors import AssetNotConsumable, AssetNotFound, JobRefused
 from requestor_sdk.model.jobs import JobCode
 from requestor_sdk.ocean.requests import request_in
@@ -36,6 +36,10 @@ _KNOWN: Final = 64
 """New jobs whose plan is remembered; of further ones it is made anew."""
 _JANITOR_SEC: Final = 30.0
 _DAY: Final = 86_400.0
+_NO_ROOM: Final = (
+    "the results of one owner may take {kept} bytes, and with these they would take more: delete "
+    "jobs that are not needed any more, and start it again"
+)
 
 _log = logging.getLogger(__name__)
 
@@ -53,6 +57,8 @@ class Follower:
         environments: Where jobs run; says how long results are kept.
         rules: Says what a request comes to.
         provisioner: Gets files.
+        kept: Bytes that the results of one owner may take; ``None`` for as many as there are.
+        rows_sec: How long what is known of a job is kept once it is over, and its results are gone.
     """
 
     def __init__(
@@ -64,6 +70,8 @@ class Follower:
         rules: Rules,
         provisioner: Provisioner,
         clock: Clock,
+        kept: int | None = None,
+        rows_sec: float = ROWS_SEC,
     ) -> None:
         self._store = store
         self._runs = runs
@@ -71,6 +79,8 @@ class Follower:
         self._rules = rules
         self._provisioner = provisioner
         self._clock = clock
+        self._kept = kept
+        self._rows_sec = rows_sec
         self._walks = KeyedPool(self._walk, size=_WALKS, name="following the run")
         self._provisionings = KeyedPool(
             self._provision, size=_PROVISIONINGS, name="getting the files"
@@ -85,17 +95,12 @@ class Follower:
         # Removing a run changes it, too: that is nobody's business while its job goes.
         self._leaving: set[str] = set()
         self._bells: dict[str, _Bell] = {}
-        self.open_in: Counter[str] = Counter()
-        """Jobs that are not over, by environment."""
-        self.open_of: Counter[str] = Counter()
-        """The same by owner."""
         self._janitor: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
         """Take up the jobs that are not over."""
         self._runs.on_change = self._run_changed
         for record in await self._store.jobs(open_only=True, limit=1_000_000):
-            self.count(record, 1)
             self._walks.add(record.id)
         self._janitor = asyncio.create_task(self._clean(), name="removing expired results")
 
@@ -114,7 +119,7 @@ class Follower:
         """Look after a new job, whose plan is known already."""
         if len(self._new) < _KNOWN:
             self._new[record.id] = (record, plan)
-        self._getting(record).add(record.id)
+        self._getting(record).add(record.id, group=record.owner)
 
     def follow(self, job_id: str) -> None:
         """Look after a job: it is new, or something of it changed."""
@@ -181,16 +186,6 @@ class Follower:
         for job_id in list(self._bells):
             self.ring(job_id)
 
-    def count(self, record: JobRecord, step: int) -> None:
-        """Count a job that is not over, or is not any more."""
-        for counter, key in (
-            (self.open_in, str(record.facts.get("environment"))),
-            (self.open_of, record.owner),
-        ):
-            counter[key] += step
-            if counter[key] <= 0:
-                del counter[key]
-
     def _run_changed(self, run_id: str) -> None:
         self._walks.add(run_id.partition("-")[0])
 
@@ -209,7 +204,7 @@ class Follower:
                 await self._change(ended, [JobCode.finished])
             else:
                 self._missed.add(job_id)
-                self._getting(record).add(job_id)
+                self._getting(record).add(job_id, group=record.owner)
             return
         if record.stop == 1:
             await self._runs.cancel(record.run_id)
@@ -224,12 +219,16 @@ class Follower:
                 self._walks.add(job_id)
 
     async def _end(self, record: JobRecord, view: RunView) -> None:
-        assert view.completion is not None
+        completion = view.completion
+        assert completion is not None
         log = self._runs.log_path(view.id, view.attempt)
+        fits = await self._has_room(record.owner, sum(file.size for file in completion.files))
+        if not fits:
+            completion = _walk.without_outputs(completion, _NO_ROOM.format(kept=self._kept))
         made, codes = _walk.ended(
             record,
             view,
-            view.completion,
+            completion,
             now=self._now(),
             keep_sec=self._keep_sec(record),
             log_size=await asyncio.to_thread(_size, log),
@@ -237,7 +236,15 @@ class Follower:
         if not await self._change(made, codes):
             self._walks.add(record.id)
             return
+        if not fits:
+            await self._runs.drop_outputs(view.id, view.attempt)
         await self._runs.drop_inputs(view.id)
+
+    async def _has_room(self, owner: str, size: int) -> bool:
+        """Tell whether an owner's results may take so many bytes more."""
+        if self._kept is None or not size:
+            return True
+        return await self._store.kept_of(owner) + size <= self._kept
 
     async def _provision(self, job_id: str) -> None:
         """Get a job's files and hand it to the queue; done again from the start after a crash."""
@@ -267,7 +274,7 @@ class Follower:
     async def _hand_over(self, record: JobRecord, plan: JobPlan) -> None:
         run_id = run_of(record)
         try:
-            await self._provisioner.submit(run_id, plan)
+            await self._provisioner.submit(run_id, plan, owner=record.owner)
         except ProvisioningFailed as error:
             await self._runs.forget(run_id)
             await self._fail(record, error.job_code, error.message)
@@ -288,31 +295,42 @@ class Follower:
         made = replace(record, revision=record.revision + 1)
         if not await self._store.change_job(made, at=self._now(), walked=walked):
             return None
-        if made.finished is not None:
-            self.count(made, -1)
         self.ring(record.id)
         return made
 
     async def _clean(self) -> None:
-        """Remove results whose time is over, until cancelled."""
+        """Remove what is kept past its time, until cancelled."""
         while True:
             try:
                 while found := await self._store.expired(self._now()):
                     if not all([await self._expire(record) for record in found]):
                         break
+                before = self._now() - self._rows_sec
+                while found := await self._store.done(before):
+                    for record in found:
+                        await self._forget(record)
+                await self._store.remove_tokens(self._now())
             except Exception:  # noqa: BLE001 - logged, and tried again
-                _log.exception("expired results could not be removed; again later")
+                _log.exception("what is over could not be removed; again later")
             await asyncio.sleep(_JANITOR_SEC)
 
     async def _expire(self, record: JobRecord) -> bool:
         """Remove what is large of a job that is over; tell whether it was as it was read."""
         facts: dict[str, Json] = {**record.facts, "results": []}
-        if not await self._change_quietly(replace(record, expires=None, facts=facts)):
+        if not await self._change_quietly(replace(record, expires=None, kept=0, facts=facts)):
             return False
         await self._store.forget_request(record.id)
         if record.run_id:
             await self._runs.forget(record.run_id)
         return True
+
+    async def _forget(self, record: JobRecord) -> None:
+        """Remove all that is known of a job that has long been over."""
+        async with self.let_go(record.id):
+            # A crash may have left its files.
+            await self._runs.forget(record.run_id or run_of(record))
+            await self._store.remove_job(record.id)
+        self.ring(record.id)
 
     async def _change_quietly(self, record: JobRecord) -> bool:
         made = replace(record, revision=record.revision + 1)
@@ -335,6 +353,7 @@ def run_of(record: JobRecord) -> str:
 
 
 def round_of(record: JobRecord) -> int:
+    """Return which run of a job is its present one, from 1; a restart is another."""
     count = record.facts.get("round")
     return count if isinstance(count, int) else 1
 

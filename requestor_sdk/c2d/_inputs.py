@@ -51,7 +51,7 @@ class Provisioner:
         self._catalogue = catalogue
         self._runs = runs
 
-    async def submit(self, run_id: str, plan: JobPlan) -> None:
+    async def submit(self, run_id: str, plan: JobPlan, *, owner: str) -> None:
         """Get all files of a job, then let workers have it. Can be done again from its beginning.
 
         Raises:
@@ -66,7 +66,8 @@ class Provisioner:
                 await gathering.add(source, path, what, JobCode.data_failed)
         self._told(gathering, plan)
         await gathering.finish()
-        await self._runs.submit(run_id, _spec(plan, gathering.files), plan.environment.demand())
+        spec, demand = _spec(plan, gathering.files), plan.environment.demand()
+        await self._runs.submit(run_id, spec, demand, owner=owner)
 
     async def _algorithm(self, gathering: _Gathering, plan: JobPlan) -> None:
         source = plan.algorithm.source
@@ -177,6 +178,7 @@ def _spec(plan: JobPlan, files: list[InputFile]) -> RunSpec:
         checksum="" if image == "python" else container.checksum,
         command=("/bin/sh", "-c", command),
         env={
+            **plan.env,
             "DIDS": json.dumps([one.asset.short for one in plan.datasets]),
             "TRANSFORMATION_DID": RAW if algorithm is None else algorithm.short,
             "VOLUME": "/data",

@@ -1,7 +1,8 @@
 """Work by key: what is asked for again while it is done is done once more afterwards.
 
-No two handlers of one key run at one time, and no more than so many of all keys. A handler that
-raises is tried again after a while; nobody else hears of it but the log.
+No two handlers of one key run at one time, and no more than so many of all keys. Keys are of
+groups, which take turns: the many keys of one hold up no other's. A handler that raises is tried
+again after a while; nobody else hears of it but the log.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ _log = logging.getLogger(__name__)
 
 
 class KeyedPool:
-    """Handles keys, so many at a time. Keys wait in the order they came in, each once.
+    """Handles keys, so many at a time. Those of a group wait in the order they came in, each once.
 
     Args:
         handle: What is done for a key.
@@ -33,28 +34,32 @@ class KeyedPool:
         self._handle = handle
         self._size = size
         self._name = name
-        self._waiting: dict[str, None] = {}
+        self._waiting: dict[str, dict[str, None]] = {}  # by group; the next group is the first
+        self._group_of: dict[str, str] = {}
         self._doing: dict[str, asyncio.Task[None]] = {}
         self._again: set[str] = set()
         self._failures: dict[str, int] = {}
         self._pauses: dict[str, asyncio.TimerHandle] = {}
         self._closed = False
 
-    def add(self, key: str) -> None:
+    def add(self, key: str, *, group: str = "") -> None:
         """Have a key handled; once more where it is being handled."""
         if self._closed:
             return
         if key in self._doing:
             self._again.add(key)
-        elif key not in self._waiting:
+            return
+        group = self._group_of.setdefault(key, group)
+        line = self._waiting.setdefault(group, {})
+        if key not in line:
             if (pause := self._pauses.pop(key, None)) is not None:
                 pause.cancel()
-            self._waiting[key] = None
+            line[key] = None
             self._start()
 
     async def drop(self, key: str) -> None:
         """Handle a key no more; returns once nothing is done for it."""
-        self._waiting.pop(key, None)
+        self._wait_no_more(key)
         self._again.discard(key)
         self._failures.pop(key, None)
         if (pause := self._pauses.pop(key, None)) is not None:
@@ -64,7 +69,16 @@ class KeyedPool:
             task.cancel()
             await asyncio.wait({task})
             self._again.discard(key)
-            self._waiting.pop(key, None)
+            self._wait_no_more(key)
+        if key not in self._doing:
+            self._group_of.pop(key, None)
+
+    def _wait_no_more(self, key: str) -> None:
+        group = self._group_of.get(key, "")
+        line = self._waiting.get(group, {})
+        line.pop(key, None)
+        if not line:
+            self._waiting.pop(group, None)
 
     async def close(self) -> None:
         """Handle nothing more; returns once nothing is done. Idempotent."""
@@ -81,8 +95,11 @@ class KeyedPool:
 
     def _start(self) -> None:
         while self._waiting and len(self._doing) < self._size and not self._closed:
-            key = next(iter(self._waiting))
-            del self._waiting[key]
+            group, line = next(iter(self._waiting.items()))
+            key = next(iter(line))
+            del line[key], self._waiting[group]
+            if line:
+                self._waiting[group] = line
             task = asyncio.create_task(self._one(key), name=f"{self._name} {key}")
             self._doing[key] = task
             # Not in the task itself: one that is cancelled before it began runs none of its code.
@@ -113,4 +130,6 @@ class KeyedPool:
         if key in self._again:
             self._again.discard(key)
             self.add(key)
+        elif key not in self._pauses:
+            self._group_of.pop(key, None)
         self._start()

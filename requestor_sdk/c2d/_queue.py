@@ -75,6 +75,7 @@ class DurableQueue(WorkerSide):
         spec: RunSpec,
         demand: Demand,
         *,
+        owner: str = "",
         priority: int = 5,
         max_attempts: int = 3,
     ) -> bool:
@@ -84,13 +85,14 @@ class DurableQueue(WorkerSide):
             id=run_id,
             spec=spec,
             demand=demand,
+            owner=owner,
             priority=priority,
             max_attempts=max_attempts,
             created_at=self._now(),
         )
 
         def do(tx: Writing) -> bool:
-            new = tx.insert_run(row)
+            new = tx.insert_run(replace(row, turn=tx.next_turn(owner, priority)))
             if new:
                 tx.ring(rules.LINE)
             return new

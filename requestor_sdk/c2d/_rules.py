@@ -40,6 +40,9 @@ OVER: Final = frozenset({RunState.completed, RunState.failed, RunState.cancelled
 MAX_EVENTS: Final = 10_000
 """Events of one attempt that are kept, other than its stages."""
 
+MAX_FORMER: Final = 64
+"""Sessions of a worker that are remembered."""
+
 MAX_TOLD: Final = 2 << 20
 """Characters that they have together."""
 
@@ -105,8 +108,18 @@ class Answer:
 
 
 def register(tx: Writing, info: WorkerInfo, now: float) -> Sequence[str]:
-    """Note a heartbeat; return the runs that an earlier session of the worker lost."""
+    """Note a heartbeat; return the runs that an earlier session of the worker lost.
+
+    Raises:
+        WorkerRefused: Another process of this worker has registered since: else the two would take
+            their runs from each other for ever.
+    """
     kept = tx.worker(info.id)
+    former = () if kept is None else tuple(kept.former)
+    if info.session in former:
+        raise another(info.id)
+    if kept is not None and kept.session not in ("", info.session):
+        former = (*former, kept.session)[-MAX_FORMER:]
     lost = [
         attempt.run_id
         for attempt in tx.held(info.id)
@@ -117,6 +130,7 @@ def register(tx: Writing, info: WorkerInfo, now: float) -> Sequence[str]:
             id=info.id,
             token_hash=kept.token_hash if kept else "",
             session=info.session,
+            former=former,
             total=info.total,
             free=info.free,
             tags=tuple(info.tags),
@@ -155,7 +169,7 @@ def claim(tx: Writing, asking: Asking, now: float) -> Answer:
     if worker.session != asking.session:
         raise another(asking.worker_id)
     left = _smaller(asking.free, room_left(worker.total, tx.held(worker.id)))
-    after: tuple[int, float, str] | None = None
+    after: tuple[int, int, float, str] | None = None
     while True:
         page = tx.waiting(left, now=now, after=after, limit=_PAGE)
         for one in page:

@@ -75,9 +75,9 @@ class QueuedRuns:
         """Have a file that stays where it is as an input; returns its bytes."""
         return await asyncio.to_thread(self._queue.blobs.link_input, run_id, name, path)
 
-    async def submit(self, run_id: str, spec: RunSpec, demand: Demand) -> None:
-        """Let workers have a run. Idempotent by its id."""
-        await self._queue.submit(run_id, spec, demand)
+    async def submit(self, run_id: str, spec: RunSpec, demand: Demand, *, owner: str) -> None:
+        """Let workers have a run, in its owner's turn. Idempotent by its id."""
+        await self._queue.submit(run_id, spec, demand, owner=owner)
 
     async def cancel(self, run_id: str) -> None:
         """Ask for a run's end. Idempotent."""
@@ -86,6 +86,10 @@ class QueuedRuns:
     async def forget(self, run_id: str) -> None:
         """Remove a run with its files, whoever works on it. Idempotent."""
         await self._queue.remove(run_id)
+
+    async def drop_outputs(self, run_id: str, attempt: int) -> None:
+        """Remove what an attempt at a run that is over put out. Idempotent."""
+        await _whole(self._queue.blobs.settle, run_id, attempt, ())
 
     async def drop_inputs(self, run_id: str) -> None:
         """Remove the inputs of a run that is over. Idempotent."""

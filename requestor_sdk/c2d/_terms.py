@@ -7,6 +7,7 @@ here but the files of algorithms whose checksum a dataset's publisher named.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final, NoReturn
@@ -39,6 +40,10 @@ RAW: Final = "raw"
 MAX_DATASETS: Final = 64
 MAX_METADATA: Final = 1024
 """Characters of JSON: it is told whenever a job is."""
+MAX_VARIABLES: Final = 256
+MAX_VARIABLES_SIZE: Final = 64 << 10
+"""Characters of all of them together."""
+_VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
 _LONGEST_ORDER: Final = 256
 ALGORITHM_LIMIT: Final = 16 << 20
 """Bytes that an algorithm's code may have."""
@@ -90,6 +95,7 @@ class JobPlan:
     Attributes:
         duration: Seconds that the algorithm may run.
         network: Whether it sees the network: where each of its datasets allows that.
+        env: Variables that its owner gives it.
     """
 
     environment: EnvironmentSpec
@@ -97,6 +103,7 @@ class JobPlan:
     algorithm: AlgorithmPlan
     duration: float
     network: bool
+    env: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     @property
     def foreign(self) -> bool:
@@ -157,6 +164,7 @@ class Rules:
             duration=duration,
             network=bool(datasets)
             and all(one.service.rules.allow_network_access for one in datasets),
+            env=_variables(request.env),
         )
 
     def _dataset(self, owner: str, ref: AssetRef, index: int) -> DatasetPlan:
@@ -313,6 +321,17 @@ def _options(options: object) -> list[object]:
     for one in options if isinstance(options, list) else ():
         found.extend(one) if isinstance(one, Mapping) else found.append(one)
     return found
+
+
+def _variables(given: Mapping[str, str]) -> dict[str, str]:
+    """Return variables that a process can have."""
+    for name, value in given.items():
+        if not _VARIABLE.fullmatch(name) or "\0" in value:
+            _refuse("algorithm.envs", "invalid", f"{name[:100]!r} is no variable")
+    size = sum(len(name) + len(value) for name, value in given.items())
+    if len(given) > MAX_VARIABLES or size > MAX_VARIABLES_SIZE:
+        _refuse("algorithm.envs", "too_large", f"there may be {MAX_VARIABLES} variables")
+    return dict(given)
 
 
 def _web(url: str) -> str:

@@ -127,9 +127,18 @@ def ended(
         finished=now,
         expires=now + keep_sec,
         stop=stop,
+        kept=sum(file.size for file, _ in results_of(facts)),
         facts=facts,
     )
     return made, [*way, int(code)]
+
+
+def without_outputs(completion: Completion, message: str) -> Completion:
+    """Return an end whose outputs are not kept: what had succeeded, has failed."""
+    if completion.outcome is not RunOutcome.succeeded:
+        return replace(completion, files=(), message=f"{completion.message}; {message}")
+    reason = "outputs_too_large"
+    return replace(completion, outcome=RunOutcome.failed, reason=reason, message=message, files=())
 
 
 def failed(

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections import deque
 from contextlib import aclosing
 from functools import partial
 from typing import TYPE_CHECKING, Final
@@ -37,7 +36,6 @@ if TYPE_CHECKING:
     )
 
 LEASE_SEC: Final = 30.0
-_FORMER: Final = 64
 MAX_WAIT_SEC: Final = 60.0
 """The longest that a call is held."""
 
@@ -58,8 +56,6 @@ class WorkerSide:
         self._clock = clock or LoopClock()
         self._lease_sec = lease_sec
         self._closed = False
-        # Of this process: another server that shares the store refuses those that it saw itself.
-        self._former: dict[str, deque[str]] = {}
         self.blobs = Blobs(folder)
         self.on_change = on_change
         store.tap(self._rang)
@@ -68,22 +64,10 @@ class WorkerSide:
         """Register, or show that it lives.
 
         Raises:
-            WorkerRefused: Another process of this worker has registered since: else the two would
-                take their runs from each other for ever.
+            WorkerRefused: Another process of this worker has registered since.
         """
         now = self._now()
-        former = self._former.setdefault(worker.id, deque(maxlen=_FORMER))
-
-        def do(tx: Writing) -> str:
-            kept = tx.worker(worker.id)
-            if worker.session in former:
-                raise rules.another(worker.id)
-            rules.register(tx, worker, now)
-            return kept.session if kept is not None else ""
-
-        before = await self._store.write(do)
-        if before and before != worker.session and before not in former:
-            former.append(before)
+        await self._store.write(lambda tx: rules.register(tx, worker, now))
 
     async def claim(
         self, *, worker_id: str, session: str, claim_id: str, free: Room, wait: float

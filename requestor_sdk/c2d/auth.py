@@ -14,7 +14,7 @@ import secrets
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from requestor_sdk.c2d.records import NonceTaken, TokenRecord
+from requestor_sdk.c2d.records import ROWS_SEC, NonceTaken, TokenRecord
 from requestor_sdk.model.errors import JobError
 from requestor_sdk.ocean.messages import checksummed, is_address, signed_by, signer_of
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 _NONCE: Final = re.compile(r"[0-9]{1,18}(\.0{1,6})?")
 _TOKEN_CHARS: Final = re.compile(r"[A-Za-z0-9_.-]{20,400}")
+_DAY: Final = 86_400.0
 _HEAD: Final = {"alg": "HS256", "typ": "JWT"}
 
 
@@ -77,10 +78,18 @@ class Claimed:
 
 
 class Auth:
-    """Checks callers against what the store keeps of them."""
+    """Checks callers against what the store keeps of them.
 
-    def __init__(self, store: JobStore, clock: Clock) -> None:
+    Args:
+        store: What keeps it.
+        clock: The time of tokens.
+        kept_sec: How long a text is remembered that was signed for a result: no less than what is
+            known of a job that is over, without which no other call could be meant by it.
+    """
+
+    def __init__(self, store: JobStore, clock: Clock, *, kept_sec: float = ROWS_SEC) -> None:
         self._store = store
+        self._kept_sec = kept_sec
         self._clock = clock
 
     async def caller(
@@ -122,7 +131,8 @@ class Auth:
         if once and await self._store.token(digest) is not None:
             raise CallerRefused("it was signed for a result", address=claimed.address)
         if signed == kept:
-            await self._store.add_token(TokenRecord(digest=digest, owner=owner))
+            until = self._clock.now().timestamp() + self._kept_sec + _DAY
+            await self._store.add_token(TokenRecord(digest=digest, owner=owner, expires=until))
         try:
             await self._store.raise_nonce(owner, nonce)
         except NonceTaken as taken:

@@ -122,6 +122,14 @@ class Catalogue:
         """Return all ids."""
         return tuple(self._assets)
 
+    def allow_network(self) -> bool:
+        """Tell whether any dataset lets algorithms have a network."""
+        return any(
+            service.rules.allow_network_access
+            for asset in self._assets.values()
+            for service in asset.ddo.services
+        )
+
     def shown(self, did: str, *, endpoint: str = "") -> dict[str, Any]:
         """Return an asset's document as anybody may see it: without its files.
 

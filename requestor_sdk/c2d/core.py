@@ -17,7 +17,7 @@ from requestor_sdk.c2d._admission import Admission
 from requestor_sdk.c2d._follower import Follower, round_of, run_of
 from requestor_sdk.c2d._inputs import Provisioner
 from requestor_sdk.c2d._terms import Rules
-from requestor_sdk.c2d.records import JobRecord, OrderTaken
+from requestor_sdk.c2d.records import ROWS_SEC, JobRecord, OrderTaken, TooMany
 from requestor_sdk.model.errors import (
     JobNotFound,
     JobRefused,
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from requestor_sdk.model.jobs import Environment, JobRequest, JobStatus, ResultFile
     from requestor_sdk.ports.basics import Clock
 
-_OWNED: Final = 1000
+OWNED: Final = 1000
 _LOOK_SEC: Final = 2.0
 """How often who waits looks by itself: another server's changes may not ring here."""
 _TRIES: Final = 100
@@ -67,6 +67,8 @@ class JobCore:
         address: What orders are paid to.
         orders: Checks them; ``None`` where nothing can be paid.
         owned: How many open jobs an owner may have.
+        kept: Bytes that the results of one owner may take; ``None`` for as many as there are.
+        rows_sec: How long what is known of a job is kept once it is over and its results are gone.
     """
 
     def __init__(
@@ -80,7 +82,9 @@ class JobCore:
         clock: Clock,
         address: str = "",
         orders: Orders | None = None,
-        owned: int = _OWNED,
+        owned: int = OWNED,
+        kept: int | None = None,
+        rows_sec: float = ROWS_SEC,
     ) -> None:
         self.catalogue = catalogue
         self.specs = tuple(environments)
@@ -97,8 +101,10 @@ class JobCore:
             rules=self._rules,
             provisioner=Provisioner(files, catalogue, runs),
             clock=clock,
+            kept=kept,
+            rows_sec=rows_sec,
         )
-        self._admission = Admission(self._follower, runs, orders, owned=owned)
+        self._admission = Admission(runs, orders, owned=owned, kept=kept)
         self._opened = False
         self._hurried = False
 
@@ -120,10 +126,11 @@ class JobCore:
         self._hurried = True
         self._follower.ring_all()
 
-    def environments(self) -> tuple[Environment, ...]:
+    async def environments(self) -> tuple[Environment, ...]:
         """Return where jobs can run."""
+        open_in = await self._store.count_open()
         return tuple(
-            spec.shown(consumer_address=self._address, open_jobs=self._follower.open_in[spec.id])
+            spec.shown(consumer_address=self._address, open_jobs=open_in.get(spec.id, 0))
             for spec in self.specs
         )
 
@@ -144,7 +151,7 @@ class JobCore:
             AssetNotConsumable: The owner may not use one of its assets.
         """
         plan = await self._rules.plan(owner, request)
-        self._admission.check_room(owner, plan)
+        bounds = self._admission.bounds(plan)
         order, orders = await self._admission.pay(owner, plan)
         record = JobRecord(
             id=secrets.token_hex(16),
@@ -164,17 +171,16 @@ class JobCore:
                 "foreign": plan.foreign,
             },
         )
-        self._follower.count(record, 1)
         try:
-            await self._store.add_job(record, request=node_start(request), orders=orders)
+            await self._store.add_job(
+                record, request=node_start(request), orders=orders, bounds=bounds
+            )
         except OrderTaken:
-            self._follower.count(record, -1)
             raise JobRefused(
                 "the order was used before", reasons={"order": "in_use_or_not_on_chain"}
             ) from None
-        except BaseException:
-            self._follower.count(record, -1)
-            raise
+        except TooMany as reached:
+            raise self._admission.refused(reached.bound) from None
         self._follower.begin(record, plan)
         return record
 
@@ -193,13 +199,14 @@ class JobCore:
                 "an order pays for one start", reasons={"order": "in_use_or_not_on_chain"}
             )
         plan = await self._rules.plan(owner, await self._follower.request_of(job_id))
-        self._admission.check_room(owner, plan)
+        bounds = self._admission.bounds(plan)
         again = replace(
             record,
             code=int(JobCode.warming_up),
             finished=None,
             expires=None,
             stop=0,
+            kept=0,
             run_id="",
             facts={
                 **{name: value for name, value in record.facts.items() if name not in _OF_A_RUN},
@@ -207,9 +214,14 @@ class JobCore:
             },
             revision=record.revision + 1,
         )
-        if not await self._store.change_job(again, at=self._now(), walked=[again.code]):
+        try:
+            begun = await self._store.change_job(
+                again, at=self._now(), walked=[again.code], bounds=bounds
+            )
+        except TooMany as reached:
+            raise self._admission.refused(reached.bound) from None
+        if not begun:
             raise JobRefused("the job was started meanwhile", reasons={"jobId": "running"})
-        self._follower.count(again, 1)
         if record.run_id:
             await self._runs.forget(record.run_id)
         self._follower.ring(job_id)
@@ -387,8 +399,6 @@ class JobCore:
             # A run's id is known before it is submitted: what was half submitted goes, too.
             await self._runs.forget(record.run_id or run_of(record))
             await self._store.remove_job(job_id)
-        if record.finished is None:
-            self._follower.count(record, -1)
         self._follower.ring(job_id)
         return record
 

@@ -7,7 +7,7 @@ there, or neither is.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -15,6 +15,10 @@ if TYPE_CHECKING:
 
     from requestor_sdk.model.jobs import Json
     from requestor_sdk.ports.worker import Completion, Demand, RunSpec, RunState, Stage
+
+
+ROWS_SEC: Final = 90 * 86_400.0
+"""How long what is known of a job is kept, once it is over and its results are gone."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +36,7 @@ class JobRecord:
             is not over.
         run_id: Its run in the queue; empty before that is there. A restart makes another.
         stop: 0 nobody asked, 1 its owner did, 2 its time was over.
+        kept: Bytes that its results take on the disk.
         facts: All else (environment, results, exit code, error), as JSON.
         revision: Counted up with each change.
     """
@@ -45,6 +50,7 @@ class JobRecord:
     expires: float | None = None
     run_id: str = ""
     stop: int = 0
+    kept: int = 0
     facts: Mapping[str, Json] = field(default_factory=dict)
     revision: int = 0
 
@@ -80,6 +86,33 @@ class OrderTaken(Exception):
     """An order's transaction was used before; nothing was written."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bounds:
+    """How much there may be once a job begins; ``None`` for as much as one likes.
+
+    Attributes:
+        of_environment: Jobs of its environment that are not over.
+        of_owner: The same of its owner.
+        kept: Bytes that its owner's results take; at so many or more no other job begins.
+    """
+
+    of_environment: int | None = None
+    of_owner: int | None = None
+    kept: int | None = None
+
+
+class TooMany(Exception):
+    """A bound is reached; nothing was written.
+
+    Attributes:
+        bound: The field of ``Bounds``.
+    """
+
+    def __init__(self, bound: str) -> None:
+        super().__init__(f"the bound is reached: {bound}")
+        self.bound = bound
+
+
 class JobStore(Protocol):
     """Where jobs, nonces, tokens and used orders are kept.
 
@@ -92,6 +125,7 @@ class JobStore(Protocol):
         *,
         request: Mapping[str, Json] | None = None,
         orders: Sequence[str] = (),
+        bounds: Bounds | None = None,
     ) -> None:
         """Keep a new job, its first status with its time, and the orders that it uses up.
 
@@ -99,16 +133,28 @@ class JobStore(Protocol):
 
         Raises:
             OrderTaken: One of the orders was used before.
+            TooMany: It is one too many, counted over all servers of the store.
         """
         ...
 
-    async def change_job(self, job: JobRecord, *, at: float, walked: Sequence[int] = ()) -> bool:
+    async def change_job(
+        self,
+        job: JobRecord,
+        *,
+        at: float,
+        walked: Sequence[int] = (),
+        bounds: Bounds | None = None,
+    ) -> bool:
         """Replace a job whose kept revision is one less; tell whether it was that.
 
         Args:
             job: What it is now.
             at: The time of the statuses that it went through, seconds since the epoch.
             walked: Their numbers, in order, the present one last; empty where it stays.
+            bounds: What holds for one that begins anew.
+
+        Raises:
+            TooMany: It is one too many.
         """
         ...
 
@@ -147,6 +193,14 @@ class JobStore(Protocol):
         """Return how many jobs are not over, by the environment (``facts["environment"]``)."""
         ...
 
+    async def kept_of(self, owner: str) -> int:
+        """Return how many bytes the results of an owner's jobs take."""
+        ...
+
+    async def done(self, before: float, *, limit: int = 100) -> Sequence[JobRecord]:
+        """Return jobs that were over before a time, and whose results are gone."""
+        ...
+
     async def statuses(self, job_id: str) -> Sequence[tuple[int, float]]:
         """Return each status that a job went through, with its time, oldest first."""
         ...
@@ -181,6 +235,10 @@ class JobStore(Protocol):
 
     async def remove_token(self, digest: str) -> None:
         """Take a token back. Idempotent."""
+        ...
+
+    async def remove_tokens(self, before: float) -> int:
+        """Forget the tokens that expired before a time; tell how many."""
         ...
 
 
@@ -237,8 +295,8 @@ class JobRuns(Protocol):
         """
         ...
 
-    async def submit(self, run_id: str, spec: RunSpec, demand: Demand) -> None:
-        """Let workers have a run. Idempotent by its id."""
+    async def submit(self, run_id: str, spec: RunSpec, demand: Demand, *, owner: str) -> None:
+        """Let workers have a run, in its owner's turn. Idempotent by its id."""
         ...
 
     async def cancel(self, run_id: str) -> None:
@@ -247,6 +305,10 @@ class JobRuns(Protocol):
 
     async def forget(self, run_id: str) -> None:
         """Remove a run with its inputs, outputs and logs; cancels it first. Idempotent."""
+        ...
+
+    async def drop_outputs(self, run_id: str, attempt: int) -> None:
+        """Remove what an attempt at a run that is over put out. Idempotent."""
         ...
 
     async def drop_inputs(self, run_id: str) -> None:

@@ -7,12 +7,14 @@ that ``--help`` answers at once. What a command is called and what it does in on
 from __future__ import annotations
 
 import importlib
+import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from requestor_sdk._version import __version__
+from requestor_sdk.cli import _streams
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -55,6 +57,8 @@ _SECTIONS: Final = {
     },
 }
 """The commands as `--help` lists them, and what each does in one line."""
+_WHOLE: Final = 1000
+"""Longer than any sentence of a help."""
 _COMMANDS: Final = {name: text for part in _SECTIONS.values() for name, text in part.items()}
 
 
@@ -67,10 +71,35 @@ class Failure(click.ClickException):
 
     def show(self, file: Any = None) -> None:
         """Print it to standard error."""
-        click.secho(self.format_message(), file=file, err=file is None, fg="red")
+        from requestor_sdk.observe.text import harmless
+
+        click.secho(harmless(self.format_message()), file=file, err=file is None, fg="red")
 
 
-class LazyGroup(click.Group):
+class Group(click.Group):
+    """A group that lists its commands in whole sentences, and knows what was meant by a slip."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command that is called; say which was meant where there is none."""
+        if not ctx.resilient_parsing and self.get_command(ctx, args[0]) is None:
+            from difflib import get_close_matches
+
+            for near in get_close_matches(args[0], self.list_commands(ctx), n=1):
+                ctx.fail(f"No such command {args[0]!r}. Did you mean {near!r}?")
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands."""
+        known = {name: click.Group.get_command(self, ctx, name) for name in self.commands}
+        told = [(name, one.get_short_help_str(_WHOLE)) for name, one in known.items() if one]
+        if told:
+            with formatter.section("Commands"):
+                formatter.write_dl(told)
+
+
+class LazyGroup(Group):
     """A group that knows its commands by name and loads one when it is called."""
 
     def __init__(
@@ -109,11 +138,21 @@ class LazyGroup(click.Group):
         for title, part in self._sections.items():
             with formatter.section(title):
                 formatter.write_dl([(name.ljust(widest), text) for name, text in part.items()])
-        known = ((name, super(LazyGroup, self).get_command(ctx, name)) for name in self.commands)
-        eager = [(name, found.get_short_help_str()) for name, found in known if found]
-        if eager:
-            with formatter.section("Commands"):
-                formatter.write_dl(eager)
+        super().format_commands(ctx, formatter)
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the command line.
+
+        An output that cannot be written ends it with status 1; click does so where nobody reads it.
+        """
+        _streams.have_all()
+        try:
+            return super().main(*args, **kwargs)
+        except OSError as error:
+            if not _streams.was_output(error):
+                raise
+            Failure(f"the output cannot be written: {error.strerror}").show()
+            sys.exit(1)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command; an error of the SDK ends it with that error's text and status 1."""

@@ -11,22 +11,22 @@ from typing import Any
 
 import click
 
+from requestor_sdk.cli._options import (
+    FILE,
+    FOLDER,
+    PORT,
+    data_dir_option,
+    database_option,
+    runtime_option,
+)
+
 
 @click.command()
 @click.option("--host", default="127.0.0.1", show_default=True, help="Where to listen.")
 @click.option(
-    "--port",
-    default=8030,
-    show_default=True,
-    type=click.IntRange(0, 65535),
-    help="At which port; 0 for a free one.",
+    "--port", default=8030, show_default=True, type=PORT, help="At which port; 0 for a free one."
 )
-@click.option(
-    "--data-dir",
-    metavar="DIR",
-    type=click.Path(path_type=Path, file_okay=False),
-    help="Where jobs, results and keys are kept; by default c2d in the user's data folder.",
-)
+@data_dir_option("Where jobs, results and keys are kept; by default c2d in the user's data folder.")
 @click.option(
     "--assets",
     metavar="PATH",
@@ -40,16 +40,11 @@ import click
     type=click.IntRange(0, 64),
     help="How many workers run within the server; 0 where workers come from elsewhere.",
 )
-@click.option(
-    "--runtime",
-    metavar="NAME",
-    default="",
-    help="What makes the sandboxes: bubblewrap, runc, or an installed one; by default the best.",
-)
+@runtime_option
 @click.option(
     "--environments",
     metavar="FILE",
-    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    type=FILE,
     help="Where jobs run, and at what price: a TOML file.",
 )
 @click.option("--print-environments", is_flag=True, help="Print an example of such a file.")
@@ -70,18 +65,12 @@ import click
     type=click.IntRange(1),
     help="The chain that is told where there is no --rpc.",
 )
-@click.option(
-    "--database",
-    metavar="URL",
-    default="",
-    envvar="REQUESTOR_C2D_DATABASE",
-    help="postgresql://..., for several servers; by default a file in the data folder.",
-)
+@database_option("postgresql://..., for several servers; by default a file in the data folder.")
 @click.option(
     "--runs-dir",
     "runs",
     metavar="DIR",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=FOLDER,
     help="Where files of runs lie: one folder for all servers of a database; by default runs in "
     "the data folder.",
 )
@@ -89,15 +78,11 @@ import click
     "--tls-cert",
     "certificate",
     metavar="FILE",
-    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    type=FILE,
     help="A PEM file: the server's certificate.",
 )
 @click.option(
-    "--tls-key",
-    "key",
-    metavar="FILE",
-    type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    help="A PEM file: the certificate's key.",
+    "--tls-key", "key", metavar="FILE", type=FILE, help="A PEM file: the certificate's key."
 )
 @click.option(
     "--allow-private-urls",
@@ -106,11 +91,50 @@ import click
     help="Let consumers name web addresses of private networks, too.",
 )
 @click.option(
+    "--host-network",
+    is_flag=True,
+    help="Give algorithms that may have a network this machine's own, local services included.",
+)
+@click.option(
     "--connections",
     default=512,
     show_default=True,
     type=click.IntRange(8, 100_000),
     help="How many there may be at one time; the system has to have as many files, and more.",
+)
+@click.option(
+    "--calls-per-minute",
+    "calls",
+    metavar="N",
+    default=0,
+    type=click.IntRange(0),
+    help="How many calls one address may make in a minute; by default any number.",
+)
+@click.option(
+    "--jobs-per-owner",
+    "owned",
+    metavar="N",
+    default=1000,
+    show_default=True,
+    type=click.IntRange(1),
+    help="How many jobs one owner may have that are not over.",
+)
+@click.option(
+    "--results-gib-per-owner",
+    "kept_gib",
+    metavar="GIB",
+    default=0.0,
+    type=click.FloatRange(0),
+    help="How much the results of one owner may take; by default a tenth of their disk.",
+)
+@click.option(
+    "--keep-jobs-days",
+    "rows_days",
+    metavar="DAYS",
+    default=90.0,
+    show_default=True,
+    type=click.FloatRange(0, 36_500),
+    help="How long a job that is over is known, once its results are gone.",
 )
 @click.option(
     "--drain",

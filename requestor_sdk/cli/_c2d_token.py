@@ -7,22 +7,13 @@ from pathlib import Path
 
 import click
 
+from requestor_sdk.cli._options import data_dir_option, database_option
+
 
 @click.command()
 @click.argument("worker")
-@click.option(
-    "--data-dir",
-    metavar="DIR",
-    type=click.Path(path_type=Path, file_okay=False),
-    help="The data folder of the server; by default c2d in the user's data folder.",
-)
-@click.option(
-    "--database",
-    metavar="URL",
-    default="",
-    envvar="REQUESTOR_C2D_DATABASE",
-    help="postgresql://..., where the server has its store there.",
-)
+@data_dir_option("The data folder of the server; by default c2d in the user's data folder.")
+@database_option("postgresql://..., where the server has its store there.")
 @click.option("--revoke", is_flag=True, help="Take the worker's token back instead.")
 def command(worker: str, data_dir: Path | None, database: str, revoke: bool) -> None:
     """Print a new token of WORKER; one that it had is worth nothing any more.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 import sys
 from collections.abc import Collection, Iterator, Sequence
@@ -11,11 +10,11 @@ from typing import Final
 
 import click
 
+from requestor_sdk.observe import text
+
 _GAP: Final = "  "
 _GLUE: Final = "\0"
 _SHORT: Final = 20
-# Providers choose what they are called, and why they refuse.
-_STEERING: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 def width() -> int | None:
@@ -59,9 +58,22 @@ def _whole(name: str, cell: str) -> str:
     return _GLUE.join((name, cell.replace(" ", _GLUE) if len(cell) <= _SHORT else cell))
 
 
+def fold(line: str, *, within: int | None, indent: str) -> list[str]:
+    """Return a line as several where it is longer than ``within``; all but the first indented."""
+    if within is None or len(line) <= within:
+        return [line]
+    return wrap(
+        line,
+        within,
+        subsequent_indent=indent,
+        break_on_hyphens=False,
+        break_long_words=False,  # a path can be copied
+    )
+
+
 def say(line: str = "", *, colour: str | None = None) -> None:
     """Print a line; what could not be shown, or would steer the terminal, is escaped."""
-    line = _STEERING.sub(lambda found: f"\\x{ord(found[0]):02x}", line)
+    line = text.harmless(line)
     encoding = sys.stdout.encoding or "ascii"
     line = line.encode(encoding, "backslashreplace").decode(encoding)
     click.echo(line if colour is None else click.style(line, fg=colour))

@@ -7,6 +7,7 @@ nothing.
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
 
 _SILENT: Final = logging.NullHandler()
+_DUMB: Final = ("dumb", "unknown")
+"""Terminals that can only be written to, line after line."""
 
 
 class Display:
@@ -103,7 +106,7 @@ def shown(*, lines: bool = True) -> Iterator[Display]:
     # What goes wrong is shown from its events; Python's last resort would print it once more.
     logging.getLogger("requestor_sdk").addHandler(_SILENT)
     with ExitStack() as stack:
-        if sys.stderr is not None and sys.stderr.isatty():  # None where it was closed
+        if sys.stderr.isatty() and os.environ.get("TERM") not in _DUMB:
             _add_table(display, stack)
         else:
             display.add(display.view.apply)
@@ -116,8 +119,9 @@ def shown(*, lines: bool = True) -> Iterator[Display]:
 
 def _add_lines(display: Display) -> None:
     from requestor_sdk.observe.lines import PlainLines
+    from requestor_sdk.observe.text import harmless
 
-    display.add(PlainLines(lambda line: click.echo(line, err=True)))
+    display.add(PlainLines(lambda line: click.echo(harmless(line), err=True)))
 
 
 def _add_table(display: Display, stack: ExitStack) -> None:

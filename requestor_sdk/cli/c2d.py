@@ -7,15 +7,18 @@ from typing import Final
 
 import click
 
+from requestor_sdk.cli import Group
+
 _COMMANDS: Final = {
     # name: (module of this package, what it does in one line)
     "serve": ("_c2d_serve", "Serve compute-to-data jobs over HTTP."),
     "environments": ("_c2d_environments", "List where a provider runs jobs, and at what price."),
+    "dash": ("_c2d_dash", "Show the queue, the jobs and the workers as a page in the browser."),
     "token": ("_c2d_token", "Give a worker on another host its token."),
 }
 
 
-class _Commands(click.Group):
+class _Commands(Group):
     """A group that loads a command when it is called."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's own face

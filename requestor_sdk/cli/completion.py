@@ -36,5 +36,6 @@ def command(ctx: click.Context, /, shell: str | None) -> None:
         text = found(root, {}, _PROGRAM, _VARIABLE).source()
     except RuntimeError as error:
         raise click.ClickException(str(error)) from None  # a bash that is too old
-    click.echo(text)
+    # Else fish would show of what a command does only what stands before its first comma.
+    click.echo(text.replace('string split ","', 'string split --max 1 ","'))
     click.echo(_HOW[chosen], err=True)

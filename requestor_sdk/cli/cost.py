@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from requestor_sdk.cli._columns import say, table, width
-from requestor_sdk.cli._runs import run_argument
+from requestor_sdk.cli._runs import bill_of, bill_rows, run_argument
 from requestor_sdk.cli.runs import nothing_of
 from requestor_sdk.observe import text
 
@@ -39,8 +38,7 @@ def command(run: str | None, *, as_json: bool) -> None:
     from requestor_sdk.cli._chosen import chosen
 
     summary = chosen(run).summary()
-    now = datetime.now(UTC) if summary.state.value == "alive" else None
-    bill = summary.accounts.bill(now)
+    bill = bill_of(summary)
     if as_json:
         click.echo(json.dumps(_record(summary, bill), indent=2))
     else:
@@ -101,16 +99,7 @@ def _record(summary: RunSummary, bill: Bill) -> dict[str, Any]:
         "left_over": str(bill.left_over),
         "held": str(summary.view.held),
         "unspent": str(bill.unspent),
-        "providers": [
-            {
-                "provider": row.provider_id,
-                "provider_name": row.provider_name,
-                "agreements": row.agreements,
-                "seconds": row.seconds,
-                "amount": str(row.amount),
-            }
-            for row in bill.rows
-        ],
+        "providers": bill_rows(bill),
         "instances": [
             {
                 "instance": row.instance_id,

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 from typing import TYPE_CHECKING, Final
 
 import click
 
+from requestor_sdk.cli._pages import announce, page_options, until_interrupt
 from requestor_sdk.cli._runs import run_argument
 
 if TYPE_CHECKING:
@@ -22,14 +22,7 @@ _AT_ONCE: Final = 500
 
 @click.command()
 @run_argument
-@click.option(
-    "--port",
-    metavar="N",
-    type=click.IntRange(0, 65535),
-    default=0,
-    help="Where to listen.  [default: any free port]",
-)
-@click.option("--open", "opens", is_flag=True, help="Open it in the browser of this machine.")
+@page_options
 def command(run: str | None, *, port: int, opens: bool) -> None:
     """Show a run as a page in the browser, until Ctrl-C: live while it is alive, else to be played.
 
@@ -39,12 +32,7 @@ def command(run: str | None, *, port: int, opens: bool) -> None:
     """
     from requestor_sdk.cli._chosen import chosen
 
-    found = chosen(run)
-    try:
-        asyncio.run(_serve(found, port, opens=opens))
-    except KeyboardInterrupt:
-        click.echo("", err=True)
-        sys.exit(0)
+    until_interrupt(_serve(chosen(run), port, opens=opens))
 
 
 async def _serve(found: Chosen, port: int, *, opens: bool) -> None:
@@ -53,12 +41,7 @@ async def _serve(found: Chosen, port: int, *, opens: bool) -> None:
     feed = Feed()
     follows = found.alive and hasattr(found.journal, "numbered")
     async with Dashboard(feed, port=port, live=follows) as dashboard:
-        click.echo(dashboard.url)
-        sys.stdout.flush()
-        if opens:
-            import webbrowser
-
-            await asyncio.to_thread(webbrowser.open, dashboard.url)
+        await announce(dashboard, opens=opens)
         await _read(found, feed, follows=follows)
         await asyncio.Event().wait()  # until Ctrl-C
 

@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from requestor_sdk.cli import Group
 from requestor_sdk.cli._columns import say, table, width
+from requestor_sdk.cli._options import FOLDER
 
 if TYPE_CHECKING:
     from requestor_sdk.devnet import Devnet
@@ -26,15 +28,15 @@ _INTERRUPTED: Final = 130
 
 _folder = click.option(
     "--folder",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=FOLDER,
     metavar="DIR",
     help="Where its data and logs are.  [default: devnet/default of the data folder]",
 )
 
 
-@click.group()
+@click.group(cls=Group)
 def command() -> None:
-    r"""Run a whole Golem network on this machine, closed to the outside.
+    """Run a whole Golem network on this machine, closed to the outside.
 
     It is the real daemon with providers of this package; nothing in it costs money. In one
     terminal `requestor-sdk devnet up`, in another:
@@ -42,7 +44,7 @@ def command() -> None:
     \b
       eval "$(requestor-sdk devnet env)"
       requestor-sdk run main.py --network golem
-    """
+    """  # noqa: D301 - click keeps the lines behind this character
 
 
 @command.command()

@@ -17,7 +17,9 @@ from typing import Final
 
 import click
 
+from requestor_sdk.cli._columns import fold, width
 from requestor_sdk.cli._marks import mark
+from requestor_sdk.observe.text import harmless
 
 _NEWEST_TESTED: Final = (3, 13)
 _PACKAGES: Final = ("aiohttp", "anyio", "click", "eth-account", "pydantic", "rich")
@@ -190,11 +192,16 @@ def _sandbox() -> Iterator[Check]:
 
 
 def _print(checks: tuple[Check, ...], *, fine: bool) -> None:
-    width = max(len(check.name) for check in checks)
+    widest = max(len(check.name) for check in checks)
+    columns = width()
+    within = None if columns is None else max(columns - 2, widest + 4)
     for check in checks:
-        click.echo(f"{mark(ok=check.ok)} {check.name:<{width}}  {check.detail}")
+        told = [f"{check.name:<{widest}}  {check.detail}"]
         if not check.ok and check.fix:
-            click.echo(f"  {'':<{width}}  fix: {check.fix}")
+            told.append(f"{'':<{widest}}  fix: {check.fix}")
+        lines = [one for row in told for one in fold(row, within=within, indent=" " * 4)]
+        for number, line in enumerate(lines):
+            click.echo(f"{mark(ok=check.ok) if number == 0 else ' '} {harmless(line)}")
     failed = [check for check in checks if not check.ok]
     if not failed:
         click.echo("all is well")

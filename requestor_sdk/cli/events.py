@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from requestor_sdk.cli._columns import say
+from requestor_sdk.cli._options import completed
 from requestor_sdk.cli._runs import run_argument
 
 if TYPE_CHECKING:
@@ -24,10 +25,23 @@ _SOONEST_SEC: Final = 0.1
 _LATEST_SEC: Final = 1.0
 
 
+def _kinds() -> list[str]:
+    from requestor_sdk.model.events import Event
+
+    return sorted(Event.kinds)
+
+
 @click.command()
 @run_argument
 @click.option("--id", "ids", metavar="KIND=ID", multiple=True, help="Only of it: instance=i-1.")
-@click.option("--kind", "kinds", metavar="KIND", multiple=True, help="Only these: InvoiceAccepted.")
+@click.option(
+    "--kind",
+    "kinds",
+    metavar="KIND",
+    multiple=True,
+    help="Only these: InvoiceAccepted.",
+    shell_complete=completed(_kinds),
+)
 @click.option("-n", "last", metavar="N", type=click.IntRange(min=0), help="Only the last N.")
 @click.option("--follow", is_flag=True, help="Go on as long as the run is alive.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line.")

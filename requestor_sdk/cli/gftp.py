@@ -11,21 +11,22 @@ from typing import Final
 import click
 
 from requestor_sdk._version import __version__
+from requestor_sdk.cli import Group
 
 _MARK: Final = "of requestor-sdk"
 
 
-@click.group()
+@click.group(cls=Group)
 @click.version_option(__version__, prog_name="gftp")
 def command() -> None:
-    r"""Move files for yapapi and golem-js, in the place of the program `gftp`.
+    """Move files for yapapi and golem-js, in the place of the program `gftp`.
 
     They look for a program of that name, which yagna's Python package does not bring:
 
     \b
       requestor-sdk gftp install ~/.local/bin
       gftp --version
-    """
+    """  # noqa: D301 - click keeps the lines behind this character
 
 
 @command.command()

@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from requestor_sdk.cli import Group
+from requestor_sdk.cli._options import completed, image_names
+
 if TYPE_CHECKING:
     from requestor_sdk.ports.runtime import ImageRef
     from requestor_sdk.sandbox import ImageStore
@@ -38,7 +41,7 @@ def _stored() -> Iterator[ImageStore]:
         ) from error
 
 
-@click.group()
+@click.group(cls=Group)
 def command() -> None:
     """Add, build, import, list and remove images.
 
@@ -132,7 +135,7 @@ def list_(as_json: bool) -> None:
 
 
 @command.command()
-@click.argument("name", metavar="NAME|HASH")
+@click.argument("name", metavar="NAME|HASH", shell_complete=completed(image_names))
 def rm(name: str) -> None:
     """Remove an image with all its tags."""
     with _stored() as store:

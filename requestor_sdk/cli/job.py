@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from requestor_sdk.cli import Group
 from requestor_sdk.cli._columns import say, table, width
 from requestor_sdk.cli._ocean import as_json, provider_options, shown, with_jobs
+from requestor_sdk.cli._options import FOLDER
 
 if TYPE_CHECKING:
     from requestor_sdk.model.jobs import AlgorithmSpec, AssetRef, JobStatus, Json, ResultFile
     from requestor_sdk.networks.ocean import OceanJobs
 
 
-@click.group()
+@click.group(cls=Group)
 def command() -> None:
     """Have algorithms run where the data is, and get what they leave.
 
@@ -37,6 +40,13 @@ def command() -> None:
 @click.option("--environment", metavar="ID", default="", help="Where; see `c2d environments`.")
 @click.option("--custom-data", metavar="JSON", help="Its algoCustomData.json.")
 @click.option(
+    "--env",
+    "variables",
+    metavar="NAME[=VALUE]",
+    multiple=True,
+    help="A variable of the algorithm's; without a value, that of this shell.",
+)
+@click.option(
     "--max-duration", metavar="SECONDS", type=click.FloatRange(0), help="How long it may take."
 )
 @click.option("--image", metavar="NAME:TAG", help="The container's image; python by default.")
@@ -52,6 +62,7 @@ def submit(
     *,
     environment: str,
     custom_data: str | None,
+    variables: tuple[str, ...],
     max_duration: float | None,
     wait: bool,
     url: str | None,
@@ -69,6 +80,7 @@ def submit(
         datasets=tuple(_asset(given) for given in datasets),
         environment=environment,
         custom_data=_custom(custom_data),
+        env=dict(_variable(given) for given in variables),
         max_duration=max_duration or 0.0,
     )
 
@@ -135,7 +147,7 @@ def logs(job_id: str, *, url: str | None, keystore: str | None) -> None:
     "--output",
     "folder",
     metavar="DIR",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=FOLDER,
     help="Where to; by default a folder named by the id, here.",
 )
 @click.option("--no-logs", is_flag=True, help="Only what the algorithm put out.")
@@ -266,6 +278,15 @@ def _asset(given: str) -> AssetRef:
         raise click.BadParameter(f"{did!r} is no asset's id: that begins with did:")
     service, _, order = rest.partition(",")
     return AssetRef(did=did, service_id=service, transfer_tx_id=order)
+
+
+def _variable(given: str) -> tuple[str, str]:
+    name, equals, value = given.partition("=")
+    if equals:
+        return name, value
+    if name not in os.environ:
+        raise click.BadParameter(f"--env {name}: this shell has no such variable")
+    return name, os.environ[name]
 
 
 def _custom(given: str | None) -> dict[str, Json]:

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 
 import click
 
+from requestor_sdk.cli import Group
+from requestor_sdk.cli._options import FILE
+
 if TYPE_CHECKING:
     from requestor_sdk.service.manifest import Manifest, SignedManifest
-
-_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
 def _read(path: Path) -> bytes:
@@ -43,7 +44,7 @@ def _load(path: Path) -> SignedManifest:
         return Manifest.from_json(data).unsigned()
 
 
-@click.group()
+@click.group(cls=Group)
 def command() -> None:
     """Make, sign and check computation manifests.
 
@@ -101,9 +102,9 @@ def create(
 
 
 @command.command()
-@click.argument("file", type=_FILE)
-@click.option("--key", required=True, type=_FILE, help="The private key, PEM.")
-@click.option("--cert", required=True, type=_FILE, help="Its certificate, PEM.")
+@click.argument("file", type=FILE)
+@click.option("--key", required=True, type=FILE, help="The private key, PEM.")
+@click.option("--cert", required=True, type=FILE, help="Its certificate, PEM.")
 @click.option("--password", is_flag=True, help="Ask for the password of the key.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Write it to a file.")
 def sign(file: Path, key: Path, cert: Path, password: bool, output: Path | None) -> None:
@@ -117,11 +118,11 @@ def sign(file: Path, key: Path, cert: Path, password: bool, output: Path | None)
 
 
 @command.command()
-@click.argument("file", type=_FILE)
+@click.argument("file", type=FILE)
 @click.option(
     "--trust",
     multiple=True,
-    type=_FILE,
+    type=FILE,
     help="A certificate that the provider trusts, PEM; without one, any signature will do.",
 )
 def check(file: Path, trust: tuple[Path, ...]) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from requestor_sdk.cli._columns import say, width
+from requestor_sdk.cli._options import completed, image_names, network_option
 
 if TYPE_CHECKING:
     from requestor_sdk.client.survey import Survey
@@ -20,12 +21,17 @@ _INTERRUPTED = 130
 
 
 @click.command()
-@click.option("--network", metavar="NAME", default="local", show_default=True, help="The market.")
+@network_option("The market.", default="local", show_default=True)
 @click.option("--subnet", metavar="TAG", help="Take only offers of this subnet.")
 @click.option("--providers", metavar="N", type=int, help="For local: how many.")
 @click.option("--payment-driver", metavar="NAME", help="e.g. erc20")
 @click.option("--payment-network", metavar="NAME", help="e.g. hoodi")
-@click.option("--image", metavar="TAG|HASH", help="The image; the bare base by default.")
+@click.option(
+    "--image",
+    metavar="TAG|HASH",
+    help="The image; the bare base by default.",
+    shell_complete=completed(image_names),
+)
 @click.option("--mem", metavar="GIB", default=0.5, show_default=True, help="Memory at least.")
 @click.option("--storage", metavar="GIB", default=2.0, show_default=True, help="Storage at least.")
 @click.option("--threads", metavar="N", default=1, show_default=True, help="Processors at least.")

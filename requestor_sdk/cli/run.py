@@ -7,13 +7,15 @@ import json
 import runpy
 import sys
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext, redirect_stdout
 from pathlib import Path
 from typing import Any, NoReturn
 
 import click
 
+from requestor_sdk.cli._options import network_option
 from requestor_sdk.cli._program import as_program, has_main, load, uses_main
+from requestor_sdk.cli._streams import flow_by_lines
 
 _LATE = {"ignore_unknown_options": True, "help_option_names": []}
 
@@ -22,7 +24,7 @@ def _options(function: Callable[..., None]) -> Callable[..., None]:
     """Add the options that a ``Compute`` is made from."""
     for option in reversed(
         (
-            click.option("--network", metavar="NAME", help="The market.  [default: local]"),
+            network_option("The market.  [default: local]"),
             click.option("--budget", metavar="AMOUNT", help="What may be spent.  [default: 1]"),
             click.option("--subnet", metavar="TAG", help="Take only offers of this subnet."),
             click.option("--providers", metavar="N", type=int, help="For local: how many."),
@@ -57,7 +59,7 @@ def _options(function: Callable[..., None]) -> Callable[..., None]:
     is_flag=True,
     help="Buy nothing: show what the market has for what it buys first, and end it there.",
 )
-@click.option("--json", "as_json", is_flag=True, help="With --dry-run: print one JSON object.")
+@click.option("--json", "as_json", is_flag=True, help="With --dry-run: print one JSON array.")
 @_options
 @click.argument("file", metavar="FILE.py", type=click.Path(exists=True, dir_okay=False))
 @click.argument("args", nargs=-1, type=click.UNPROCESSED)
@@ -76,7 +78,7 @@ def command(
 
     Where the file has `async def main(compute)`, the Compute is made from the options, which may
     then follow FILE.py too. Otherwise the file runs as it would by itself, and what follows it is
-    its own.
+    its own, --dry-run excepted.
 
     With --dry-run nothing is reserved, signed or paid: the program runs until it starts a service
     or reads the first result of its tasks. Then the offers of the market are shown with prices,
@@ -89,6 +91,12 @@ def command(
     path = Path(file).resolve()
     given = {name: value for name, value in options.items() if value is not None}
     takes_compute = has_main(path)
+    # Who asks for it must not be sold anything, wherever he says so.
+    rehearsed, args = _without(args, "--dry-run")
+    dry_run = dry_run or rehearsed
+    if dry_run:
+        found, args = _without(args, "--json")
+        as_json = as_json or found
     if takes_compute:
         late, args = _late_options(ctx, args)
         given |= late
@@ -103,6 +111,7 @@ def command(
         _rehearse(
             path, lambda: _run(path, args, given, takes_compute=takes_compute), as_json=as_json
         )
+    flow_by_lines(sys.stdout)  # what the program prints comes between the lines of its run
     with shown() as display, staged(display) as interrupts:
         status = _guarded(path, lambda: _run(path, args, given, takes_compute=takes_compute))
     display.print_bill()
@@ -133,7 +142,9 @@ def _rehearse(path: Path, run: Callable[[], None], *, as_json: bool) -> NoReturn
             if not rehearsal.found or isinstance(error, KeyboardInterrupt):
                 raise
 
-    status = _guarded(path, guarded)
+    # With --json what the program prints would break it.
+    with redirect_stdout(sys.stderr) if as_json else nullcontext():
+        status = _guarded(path, guarded)
     ambient.rehearsal = None
     if as_json:
         click.echo(json.dumps([_market.record(found) for found in rehearsal.found], indent=2))
@@ -143,6 +154,13 @@ def _rehearse(path: Path, run: Callable[[], None], *, as_json: bool) -> NoReturn
     if not rehearsal.found and not status:
         click.echo(f"{path.name} buys nothing", err=True)
     sys.exit(status or int(not all(map(_market.is_good, rehearsal.found))))
+
+
+def _without(args: tuple[str, ...], flag: str) -> tuple[bool, tuple[str, ...]]:
+    """Tell whether a flag follows the file, before any ``--``; and return the rest."""
+    end = args.index("--") if "--" in args else len(args)
+    rest = tuple(word for word in args[:end] if word != flag)
+    return len(rest) < end, rest + args[end:]
 
 
 @click.command(context_settings=_LATE)
@@ -165,6 +183,7 @@ def _guarded(path: Path, run: Callable[[], None]) -> int:
     """Run, tell of what went wrong, and return the exit status."""
     from requestor_sdk.cli._interrupts import STATUS
     from requestor_sdk.cli._tracebacks import told
+    from requestor_sdk.observe.text import harmless
 
     try:
         run()
@@ -176,7 +195,7 @@ def _guarded(path: Path, run: Callable[[], None]) -> int:
     except (KeyboardInterrupt, asyncio.CancelledError):
         return STATUS
     except BaseException as error:  # noqa: BLE001 - told in full
-        click.secho(told(error, path), err=True, fg="red")
+        click.secho(harmless(told(error, path)), err=True, fg="red")
         return 1
     return 0
 

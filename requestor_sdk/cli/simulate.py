@@ -109,8 +109,7 @@ def command(ctx: click.Context, /, file: str, args: tuple[str, ...], **options: 
     Nothing real runs: providers are scripted, time jumps, any image will do. Ends with 0 only
     where no invariant broke in any run and the program failed by no error of its own.
     """
-    from requestor_sdk.model.errors import AmountError
-    from requestor_sdk.model.money import to_amount
+    from requestor_sdk.model.money import to_positive
     from requestor_sdk.networks.simulated import FaultPlan, seed_of
     from requestor_sdk.testing.simulate import Setting, run_all
 
@@ -119,9 +118,7 @@ def command(ctx: click.Context, /, file: str, args: tuple[str, ...], **options: 
     if not has_main(path):
         raise click.UsageError(f"{file} has no `async def main(compute)` to run", ctx)
     first, runs = seed_of(options["seed"]), options["runs"]
-    budget = to_amount(options["budget"], name="budget")
-    if budget <= 0:
-        raise AmountError(f"budget must be above zero, not {options['budget']!r}")
+    budget = to_positive(options["budget"], name="budget")
     setting = Setting(
         providers=options["providers"],
         faults=FaultPlan.parse(options["faults"]),
@@ -189,7 +186,7 @@ class _Progress:
     def __init__(self, runs: int) -> None:
         self._runs = runs
         self._done = 0
-        self._shows = sys.stderr is not None and sys.stderr.isatty() and runs > 1
+        self._shows = sys.stderr.isatty() and runs > 1
 
     def done(self, _report: RunReport) -> None:
         self._done += 1

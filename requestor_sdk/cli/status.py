@@ -12,13 +12,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from requestor_sdk.cli._columns import say, table, width
-from requestor_sdk.cli._runs import run_argument
+from requestor_sdk.cli._runs import bill_of, bill_rows, run_argument
 from requestor_sdk.cli.runs import as_record, giving_up, lasted, nothing_of
 from requestor_sdk.observe import text
 from requestor_sdk.observe._names import SUFFIX, name_of
 
 if TYPE_CHECKING:
-    from requestor_sdk.observe.bill import Bill
     from requestor_sdk.observe.runs import RunSummary
 
 _HEAD = ("instance", "state", "provider", "attempt", "cost", "why")
@@ -67,14 +66,9 @@ def _lines(summary: RunSummary) -> Iterator[str]:
             yield ""
             yield from table(head, rows, within=width(), right=_NUMBERS)
     yield ""
-    yield _bill(summary).render()
+    yield bill_of(summary).render()
     yield ""
     yield from _open(summary)
-
-
-def _bill(summary: RunSummary) -> Bill:
-    # An activity of a living run costs while nothing happens.
-    return summary.accounts.bill(datetime.now(UTC) if summary.state.value == "alive" else None)
 
 
 def _instances(summary: RunSummary) -> list[tuple[str, ...]]:
@@ -139,7 +133,7 @@ def _ways_on(summary: RunSummary) -> Iterator[str]:
 
 
 def _record(summary: RunSummary) -> dict[str, Any]:
-    bill = _bill(summary)
+    bill = bill_of(summary)
     return {
         **as_record(summary),
         "instances": [
@@ -174,15 +168,6 @@ def _record(summary: RunSummary) -> dict[str, Any]:
             if (job := row.job) is not None
         ],
         "open": {kind: list(ids) for kind, ids in summary.view.open_ids().items()},
-        "bill": [
-            {
-                "provider": row.provider_id,
-                "provider_name": row.provider_name,
-                "agreements": row.agreements,
-                "seconds": row.seconds,
-                "amount": str(row.amount),
-            }
-            for row in bill.rows
-        ],
+        "bill": bill_rows(bill),
         "unspent": str(bill.unspent),
     }

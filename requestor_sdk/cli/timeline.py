@@ -16,6 +16,7 @@ from requestor_sdk.cli._runs import run_argument
     "-o",
     "--output",
     metavar="FILE",
+    type=click.Path(allow_dash=True),
     help="Where to: .svg, .html, or .json for Perfetto; `-` for standard output.  "
     "[default: RUN.svg]",
 )

@@ -12,11 +12,14 @@ from typing import TYPE_CHECKING
 
 import click
 
+from requestor_sdk.cli import Group
+from requestor_sdk.cli._options import FILE, runtime_option
+
 if TYPE_CHECKING:
     from requestor_sdk.ports.worker import Room
 
 
-@click.group()
+@click.group(cls=Group)
 def command() -> None:
     """Do runs of a server's queue on this machine."""
 
@@ -55,7 +58,7 @@ def command() -> None:
 @click.option(
     "--ca",
     metavar="FILE",
-    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    type=FILE,
     help="Certificates that the server's is to be signed by.",
 )
 @click.option(
@@ -67,11 +70,11 @@ def command() -> None:
     help="How long runs may go on after a signal.",
 )
 @click.option(
-    "--runtime",
-    metavar="NAME",
-    default="",
-    help="What makes the sandboxes: bubblewrap, runc, or an installed one; by default the best.",
+    "--host-network",
+    is_flag=True,
+    help="Give runs that may have a network this machine's own, local services included.",
 )
+@runtime_option
 def start(
     *,
     server: str,
@@ -84,6 +87,7 @@ def start(
     folder: Path | None,
     ca: Path | None,
     drain: float,
+    host_network: bool,
     runtime: str,
 ) -> None:
     """Take runs that fit this machine, and do them in sandboxes, until Ctrl-C.
@@ -105,6 +109,7 @@ def start(
         tags=tags,
         room=_room(place, cpus, memory_mb, disk_mb),
         drain_timeout=drain,
+        host_network=host_network,
     )
     served = serve(queue, config, runtime=runtime, tell=_tell)
     asyncio.run(served)

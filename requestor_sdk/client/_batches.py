@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Coroutine, Iterable
 from datetime import timedelta
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, overload
 
 from requestor_sdk.client._running import Running
 
@@ -20,6 +20,13 @@ if TYPE_CHECKING:
 D = TypeVar("D")
 R = TypeVar("R")
 
+if TYPE_CHECKING:
+    # A function that does tasks settles each of them itself, or returns the result of one.
+    Worker: TypeAlias = (
+        Callable[[WorkContext, AsyncIterator[Task[D, R]]], AsyncIterator[Script]]
+        | Callable[[WorkContext, Task[D, R]], Coroutine[Any, Any, R]]
+    )
+
 
 class Batches(Running):
     """Does tasks by the engine that the subclass has started."""
@@ -27,7 +34,7 @@ class Batches(Running):
     @overload
     def execute_tasks(
         self,
-        worker: Callable[[WorkContext, AsyncIterator[Task[D, R]]], AsyncIterator[Script]],
+        worker: Worker[D, R],
         data: Iterable[Task[D, R]] | AsyncIterable[Task[D, R]],
         payload: Payload,
         max_workers: int | None = None,
@@ -47,47 +54,7 @@ class Batches(Running):
     @overload
     def execute_tasks(
         self,
-        worker: Callable[[WorkContext, Task[D, R]], Coroutine[Any, Any, R]],
-        data: Iterable[Task[D, R]] | AsyncIterable[Task[D, R]],
-        payload: Payload,
-        max_workers: int | None = None,
-        timeout: timedelta | float | None = None,
-        job_id: str | None = None,
-        implicit_init: bool = True,
-        *,
-        task_timeout: timedelta | float | None = None,
-        max_retries: int | None = 5,
-        ordered: bool = False,
-        raise_on_failure: bool = False,
-        strategy: MarketStrategy | None = None,
-        budget: Decimal | float | str | None = None,
-        max_price_per_hour: Decimal | float | str | None = None,
-        collect_offers: timedelta | float | None = None,
-    ) -> TaskResults[D, R]: ...
-    @overload
-    def execute_tasks(
-        self,
-        worker: Callable[[WorkContext, AsyncIterator[Task[D, R]]], AsyncIterator[Script]],
-        data: Iterable[D] | AsyncIterable[D],
-        payload: Payload,
-        max_workers: int | None = None,
-        timeout: timedelta | float | None = None,
-        job_id: str | None = None,
-        implicit_init: bool = True,
-        *,
-        task_timeout: timedelta | float | None = None,
-        max_retries: int | None = 5,
-        ordered: bool = False,
-        raise_on_failure: bool = False,
-        strategy: MarketStrategy | None = None,
-        budget: Decimal | float | str | None = None,
-        max_price_per_hour: Decimal | float | str | None = None,
-        collect_offers: timedelta | float | None = None,
-    ) -> TaskResults[D, R]: ...
-    @overload
-    def execute_tasks(
-        self,
-        worker: Callable[[WorkContext, Task[D, R]], Coroutine[Any, Any, R]],
+        worker: Worker[D, R],
         data: Iterable[D] | AsyncIterable[D],
         payload: Payload,
         max_workers: int | None = None,

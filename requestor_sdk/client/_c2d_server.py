@@ -7,6 +7,7 @@ serves a data folder: the embedded workers are known by it.
 from __future__ import annotations
 
 import asyncio
+import shutil
 import signal
 import socket
 from contextlib import AsyncExitStack, nullcontext
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from fastapi import FastAPI
 
     from requestor_sdk.c2d._store.port import Store
+    from requestor_sdk.c2d.catalogue import Catalogue
     from requestor_sdk.c2d.core import JobCore
     from requestor_sdk.c2d.environments import EnvironmentSpec
     from requestor_sdk.c2d.orders import Orders
@@ -30,6 +32,9 @@ if TYPE_CHECKING:
 
 DATABASE: Final = "c2d.sqlite"
 """The file of the store, in the data folder."""
+_LOCK: Final = "serve.lock"
+_DAY: Final = 86_400.0
+_GIB: Final = 1 << 30
 _BACKLOG: Final = 1024
 _CONNECTIONS: Final = 5000
 _GRACE_SEC: Final = 5
@@ -54,8 +59,13 @@ class ServeConfig:
         runs: Where files of runs lie; servers that share a database share it, too.
         certificate: A PEM file; with ``key`` it is TLS.
         allow_private: Whether consumers may name addresses of private networks.
+        host_network: Whether jobs that may have a network have this machine's own.
         drain_sec: How long runs may go on at the end; then they are handed back.
         connections: How many there may be at one time, each a file of this process.
+        calls: How many an address may make in a minute; 0 for any number.
+        owned: How many jobs an owner may have that are not over.
+        kept_gib: What the results of one owner may take; 0 for a tenth of their disk.
+        rows_days: How long what is known of a job is kept once it is over and its results are gone.
     """
 
     folder: Path
@@ -73,12 +83,22 @@ class ServeConfig:
     certificate: Path | None = None
     key: Path | None = None
     allow_private: bool = False
+    host_network: bool = False
     drain_sec: float = 0.0
     connections: int = 512
+    calls: int = 0
+    owned: int = 1000
+    kept_gib: float = 0.0
+    rows_days: float = 90.0
 
 
-def store_of(folder: Path, database: str = "") -> Store:
+def store_of(folder: Path, database: str = "", *, looking: bool = False) -> Store:
     """Return the store of a data folder, not opened: a file in it, or what a URL names.
+
+    Args:
+        folder: The data folder; made where it is missing.
+        database: ``postgresql://...`` where the store is no file of the folder.
+        looking: Only to look: nothing is made or written.
 
     Raises:
         UsageError: The URL is none of PostgreSQL.
@@ -88,15 +108,23 @@ def store_of(folder: Path, database: str = "") -> Store:
         if not database:
             from requestor_sdk.c2d._store.sqlite import SqliteStore
 
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            return SqliteStore(folder / DATABASE)
+            if not looking:
+                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            return SqliteStore(folder / DATABASE, looking=looking)
         if not database.startswith(("postgresql://", "postgresql+psycopg://", "postgres://")):
             raise UsageError("the database has to be a postgresql:// URL")
         from requestor_sdk.c2d._store.postgres import PostgresStore
 
-        return PostgresStore(database)
+        return PostgresStore(database, looking=looking)
     except ImportError as error:
         raise NotAvailable("the store of jobs needs SQLAlchemy", hint=_MISSING) from error
+
+
+def is_served(folder: Path) -> bool:
+    """Tell whether a process serves a data folder. Makes no file."""
+    from requestor_sdk.observe._lock import is_held
+
+    return is_held(folder / _LOCK)
 
 
 def provider_signer(folder: Path) -> EthSigner:
@@ -182,14 +210,19 @@ class JobServer:
             address=address,
             orders=orders,
             allow_private=config.allow_private,
+            host_network=config.host_network,
             drain_sec=config.drain_sec,
             runs=config.runs,
+            owned=config.owned,
+            kept=_kept(config),
+            rows_sec=config.rows_days * _DAY,
         )
         app = create_app(
             host.core,
-            Auth(host.jobs, host.clock),
+            Auth(host.jobs, host.clock, kept_sec=config.rows_days * _DAY),
             address=address,
             chain_id=chain_id,
+            calls=config.calls,
             mounts={PREFIX: worker_app(host.queue, host.store, ending=self._stop)},
         )
         told = (
@@ -199,6 +232,7 @@ class JobServer:
                 f"{one.id} ({'free' if one.free else f'{one.price_per_min} a minute'})"
                 for one in environments
             ),
+            *_unreachable(config, catalogue),
         )
         return host, app, told
 
@@ -241,6 +275,30 @@ class JobServer:
             await serving
 
 
+def _unreachable(config: ServeConfig, catalogue: Catalogue) -> Sequence[str]:
+    """Tell where datasets promise algorithms a network that they cannot have here."""
+    from requestor_sdk.sandbox._way_out import HINT, PROGRAM, find_program
+
+    if not config.workers or config.host_network or find_program() is not None:
+        return ()
+    if not catalogue.allow_network():
+        return ()
+    told = (
+        f"datasets allow a network, and jobs on them will fail: {PROGRAM} is missing ({HINT}); "
+        "--host-network would give them this machine's own"
+    )
+    return (told,)
+
+
+def _kept(config: ServeConfig) -> int:
+    """Return the bytes that the results of one owner may take."""
+    if config.kept_gib:
+        return int(config.kept_gib * _GIB)
+    folder = config.runs or config.folder
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return shutil.disk_usage(folder).total // 10
+
+
 def _environments(config: ServeConfig) -> tuple[EnvironmentSpec, ...]:
     from requestor_sdk.c2d.environments import default_environments, read_environments
 
@@ -281,7 +339,7 @@ def _lock(folder: Path, stack: AsyncExitStack) -> None:
     from requestor_sdk.observe._lock import RunLock
 
     try:
-        lock = RunLock(folder / "serve.lock", journal=folder / DATABASE)
+        lock = RunLock(folder / _LOCK, journal=folder / DATABASE)
     except RunLocked:
         raise NotAvailable(
             f"another process serves {folder}", hint="end it, or name another --data-dir"

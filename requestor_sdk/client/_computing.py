@@ -10,8 +10,9 @@ from requestor_sdk.client._running import Running
 from requestor_sdk.model.errors import NotSupported
 
 if TYPE_CHECKING:
+    from requestor_sdk.client._job_desk import JobDesk
     from requestor_sdk.client._job_inputs import Algorithm, Dataset
-    from requestor_sdk.client._jobs import Job, JobDesk
+    from requestor_sdk.client._jobs import Job
     from requestor_sdk.model.jobs import Environment, Json
 
 
@@ -38,6 +39,7 @@ class Computing(Running):
         *,
         environment: Environment | str = "",
         custom_data: Mapping[str, Json] | None = None,
+        env: Mapping[str, str] | None = None,
         max_duration: timedelta | float | None = None,
         metadata: Mapping[str, Json] | None = None,
     ) -> Job:
@@ -50,6 +52,7 @@ class Computing(Running):
                 an ``AlgorithmSpec``.
             environment: Where, see ``environments()``; the first that costs nothing by default.
             custom_data: Is ``/data/inputs/algoCustomData.json`` to the algorithm.
+            env: Variables that the algorithm has; the provider sees them.
             max_duration: How long it may take, in seconds or as a timedelta; the environment's
                 limit by default.
             metadata: Kept with the job, where the provider does that.
@@ -75,6 +78,7 @@ class Computing(Running):
             algorithm,
             environment=environment,
             custom_data=custom_data,
+            env=env,
             max_duration=max_duration,
             metadata=metadata,
             add_file=add_file,

@@ -25,7 +25,7 @@ HOME: Final = "/golem/handlers"
 """Where it all is, inside."""
 _NEEDED: Final = ("aiohttp", "pydantic")
 _OURS: Final = ("handlers", "model")
-_OUR_TOP: Final = ("__init__.py", "_bounded.py", "_version.py", "errors.py")
+_OUR_TOP: Final = ("__init__.py", "_bounded.py", "_lazy.py", "_version.py", "errors.py")
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _SKIPPED: Final = ("__pycache__", ".git", ".pytest_cache", ".mypy_cache", ".ruff_cache")
 

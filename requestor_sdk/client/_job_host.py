@@ -18,8 +18,9 @@ from requestor_sdk.c2d._files import Files
 from requestor_sdk.c2d._queue import DurableQueue
 from requestor_sdk.c2d._runs import QueuedRuns
 from requestor_sdk.c2d._store.jobs import StoredJobs
-from requestor_sdk.c2d.core import JobCore
+from requestor_sdk.c2d.core import OWNED, JobCore
 from requestor_sdk.c2d.environments import default_environments
+from requestor_sdk.c2d.records import ROWS_SEC
 from requestor_sdk.clock import LoopClock
 from requestor_sdk.model.errors import NotAvailable
 from requestor_sdk.worker._config import WorkerConfig
@@ -58,8 +59,12 @@ class JobHost:
         address: What orders are paid to.
         orders: Checks them.
         allow_private: Whether consumers may name addresses of private networks.
+        host_network: Whether jobs that may have a network have this machine's own.
         drain_sec: How long runs may go on once the host closes; then they are handed back.
         runs: Where files of runs lie, for hosts that share a store; by default in the folder.
+        owned: How many jobs an owner may have that are not over.
+        kept: Bytes that the results of one owner may take; ``None`` for as many as there are.
+        rows_sec: How long what is known of a job is kept once it is over and its results are gone.
     """
 
     def __init__(
@@ -76,8 +81,12 @@ class JobHost:
         address: str = "",
         orders: Orders | None = None,
         allow_private: bool = False,
+        host_network: bool = False,
         drain_sec: float = 0.0,
         runs: Path | None = None,
+        owned: int = OWNED,
+        kept: int | None = None,
+        rows_sec: float = ROWS_SEC,
     ) -> None:
         if workers and (runtime is None or images is None):
             raise NotAvailable("workers need a runtime and images")
@@ -88,6 +97,7 @@ class JobHost:
         self._count = workers
         self._room = room
         self._drain_sec = drain_sec
+        self._host_network = host_network
         self._orders = orders
         self.clock = LoopClock()
         self.jobs = StoredJobs(store)
@@ -101,6 +111,9 @@ class JobHost:
             clock=self.clock,
             address=address,
             orders=orders,
+            owned=owned,
+            kept=kept,
+            rows_sec=rows_sec,
         )
         self._workers: dict[str, Worker] = {}
         self._working: list[asyncio.Task[None]] = []
@@ -149,6 +162,7 @@ class JobHost:
                 room=self._room_of_one(),
                 tags=tuple({tag for spec in self.core.specs for tag in spec.tags}),
                 drain_timeout=self._drain_sec,
+                host_network=self._host_network,
             )
             self._working.append(asyncio.create_task(self._work(config), name=name))
 

@@ -31,6 +31,7 @@ def request_of(
     *,
     environment: Environment | str,
     custom_data: Mapping[str, Json] | None,
+    env: Mapping[str, str] | None,
     max_duration: timedelta | float | None,
     metadata: Mapping[str, Json] | None,
     add_file: Callable[[Path], AssetRef] | None,
@@ -42,6 +43,7 @@ def request_of(
         algorithm: What is to run.
         environment: Where.
         custom_data: For the algorithm.
+        env: Its variables.
         max_duration: How long it may take.
         metadata: Kept with the job.
         add_file: Makes an asset of a file, where data may come from here.
@@ -55,6 +57,7 @@ def request_of(
         algorithm=_algorithm(algorithm),
         environment=environment.id if isinstance(environment, Environment) else environment,
         custom_data=dict(custom_data or {}),
+        env=dict(env or {}),
         max_duration=_seconds(max_duration),
         metadata=dict(metadata or {}),
     )

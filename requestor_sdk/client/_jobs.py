@@ -1,127 +1,29 @@
-"""``Job``: one compute-to-data job as its owner sees it, and the desk that follows all of a run's.
+"""``Job``: one compute-to-data job as its owner sees it.
 
-Each job is followed once, whoever waits for it; what it came through goes to the run's journal.
+Its desk follows it once, whoever waits for it; what it came through goes to the run's journal.
 """
 
 from __future__ import annotations
 
 import asyncio
 import codecs
-from collections import deque
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, cast
 
 from requestor_sdk.client._downloads import Progress, download
-from requestor_sdk.client._job_inputs import described
-from requestor_sdk.model.errors import JobFailed, JobNotFound, NotAvailable
-from requestor_sdk.model.events import (
-    ComputeJobFinished,
-    ComputeJobStatusChanged,
-    ComputeJobSubmitted,
-)
+from requestor_sdk.model.errors import JobFailed, JobNotFound
 from requestor_sdk.model.jobs import JobOutcome
 
 if TYPE_CHECKING:
     import os
     from collections.abc import AsyncGenerator
 
-    from requestor_sdk.model.jobs import Environment, JobRequest, JobStatus, ResultFile
-    from requestor_sdk.ports.jobs import Jobs
-
-_KEPT: Final = 1000
-"""How many statuses of a job are kept: a server that changes its mind for ever fills no memory."""
-
-
-class _Following:
-    """Follows one job: keeps what it came through, and wakes who waits for more."""
-
-    def __init__(self, jobs: Jobs, first: JobStatus, tell: Callable[[JobStatus], None]) -> None:
-        self._jobs = jobs
-        self._tell = tell
-        self._seen: deque[JobStatus] = deque(maxlen=_KEPT)
-        self.count = 0
-        self.error: Exception | None = None
-        self._news = asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
-        self._closed = False
-        self._is_told = False
-        self._take(first)
-
-    @property
-    def last(self) -> JobStatus:
-        return self._seen[-1]
-
-    def since(self, count: int) -> list[JobStatus]:
-        """Return what was seen after the first so many; of very many the last."""
-        return list(self._seen)[-(self.count - count) :] if self.count > count else []
-
-    def begin(self) -> None:
-        """See to it that it is followed, unless it is over."""
-        if self._closed or self.last.over or (self._task is not None and not self._task.done()):
-            return
-        self.tell()
-        self.error = None
-        loop = asyncio.get_running_loop()
-        self._task = loop.create_task(self._follow(), name=f"job {self.last.id}")
-
-    def tell(self) -> None:
-        """Write down how it stands, and from now on what becomes of it."""
-        if not self._is_told:
-            self._is_told = True
-            self._tell(self.last)
-
-    async def more_than(self, count: int) -> None:
-        """Wait until more than so many statuses were seen.
-
-        Raises:
-            RequestorError: It could not be followed.
-        """
-        self.begin()
-        while self.count <= count and not self.last.over:
-            if self.error is not None:
-                raise self.error
-            news = self._news
-            await news.wait()
-
-    async def close(self, why: str) -> None:
-        self._closed = True
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait({self._task})
-        self.fail(NotAvailable(why, ids={"job": self.last.id}))
-
-    def put(self, status: JobStatus) -> None:
-        """Take in what was heard on another way."""
-        if status != self.last and not self.last.over:
-            self._take(status)
-
-    def fail(self, error: Exception) -> None:
-        self.error = error
-        self._wake()
-
-    async def _follow(self) -> None:
-        try:
-            updates = cast("AsyncGenerator[JobStatus]", self._jobs.updates(self.last.id))
-            async with aclosing(updates):
-                async for status in updates:
-                    self.put(status)
-        except Exception as error:  # noqa: BLE001 - whoever waits for the job is told
-            self.fail(error)
-
-    def _take(self, status: JobStatus) -> None:
-        self._seen.append(status)
-        self.count += 1
-        # A job that is only listed is none of this run's.
-        if self._is_told:
-            self._tell(status)
-        self._wake()
-
-    def _wake(self) -> None:
-        self._news.set()
-        self._news = asyncio.Event()
+    from requestor_sdk.client._job_desk import JobDesk
+    from requestor_sdk.client._job_following import Following
+    from requestor_sdk.model.jobs import JobStatus, ResultFile
 
 
 class Job:
@@ -135,10 +37,12 @@ class Job:
         for path in await job.download("results"):
             print(path)
 
-    It goes on at its provider when the ``Compute`` is left; on ``local`` it ends with it.
+    It goes on at its provider when the ``Compute`` is left; on ``local`` it ends with it. Whatever
+    asks the provider raises ``NetworkError`` where that stays away, and ``NotAvailable`` once the
+    ``Compute`` is left.
     """
 
-    def __init__(self, desk: JobDesk, following: _Following) -> None:
+    def __init__(self, desk: JobDesk, following: Following) -> None:
         self._desk = desk
         self._following = following
 
@@ -306,131 +210,3 @@ def _failed(status: JobStatus) -> JobFailed:
         ids={"job": status.id},
         hint="its log says more: `async for line in job.logs()`, or `requestor-sdk job logs`",
     )
-
-
-class JobDesk:
-    """The jobs of a run: submits and follows them, and writes down what becomes of them.
-
-    Args:
-        make: Makes the provider of jobs; it is opened at the first use.
-        emit: Writes an event down.
-        provider: What the provider is called.
-    """
-
-    def __init__(
-        self, make: Callable[[], Jobs], emit: Callable[..., None], *, provider: str
-    ) -> None:
-        self._make = make
-        self._emit = emit
-        self.provider = provider
-        self._opening: asyncio.Task[Jobs] | None = None
-        self._followed: dict[str, _Following] = {}
-        self._closed = False
-
-    async def port(self) -> Jobs:
-        """Return the provider of jobs, open.
-
-        Raises:
-            NetworkUnreachable: Nobody answers.
-            NotAvailable: The run is over.
-        """
-        if self._closed:
-            raise NotAvailable("this Compute is left: it has no jobs any more")
-        opening = self._opening
-        if opening is None or (opening.done() and (opening.cancelled() or opening.exception())):
-            opening = asyncio.get_running_loop().create_task(self._open(), name="open jobs")
-            self._opening = opening
-        return await asyncio.shield(opening)
-
-    async def _open(self) -> Jobs:
-        jobs = self._make()
-        await jobs.open()
-        return jobs
-
-    async def submit(self, request: JobRequest) -> Job:
-        """Start a job and follow it."""
-        jobs = await self.port()
-        status = await jobs.submit(request)
-        self._emit(
-            ComputeJobSubmitted,
-            job_id=status.id,
-            provider_name=self.provider,
-            consumer_id=jobs.consumer,
-            environment=status.environment or request.environment,
-            datasets=tuple(dataset.did for dataset in request.datasets),
-            algorithm=described(request.algorithm),
-        )
-        return self._job(jobs, status, begin=True)
-
-    async def take_up(self, job_id: str) -> Job:
-        """Return a job that was submitted before."""
-        jobs = await self.port()
-        return self._job(jobs, await jobs.status(job_id), begin=False)
-
-    async def jobs(self) -> list[Job]:
-        """Return all jobs of the wallet, newest first."""
-        jobs = await self.port()
-        return [self._job(jobs, status, begin=False) for status in await jobs.jobs()]
-
-    async def environments(self) -> Sequence[Environment]:
-        """Return where jobs can run."""
-        return await (await self.port()).environments()
-
-    async def close(self) -> None:
-        """Follow nothing more and let go of the provider. Idempotent."""
-        self._closed = True
-        for following in self._followed.values():
-            await following.close("this Compute is left: its jobs are not followed any more")
-        opening, self._opening = self._opening, None
-        if opening is None:
-            return
-        if not opening.done():
-            opening.cancel()
-            await asyncio.wait({opening})
-        if not opening.cancelled() and opening.exception() is None:
-            await opening.result().close()
-
-    def _job(self, jobs: Jobs, status: JobStatus, *, begin: bool) -> Job:
-        following = self._followed.get(status.id)
-        if following is None:
-            following = _Following(jobs, status, _Told(self._emit))
-            self._followed[status.id] = following
-        else:
-            following.put(status)
-        if begin:
-            following.tell()
-            following.begin()
-        return Job(self, following)
-
-
-class _Told:
-    """Writes down what is new of a job."""
-
-    def __init__(self, emit: Callable[..., None]) -> None:
-        self._emit = emit
-        self._last: tuple[int, str, str, int] | None = None
-
-    def __call__(self, status: JobStatus) -> None:
-        stands = (status.code, status.text, status.worker, status.attempt)
-        if stands != self._last:
-            self._last = stands
-            self._emit(
-                ComputeJobStatusChanged,
-                job_id=status.id,
-                status=status.code,
-                text=status.text,
-                worker=status.worker,
-                attempt=status.attempt,
-            )
-        if status.outcome is not None:
-            self._emit(
-                ComputeJobFinished,
-                job_id=status.id,
-                outcome=status.outcome.value,
-                exit_code=status.exit_code,
-                error=status.error,
-                worker=status.worker,
-                attempt=status.attempt,
-                seconds=status.seconds,
-                size=status.size,
-            )

@@ -77,6 +77,7 @@ class LocalJobs:
             images=self._network.images,
             # The consumer is who runs this process: it may name what it can reach itself.
             allow_private=True,
+            host_network=True,
         )
         try:
             await host.open()
@@ -118,7 +119,7 @@ class LocalJobs:
 
     async def environments(self) -> Sequence[Environment]:
         """Return where jobs can run."""
-        return self._core().environments()
+        return await self._core().environments()
 
     async def submit(self, request: JobRequest) -> JobStatus:
         """Start a job.

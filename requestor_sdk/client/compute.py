@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, NoReturn, Self
 
 from requestor_sdk.client import ambient
@@ -17,12 +16,11 @@ from requestor_sdk.client._computing import Computing
 from requestor_sdk.client._services import Services
 from requestor_sdk.client.networks import make_network
 from requestor_sdk.model.errors import (
-    AmountError,
     NotAvailable,
     RequestorError,
     UsageError,
 )
-from requestor_sdk.model.money import to_amount, to_limit
+from requestor_sdk.model.money import to_limit, to_positive
 from requestor_sdk.service import _current
 from requestor_sdk.service.budget import Spending
 from requestor_sdk.service.strategy import MarketStrategy, check_strategy
@@ -31,7 +29,7 @@ from requestor_sdk.settings import Settings, check_settings
 if TYPE_CHECKING:
     import asyncio
 
-    from requestor_sdk.client._jobs import JobDesk
+    from requestor_sdk.client._job_desk import JobDesk
     from requestor_sdk.client.rehearsal import Wanted
     from requestor_sdk.engine.engine import Engine
     from requestor_sdk.model.events import Event
@@ -129,9 +127,7 @@ class Compute(Services, Batches, Computing):
         dashboard: bool | int = False,
     ) -> None:
         self._board = board_of(dashboard)
-        self._budget = to_amount(budget, name="budget")
-        if self._budget <= 0 and budget is not NO_BUDGET:
-            raise AmountError(f"budget must be above zero, not {budget!r}")
+        self._budget = NO_BUDGET if budget is NO_BUDGET else to_positive(budget, name="budget")
         self._ocean = ocean
         self._network = make_network(
             network or ("local" if ocean is None else "ocean"),
@@ -257,24 +253,39 @@ class Compute(Services, Batches, Computing):
             raise NotAvailable(
                 "this Compute was started before", hint="make a new one for each run"
             )
-        import asyncio
-
         if ambient.rehearsal is not None:
             # Nothing is reserved, signed or written down: the first purchase ends the program.
             self._rehearsal = ambient.rehearsal
             await self._rehearsal.open(self._network)
             return
         # The engine loads with the first run: naming Compute in a program costs little.
-        from requestor_sdk.client._journal import opened_journal, taken_over
-        from requestor_sdk.clock import LoopClock
+        import asyncio
+
         from requestor_sdk.engine.aio import running_loop
-        from requestor_sdk.engine.buying import make_buying
-        from requestor_sdk.engine.engine import Engine
 
         _current.run_id.set(self.run_id)
         self._loop = running_loop()
-        clock = self._setup.clock or LoopClock()
         self._entered = asyncio.current_task()
+        self._engine = self._made_engine()
+        if self._board is not None:
+            await self._board.open(self._engine)
+        try:
+            await self._engine.start()
+        except BaseException:
+            if self._board is not None:
+                await self._board.close()
+            raise
+        self._desk = self._make_desk()
+        ambient.active.add(self)
+
+    def _made_engine(self) -> Engine:
+        """Open the journal and return the engine that writes it; what fails leaves none open."""
+        from requestor_sdk.client._journal import opened_journal, taken_over
+        from requestor_sdk.clock import LoopClock
+        from requestor_sdk.engine.buying import make_buying
+        from requestor_sdk.engine.engine import Engine
+
+        clock = self._setup.clock or LoopClock()
         journal = opened_journal(
             self._journal,
             self._setup.journal,
@@ -302,24 +313,14 @@ class Compute(Services, Batches, Computing):
             # Until the engine has it nobody else closes it: one that is empty goes away by that.
             journal.close()
             raise
-        self._engine = engine
         if engine.recovery is not None:
             engine.recovery.end_suspended = self._end_suspended
-        self._engine.core.sinks += [*self._consumers, *ambient.consumers]
-        if self._board is not None:
-            await self._board.open(self._engine)
-        try:
-            await self._engine.start()
-        except BaseException:
-            if self._board is not None:
-                await self._board.close()
-            raise
-        self._desk = self._make_desk()
-        ambient.active.add(self)
+        engine.core.sinks += [*self._consumers, *ambient.consumers]
+        return engine
 
     def _make_desk(self) -> JobDesk | None:
         engine, ocean = self._started_engine(), self._ocean
-        from requestor_sdk.client._jobs import JobDesk
+        from requestor_sdk.client._job_desk import JobDesk
 
         if ocean is not None:
             from requestor_sdk.networks.ocean import OceanJobs
@@ -361,12 +362,7 @@ class Compute(Services, Batches, Computing):
         await self.start()
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         try:
             await self.stop()
         except RequestorError as ours:
@@ -444,3 +440,7 @@ class Compute(Services, Batches, Computing):
     def open_ids(self) -> dict[str, tuple[str, ...]]:
         """Return what is still open: instances, activities, agreements, allocations."""
         return {} if self._engine is None else self._engine.open_ids()
+
+
+Golem = Compute
+"""What yapapi calls it."""

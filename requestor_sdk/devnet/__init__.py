@@ -6,8 +6,9 @@ outside, for this user's eyes only, and gone when whoever wanted it is gone.
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from requestor_sdk._lazy import lazily
 
 if TYPE_CHECKING:
     from requestor_sdk.devnet._chain import DevnetChain
@@ -15,23 +16,13 @@ if TYPE_CHECKING:
     from requestor_sdk.devnet._parts import DevnetDaemon, DevnetProvider
 
 _HOMES = {
-    "Devnet": "requestor_sdk.devnet._network",
-    "DevnetChain": "requestor_sdk.devnet._chain",
-    "DevnetDaemon": "requestor_sdk.devnet._parts",
-    "DevnetProvider": "requestor_sdk.devnet._parts",
+    "Devnet": "._network",
+    "DevnetChain": "._chain",
+    "DevnetDaemon": "._parts",
+    "DevnetProvider": "._parts",
 }
 
 __all__ = ["Devnet", "DevnetChain", "DevnetDaemon", "DevnetProvider"]
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        message = f"module {__name__!r} has no attribute {name!r}"
-        raise AttributeError(message)
-    value = getattr(importlib.import_module(_HOMES[name]), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+if not TYPE_CHECKING:
+    __getattr__, __dir__ = lazily(__name__, _HOMES, __all__)

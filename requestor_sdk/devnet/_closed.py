@@ -21,6 +21,8 @@ COMMAND: Final = ("--accept-terms", "service", "run", "--disable-metrics-push")
 _NOBODY: Final = "127.0.0.1:9"
 # The daemon asks the relay once at its start and waits this long for an answer that cannot come.
 _RELAY_PATIENCE: Final = "50ms"
+# What a provider was not told of an answer is told again after this long, not after half a minute.
+_TOLD_AGAIN: Final = "500ms"
 # Not RUST_BACKTRACE: with it the daemon collects a trace for each answer on a web socket.
 _KEPT: Final = ("PATH", "LANG", "LC_ALL", "TMPDIR", "TZ", "RUST_LOG")
 
@@ -70,6 +72,7 @@ def environment(
         "YA_NET_RELAY_HOST": _NOBODY,
         "YA_NET_SESSION_REQUEST_TIMEOUT": _RELAY_PATIENCE,
         "YA_NET_BIND_URL": "udp://127.0.0.1:0",
+        "YA_PAYMENT_SYNC_NOTIF_BACKOFF_INITIAL_DELAY": _TOLD_AGAIN,
         "YAGNA_METRICS_URL": f"http://{_NOBODY}/",
         "YA_CONSENT_STATS": "deny",
         "HTTP_PROXY": f"http://{_NOBODY}",

@@ -15,7 +15,6 @@ import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Final, Self
 
 from requestor_sdk.devnet import _control
@@ -219,12 +218,7 @@ class Devnet:
             raise
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await asyncio.shield(asyncio.ensure_future(asyncio.to_thread(self.stop)))
 
     def start(self, *, detached: bool = False) -> State:
@@ -315,8 +309,11 @@ class Devnet:
 
         May be called from a signal's handler.
         """
-        # To close the pipe would not do: a process that was forked meanwhile may hold it, too.
         self.ending = True
+        self._interrupt()
+
+    def _interrupt(self) -> None:
+        # To close the pipe would not do: a process that was forked meanwhile may hold it, too.
         process = self._process
         if process is not None and process.returncode is None:
             os.kill(process.pid, signal.SIGTERM)
@@ -328,7 +325,7 @@ class Devnet:
 
     def stop(self) -> None:
         """End everything in good order, and wait until it is gone. Blocks; idempotent."""
-        self.end()
+        self._interrupt()
         process, self._process = self._process, None
         self._state = None
         if process is not None:

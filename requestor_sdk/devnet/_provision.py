@@ -22,6 +22,8 @@ from requestor_sdk.model.errors import BadAnswer, DevnetFailed
 
 _KEYS: Final = "identities.json"
 _DATA: Final = "data"
+_EACH: Final = 4
+"""Identities are made by as many: networks of one to four providers share what is kept."""
 REQUESTOR: Final = "requestor"
 _NOWHERE: Final = "http://127.0.0.1:9"
 _NO_TOKEN: Final = f"0x{1:040x}"
@@ -34,16 +36,28 @@ async def provision(plan: Plan, sockets: Path, into: Path) -> tuple[Identity, tu
         DevnetFailed: The daemon that makes the identities failed.
     """
     template = plan.templates / _name(plan)
-    if not (template / _KEYS).exists():
+    known = _known(template)
+    if known is None:
+        shutil.rmtree(template, ignore_errors=True)  # another version of this package kept it
         await _make(plan, sockets, template)
-    return _lay(template, into)
+        known = _known(template)
+    if known is None:
+        raise DevnetFailed(f"the identities in {template} cannot be read", hint="remove it")
+    _lay(template, into)
+    return known[0], tuple(known[1 : 1 + plan.identities])
 
 
-def _lay(template: Path, into: Path) -> tuple[Identity, tuple[Identity, ...]]:
+def _lay(template: Path, into: Path) -> None:
     shutil.copytree(template / _DATA, into)
     into.chmod(0o700)
-    known = json.loads((template / _KEYS).read_text())
-    return Identity(**known[0]), tuple(Identity(**one) for one in known[1:])
+
+
+def _known(template: Path) -> list[Identity] | None:
+    """Return the identities of a folder that is kept; ``None`` where there are none."""
+    try:
+        return [Identity(**one) for one in json.loads((template / _KEYS).read_text())]
+    except (OSError, ValueError, TypeError):
+        return None
 
 
 def lay_payments(data: Path, chain: DevnetChain | None = None) -> None:
@@ -55,11 +69,16 @@ def lay_payments(data: Path, chain: DevnetChain | None = None) -> None:
     (data / "config-payments.toml").write_text(payments_config(url, token))
 
 
+def _made(plan: Plan) -> int:
+    """Return how many identities are made: spare ones cost nothing, another folder a start."""
+    return max(_EACH, -(-plan.identities // _EACH) * _EACH)
+
+
 def _name(plan: Plan) -> str:
     """Return a name that differs where the daemon's program or the number of identities does."""
     found = plan.program.resolve().stat()
     stamp = f"{found.st_size}-{found.st_mtime_ns}".encode()
-    return f"{hashlib.sha256(stamp).hexdigest()[:12]}-{plan.identities}"
+    return f"{hashlib.sha256(stamp).hexdigest()[:12]}-{_made(plan)}"
 
 
 async def _make(plan: Plan, sockets: Path, template: Path) -> None:
@@ -103,7 +122,7 @@ async def _identities(plan: Plan, sockets: Path, fresh: Path) -> list[Identity]:
         await daemon.open()
         try:
             made = [Identity(name=REQUESTOR, identity=daemon.identity, app_key=key)]
-            made += [await _create(daemon, f"provider-{n + 1}") for n in range(plan.identities)]
+            made += [await _create(daemon, f"provider-{n + 1}") for n in range(_made(plan))]
         finally:
             await daemon.close()
     finally:

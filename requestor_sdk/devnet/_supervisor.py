@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shlex
 import shutil
 import signal
 import sys
@@ -28,6 +29,7 @@ from requestor_sdk.devnet._daemon import DaemonProcess
 from requestor_sdk.devnet._node import Node
 from requestor_sdk.devnet._plan import (
     CHAIN,
+    DAEMON_LOG,
     DRIVER,
     LOCK,
     LOG,
@@ -54,7 +56,7 @@ _PAY_EACH: Final = "*/2 * * * * *"
 _DATA: Final = "yagna"
 _WRITTEN: Final = (
     STATE,
-    "daemon.log",
+    DAEMON_LOG,
     "chain.log",
     "npm.log",
     "provisioning.log",
@@ -109,7 +111,7 @@ class Network:
             data=self.plan.folder / _DATA,
             sockets=self._sockets,
             app_key=requestor.app_key,
-            log=self.plan.folder / "daemon.log",
+            log=self.plan.folder / DAEMON_LOG,
             validate=self.plan.chain,
         )
         stack.push_async_callback(daemon.stop)
@@ -178,7 +180,9 @@ class Network:
     async def _answer(self, request: Mapping[str, Any]) -> Mapping[str, Any]:
         await self._do(str(request["do"]), str(request.get("name", "")))
         record = self.state.to_json()
-        write_private(self.plan.folder / STATE, json.dumps(record))
+        # What was written first still leads here: a full disk keeps nobody from ending it.
+        with suppress(OSError):
+            write_private(self.plan.folder / STATE, json.dumps(record))
         return record
 
     async def _do(self, what: str, name: str) -> None:
@@ -268,7 +272,8 @@ def _prepare(plan: Plan, stack: ExitStack) -> None:
     except RunLocked:
         raise NotAvailable(
             f"a network is up already in {plan.folder}",
-            hint="requestor-sdk devnet down, or name another folder",
+            hint=f"requestor-sdk devnet down --folder {shlex.quote(str(plan.folder))}, "
+            "or name another folder",
         ) from None
     os.truncate(plan.folder / LOG, 0)
     for pattern in _WRITTEN:
@@ -315,6 +320,13 @@ def _tell(record: Mapping[str, Any]) -> None:
     os.close(nothing)
 
 
+def _why(error: OSError) -> str:
+    """Return what went wrong, of a folder that could not be copied with its first file."""
+    if isinstance(error, shutil.Error):
+        return str(error.args[0][0][2])
+    return str(error)
+
+
 def main() -> int:
     """Run a network as standard input says."""
     line = b""
@@ -330,7 +342,10 @@ def main() -> int:
         _tell({"error": _control.as_record(error)})
         return 1
     except OSError as error:
-        wrong = DevnetFailed(f"the network did not start: {error}")
+        wrong = DevnetFailed(
+            f"the network did not start: {_why(error)}",
+            hint="is there room where its folder is? name another one",
+        )
         _tell({"error": _control.as_record(wrong)})
         return 1
     return 0

@@ -18,20 +18,14 @@ from requestor_sdk.engine.aio import Backoff
 from requestor_sdk.model import events
 from requestor_sdk.model.errors import EngineFailed, RequestorError
 from requestor_sdk.model.market import DebitNote, Invoice
-from requestor_sdk.model.money import (
-    ZERO,
-    check_debit_note,
-    check_invoice,
-    due_by_usage,
-    to_seconds,
-)
+from requestor_sdk.model.money import ZERO, to_seconds
+from requestor_sdk.model.notes import check_debit_note, check_invoice, due_by_usage
 
 if TYPE_CHECKING:
     from requestor_sdk.engine.contracts import Contract
     from requestor_sdk.engine.core import Core
 
 logger: logging.Logger = logging.getLogger("requestor_sdk.engine")
-
 
 _GIVEN_UP: Final = 1024
 """Agreements whose invoice is too late and that are remembered for when it comes."""

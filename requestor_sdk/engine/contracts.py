@@ -21,7 +21,8 @@ from requestor_sdk.model.errors import (
     RequestorError,
 )
 from requestor_sdk.model.market import EndReason, Proposal
-from requestor_sdk.model.money import ZERO, Charged, Terms, room_for, to_seconds
+from requestor_sdk.model.money import ZERO, Terms, room_for, to_seconds
+from requestor_sdk.model.notes import Charged
 from requestor_sdk.model.props import MULTI_ACTIVITY
 
 if TYPE_CHECKING:
@@ -32,7 +33,6 @@ logger: logging.Logger = logging.getLogger("requestor_sdk.engine")
 
 MOST_USES: Final = 100
 """Activities that one agreement has, one after another, at most."""
-
 
 _REMEMBERED: Final = 100
 """Answers to notes that an agreement remembers; what comes twice comes soon again."""

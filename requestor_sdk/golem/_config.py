@@ -72,7 +72,10 @@ class GolemConfig:
         for name in ("subnet", "payment_driver", "payment_network"):
             value = getattr(self, name)
             if not _WORD.fullmatch(value):
-                raise UsageError(f"{name} must be a word, not {value!r}")
+                raise UsageError(
+                    f"{name} must be a word, not {value!r}",
+                    hint=f"--{name.replace('_', '-')} or YAGNA_{name.upper()} says it",
+                )
 
     @classmethod
     def from_environment(

@@ -156,9 +156,10 @@ def unregister(service: str) -> bytes:
     return _frame(_UNREGISTER, _text(1, service))
 
 
-def call(address: str, request_id: str, data: bytes) -> bytes:
-    """Return a call."""
-    return _frame(_CALL, _text(2, address), _text(3, request_id), _field(4, data))
+def call(address: str, request_id: str, data: bytes, *, caller: str = "") -> bytes:
+    """Return a call; without a caller it is of the daemon's default identity."""
+    named = _text(1, caller) if caller else b""
+    return _frame(_CALL, named, _text(2, address), _text(3, request_id), _field(4, data))
 
 
 def reply(request_id: str, data: bytes, *, code: int = OK, partial: bool = False) -> bytes:

@@ -58,6 +58,10 @@ _UPDATE_HINT: Final = "pip install -U golem-node, then start it again"
 _SAID: Final = ("message", "detail", "parseError", "internalError")
 """Where an answer that is an error says what is wrong."""
 _KEY_HINT: Final = "`yagna app-key list` shows the keys; set YAGNA_APPKEY to one of them"
+_TAG: Final = re.compile(r"<(style|script)\b.*?</\1>|<[^<>]*>", re.DOTALL)
+"""What of a page for a browser is no text."""
+_NOT_ITS_OWN: Final = (400, 403, 404, 405, 501)
+"""What a daemon never answers to who asks for his identity."""
 _IDENTITY: Final = re.compile(r"0x[0-9a-f]{40}")
 _VERSION: Final = re.compile(r"([0-9]{1,9})\.([0-9]{1,9})\.([0-9]{1,9})(?![0-9])")
 
@@ -101,11 +105,24 @@ class Daemon:
             timeout=aiohttp.ClientTimeout(total=None),
         )
         try:
-            self.identity = _identity(await self.call("GET", "/me"))
+            self.identity = _identity(await self._told_identity())
             self.version = _check_version(await self._told_version())
         except BaseException:
             await self.close()
             raise
+
+    async def _told_identity(self) -> object:
+        try:
+            return await self.call("GET", "/me")
+        except NetworkError as error:
+            if error.status not in _NOT_ITS_OWN:
+                raise
+            raise BadAnswer(
+                f"what answers at {self.config.api_url} does not know who calls "
+                f"(HTTP {error.status}): it is no Golem daemon",
+                status=error.status,
+                hint="YAGNA_API_URL says where the daemon is looked for",
+            ) from None
 
     async def _told_version(self) -> object:
         try:
@@ -160,7 +177,7 @@ class Daemon:
         text = data.decode(errors="replace")
         try:
             return parse_json(text)
-        except (ValueError, RecursionError):
+        except ValueError:
             raise BadAnswer(
                 f"{method} {path}: the answer is no JSON: {self._without_key(text[:100])!r}",
                 hint=f"is {self.config.api_url} the daemon, and not another program?",
@@ -357,8 +374,8 @@ async def _said(response: aiohttp.ClientResponse) -> str:
     text = (await _bounded.beginning(response, ERROR_BYTES)).decode(errors="replace")
     try:
         told = parse_json(text)
-    except (ValueError, RecursionError):
-        return text.strip()[:ERROR_TEXT]
+    except ValueError:
+        return " ".join(_TAG.sub(" ", text).split())[:ERROR_TEXT]
     if not isinstance(told, dict):
         return text[:ERROR_TEXT]
     # The payment API answers in the form of problem+json, the others with a message.

@@ -152,13 +152,14 @@ class Bus:
             await self._link.send(frames.unregister(service))
             await _within(REPLY_SEC, answer, f"unregister {service}")
 
-    async def call(self, address: str, data: bytes, *, seconds: float) -> bytes:
+    async def call(self, address: str, data: bytes, *, seconds: float, caller: str = "") -> bytes:
         """Call a service and return its answer, decompressed.
 
         Args:
             address: e.g. ``/net/0x.../gftp/ID/GetChunk``.
             data: The payload.
             seconds: How long it may take, a connection that is awaited included.
+            caller: The identity that calls, where the service asks for one.
 
         Raises:
             NetworkUnreachable: There is no connection: it was not sent.
@@ -174,7 +175,7 @@ class Bus:
         answer: asyncio.Future[bytes] = loop.create_future()
         self._calls[request_id] = answer
         try:
-            await link.send(frames.call(address, request_id, data))
+            await link.send(frames.call(address, request_id, data, caller=caller))
             return await _within(until - loop.time(), answer, f"call {address}")
         finally:
             del self._calls[request_id]

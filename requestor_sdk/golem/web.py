@@ -7,13 +7,13 @@ what listens on this machine or in its network is nobody's business.
 
 from __future__ import annotations
 
-import ipaddress
 import socket
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final, Self
 from urllib.parse import urlsplit
 
+from requestor_sdk.model.addresses import is_public
 from requestor_sdk.model.errors import ActivityError, TransferRefused
 
 if TYPE_CHECKING:
@@ -197,7 +197,7 @@ def _not_public(host: str) -> TransferRefused:
 
 def _is_private(host: str) -> bool:
     try:
-        return not ipaddress.ip_address(host.partition("%")[0]).is_global
+        return not is_public(host)
     except ValueError:
         return False  # a name: the resolver sees to it
 

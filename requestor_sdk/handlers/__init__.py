@@ -13,8 +13,9 @@ they are first used.
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from requestor_sdk._lazy import lazily
 
 if TYPE_CHECKING:
     from requestor_sdk.handlers import decorators, server
@@ -31,23 +32,25 @@ if TYPE_CHECKING:
     from requestor_sdk.handlers.server import start
 
 _HOMES = {
-    "CurrentCall": "_context",
-    "HandlerClient": "client",
-    "HandlerLogger": "_logger",
-    "HandlerStopped": "_model",
-    "Handlers": "_registry",
-    "Serving": "_serving",
-    "StartFailed": "_program",
-    "Status": "_model",
-    "Submitted": "client",
-    "current_call": "_context",
-    "default": "_registry",
-    "expose": "decorators",
-    "generate": "generate",
-    "init": "decorators",
-    "logger": "_logger",
-    "start": "server",
-    "verify_signature": "_outbox",
+    "CurrentCall": "._context",
+    "HandlerClient": ".client",
+    "HandlerLogger": "._logger",
+    "HandlerStopped": "._model",
+    "Handlers": "._registry",
+    "Serving": "._serving",
+    "StartFailed": "._program",
+    "Status": "._model",
+    "Submitted": ".client",
+    "current_call": "._context",
+    "decorators": ".",
+    "default": "._registry",
+    "expose": ".decorators",
+    "generate": ".generate",
+    "init": ".decorators",
+    "logger": "._logger",
+    "server": ".",
+    "start": ".server",
+    "verify_signature": "._outbox",
 }
 
 __all__ = [
@@ -72,17 +75,5 @@ __all__ = [
     "verify_signature",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name in ("decorators", "server"):
-        return importlib.import_module(f"{__name__}.{name}")
-    if name not in _HOMES:
-        message = f"module {__name__!r} has no attribute {name!r}"
-        raise AttributeError(message)
-    value = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+if not TYPE_CHECKING:
+    __getattr__, __dir__ = lazily(__name__, _HOMES, __all__)

@@ -6,9 +6,10 @@ Where calls are kept in memory only, ends are forgotten after a while, or when t
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import time
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
@@ -60,18 +61,19 @@ class CallDesk:
         self._ends: OrderedDict[str, Call] = OrderedDict()
         self._bytes = 0
         self._prefix = os.urandom(8).hex()
-        self._made = 0
+        self._made = itertools.count(1)
         self.closed: str | None = "starting"
         """Why no calls are taken, if so."""
         self._quiet = asyncio.Event()
         self._log = _Log()
+        self.news: deque[tuple[Call, float]] = deque()
+        """Calls that a thread took and ended by itself, with their seconds."""
 
     # In ------------------------------------------------------------------------------------------
 
     def new_id(self) -> str:
-        """Return an id for a call whose caller named none."""
-        self._made += 1
-        return f"{self._prefix}-{self._made:x}"
+        """Return an id for a call whose caller named none. May be called in any thread."""
+        return f"{self._prefix}-{next(self._made):x}"
 
     async def accept(
         self, lane: Lane, call_id: str, body: bytes, value: BaseModel, *, notify: bool
@@ -182,11 +184,31 @@ class CallDesk:
 
     def _ended(self, call: Call, outcome: Outcome) -> None:
         call.end(outcome)
+        self._settled(call, outcome)
+
+    def _settled(self, call: Call, outcome: Outcome) -> None:
         call.lane.metrics.ended[outcome.status] += 1
         self._log(call, outcome)
         self._remember(call)
         if call.notify and self.outbox is not None:
             self.outbox.add(call)
+        self._quiet.set()
+
+    def take_over(self, call: Call) -> None:
+        """Know a call that a thread took by itself."""
+        self._calls[call.id] = call
+        call.lane.metrics.accepted += 1
+        call.lane.metrics.batch(1)
+
+    def hear(self) -> None:
+        """Hear of the calls that threads ended by themselves."""
+        while self.news:
+            call, seconds = self.news.popleft()
+            assert call.outcome is not None
+            self.take_over(call)
+            call.lane.metrics.took(seconds)
+            call.lane.metrics.worked(seconds)
+            self._settled(call, call.outcome)
         self._quiet.set()
 
     def _remember(self, call: Call) -> None:
@@ -206,6 +228,7 @@ class CallDesk:
 
     async def find(self, call_id: str) -> Call | None:
         """Return a call by its id."""
+        self.hear()
         call = self._calls.get(call_id)
         if call is None and self._store is not None:
             record = await self._store.get(call_id)

@@ -44,6 +44,18 @@ class Desk(Protocol):
         ...
 
 
+class Borrower(Protocol):
+    """A thread that takes calls by itself, one at a time; it has one place of the lane."""
+
+    def works_on(self, lane: Lane) -> bool:
+        """Whether it works on a call now."""
+        ...
+
+    def recall(self, lane: Lane) -> None:
+        """Give all back, at once: then ``give_back`` is called."""
+        ...
+
+
 class Work:
     """Calls that were handed over together."""
 
@@ -133,6 +145,7 @@ class Lane:
         self._waiting: deque[Call] = deque()
         self._reserved = 0
         self._works: set[Work] = set()
+        self._borrower: Borrower | None = None
         self._timer: asyncio.TimerHandle | None = None
 
     @property
@@ -143,7 +156,8 @@ class Lane:
     @property
     def working(self) -> int:
         """Handings-over whose place is not free yet."""
-        return len(self._works)
+        lent = self._borrower is not None and self._borrower.works_on(self)
+        return len(self._works) + lent
 
     @property
     def abandoned(self) -> int:
@@ -159,11 +173,11 @@ class Lane:
             HandlersFull: There is none.
         """
         limits = self.spec.limits
-        free = (limits.concurrency - len(self._works)) * limits.batch
+        free = (limits.concurrency - self.working) * limits.batch
         if self.queued >= limits.queue + max(0, free):
             self.metrics.refused += 1
             raise HandlersFull(
-                f"{self.spec.name} has {len(self._works)} at work and {self.queued} waiting",
+                f"{self.spec.name} has {self.working} at work and {self.queued} waiting",
                 retry_after=self._retry_after(),
             )
         self._reserved += 1
@@ -191,13 +205,17 @@ class Lane:
     def pump(self) -> None:
         """Hand over what can be."""
         limits = self.spec.limits
-        while self.open and self._waiting and len(self._works) < limits.concurrency:
+        # What is lent keeps its place until it is back: a call may begin there at any moment.
+        places = limits.concurrency - (self._borrower is not None)
+        while self.open and self._waiting and len(self._works) < places:
             if limits.batch > 1 and not self._batch_is_due():
                 return
             calls = [self._waiting.popleft()]
             while len(calls) < limits.batch and self._waiting:
                 calls.append(self._waiting.popleft())
             self._hand_over(calls)
+        if self._waiting:
+            self.recall()
 
     def _batch_is_due(self) -> bool:
         limits = self.spec.limits
@@ -225,6 +243,37 @@ class Lane:
         """A place is free again."""
         self._works.discard(work)
         self.pump()
+
+    # On loan -------------------------------------------------------------------------------------
+
+    @property
+    def lends(self) -> bool:
+        """Whether a thread may take calls of this handler by itself."""
+        limits = self.spec.limits
+        plain = limits.isolation == "thread" and limits.batch == 1
+        free = not self._waiting and len(self._works) < limits.concurrency
+        return plain and free and self.open and not limits.timeout
+
+    def lend(self, borrower: Borrower) -> None:
+        """Give one place away."""
+        self._borrower = borrower
+
+    def recall(self) -> None:
+        """Have the place back, if it is lent."""
+        if self._borrower is not None:
+            self._borrower.recall(self)
+
+    def give_back(self) -> None:
+        """The place is back."""
+        self._borrower = None
+        self.pump()
+
+    def adopt(self, call: Call) -> Work:
+        """Return the work of a call that has begun where the place was lent."""
+        work = call.work = Work(self, [call])
+        work.begun, work.began = True, time.perf_counter()
+        self._works.add(work)
+        return work
 
     # Out -----------------------------------------------------------------------------------------
 

@@ -45,6 +45,7 @@ _REFUSALS: Final[dict[str, str]] = {
     "408": "the body did not come in time",
     "409": "the id belongs to another call, or the call was cancelled",
     "413": "the body is too large",
+    "417": "something else than 100-continue is expected",
     "422": "the input does not fit",
     "429": "too many calls wait; Retry-After says when to try again",
     "503": "the program starts or ends, or rejected the call",

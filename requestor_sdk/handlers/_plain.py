@@ -14,12 +14,15 @@ from __future__ import annotations
 
 import asyncio
 import re
+import sys
 from email.utils import formatdate
+from functools import lru_cache
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 
 from aiohttp import web
 
+from requestor_sdk.handlers._clerk import SILENCE_SEC
 from requestor_sdk.handlers._http import Face, ended, reply
 from requestor_sdk.handlers._logger import logger
 from requestor_sdk.handlers._model import HandlersFull
@@ -48,10 +51,13 @@ _PIPELINED: Final = 1 << 20
 """Bytes that may come while a call is under way; then reading pauses."""
 _UNREAD: Final = 64 * 1024
 """Bytes of answers that may wait for a client to read them; then aiohttp takes over."""
+_HURRIES: Final = 8
+"""Calls, each soon after the last answer, after which a thread takes over."""
 IDLE_SEC: Final = 75.0
 """Seconds that a connection is kept for a whole head of a request."""
 
 
+@lru_cache(maxsize=512)
 def read_head(head: bytes) -> tuple[str, int] | None:
     """Return a handler's name and the length of the body; ``None`` of any other form.
 
@@ -76,6 +82,21 @@ def read_head(head: bytes) -> tuple[str, int] | None:
     return called[1].decode(), int(seen[b"content-length"])
 
 
+def read_plain(data: bytes, limit: int) -> tuple[str, bytes] | None:
+    """Return a handler's name and the body of a whole plain call; ``None`` of anything else.
+
+    Args:
+        data: What came in one piece.
+        limit: Bytes of a body at most.
+    """
+    end = data.find(b"\r\n\r\n", 0, _HEAD)
+    # Clients repeat themselves: the same bytes mean the same, and are looked at once.
+    found = read_head(data[:end]) if end >= 0 else None
+    if found is None or len(data) - end - 4 != found[1] or found[1] > min(_BODY, limit):
+        return None
+    return found[0], data[end + 4 :]
+
+
 class _Connection(web.RequestHandler):
     """One connection: of plain calls, until something else comes.
 
@@ -85,9 +106,9 @@ class _Connection(web.RequestHandler):
 
     __slots__ = (
         "_busy",
-        "_head",
-        "_known",
+        "_hurried",
         "_later",
+        "_lent",
         "_program",
         "_short",
         "_since",
@@ -101,9 +122,9 @@ class _Connection(web.RequestHandler):
         self._program = program
         self._short = program.options.store is None
         self._busy = False
+        self._hurried = 0
+        self._lent = False
         self._later = b""
-        self._head = b""
-        self._known: tuple[Lane, int] | None = None
         self._time = asyncio.get_running_loop().time
         self._since = self._time()
         self._timer: asyncio.TimerHandle | None = None
@@ -128,7 +149,7 @@ class _Connection(web.RequestHandler):
         if self.begun:
             return
         now = self._time()
-        due = (now if self._busy else self._since) + IDLE_SEC
+        due = (now if self._busy or self._lent else self._since) + IDLE_SEC
         if due <= now:
             self.force_close()
         else:
@@ -150,6 +171,12 @@ class _Connection(web.RequestHandler):
         response.force_close()
         return response
 
+    def log_exception(self, *_: object, **more: Any) -> None:
+        """Name what went wrong with a request; the whole of it may show what was sent."""
+        error = more.get("exc_info")
+        kind = type(error) if isinstance(error, BaseException) else sys.exc_info()[0]
+        logger.info("a request broke off: %s", kind.__name__ if kind else "for no known reason")
+
     def data_received(self, data: bytes) -> None:
         """Take a plain call, or hand everything over to aiohttp from now on."""
         if not self._short:
@@ -166,25 +193,19 @@ class _Connection(web.RequestHandler):
         transport: Any = self.transport
         if transport is None or transport.get_write_buffer_size() > _UNREAD:
             return False
-        end = data.find(b"\r\n\r\n", 0, _HEAD)
-        if end < 0:
+        found = read_plain(data, self._program.options.body_limit)
+        if found is None:
             return False
-        head, body = data[:end], data[end + 4 :]
-        # Clients repeat themselves: the same bytes mean the same.
-        if head != self._head:
-            found = read_head(head)
-            lane = self._program.desk.lanes.get(found[0]) if found else None
-            if found is None or lane is None or lane.spec.shape.streams:
-                return False
-            self._head, self._known = head, (lane, found[1])
-        assert self._known is not None
-        lane, length = self._known
-        if len(body) != length or length > min(_BODY, self._program.options.body_limit):
+        name, body = found
+        lane = self._program.desk.lanes.get(name)
+        if lane is None or lane.spec.shape.streams:
             return False
         try:
             value = lane.codec.read(body)
         except Exception:  # noqa: BLE001 - the long way reads it again, and tells what is wrong
             return False
+        soon = self._time() - self._since < SILENCE_SEC
+        self._hurried = self._hurried + 1 if soon else 0
         try:
             call = self._program.desk.accept_now(lane, body, value)
         except HandlersFull:
@@ -199,18 +220,61 @@ class _Connection(web.RequestHandler):
         transport = self.transport
         if transport is None or transport.is_closing():
             return
-        code, more, body = ended(call)
-        headers = "".join(f"{name}: {value}\r\n" for name, value in more.items())
-        head = (
-            f"HTTP/1.1 {_REASONS[code]}\r\nX-Task-Address: {call.id}\r\n{headers}"
-            f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n"
-            f"Date: {_date(int(call.finished_at or 0))}\r\n\r\n"
-        )
-        transport.write(head.encode() + body)
+        transport.write(answer_of(call))
+        if not self._later and self._hurried >= _HURRIES:
+            # Later: the place of this call is given back after its end.
+            asyncio.get_running_loop().call_soon(self._lend, call.lane)
         if self._later:
             later, self._later = self._later, b""
             transport.resume_reading()
             self.data_received(later)
+
+    # On loan -------------------------------------------------------------------------------------
+
+    def _lend(self, lane: Lane) -> None:
+        """Let a thread serve this connection, where its caller calls again and again."""
+        self._hurried = 0
+        transport: Any = self.transport
+        if transport is None or transport.is_closing() or self._busy or not self._short:
+            return
+        if transport.get_write_buffer_size():
+            return
+        fd = transport.get_extra_info("socket").fileno()
+        if self._program.threads.lend(self, fd, lane):
+            self._lent = True
+            transport.pause_reading()
+
+    def adopts(self, call: Call) -> None:
+        """It is back, with a call that has begun."""
+        self._lent = False
+        self._busy = True
+        if self.transport is not None and not self.transport.is_closing():
+            self.transport.resume_reading()
+        call.when_over(self._answer)
+
+    def returned(self, data: bytes, unsent: bytes) -> None:
+        """It is back: go on with what was read, after what could not be sent yet."""
+        self._lent = False
+        self._since = self._time()
+        transport: Any = self.transport
+        if transport is None or transport.is_closing():
+            return
+        transport.write(unsent)
+        transport.resume_reading()
+        if data:
+            self.data_received(data)
+
+
+def answer_of(call: Call) -> bytes:
+    """Return the whole answer to a plain call that is over."""
+    code, more, body = ended(call)
+    headers = "".join(f"{name}: {value}\r\n" for name, value in more.items())
+    head = (
+        f"HTTP/1.1 {_REASONS[code]}\r\nX-Task-Address: {call.id}\r\n{headers}"
+        f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n"
+        f"Date: {_date(int(call.finished_at or 0))}\r\n\r\n"
+    )
+    return head.encode() + body
 
 
 _REASONS: Final = {int(code): f"{int(code)} {code.phrase}" for code in HTTPStatus}
@@ -223,6 +287,25 @@ def _date(second: int) -> str:
         _dates.clear()
         found = _dates[second] = formatdate(second, usegmt=True)
     return found
+
+
+class PlainCalls:
+    """Reads and answers plain calls.
+
+    Args:
+        limit: Bytes of a body at most.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+
+    def read(self, data: bytes) -> tuple[str, bytes] | None:
+        """Return a handler's name and the body of a whole call; ``None`` of anything else."""
+        return read_plain(data, self._limit)
+
+    def write(self, call: Call) -> bytes:
+        """Return the whole answer to a call that is over."""
+        return answer_of(call)
 
 
 class _Server(web.Server):

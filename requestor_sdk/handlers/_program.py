@@ -26,12 +26,16 @@ from requestor_sdk.handlers._store import CallStore
 from requestor_sdk.handlers._threads import ThreadRunner
 
 if TYPE_CHECKING:
+    from requestor_sdk.handlers._clerk import Plain
     from requestor_sdk.handlers._options import ServeOptions
     from requestor_sdk.handlers._signature import HandlerSpec
     from requestor_sdk.handlers._zygote import Zygote
 
 _CALLBACK_SEC: Final = 5.0
 """Seconds at most that the last ends have to reach the callback, at the end of the program."""
+
+_LOOK_SEC: Final = 1.0
+"""Seconds that the answer to readiness waits for a store."""
 
 
 class Phase(StrEnum):
@@ -76,13 +80,17 @@ class Program:
         self._store = CallStore(options.store, keep=options.keep) if options.store else None
         self.desk = CallDesk(keep=options.keep, store=self._store)
         self._runners: dict[str, Any] = {}
+        self.threads: ThreadRunner
         self._init: asyncio.Task[None] | None = None
         self._ended = False
 
     # Begin ---------------------------------------------------------------------------------------
 
-    async def open(self) -> None:
+    async def open(self, plain: Plain) -> None:
         """Open the store and make what calls go through. Then ``init`` is to be run.
+
+        Args:
+            plain: Reads and answers plain calls.
 
         Raises:
             StoreUnusable: The store cannot be used.
@@ -92,7 +100,9 @@ class Program:
             await self._store.open()
         grace, limit = options.stop_grace, options.output_limit
         self._runners["loop"] = LoopRunner(self._setup.resolve, grace=grace, limit=limit)
-        self._runners["thread"] = ThreadRunner(self._setup.resolve, limit=limit)
+        self._runners["thread"] = self.threads = ThreadRunner(
+            self._setup.resolve, limit=limit, desk=self.desk, plain=plain
+        )
         if self._zygote is not None:
             self._runners["process"] = ProcessRunner(
                 self._zygote, grace=grace, init_timeout=options.init_timeout
@@ -129,8 +139,9 @@ class Program:
         except asyncio.CancelledError:
             raise
         except BaseException as error:  # noqa: BLE001 - SystemExit of init is a failure, too
-            logger.error("init failed: %s at %s", type(error).__name__, where(error))
-            self._fail(f"init raised {type(error).__name__}")
+            raised = error.error if isinstance(error, _Exited) else error
+            logger.error("init failed: %s at %s", type(raised).__name__, where(raised))
+            self._fail(f"init raised {type(raised).__name__}")
         await self.desk.take_up()
         self.phase = Phase.ready
 
@@ -161,8 +172,14 @@ class Program:
             return f"init failed in a handler process: {broken.type}"
         return None
 
+    async def look_again(self) -> None:
+        """Look whether a store that could not be written can be: nobody calls who is told so."""
+        if self._store is not None:
+            await self._store.try_again(_LOOK_SEC)
+
     def samples(self) -> Iterable[tuple[str, str, float]]:
         """Return what there is to count: metric, labels, value."""
+        self.desk.hear()
         for name, lane in self.desk.lanes.items():
             yield from lane.metrics.samples(name)
             label = f'function="{name}"'
@@ -190,6 +207,8 @@ class Program:
         if self.phase is Phase.ready:
             self.phase = Phase.draining
         self.desk.closed = self.desk.closed or "draining"
+        for lane in self.desk.lanes.values():
+            lane.recall()
         quiet = asyncio.ensure_future(self.desk.quiet())
         hurried = asyncio.ensure_future(hurry.wait())
         await asyncio.wait(
@@ -255,7 +274,8 @@ async def _in_thread(function: Callable[[], Any]) -> Any:
             future.set_result(value)
         else:
             # SystemExit of a user's init must not end the event loop; StopIteration cannot be set.
-            future.set_exception(error if isinstance(error, Exception) else _Exited(error))
+            plain = isinstance(error, Exception) and not isinstance(error, StopIteration)
+            future.set_exception(error if plain else _Exited(error))
 
     def run() -> None:
         value, error = None, None
@@ -277,3 +297,4 @@ class _Exited(Exception):
 
     def __init__(self, error: BaseException) -> None:
         super().__init__(type(error).__name__)
+        self.error = error

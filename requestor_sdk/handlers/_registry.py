@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractAsyncContextManager
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from requestor_sdk.handlers._signature import (
     HandlerSpec,
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from requestor_sdk.handlers._serving import Serving
 
 F = TypeVar("F", bound=Callable[..., Any])
-P = ParamSpec("P")
 
 
 class Handlers:
@@ -244,11 +243,10 @@ class _Method:
 
 
 def is_method(function: Callable[..., Any]) -> bool:
+    """Tell whether a function was defined in the body of a class."""
     outer = getattr(function, "__qualname__", "").rpartition(".")[0]
     return bool(outer) and not outer.endswith("<locals>")
 
-
-Handled = Callable[[Any], Any] | Callable[[Any], Awaitable[Any]]
 
 default: Handlers = Handlers()
 """What the decorators of the module work on."""

@@ -87,12 +87,12 @@ async def _listening(program: Program, title: str) -> AsyncIterator[Serving]:
     from aiohttp import web
 
     from requestor_sdk.handlers._http import Face
-    from requestor_sdk.handlers._plain import make_server
+    from requestor_sdk.handlers._plain import PlainCalls, make_server
 
     options = program.options
     runner: web.ServerRunner | None = None
     try:
-        await program.open()
+        await program.open(PlainCalls(options.body_limit))
         server = make_server(Face(program, title), program)
         runner = web.ServerRunner(server, shutdown_timeout=_CLOSE_SEC)
         await runner.setup()

@@ -14,17 +14,23 @@ import contextvars
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Final
 
+from requestor_sdk.handlers._clerk import HAS_CLERKS, Clerk, Lender, Plain
 from requestor_sdk.handlers._context import CurrentCall, running
-from requestor_sdk.handlers._inline import STOPPED, Resolve, ids
+from requestor_sdk.handlers._inline import STOPPED, Resolve
 from requestor_sdk.handlers._invoke import failed, run_sync
 from requestor_sdk.handlers._lane import Work
 from requestor_sdk.handlers._model import Outcome
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
+
+    from requestor_sdk.handlers._calls import Call
+    from requestor_sdk.handlers._desk import CallDesk
+    from requestor_sdk.handlers._lane import Lane
 
 _PATIENCE: Final = 0.0005
 """Seconds that the event loop stands still at most for a handler that has been quick so far."""
@@ -72,9 +78,11 @@ class ThreadRunner:
     Args:
         resolve: Gives a handler's function.
         limit: Bytes of an output at most.
+        desk: Hears of calls that a thread took by itself.
+        plain: Reads and answers such calls.
     """
 
-    def __init__(self, resolve: Resolve, *, limit: int) -> None:
+    def __init__(self, resolve: Resolve, *, limit: int, desk: CallDesk, plain: Plain) -> None:
         self._resolve = resolve
         self._limit = limit
         self._loop = asyncio.get_running_loop()
@@ -89,9 +97,8 @@ class ThreadRunner:
         """Whether what was begun last has been quick so far."""
         self._ends = self._seen = 0
         self._bunch: list[_Job] = []
-        self._alone = True
-        """Whether calls have come one at a time lately."""
-        self._turn = 0
+        self._desk, self._plain = desk, plain
+        self._clerk: Clerk | None = None
 
     def begin(self, work: Work) -> None:
         """Queue it for a thread."""
@@ -101,8 +108,6 @@ class ThreadRunner:
         self._quick = work.lane.metrics.quick and not work.lane.spec.shape.streams
         if not self._quick or not self._threads:
             self._put(job)
-        elif self._is_alone(work):
-            self._wait([job])
         else:
             # What else this turn of the loop brings goes with it: one way to a thread for all.
             self._bunch.append(job)
@@ -116,14 +121,17 @@ class ThreadRunner:
         elif self._busy > self._threads and self._timer is None:
             self._timer = self._loop.call_later(_WAIT, self._grow)
 
-    def _is_alone(self, work: Work) -> bool:
-        """Whether nothing else is under way, or likely to come; looked at anew now and then."""
-        self._turn = (self._turn + 1) % 16
-        return self._alone and self._turn > 0 and self._busy == 1 and not work.lane.queued
+    def lend(self, lender: Lender, fd: int, lane: Lane) -> bool:
+        """Have a thread serve a connection by itself; ``False`` where that cannot be."""
+        if not HAS_CLERKS or not lane.lends:
+            return False
+        if self._clerk is None or self._clerk.left:
+            self._clerk = Clerk(self._desk, self, self._plain)
+        self._clerk.lend(lender, fd, lane)
+        return True
 
     def _flush(self) -> None:
         jobs, self._bunch = self._bunch, []
-        self._alone = len(jobs) < 3
         if self._busy == len(jobs):
             self._wait(jobs)
         else:
@@ -168,6 +176,21 @@ class ThreadRunner:
         name = f"handler-{self._threads}"
         threading.Thread(target=self._thread, name=name, daemon=True).start()
 
+    def adopt(self, call: Call, current: CurrentCall) -> Callable[[Outcome, float], None]:
+        """Make a call that a thread took by itself a work, and its thread one of these."""
+        work = call.lane.adopt(call)
+        job = work.data = _Job(work)
+        job.call = current
+        self._busy += 1
+        self._threads += 1
+
+        def go_on(outcome: Outcome, seconds: float) -> None:
+            job.outcomes, job.seconds = [outcome], seconds
+            self._tell(job)
+            self._thread()
+
+        return go_on
+
     def stop(self, work: Work) -> None:
         """Tell the handler, if it asks; nobody waits for it any more."""
         job = work.data
@@ -198,28 +221,12 @@ class ThreadRunner:
                 bunch.held.release()
 
     def _run(self, job: _Job, bunch: _Bunch | None) -> None:
-        work, call = job.work, job.call
-        spec = work.lane.spec
-        running.set(call)
-
         def part(data: bytes) -> None:
             job.parts.append(data)
             self._tell(job)
 
         began = time.perf_counter()
-        try:
-            outcomes = run_sync(
-                self._resolve(spec.name),
-                job.values,
-                spec,
-                work.lane.codec,
-                limit=self._limit,
-                part=part,
-                wanted=lambda: not call.stopped,
-            )
-        except BaseException as error:  # noqa: BLE001 - SystemExit too: it is the handler's own
-            outcome = STOPPED if call.stopped else failed(error, spec, ids(work))
-            outcomes = [outcome] * len(job.values)
+        outcomes = self._outcomes(job.work.calls, job.values, job.call, part)
         job.seconds = time.perf_counter() - began
         with self._lock:
             job.outcomes = outcomes
@@ -227,6 +234,36 @@ class ThreadRunner:
                 bunch.done.append(job)
                 return
         self._tell(job)
+
+    def invoke(self, call: Call, current: CurrentCall) -> Outcome:
+        """Call a handler, in this thread. Raises nothing."""
+        assert call.value is not None
+        run = contextvars.Context().run
+        return run(self._outcomes, [call], [call.value], current, call.add_part)[0]
+
+    def _outcomes(
+        self,
+        calls: list[Call],
+        values: list[BaseModel],
+        current: CurrentCall,
+        part: Callable[[bytes], None],
+    ) -> list[Outcome]:
+        lane = calls[0].lane
+        running.set(current)
+        try:
+            return run_sync(
+                self._resolve(lane.spec.name),
+                values,
+                lane.spec,
+                lane.codec,
+                limit=self._limit,
+                part=part,
+                wanted=lambda: not current.stopped,
+            )
+        except BaseException as error:  # noqa: BLE001 - SystemExit too: it is the handler's own
+            told = [call.id for call in calls]
+            outcome = STOPPED if current.stopped else failed(error, lane.spec, told)
+            return [outcome] * len(values)
 
     def _tell(self, job: _Job) -> None:
         with self._lock:
@@ -263,6 +300,8 @@ class ThreadRunner:
         """Let idle threads end; those that hang end with the process."""
         if self._timer is not None:
             self._timer.cancel()
+        if self._clerk is not None:
+            self._clerk.close()
         for _ in range(self._threads):
             self._jobs.put(None)
         self._hear()

@@ -10,15 +10,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from decimal import Decimal
 from enum import IntEnum, StrEnum
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from datetime import datetime
 
 Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
-
-ResultType = Literal["output", "algorithmLog", "configurationLog", "publishLog", "imageLog"]
 
 
 class JobCode(IntEnum):
@@ -84,10 +82,15 @@ class JobOutcome(StrEnum):
     """What became of a job that is over."""
 
     succeeded = "succeeded"
+    """The algorithm ended well, and what it left is kept."""
     failed = "failed"
+    """It ended with an error, or could not be run."""
     stopped = "stopped"
+    """Its owner had it stopped, or removed."""
     timed_out = "timed_out"
+    """It took longer than its environment lets a job take."""
     expired = "expired"
+    """It waited for too long, and never ran."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,8 +119,13 @@ class JobStatus:
         owner: The consumer's address, ``0x`` and 40 hex digits.
         code: The protocol's number; newer servers may send ones that are not in ``JobCode``.
         text: The provider's words for it.
+        created_at: When it was taken, aware, in UTC.
+        finished_at: When it was over; ``None`` while it is not, or where the provider does not
+            tell.
         outcome: What became of it; ``None`` while it is not over.
         exit_code: What the algorithm's process returned, where the provider tells.
+        environment: The id of the environment that it runs in; empty where the provider does not
+            tell.
         results: The files that can be downloaded now.
         error: Why it failed, where the provider tells.
         worker: Who runs it, or ran it last, by the provider's name for it; empty where it does not
@@ -162,9 +170,19 @@ class Environment:
     """Where a provider runs jobs, and what it takes for that.
 
     Attributes:
+        id: As the provider calls it; what a job names.
+        description: For people.
+        cpus: Processors that a job gets.
+        memory_gib: GiB of memory likewise.
+        storage_gib: GiB that it may write.
+        gpus: Graphics processors likewise.
+        free: Whether it costs nothing.
         price_per_min: In units of the fee token; zero is free.
         fee_token: The token's address; empty where it is free.
+        consumer_address: By which address it consumes data; empty where the provider does not tell.
         max_duration: Seconds that a job may take.
+        max_jobs: How many jobs can run at one time; 0 where the provider does not tell.
+        running_jobs: How many it has now.
         images: Image names that can be had there; empty where the provider does not tell.
     """
 
@@ -207,9 +225,14 @@ class AlgorithmSpec:
 
     Attributes:
         rawcode: Its source; or empty where ``url`` names it.
+        url: Where its source is fetched from; empty where it is sent along.
+        language: What it is written in; told, and not acted on.
+        version: Of the algorithm; likewise.
         entrypoint: How it is run; ``$ALGO`` stands for the path of its file.
         image: The container's image, ``python`` being the sandbox's own base.
+        tag: Of the image.
         checksum: ``sha256:...`` of the image, where it is pinned.
+        consumer_parameters: What its users may set, as its metadata declares them.
     """
 
     rawcode: str = ""
@@ -232,6 +255,8 @@ class JobRequest:
         algorithm: An asset, or an algorithm that is sent along.
         environment: Which environment; empty for the first free one that fits.
         custom_data: Written to ``/data/inputs/algoCustomData.json``.
+        env: Variables that the algorithm has beside those of the provider. A secret among them is
+            known to the provider.
         max_duration: Seconds; 0 for the environment's limit.
     """
 
@@ -239,5 +264,6 @@ class JobRequest:
     datasets: Sequence[AssetRef] = ()
     environment: str = ""
     custom_data: Mapping[str, Json] = field(default_factory=dict)
+    env: Mapping[str, str] = field(default_factory=dict, repr=False)
     max_duration: float = 0.0
     metadata: Mapping[str, Json] = field(default_factory=dict)

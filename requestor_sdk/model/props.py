@@ -104,6 +104,7 @@ class VmPayload(Payload):
         min_cpu_threads: Threads at least.
         capabilities: What the runtime must be able to do, e.g. ``["vpn"]``, ``["inet"]``.
         runtime: The runtime's name.
+        package_format: How the image is packed.
     """
 
     image_hash: str | None = None

@@ -27,6 +27,10 @@ class RestartPolicy:
         backoff: The pause before the second attempt; it doubles with each failure in a row.
         backoff_max: The longest pause.
         avoid_failed_provider: Whether another provider is preferred to those that failed.
+
+    Raises:
+        UsageError: ``when`` is none of these, or a time is no ``timedelta``.
+        AmountError: A count is below 1, or a time is negative.
     """
 
     when: When = "unstarted"
@@ -98,6 +102,10 @@ class RenewalPolicy:
 
     Attributes:
         before: How long before the first one has to be stopped the second is looked for.
+
+    Raises:
+        UsageError: ``before`` is no ``timedelta``.
+        AmountError: It leaves no time to start.
     """
 
     before: timedelta = timedelta(minutes=5)

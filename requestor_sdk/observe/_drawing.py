@@ -10,10 +10,11 @@ from datetime import datetime
 from typing import Final
 
 from requestor_sdk.observe import text
+from requestor_sdk.observe._lanes import BatchBar, Lane, Mark, Span
 from requestor_sdk.observe._looks import STATES, scheme
 from requestor_sdk.observe._markup import escape
 from requestor_sdk.observe._scale import Scale, nice_top
-from requestor_sdk.observe.timeline import BatchBar, Lane, Mark, Span, Timeline
+from requestor_sdk.observe.timeline import Timeline
 
 WIDTH: Final = 1240
 _LEFT: Final = 150.0
@@ -35,7 +36,9 @@ _STYLE: Final = (
     ".rsk-timeline .num{font-variant-numeric:tabular-nums}"
     + "".join(f".rsk-timeline .{state}{{fill:var(--{state})}}" for state in STATES)
     + ".rsk-timeline .batch{fill:var(--batch)}.rsk-timeline .bad{fill:var(--failure)}"
+    ".rsk-timeline .bad{stroke:var(--ground);paint-order:stroke}"
     ".rsk-timeline .failure{stroke:var(--failure);stroke-width:2.2;fill:none}"
+    ".rsk-timeline .around{stroke:var(--ground);stroke-width:4.8;fill:none}"
     ".rsk-timeline .restart{fill:var(--restart);stroke:var(--ground)}"
     ".rsk-timeline .cost{stroke:var(--cost);stroke-width:2;fill:none}"
     ".rsk-timeline .costarea{fill:var(--costarea)}"
@@ -98,7 +101,7 @@ def _empty() -> str:
 
 def _groups(timeline: Timeline) -> list[tuple[str, list[Lane]]]:
     found: dict[str, list[Lane]] = {}
-    for lane in timeline.lanes.values():
+    for lane in timeline.ordered:
         found.setdefault(lane.cluster_id, []).append(lane)
     return list(found.items())
 
@@ -236,9 +239,11 @@ def _told(mark: Mark, began: datetime) -> str:
 
 
 def _cross(x: float, y: float, told: str) -> str:
+    # With a margin: on the colour of some states it would hardly be seen.
+    path = f"M{x - 4:.1f} {y - 4:.1f}l8 8m0-8l-8 8"
     return (
-        f'<path class="failure" d="M{x - 4:.1f} {y - 4:.1f}l8 8m0-8l-8 8">'
-        f"<title>{escape(told)}</title></path>"
+        f'<path class="around" d="{path}"/>'
+        f'<path class="failure" d="{path}"><title>{escape(told)}</title></path>'
     )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
@@ -81,6 +82,9 @@ class JsonlJournal:
         if self._file is None:
             try:
                 self._file = self._opened()
+            except JournalUnwritable:
+                self.close()
+                raise
             except OSError as error:
                 self.close()
                 raise self._unwritable(error) from error
@@ -153,7 +157,8 @@ class JsonlJournal:
         new, self._new = self._new, False
         try:
             if file is not None:
-                file.close()
+                with suppress(OSError):  # what could not be written was told by ``append``
+                    file.close()
         finally:
             if lock is not None:
                 self._release(lock, new=new)

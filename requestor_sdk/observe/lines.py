@@ -46,7 +46,8 @@ class PlainLines:
             self._names[event.provider_id] = event.provider_name
         return self._line(event)
 
-    def _name(self, provider_id: str | None, name: str | None = None) -> str:
+    def name(self, provider_id: str | None, name: str | None = None) -> str:
+        """Return how a provider is called, as far as an agreement has told; its id otherwise."""
         provider = provider_id or ""
         return name or self._names.get(provider) or provider
 
@@ -73,7 +74,7 @@ class PlainLines:
     @_line.register
     def _(self, event: ev.ComputeJobStatusChanged) -> str:
         who = f" (worker {event.worker})" if event.worker else ""
-        attempt = f", attempt {event.attempt}" if event.attempt > 1 else ""
+        attempt = f", attempt {event.attempt}" if (event.attempt or 1) > 1 else ""
         return f"job {event.job_id}: {event.text.strip() or event.status}{attempt}{who}"
 
     @_line.register
@@ -110,7 +111,7 @@ class PlainLines:
 
     @_line.register
     def _(self, event: ev.ServiceStateChanged) -> str:
-        name = self._name(event.provider_id, event.provider_name)
+        name = self.name(event.provider_id, event.provider_name)
         where = f" on {name}" if name and event.new != "pending" else ""
         attempt = f", attempt {event.attempt}" if event.attempt > 1 else ""
         why = f" ({event.cause})" if event.cause else ""
@@ -156,11 +157,11 @@ class PlainLines:
 
     @_line.register
     def _(self, event: ev.AgreementRejected) -> str:
-        return f"{event.instance_id} refused by {self._name(event.provider_id)}: {event.reason}"
+        return f"{event.instance_id} refused by {self.name(event.provider_id)}: {event.reason}"
 
     @_line.register
     def _(self, event: ev.ActivityCreateFailed) -> str:
-        name = self._name(event.provider_id)
+        name = self.name(event.provider_id)
         return f"{event.instance_id} got no activity from {name}: {event.reason}"
 
     @_line.register
@@ -172,7 +173,7 @@ class PlainLines:
 
     @_line.register
     def _(self, event: ev.InvoiceAccepted) -> str:
-        return f"paid {text.amount(event.amount)} to {self._name(event.provider_id)}"
+        return f"paid {text.amount(event.amount)} to {self.name(event.provider_id)}"
 
     @_line.register
     def _(self, event: ev.InvoiceRejected) -> str:
@@ -186,7 +187,7 @@ class PlainLines:
 
     @_line.register
     def _(self, event: ev.PaymentLeftOver) -> str:
-        most, name = text.amount(event.at_most), self._name(event.provider_id)
+        most, name = text.amount(event.at_most), self.name(event.provider_id)
         return f"no invoice came from {name}: at most {most} left over"
 
     @_line.register

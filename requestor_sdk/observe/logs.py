@@ -35,7 +35,13 @@ _WARNS: Final = (
     ev.TaskAttemptFailed,
     ev.TaskRejected,
 )
-_INFORMS: Final = (ev.AgreementConfirmed, ev.ClusterStarted, ev.JobStarted, ev.TaskFinished)
+_INFORMS: Final = (
+    ev.AgreementConfirmed,
+    ev.ClusterStarted,
+    ev.JobStarted,
+    ev.JobFinished,
+    ev.TaskFinished,
+)
 
 
 class Reader:
@@ -51,7 +57,32 @@ class Reader:
         text = self._lines.line(event)
         ids = self._ids(event)
         level = _level(event, told=bool(text))
-        return level, text or event.line().partition(" ")[2], ids
+        return level, text or self._quiet(event) or event.line().partition(" ")[2], ids
+
+    def _quiet(self, event: ev.Event) -> str:
+        """Return the text of what a log tells and a terminal does not; empty for all else."""
+        match event:
+            case ev.ClusterStarted():
+                until = f"{event.expiration.astimezone():%Y-%m-%d %H:%M:%S}"
+                return f"{event.cluster_id} of {event.service} begins, until {until} at the latest"
+            case ev.AgreementConfirmed():
+                name = self._lines.name(event.provider_id)
+                return f"{event.instance_id} has an agreement with {name}"
+            case ev.JobStarted():
+                return f"{event.job_id} begins, with {event.max_workers} workers at most"
+            case ev.JobFinished():
+                return _over(event)
+            case ev.TaskFinished():
+                tries = f" after {event.attempts} attempts" if event.attempts > 1 else ""
+                return f"{event.task_id} is {event.status}{tries}"
+            case ev.TaskAttemptFailed():
+                told = f"{event.task_id} failed in attempt {event.attempt} on {event.instance_id}"
+                return f"{told}: {event.error}"
+            case ev.TaskRejected():
+                again = ", and is tried again" if event.retry else ""
+                told = f"the result of {event.task_id} on {event.instance_id} was rejected"
+                return f"{told}{again}: {event.reason}"
+        return ""
 
     def _ids(self, event: ev.Event) -> dict[str, str]:
         own = {f"{kind}_id": found for kind, found in event.ids().items()}
@@ -64,6 +95,13 @@ class Reader:
             self._owners[event.agreement_id] = whose
         known = self._owners.get(own.get("agreement_id", ""), {})
         return {**dict.fromkeys(IDS, ""), "run_id": self._run_id, **known, **own}
+
+
+def _over(event: ev.JobFinished) -> str:
+    counts = ("accepted", "rejected", "failed", "cancelled")
+    told = ", ".join(f"{getattr(event, name)} {name}" for name in counts if getattr(event, name))
+    why = f": {event.error}" if event.error else ""
+    return f"{event.job_id} is over, {told or 'without a task'}{why}"
 
 
 def _level(event: ev.Event, *, told: bool) -> int:

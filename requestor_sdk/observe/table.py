@@ -12,7 +12,6 @@ import sys
 from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime
-from types import TracebackType
 from typing import Final, Self
 
 from rich import box
@@ -123,8 +122,9 @@ def _taken(columns: dict[str, int]) -> int:
 def _cells(row: Row, now: datetime) -> tuple[Text, ...]:
     symbol, style = _FAILED if row.finished and row.cause else _LOOKS.get(row.state, ("?", ""))
     faint = "dim" if row.finished else ""
-    command = f"{row.command} {row.progress}".rstrip()
-    provider = row.provider_name or text.short(row.provider_id)
+    # A script of several lines would break the row.
+    command = " ".join(text.harmless(f"{row.command} {row.progress}").split())
+    provider = text.harmless(row.provider_name) or text.short(row.provider_id)
     age = "" if row.finished else text.duration((now - row.since).total_seconds())
     return (
         Text(text.short(row.instance_id), style=faint or "bold"),
@@ -172,7 +172,9 @@ def _footer(view: RunView) -> list[ConsoleRenderable]:
         more = f" and {len(view.waiting_for) - 8} more" if len(view.waiting_for) > 8 else ""
         lines.append(Text(f"stopping: waiting for {waiting}{more}", style="blue"))
     if view.notice:
-        lines.append(Text(view.notice, style="yellow", overflow="ellipsis", no_wrap=True))
+        lines.append(
+            Text(text.harmless(view.notice), style="yellow", overflow="ellipsis", no_wrap=True)
+        )
     return lines
 
 
@@ -234,12 +236,7 @@ class LiveTable:
                 sys.stdout = _Above(self.console, sys.stdout)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Draw the last state and give the terminal back."""
         self._cancel()
         self._live.refresh()
@@ -252,7 +249,7 @@ class LiveTable:
         """Take one event."""
         self.view.apply(event)
         if isinstance(event, ev.ServiceFailed):
-            self.console.print(Text(failure(event), style="red"))
+            self.console.print(Text(text.harmless(failure(event)), style="red"))
         self._draw_soon()
 
     def _drawn(self) -> ConsoleRenderable:

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from decimal import ROUND_HALF_EVEN, Decimal
 from typing import Final
 
 _COARSE: Final = Decimal("0.000001")
 _FINE: Final = Decimal("0.000000001")
 _SMALL: Final = Decimal("0.001")
+
+# Providers choose what they are called and why they refuse; programs, what a command is.
+_STEERING: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+
+
+def harmless(words: str) -> str:
+    """Return others' words; what would steer a terminal is escaped, as ``ascii()`` does."""
+    return _STEERING.sub(lambda found: ascii(found[0])[1:-1], words)
 
 
 def amount(value: Decimal) -> str:

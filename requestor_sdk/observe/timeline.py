@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final
 from requestor_sdk.model import events as ev
 from requestor_sdk.model.errors import JournalUnwritable, UsageError
 from requestor_sdk.model.jobs import stage
+from requestor_sdk.observe._lanes import BatchBar, Lane, Mark, Span, Spent
 from requestor_sdk.observe._money import Acceptances, Budget
 from requestor_sdk.observe._rows import TERMINATED
 from requestor_sdk.observe.view import no_offers
@@ -26,89 +27,6 @@ if TYPE_CHECKING:
 
 FORMATS: Final = ("svg", "html", "json")
 """What a timeline can be written as, by how the file's name ends."""
-
-
-@dataclass(slots=True, kw_only=True)
-class Span:
-    """For how long an instance was in one state.
-
-    Attributes:
-        state: The state.
-        begin: When it came to it.
-        end: When it left it; ``None`` while it has not.
-        attempt: Which attempt, from 1.
-        provider: The name of its provider; empty while it has none.
-        cause: Why it came to it, where that is a failure.
-    """
-
-    state: str
-    begin: datetime
-    end: datetime | None = None
-    attempt: int = 1
-    provider: str = ""
-    cause: str = ""
-
-
-@dataclass(slots=True, kw_only=True)
-class BatchBar:
-    """For how long a batch ran.
-
-    Attributes:
-        begin: When it was sent.
-        end: When it was over; ``None`` while it is not.
-        commands: Its commands.
-        error: Why it failed, if it did.
-    """
-
-    begin: datetime
-    end: datetime | None = None
-    commands: tuple[str, ...] = ()
-    error: str = ""
-
-
-@dataclass(slots=True, kw_only=True)
-class Mark:
-    """Something that happened at one moment.
-
-    Attributes:
-        at: When.
-        kind: ``failure`` or ``restart`` of a lane; of the run ``note`` for what divides it,
-            ``hint`` for what held it up, and ``fault`` for what a simulation let go wrong.
-        text: What.
-    """
-
-    at: datetime
-    kind: str
-    text: str
-
-
-@dataclass(slots=True, kw_only=True)
-class Lane:
-    """One instance.
-
-    Attributes:
-        instance_id: Which.
-        cluster_id: Of which cluster; empty where no event tells.
-        spans: Its states, in order.
-        batches: Its batches, in the order they were sent.
-        marks: Its failures and restarts, in order.
-        cost: What was accepted for all its agreements.
-    """
-
-    instance_id: str
-    cluster_id: str = ""
-    spans: list[Span] = field(default_factory=list)
-    batches: list[BatchBar] = field(default_factory=list)
-    marks: list[Mark] = field(default_factory=list)
-    cost: Decimal = Decimal(0)
-
-
-@dataclass(slots=True, kw_only=True)
-class Spent:
-    """What had been accepted from one moment on."""
-
-    at: datetime
-    amount: Decimal
 
 
 @dataclass(slots=True)
@@ -160,6 +78,11 @@ class Timeline:
         return self._budget.total
 
     @property
+    def ordered(self) -> list[Lane]:
+        """The lanes by the numbers of their instances; jobs as they were first heard of."""
+        return sorted(self.lanes.values(), key=_number)
+
+    @property
     def total(self) -> Decimal:
         """What was accepted in all."""
         return self.spent[-1].amount if self.spent else Decimal(0)
@@ -197,9 +120,14 @@ class Timeline:
         """
         target = Path(path)
         text = self.rendered(form or format_of(target))
+        opened = False
         try:
-            target.write_text(text, encoding="utf-8")
+            with target.open("w", encoding="utf-8") as file:
+                opened = True
+                file.write(text)
         except OSError as error:
+            if opened and target.is_file():
+                target.unlink(missing_ok=True)  # half a drawing looks like a whole one
             raise JournalUnwritable(
                 f"the timeline {target} cannot be written: {error.strerror or error}",
                 hint="name another file; or make room for it, or the right to write it",
@@ -231,7 +159,7 @@ class Timeline:
 
     def _cut(self, at: datetime) -> None:
         for lane in self.lanes.values():
-            _close(lane, at)
+            lane.close(at)
         for bar in self._scripts.values():
             bar.end, bar.error = at, "its process died"
         self._scripts.clear()
@@ -292,7 +220,7 @@ class Timeline:
         lane = self._lane(event.instance_id, event.cluster_id)
         if not lane.spans and event.new == TERMINATED:
             lane.spans.append(Span(state=event.old, begin=event.at))
-        _close(lane, event.at)
+        lane.close(event.at)
         told = lane.marks and lane.marks[-1].at == event.at
         if event.cause and event.new in ("pending", TERMINATED) and not told:
             self._mark(event, "failure", f"{event.stimulus}: {event.cause}")
@@ -321,13 +249,13 @@ class Timeline:
     def _(self, event: ev.ComputeJobStatusChanged) -> None:
         lane = self._lane(event.job_id, "jobs")
         last = lane.spans[-1] if lane.spans else None
-        state, attempt = stage(event.status), max(event.attempt, last.attempt if last else 1)
+        state, attempt = stage(event.status), max(event.attempt or 1, last.attempt if last else 1)
         if last is not None and attempt > last.attempt:
             who = f", by worker {event.worker}" if event.worker else ""
             lane.marks.append(Mark(at=event.at, kind="restart", text=f"attempt {attempt}{who}"))
         elif last is not None and last.state == state and last.end is None:
             return
-        _close(lane, event.at)
+        lane.close(event.at)
         name = last.provider if last is not None else ""
         span = Span(state=state, begin=event.at, attempt=attempt, provider=name)
         lane.spans.append(span)
@@ -335,7 +263,7 @@ class Timeline:
     @_take.register
     def _(self, event: ev.ComputeJobFinished) -> None:
         lane = self._lane(event.job_id, "jobs")
-        _close(lane, event.at)
+        lane.close(event.at)
         if event.outcome != "succeeded":
             text = f"{event.outcome}: {event.error}" if event.error else event.outcome
             lane.marks.append(Mark(at=event.at, kind="failure", text=text))
@@ -413,6 +341,11 @@ class Timeline:
         self.marks.append(Mark(at=at, kind="note", text=text))
 
 
+def _number(lane: Lane) -> int:
+    kind, _, number = lane.instance_id.rpartition("-")
+    return int(number) if kind == "i" and number.isdecimal() else 0
+
+
 def format_of(path: Path) -> str:
     """Return which of ``FORMATS`` a file's name ends in.
 
@@ -422,12 +355,8 @@ def format_of(path: Path) -> str:
     form = path.suffix.lower().removeprefix(".")
     if form not in FORMATS:
         raise UsageError(
-            f"a timeline is not written as {path.suffix or 'a file without an ending'!r}",
-            hint=f"name a file that ends in {', '.join(f'.{one}' for one in FORMATS)}",
+            f"the name {path.name!r} does not say what a timeline is to be written as",
+            hint=f"name a file that ends in {', '.join(f'.{one}' for one in FORMATS)}; "
+            "or say which by --format, or form=",
         )
     return form
-
-
-def _close(lane: Lane, at: datetime) -> None:
-    if lane.spans and lane.spans[-1].end is None:
-        lane.spans[-1].end = at

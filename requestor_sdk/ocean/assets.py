@@ -92,10 +92,16 @@ class OceanService(_Wire):
     """A service of an asset: how it is had, and from which provider.
 
     Attributes:
+        id: Unique within its asset.
         type: ``compute`` or ``access``.
+        name: For people.
+        description: Likewise.
         files: Encrypted for its provider, or the files themselves in a provider's own catalogue.
+        datatoken_address: The token that an order of it costs.
+        service_endpoint: The address of its provider.
         timeout: Seconds that an order of it holds; 0 for ever.
         compute: Rules, where ``type`` is ``compute``.
+        consumer_parameters: What its users may set, as it declares them.
     """
 
     id: str
@@ -156,7 +162,18 @@ class Metadata(_Wire):
 
 
 class DDO(_Wire):
-    """An asset: a dataset or an algorithm, with its services."""
+    """An asset: a dataset or an algorithm, with its services.
+
+    Attributes:
+        id: ``did:op:...``
+        version: Of the form of assets.
+        chain_id: The chain of its token; ``None`` in a catalogue that knows none.
+        nft_address: Its token.
+        metadata: What it is; ``None`` where it was disabled.
+        services: How it can be had.
+        credentials: Who may use it; ``None`` for everybody.
+        nft: The state of its token, where a metadata store tells it.
+    """
 
     id: str
     version: str = "4.1.0"

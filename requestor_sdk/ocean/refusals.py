@@ -66,7 +66,7 @@ def refusal_in(status: int, body: bytes) -> Refusal:
     text = body.decode(errors="replace").strip()
     try:
         parsed = parse_json(text)
-    except (ValueError, RecursionError):
+    except ValueError:
         parsed = None
     if isinstance(parsed, dict):
         told, reasons = _of_object(parsed)
@@ -118,12 +118,6 @@ def error_body(message: str) -> dict[str, Json]:
 def reasons_body(reasons: Mapping[str, str]) -> dict[str, Json]:
     """Return the body of a refusal by resource, e.g. ``{"algorithm": "not_trusted_algo"}``."""
     return {"error": dict(reasons)}
-
-
-def missing_body(*fields: str) -> dict[str, Json]:
-    """Return the body for fields that were not sent."""
-    errors: dict[str, Json] = {name: [f"The {name} field is required."] for name in fields}
-    return {"errors": errors, "message": "Validation error", "success": False}
 
 
 def signature_body(reason: str) -> dict[str, Json]:

@@ -54,6 +54,8 @@ def algorithm_body(request: JobRequest) -> dict[str, Json]:
     )
     if request.custom_data:
         made["algocustomdata"] = dict(request.custom_data)
+    if request.env:
+        made["envs"] = dict(request.env)
     return made
 
 
@@ -61,11 +63,16 @@ def classic_start(request: JobRequest) -> dict[str, Json]:
     """Return the body for a classic Provider; address, nonce and signature are put in later.
 
     Raises:
-        JobRefused: It has no dataset: a classic Provider needs one.
+        JobRefused: It has no dataset, which a classic Provider needs, or variables, which it
+            would leave out.
     """
     if not request.datasets:
         raise JobRefused(
             "this provider starts no job without a dataset", reasons={"dataset": "missing"}
+        )
+    if request.env:
+        raise JobRefused(
+            "this provider gives algorithms no variables", reasons={"algorithm.envs": "invalid"}
         )
     first, *others = request.datasets
     made: dict[str, Json] = {
@@ -116,6 +123,7 @@ def request_in(body: Mapping[str, Any]) -> JobRequest:
         datasets=_datasets_in(body),
         environment=environment,
         custom_data=_mapping(algorithm.get("algocustomdata"), "algorithm.algocustomdata"),
+        env=_variables_in(algorithm.get("envs")),
         max_duration=duration or 0.0,
         metadata=_mapping(body.get("metadata"), "metadata"),
     )
@@ -173,6 +181,15 @@ def _algorithm_in(body: Mapping[str, Any]) -> AssetRef | AlgorithmSpec:
         checksum=_text(container, "checksum", "algorithm.container"),
         consumer_parameters=tuple(_object(p, "algorithm.consumerParameters") for p in parameters),
     )
+
+
+def _variables_in(value: object) -> dict[str, str]:
+    found = _mapping(value, "algorithm.envs")
+    if not all(isinstance(one, str | int | float) for one in found.values()):
+        raise _refused("algorithm.envs", "invalid")
+    return {
+        name: str(one).lower() if isinstance(one, bool) else str(one) for name, one in found.items()
+    }
 
 
 def _refused(resource: str, word: str) -> JobRefused:

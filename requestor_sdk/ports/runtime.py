@@ -85,6 +85,8 @@ class SandboxSpec:
         name: A short id, unique among the living sandboxes of the process (the activity id).
         image: What is laid over the base, or replaces it; ``None`` for the bare base.
         network: Whether the payload sees the host's network. Default: no network but loopback.
+        public_only: Whether of that network it reaches public addresses alone: none of the machine
+            and of the networks that it is in.
         hostname: Its host name inside.
     """
 
@@ -92,6 +94,7 @@ class SandboxSpec:
     limits: SandboxLimits
     image: ImageRef | None = None
     network: bool = False
+    public_only: bool = False
     hostname: str = "instance"
 
 

@@ -54,6 +54,11 @@ class ProviderConfig:
         images_gib: GiB that all images may have together that were fetched for payloads.
         requestors: Whom it serves; empty for everybody.
         serves_others: Whether payloads of other people run here; then the runtime must isolate.
+
+    Raises:
+        AmountError: A size, a count or a time is not above zero.
+        PayloadError: A certificate that is to be trusted is none.
+        NotSupported: There is one, and the package ``cryptography`` is not installed.
     """
 
     name: str

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from requestor_sdk._lazy import lazily
+
 if TYPE_CHECKING:
     from requestor_sdk.ports.runtime import Capability
     from requestor_sdk.sandbox._bubblewrap import BubblewrapRuntime
@@ -27,22 +29,17 @@ __all__ = [
     "probe",
 ]
 
-_PLACES = {
-    "BubblewrapRuntime": "_bubblewrap",
-    "ImageStore": "_images",
-    "ProcessRuntime": "_process",
-    "RuncRuntime": "_runc",
-    "load_runtime": "_choice",
-    "open_runtime": "_choice",
+_HOMES = {
+    "BubblewrapRuntime": "._bubblewrap",
+    "ImageStore": "._images",
+    "ProcessRuntime": "._process",
+    "RuncRuntime": "._runc",
+    "load_runtime": "._choice",
+    "open_runtime": "._choice",
 }
 
-
-def __getattr__(name: str) -> object:
-    if name not in _PLACES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from importlib import import_module
-
-    return getattr(import_module(f"{__name__}.{_PLACES[name]}"), name)
+if not TYPE_CHECKING:
+    __getattr__, __dir__ = lazily(__name__, _HOMES, __all__)
 
 
 async def probe() -> tuple[Capability, ...]:

@@ -23,6 +23,7 @@ from requestor_sdk.sandbox._channel import Channel
 from requestor_sdk.sandbox._home import clear, make_scratch, record_groups, start_time
 from requestor_sdk.sandbox._meter import Meter
 from requestor_sdk.sandbox._sandbox import BubblewrapSandbox
+from requestor_sdk.sandbox._way_out import HINT, PROGRAM, RESOLVER, find_program, way_out
 from requestor_sdk.settings import data_home
 
 if TYPE_CHECKING:
@@ -143,7 +144,9 @@ class BubblewrapRuntime:
             mkfs=_find_mkfs() if root else None,
             gid=gid,
             resolver=resolver.resolve() if resolver.exists() else None,
+            carrier=find_program(),
         )
+        (scratch / "resolv.conf").write_text(RESOLVER)
 
     @staticmethod
     def _group_parents(cgroups: Cgroups) -> list[str]:
@@ -186,6 +189,12 @@ class BubblewrapRuntime:
             raise SandboxUnavailable("a sandbox of that name lives already", ids=ids)
         if spec.image is not None and not spec.image.path.is_dir():
             raise SandboxUnavailable(f"image {spec.image.hash} is gone", ids=ids)
+        if spec.network and spec.public_only and self._means.carrier is None:
+            raise SandboxUnavailable(
+                f"for a network of public addresses only {PROGRAM} is needed, and /dev/net/tun",
+                hint=HINT,
+                ids=ids,
+            )
         link = link_in_the_way(spec, self._means)
         if link is not None:
             raise SandboxUnavailable(
@@ -248,6 +257,8 @@ class BubblewrapRuntime:
             async with asyncio.timeout(_START_S):
                 await channel.hello
                 pid = await ticket.pid
+                if spec.network and spec.public_only:
+                    await self._lay_way_out(zygote, ticket)
         except (ConnectionError, TimeoutError, asyncio.CancelledError) as error:
             zygote.kill(ticket)
             channel.close()
@@ -265,6 +276,13 @@ class BubblewrapRuntime:
         if sandbox.meter.needs_watching and self._watcher is None:
             self._watcher = asyncio.create_task(self._watch(), name="sandbox-watchdog")
         return sandbox
+
+    async def _lay_way_out(self, zygote: Zygote, ticket: Ticket) -> None:
+        assert self._means is not None
+        assert self._means.carrier is not None
+        why = await zygote.lay(ticket, way_out(self._means.carrier))
+        if why:
+            raise ConnectionError(f"it has no way out: {why}")
 
     def _forget(self, sandbox: BubblewrapSandbox) -> None:
         self._boxes.discard(sandbox)

@@ -56,6 +56,8 @@ class Means:
         mkfs: The program that makes the storage's file system; ``None``: a watchdog instead.
         gid: The private group; ``None`` where sandboxes run as this very user.
         resolver: The host's resolver configuration, or ``None``.
+        carrier: The program that carries the packets of those that reach public addresses only, or
+            ``None``.
     """
 
     scratch: Path
@@ -65,6 +67,13 @@ class Means:
     mkfs: str | None
     gid: int | None
     resolver: Path | None
+    carrier: str | None = None
+
+    def resolver_of(self, spec: SandboxSpec) -> Path | None:
+        """Return what says where a sandbox looks names up; ``None`` where it cannot."""
+        if not spec.network:
+            return None
+        return self.scratch / "resolv.conf" if spec.public_only else self.resolver
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,7 +100,7 @@ def make_plan(
         uid: Its private uid; ``None`` where the host is not root.
         box: Its own folder for what it writes; used only where there is no private uid.
     """
-    steps, seen = stage_of(spec, means, box) if uid is not None else ([], _host(means))
+    steps, seen = stage_of(spec, means, box) if uid is not None else ([], _host(spec, means))
     argv = [seen.program, *_root(spec, means, box, staged=uid is not None)]
     argv += _mounts(spec, means, seen) + _isolation(spec, means)
     argv += ["--", *init(spec, means, group)]
@@ -112,6 +121,11 @@ def make_plan(
         "seccomp_fd": SECCOMP_FD,
         "detaches": False,
     }
+
+
+def shares_network(spec: SandboxSpec) -> bool:
+    """Tell whether a sandbox has the host's own network."""
+    return spec.network and not spec.public_only
 
 
 def link_in_the_way(spec: SandboxSpec, means: Means) -> str | None:
@@ -158,13 +172,13 @@ def template(spec: SandboxSpec, means: Means) -> dict[str, Any] | None:
     return {"path": str(path), "size": size, "mkfs": mkfs}
 
 
-def _host(means: Means) -> Seen:
-    base = means.base
+def _host(spec: SandboxSpec, means: Means) -> Seen:
+    base, resolver = means.base, means.resolver_of(spec)
     return Seen(
         usr="/usr",
         python=str(base.python) if base.python else None,
         etc={name: f"/etc/{name}" for name in base.etc},
-        resolver=str(means.resolver) if means.resolver else None,
+        resolver=str(resolver) if resolver else None,
         program=str(base.program),
         hidden=(str(base.bare / HIDDEN), str(base.skeleton / HIDDEN)),
     )
@@ -209,7 +223,7 @@ def stage_of(
         usr="/merged" if _has_usr(spec) else "/usr",
         python="/python" if base.python else None,
         etc={name: f"/etc/{name}" for name in base.etc},
-        resolver="/etc/resolv.conf" if means.resolver else None,
+        resolver="/etc/resolv.conf" if means.resolver_of(spec) else None,
         # The lowest layer is shown, whichever of the two that is.
         hidden=(f"/skeleton/{HIDDEN}", f"/skeleton/{HIDDEN}"),
         program=str(base.program) if _is_shown(base) else f"{_OWN_BIN}/{base.program.name}",
@@ -228,8 +242,9 @@ def _shown(spec: SandboxSpec, means: Means) -> list[tuple[str, str]]:
     if base.python is not None:
         shown.append((str(base.python), "python"))
     shown += [(f"/etc/{name}", f"etc/{name}") for name in base.etc]
-    if spec.network and means.resolver is not None:
-        shown.append((str(means.resolver), "etc/resolv.conf"))
+    resolver = means.resolver_of(spec)
+    if resolver is not None:
+        shown.append((str(resolver), "etc/resolv.conf"))
     if not _is_shown(base):
         shown.append((str(base.program.parent), _OWN_BIN[1:]))
     if base.libs is not None:  # found by a path relative to the program
@@ -298,7 +313,7 @@ def binds(spec: SandboxSpec, means: Means, seen: Seen) -> list[str]:
         argv += _etc(spec, means)
         for name, source in seen.etc.items():
             argv += ["--ro-bind", source, f"/etc/{name}"]
-    if spec.network and seen.resolver:
+    if seen.resolver:
         argv += ["--ro-bind", seen.resolver, "/etc/resolv.conf"]
     return argv
 
@@ -329,7 +344,7 @@ def _isolation(spec: SandboxSpec, means: Means) -> list[str]:
         "--unshare-uts",
         "--unshare-cgroup-try",
     ]
-    if not spec.network:
+    if not shares_network(spec):
         argv.append("--unshare-net")
     inside = str(INSIDE_ID)
     argv += ["--uid", inside, "--gid", inside, "--cap-drop", "ALL", "--hostname", spec.hostname]

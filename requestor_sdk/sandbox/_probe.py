@@ -12,7 +12,7 @@ import secrets
 import tempfile
 from typing import TYPE_CHECKING, Literal, Self
 
-from requestor_sdk.model.errors import SandboxDied
+from requestor_sdk.model.errors import SandboxDied, SandboxUnavailable
 from requestor_sdk.ports.runtime import (
     Capability,
     ProcessExit,
@@ -20,6 +20,7 @@ from requestor_sdk.ports.runtime import (
     SandboxLimits,
     SandboxSpec,
 )
+from requestor_sdk.sandbox._way_out import HINT, PROGRAM
 
 if TYPE_CHECKING:
     from requestor_sdk.sandbox._bubblewrap import BubblewrapRuntime
@@ -91,6 +92,7 @@ async def capabilities(runtime: BubblewrapRuntime) -> tuple[Capability, ...]:
         _processes(runtime),
         _storage(runtime),
         _cpu(runtime),
+        _public_only(runtime),
     )
     found: list[Capability] = []
     for part in await asyncio.gather(*rows):
@@ -157,6 +159,18 @@ async def _isolation(runtime: BubblewrapRuntime) -> list[Capability]:
             "use x86-64 or AArch64",
         ),
     ]
+
+
+async def _public_only(runtime: BubblewrapRuntime) -> list[Capability]:
+    spec = SandboxSpec(
+        name=f"try-{secrets.token_hex(4)}", limits=_LIMITS, network=True, public_only=True
+    )
+    try:
+        box = await runtime.create(spec)
+    except SandboxUnavailable as error:
+        return [_row("public network", False, PROGRAM, error.message, error.hint or HINT)]
+    await box.close()
+    return [_row("public network", True, f"{PROGRAM}, routes that lead nowhere", "")]
 
 
 async def _memory(runtime: BubblewrapRuntime) -> list[Capability]:

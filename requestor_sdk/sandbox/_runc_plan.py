@@ -18,6 +18,7 @@ from requestor_sdk.sandbox._plan import (
     binds,
     init,
     shared_memory,
+    shares_network,
     stage_of,
     template,
     variables,
@@ -143,7 +144,7 @@ def _config(spec: SandboxSpec, means: Means, own: Own, seen: Seen) -> dict[str, 
 
 def _namespaces(spec: SandboxSpec) -> list[str]:
     kinds = ["mount", "pid", "ipc", "uts", "cgroup", "user"]
-    return kinds if spec.network else [*kinds, "network"]
+    return kinds if shares_network(spec) else [*kinds, "network"]
 
 
 def _mapping(inside: int, outside: int) -> dict[str, int]:

@@ -31,9 +31,15 @@ class Hashed(io.RawIOBase):
         self._hash = hashlib.sha256()
 
     def readable(self) -> bool:
+        """It is."""
         return True
 
     def readinto(self, buffer: Any) -> int:
+        """Read into a buffer; returns how many bytes came.
+
+        Raises:
+            ImageInvalid: There are more than there may be.
+        """
         data = self._stream.read(len(buffer))
         buffer[: len(data)] = data
         self._hash.update(data)

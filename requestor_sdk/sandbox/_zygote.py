@@ -43,6 +43,8 @@ class Ticket:
         self.number = number
         self.pid: asyncio.Future[int] = loop.create_future()
         self.ended: asyncio.Future[Ended] = loop.create_future()
+        self.laid: asyncio.Future[str] = loop.create_future()
+        """Why it has no way out; empty where it has one."""
 
 
 class Zygote:
@@ -99,6 +101,15 @@ class Zygote:
             self.kill(ticket)  # it may have been sent
             raise
         return ticket
+
+    async def lay(self, ticket: Ticket, net: dict[str, Any]) -> str:
+        """Give a sandbox that stands a way out; return why that cannot be, empty where it is.
+
+        Raises:
+            SandboxUnavailable: The launcher is gone.
+        """
+        await self._send(marshal.dumps({"op": "lay", "id": ticket.number, "net": net}), [])
+        return await ticket.laid
 
     def kill(self, ticket: Ticket) -> None:
         """Ask for the end of a sandbox; ``ticket.ended`` tells when."""
@@ -162,6 +173,10 @@ class Zygote:
             if not ticket.pid.done():
                 ticket.pid.set_result(event["pid"])
             return
+        if event["ev"] == "laid":
+            if not ticket.laid.done():
+                ticket.laid.set_result(event["error"])
+            return
         del self._tickets[ticket.number]
         ended = Ended(code=event["code"], error=event["error"], report=event["report"])
         self._finish(ticket, ended)
@@ -171,6 +186,8 @@ class Zygote:
         if not ticket.pid.done():
             ticket.pid.set_exception(ConnectionError(""))
             ticket.pid.exception()  # whoever waits is told; nobody need wait
+        if not ticket.laid.done():
+            ticket.laid.set_result("the sandbox ended")
         if not ticket.ended.done():
             ticket.ended.set_result(ended)
 

@@ -11,89 +11,43 @@ from __future__ import annotations
 
 import base64
 import binascii
-import functools
 import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final, Literal
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 from requestor_sdk.model.errors import DeadlineError, ManifestInvalid, PayloadError
 from requestor_sdk.model.parsing import parse_json
-from requestor_sdk.model.patterns import Effort, Pattern, compiled
-from requestor_sdk.model.script import Command, Run, Transfer
 from requestor_sdk.service import _manifest_json as wire
+from requestor_sdk.service._manifest_rules import (
+    Match,
+    Outbound,
+    ScriptRules,
+    check_command,
+    outbound_to,
+)
+
+__all__ = [
+    "LIFETIME",
+    "LONGEST",
+    "Manifest",
+    "ManifestPayload",
+    "Outbound",
+    "ScriptRules",
+    "SignedManifest",
+    "check_trusted",
+    "signed_of",
+]
 
 LIFETIME: Final = timedelta(days=365)
 """For how long a manifest is valid where nothing else is said."""
 LONGEST: Final = 256 * 1024
 """Characters of the longest manifest, as base64, that is read."""
 
-Match = Literal["strict", "regex"]
-
 _HASH: Final = re.compile(r"(?:sha3:)?([0-9a-f]{56})")
-_PORTS: Final = {"http": 80, "https": 443, "ws": 80, "wss": 443}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outbound:
-    """Where a payload may connect to.
-
-    Attributes:
-        urls: Addresses; scheme, host and port count, the path does not.
-        protocols: Of ``http``, ``https``, ``ws`` and ``wss``.
-        unrestricted: Whether it may connect to everything; then there are no addresses.
-    """
-
-    urls: tuple[str, ...] = ()
-    protocols: tuple[str, ...] = tuple(_PORTS)
-    unrestricted: bool = False
-
-    @property
-    def asked_for(self) -> bool:
-        """Whether it lets anything out at all."""
-        return self.unrestricted or bool(self.urls)
-
-    def allows(self, url: str) -> bool:
-        """Tell whether a payload may connect to an address."""
-        wanted = _endpoint(url)
-        if wanted is None or wanted[0] not in self.protocols:
-            return False
-        return self.unrestricted or wanted in map(_endpoint, self.urls)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ScriptRules:
-    """Which commands a payload may run.
-
-    Attributes:
-        commands: Each ``run PROGRAM ARGUMENTS`` or ``transfer SOURCE TARGET``, or a JSON object
-            ``{"run": {"args": ..., "match": ...}}`` as text.
-        match: Whether they are compared as they are, or searched as regular expressions.
-    """
-
-    commands: tuple[str, ...] = ()
-    match: Match = "strict"
-
-    def allows(self, command: Command) -> bool:
-        """Tell whether a command may be run; those that run nothing always may.
-
-        No, where it would take too long to find out: the rules may be a stranger's.
-        """
-        match command:
-            case Run(argv=argv):
-                verb, texts = "run", _run_texts(argv)
-            case Transfer(source=source, target=target):
-                verb, texts = "transfer", (f"transfer {source} {target}",)
-            case _:
-                return True
-        effort = Effort()
-        rules = (wire.rule(written, verb, self.match) for written in self.commands)
-        return any(
-            _fits(*found, text, effort) for found in rules if found is not None for text in texts
-        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -184,13 +138,13 @@ class Manifest:
         if match not in ("strict", "regex"):
             raise PayloadError(f"match must be 'strict' or 'regex', not {match!r}")
         for command in commands:
-            _check_command(command, match)
+            check_command(command, match)
         metadata = {"name": name, "description": description, "version": "0.1.0"}
         return cls(
             payload=(ManifestPayload(hash=f"sha3:{found[1]}", urls=tuple(image_urls)),),
             created_at=begins,
             expires_at=ends,
-            outbound=_outbound(outbound, unrestricted=unrestricted),
+            outbound=outbound_to(outbound, unrestricted=unrestricted),
             script=ScriptRules(commands=tuple(commands), match=match),
             metadata={key: value for key, value in metadata.items() if value is not None},
         )
@@ -269,7 +223,7 @@ class SignedManifest:
         """
         try:
             told = parse_json(text)
-        except (ValueError, RecursionError):
+        except ValueError:
             told = None
         found = signed_of(told) if isinstance(told, dict) else None
         if found is None:
@@ -339,67 +293,6 @@ class SignedManifest:
         elif manifest.outbound is not None and manifest.outbound.asked_for:
             raise ManifestInvalid("the manifest asks for the network, and has no signature")
         return manifest
-
-
-def _outbound(urls: Sequence[str], *, unrestricted: bool) -> Outbound | None:
-    if unrestricted and urls:
-        raise PayloadError("outbound access is to some addresses or unrestricted, not both")
-    if unrestricted:
-        return Outbound(unrestricted=True)
-    for url in urls:
-        if _endpoint(url) is None:
-            raise PayloadError(
-                f"outbound access is to an http, https, ws or wss URL, not to {url!r}",
-                hint='outbound=["https://example.com"]',
-            )
-    schemes = {urlsplit(url).scheme for url in urls}
-    protocols = tuple(scheme for scheme in _PORTS if scheme in schemes)
-    return Outbound(urls=tuple(urls), protocols=protocols) if urls else None
-
-
-def _endpoint(url: str) -> tuple[str, str, int] | None:
-    """Return scheme, host and port of a URL; ``None`` where it has none."""
-    try:
-        parts = urlsplit(url)
-        port = parts.port
-    except ValueError:
-        return None
-    if parts.scheme not in _PORTS or not parts.hostname:
-        return None
-    return parts.scheme, parts.hostname, port or _PORTS[parts.scheme]
-
-
-def _check_command(command: str, match: Match) -> None:
-    found = wire.rule(command, "run", match) or wire.rule(command, "transfer", match)
-    if found is None:
-        raise PayloadError(
-            f"a command of a manifest begins with 'run' or 'transfer', not {command[:80]!r}",
-            hint='commands=["run /bin/sh .*", "transfer .*"]',
-        )
-    if found[1] == "regex":
-        compiled(found[0])
-
-
-def _run_texts(argv: tuple[str, ...]) -> tuple[str, ...]:
-    # The exe-unit joins program and arguments by a space, also where there are no arguments.
-    text = "run " + " ".join(argv)
-    return (text, text + " ") if len(argv) == 1 else (text,)
-
-
-def _fits(rule: str, match: str, text: str, effort: Effort) -> bool:
-    if match == "strict":
-        return rule == text
-    pattern = _pattern(rule)
-    return pattern is not None and pattern.search(text, effort)
-
-
-@functools.lru_cache(maxsize=256)
-def _pattern(rule: str) -> Pattern | None:
-    """Return a rule's pattern; ``None`` where it is none: then it allows nothing."""
-    try:
-        return compiled(rule)
-    except PayloadError:
-        return None
 
 
 def check_trusted(certificates: Sequence[str | bytes]) -> None:

@@ -15,7 +15,7 @@ from decimal import Decimal
 from requestor_sdk.model.errors import AmountError, UsageError
 from requestor_sdk.model.events import AgreementConfirmed, AgreementRejected, Event
 from requestor_sdk.model.market import Proposal
-from requestor_sdk.model.money import Terms, plain, to_amount
+from requestor_sdk.model.money import Terms, plain, to_amount, to_limit
 from requestor_sdk.model.reputation import Reputations
 from requestor_sdk.service.strategy import MarketStrategy, Rejection, check_strategy
 
@@ -55,6 +55,9 @@ class ProviderFilter(WrappingMarketStrategy):
         base_strategy: Judges the offers of those.
         is_allowed: Tells of a provider's id whether it is one of them; a function or coroutine
             function.
+
+    Raises:
+        UsageError: The base strategy is none, or ``is_allowed`` is no function.
     """
 
     def __init__(
@@ -86,6 +89,9 @@ class AllowList(WrappingMarketStrategy):
     Args:
         base_strategy: Judges their offers.
         providers: Ids or names of providers; at least one.
+
+    Raises:
+        UsageError: The base strategy is none, the providers are no ids or names, or there are none.
     """
 
     def __init__(self, base_strategy: MarketStrategy, providers: Collection[str]) -> None:
@@ -107,6 +113,9 @@ class BlockList(WrappingMarketStrategy):
     Args:
         base_strategy: Judges the offers of all others.
         providers: Ids or names of providers.
+
+    Raises:
+        UsageError: The base strategy is none, or the providers are no ids or names.
     """
 
     def __init__(self, base_strategy: MarketStrategy, providers: Collection[str] = ()) -> None:
@@ -143,6 +152,10 @@ class PriceCaps(WrappingMarketStrategy):
         base_strategy: Judges the others.
         per_hour: The most that an hour may cost with all processors at work, the start fee apart.
         start_fee: The most that a start may cost.
+
+    Raises:
+        UsageError: The base strategy is none.
+        AmountError: A limit is negative or no number.
     """
 
     def __init__(
@@ -175,6 +188,10 @@ class DecreaseScoreForUnconfirmedAgreement(WrappingMarketStrategy):
     Args:
         base_strategy: Judges the offers.
         factor: What the score is multiplied by, from 0 to 1.
+
+    Raises:
+        UsageError: The base strategy is none.
+        AmountError: ``factor`` is not from 0 to 1.
     """
 
     def __init__(self, base_strategy: MarketStrategy, factor: float = 0.5) -> None:
@@ -215,6 +232,11 @@ class PenaliseFailures(WrappingMarketStrategy):
         factor: What the score is multiplied by for one failure, from 0 to 1.
         half_life: After how long a failure counts half.
         ban_at: From how many failures on no offer of a provider is taken; ``None`` for never.
+
+    Raises:
+        UsageError: The base strategy is none.
+        AmountError: ``factor`` is not from 0 to 1, or ``ban_at`` or ``half_life`` is not above
+            zero.
     """
 
     def __init__(
@@ -227,8 +249,7 @@ class PenaliseFailures(WrappingMarketStrategy):
     ) -> None:
         super().__init__(base_strategy)
         self._factor = _share(factor, "factor")
-        if ban_at is not None and to_amount(ban_at, name="ban_at") <= 0:
-            raise AmountError(f"ban_at must be above zero, not {ban_at!r}")
+        to_limit(ban_at, name="ban_at")
         self._ban_at = ban_at
         self._reputations = Reputations(half_life)
 
@@ -257,6 +278,10 @@ class Reputation(WrappingMarketStrategy):
             those of the user's store, or the ``read`` of a journal. Called once, at once.
         half_life: After how long an experience counts half.
         least: Offers of providers below this are not taken.
+
+    Raises:
+        UsageError: The base strategy is none, or ``history`` does not return events.
+        AmountError: ``least`` is not from 0 to 1, or ``half_life`` is not above zero.
     """
 
     def __init__(
@@ -298,6 +323,9 @@ class ByScore(MarketStrategy):
     Args:
         function: Returns the score of an offer, the higher the better; negative or a ``Rejection``
             for never. A function or coroutine function.
+
+    Raises:
+        UsageError: That is no function.
     """
 
     def __init__(
@@ -322,6 +350,10 @@ class Weighted(MarketStrategy):
     Args:
         parts: Strategies with their weights, e.g. ``(a, 2), (b, 1)``. Their scores should be of
             like size.
+
+    Raises:
+        UsageError: There are none, or one is no strategy with its weight.
+        AmountError: A weight is negative, or all are zero.
     """
 
     def __init__(self, *parts: tuple[MarketStrategy, float]) -> None:

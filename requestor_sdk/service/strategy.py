@@ -31,7 +31,11 @@ SCORE_TRUSTED: Final = 100.0
 
 @dataclass(frozen=True, slots=True)
 class Rejection:
-    """What ``score_offer`` may return instead of a negative score: it tells the provider why."""
+    """What ``score_offer`` may return instead of a negative score: it tells the provider why.
+
+    Attributes:
+        reason: What the provider is told.
+    """
 
     reason: str
 
@@ -99,6 +103,9 @@ class LeastExpensiveLinearPayuMS(MarketStrategy):
             processor.
         max_fixed_price: The highest start fee that is taken.
         max_price_for: The highest price of a unit of a counter, by the counter's name.
+
+    Raises:
+        AmountError: A time, a fee or a price is negative or no number.
     """
 
     expected_time_secs: int = 60

@@ -5,8 +5,9 @@ Names load when they are first used: the pytest plugin lives here, and every run
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from requestor_sdk._lazy import lazily
 
 if TYPE_CHECKING:
     from requestor_sdk.networks.simulated import (
@@ -38,12 +39,12 @@ _SIMULATED = "requestor_sdk.networks.simulated"
 _HOMES = {
     "AnsweringTwice": _SIMULATED,
     "Behaviour": _SIMULATED,
-    "Deadlock": "requestor_sdk.testing.clock",
+    "Deadlock": ".clock",
     "Fault": _SIMULATED,
     "FaultPlan": _SIMULATED,
-    "HandlerCall": "requestor_sdk.testing.handlers",
-    "HandlerLog": "requestor_sdk.testing.handlers",
-    "InvariantBroken": "requestor_sdk.testing.invariants",
+    "HandlerCall": ".handlers",
+    "HandlerLog": ".handlers",
+    "InvariantBroken": ".invariants",
     "Lying": _SIMULATED,
     "NeverAnswering": _SIMULATED,
     "Overcharging": _SIMULATED,
@@ -55,12 +56,12 @@ _HOMES = {
     "TerminatingEarly": _SIMULATED,
     "Unreachable": _SIMULATED,
     "Vanishing": _SIMULATED,
-    "VirtualTimeLoop": "requestor_sdk.testing.clock",
-    "check_invariants": "requestor_sdk.testing.invariants",
-    "crash": "requestor_sdk.testing.crashes",
+    "VirtualTimeLoop": ".clock",
+    "check_invariants": ".invariants",
+    "crash": ".crashes",
     "simulated_providers": _SIMULATED,
-    "story_of": "requestor_sdk.testing.story",
-    "timeline_of": "requestor_sdk.testing.story",
+    "story_of": ".story",
+    "timeline_of": ".story",
 }
 
 __all__ = [
@@ -91,15 +92,5 @@ __all__ = [
     "timeline_of",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        message = f"module {__name__!r} has no attribute {name!r}"
-        raise AttributeError(message)
-    value = getattr(importlib.import_module(_HOMES[name]), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+if not TYPE_CHECKING:
+    __getattr__, __dir__ = lazily(__name__, _HOMES, __all__)

@@ -46,7 +46,8 @@ def timeline_of(network: SimulatedNetwork) -> Timeline:
 
     ``timeline_of(network).save("run.svg")`` draws it.
     """
-    from requestor_sdk.observe.timeline import Mark, Timeline
+    from requestor_sdk.observe._lanes import Mark
+    from requestor_sdk.observe.timeline import Timeline
 
     found = [event for journal in network.journals.values() for event in journal.read()]
     timeline = Timeline.of(sorted(found, key=lambda event: event.at))

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from requestor_sdk._lazy import lazily
+
 if TYPE_CHECKING:
     from requestor_sdk.worker._config import WorkerConfig
     from requestor_sdk.worker._http_queue import HttpQueue
@@ -27,20 +29,15 @@ __all__ = [
     "start",
 ]
 
-_PLACES = {
-    "ExecutionContext": "execution_pipeline.types.context",
-    "HttpQueue": "_http_queue",
-    "Worker": "_worker",
-    "WorkerConfig": "_config",
-    "WorkerContext": "worker_context.types",
-    "WorkerHealth": "_stats",
-    "start": "runner",
+_HOMES = {
+    "ExecutionContext": ".execution_pipeline.types.context",
+    "HttpQueue": "._http_queue",
+    "Worker": "._worker",
+    "WorkerConfig": "._config",
+    "WorkerContext": ".worker_context.types",
+    "WorkerHealth": "._stats",
+    "start": ".runner",
 }
 
-
-def __getattr__(name: str) -> object:
-    if name not in _PLACES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from importlib import import_module
-
-    return getattr(import_module(f"{__name__}.{_PLACES[name]}"), name)
+if not TYPE_CHECKING:
+    __getattr__, __dir__ = lazily(__name__, _HOMES, __all__)

@@ -18,9 +18,11 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 from requestor_sdk.model.errors import LeaseLost, RequestorError, WorkerRefused
 from requestor_sdk.ports.worker import Completion, RunOutcome, Stage
+from requestor_sdk.worker._events import STAGE
+from requestor_sdk.worker._masks import secrets_of
 from requestor_sdk.worker._retry import patiently
 from requestor_sdk.worker._stats import Stats
-from requestor_sdk.worker._teller import STAGE, Teller
+from requestor_sdk.worker._teller import Teller
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
@@ -121,7 +123,10 @@ class Attempt:
         self._gone = asyncio.Event()
         parts.journal.note(self.lease, "claimed", folder.name)
         (folder / "out").mkdir(parents=True, mode=0o700)
-        self.teller = Teller(parts.queue, self.lease, folder / "log", claim.spec.log_limit)
+        spec = claim.spec
+        self.teller = Teller(
+            parts.queue, self.lease, folder / "log", spec.log_limit, secrets_of(spec.env)
+        )
         self.began = asyncio.get_running_loop().time()
 
     def __repr__(self) -> str:

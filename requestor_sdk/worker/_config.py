@@ -36,6 +36,8 @@ class WorkerConfig:
         collect_timeout: How long reading a run's outputs out of its sandbox may take.
         max_files: How many entries the output folders of a run may have.
         watch_room: How often the room is detected anew.
+        host_network: Whether runs that may have a network have the machine's own, with its local
+            services; else they reach public addresses alone.
     """
 
     id: str
@@ -51,6 +53,7 @@ class WorkerConfig:
     collect_timeout: float = 600.0
     max_files: int = 10_000
     watch_room: float = 60.0
+    host_network: bool = False
 
     def __post_init__(self) -> None:
         """Refuse a name that is none, and delays that are.

@@ -67,8 +67,8 @@ class Ended:
 async def run_job(attempt: Attempt) -> Completion:
     """Run the command of a run, and keep what it leaves."""
 
-    async def output(_: str, data: bytes) -> None:
-        await attempt.teller.log(data)
+    async def output(stream: str, data: bytes) -> None:
+        await attempt.teller.log(data, stream)
 
     spec = attempt.claim.spec
     ready = await prepare(attempt, attempt.stack)
@@ -157,6 +157,7 @@ async def _make(attempt: Attempt, stack: AsyncExitStack, spec: RunSpec) -> Ready
             limits=limits,
             image=image,
             network=spec.network,
+            public_only=not attempt.parts.config.host_network,
         )
     )
     stack.push_async_callback(_close, box)

@@ -56,7 +56,7 @@ class EventLines:
     async def __call__(self, stream: str, data: bytes) -> None:
         """Take a piece of output."""
         if stream != "stdout":
-            await self._attempt.teller.log(data)
+            await self._attempt.teller.log(data, stream)
             return
         log = bytearray()
         *lines, rest = (self._held + data).split(b"\n")

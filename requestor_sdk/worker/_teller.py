@@ -8,30 +8,24 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
 from typing import TYPE_CHECKING, Final
 
 from requestor_sdk.model.errors import LeaseLost, RequestorError, WorkerRefused
-from requestor_sdk.ports.worker import RunEvent
+from requestor_sdk.worker._events import Events
+from requestor_sdk.worker._masks import Masks
 from requestor_sdk.worker._retry import patiently
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from requestor_sdk.model.jobs import Json
-    from requestor_sdk.ports.worker import Lease, RunQueue
+    from requestor_sdk.ports.worker import Lease, RunEvent, RunQueue
 
-STAGE: Final = "stage"
-"""The type of event by which a worker tells how far an attempt is."""
-WAITING_EVENTS: Final = 1_000
-"""How many events may wait to be told; what comes then is not told."""
 BATCH_BYTES: Final = 256 * 1024
 """The most of a log that is sent at one time."""
 BATCH_SEC: Final = 0.2
 """How long a log that goes on is collected for, once its first bytes were sent."""
-MAX_EVENTS: Final = 9_000
-"""How many events an op can tell of; the queue takes a few more, which are the worker's own."""
 _MARK_BYTES = 80
 # What is over the limit is thrown away, and whoever writes without end is slowed to this pace.
 _OVER_SEC = 0.005
@@ -46,9 +40,16 @@ class Teller:
         lease: Of the attempt.
         path: The file for its log.
         limit: Bytes of the log that are kept.
+        secrets: What is masked in it.
     """
 
-    def __init__(self, queue: RunQueue, lease: Lease, path: Path, limit: int) -> None:
+    def __init__(
+        self, queue: RunQueue, lease: Lease, path: Path, limit: int, secrets: Sequence[str] = ()
+    ) -> None:
+        self._masks = Masks(secrets)
+        # A secret that comes in two pieces comes in one stream: the other may be between them.
+        self._streams: dict[str, Masks] = {}
+        self._secrets = tuple(secrets)
         self._queue = queue
         self._lease = lease
         self._file = path.open("a+b", buffering=0)
@@ -56,8 +57,7 @@ class Teller:
         self._limit = limit
         self._over = 0
         self._sent = 0
-        self._seq = 0
-        self._events: deque[RunEvent] = deque()
+        self._events = Events()
         self._wake = asyncio.Event()
         self._hurry = asyncio.Event()
         self._urgent = asyncio.Event()
@@ -73,21 +73,20 @@ class Teller:
 
     def event(
         self, kind: str, message: str = "", payload: Mapping[str, Json] | None = None
-    ) -> bool:
-        """Tell of something; false where there were too many already."""
-        # How far it is, is always told: these are few, and the worker's own.
-        if kind != STAGE and (self._seq >= MAX_EVENTS or len(self._events) >= WAITING_EVENTS):
-            return False
-        self._seq += 1
-        self._events.append(
-            RunEvent(seq=self._seq, type=kind, message=message, payload=payload or {})
-        )
+    ) -> None:
+        """Tell of something; of too many the middle is only counted."""
+        self._events.add(kind, self._masks.text(message), self._masks.plain(dict(payload or {})))
         self._urgent.set()
         self._go()
-        return True
 
-    async def log(self, data: bytes) -> None:
-        """Add to the log what fits."""
+    async def log(self, data: bytes, stream: str = "stdout") -> None:
+        """Add to the log what fits of what came by a stream."""
+        masks = self._streams.get(stream)
+        if masks is None:
+            masks = self._streams[stream] = Masks(self._secrets)
+        await self._log(masks.feed(data))
+
+    async def _log(self, data: bytes) -> None:
         taken = b"" if self._over else data[: max(0, self._limit - self._size)]
         kept = self._keep(taken) if taken else 0
         if kept:
@@ -125,8 +124,8 @@ class Teller:
             await self._wake.wait()
             self._wake.clear()
             while self._events:
-                await self._say(self._events[0])
-                self._events.popleft()
+                await self._say(self._events.first)
+                self._events.told()
             if self._sent < self._sure:
                 await self._send()
             if self._events or self._sent < self._sure:
@@ -171,6 +170,9 @@ class Teller:
 
     async def finish(self) -> None:
         """Note what was left out, and wait until all is told. ``run`` must be running."""
+        for masks in self._streams.values():
+            await self._log(masks.end())
+        self._events.end()
         if self._over:
             kept = min(self._size, max(0, self._limit - _MARK_BYTES))
             left_out = self._over + self._size - kept
@@ -185,7 +187,7 @@ class Teller:
                 self._size += self._keep(said[: self._limit - kept])
         self._hurry.set()
         self._urgent.set()
-        if self._sent < self._size:
+        if self._events or self._sent < self._size:
             self._go()
         await self._told.wait()
 

@@ -41,7 +41,7 @@ class Place:
 
     async def provision(self) -> None:
         plan = await self.rules.plan("0x" + "1" * 40, REQUEST)
-        await self.provisioner.submit("run", plan)
+        await self.provisioner.submit("run", plan, owner="0x1")
 
     def copied(self) -> int:
         files = (path for path in self.folder.rglob("*") if path.is_file())

@@ -9,9 +9,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from click.shell_completion import ShellComplete
 from observe.conftest import START, Story
 
+from requestor_sdk.cli import _options, main
 from requestor_sdk.observe.runs import RunStore
+from requestor_sdk.sandbox import ImageStore
 
 PATH = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
 
@@ -59,6 +62,46 @@ def test_bash_completes_the_ids_of_runs(home, command):
         journal.append(Story().begin())
         journal.close()
     assert completed("requestor-sdk", command, "abd") == ["abd-2"]
+
+
+@pytest.mark.parametrize(
+    ("words", "found"),
+    [
+        (("run", "--network", "l"), ["local"]),
+        (("offers", "--network", ""), ["golem", "local", "ocean"]),
+        (("events", "--kind", "InvoiceA"), ["InvoiceAccepted"]),
+        (("image", "rm", ""), ["tool:1"]),
+        (("offers", "--image", "to"), ["tool:1"]),
+    ],
+)
+def test_names_of_networks_events_and_images_are_completed(home, tmp_path, words, found):
+    (tmp_path / "image").mkdir()
+    (tmp_path / "image" / "file").touch()
+    ImageStore(home).build(tmp_path / "image", tag="tool:1")
+    *before, incomplete = words
+    shell = ShellComplete(main, {}, "requestor-sdk", "_X")
+    assert [one.value for one in shell.get_completions(before, incomplete)] == found
+
+
+@pytest.mark.skipif(shutil.which("fish") is None, reason="there is no fish")
+def test_fish_shows_whole_sentences():
+    line = "requestor-sdk completion fish 2>/dev/null | source; complete -C 'requestor-sdk do'"
+    done = subprocess.run(
+        ["fish", "--no-config", "-c", line],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "PATH": PATH},
+    )
+    whole = "doctor\tCheck what works on this machine, and how to mend what does not."
+    assert done.stdout.strip() == whole
+
+
+def test_a_store_that_cannot_be_read_completes_nothing(monkeypatch):
+    def broken():
+        raise PermissionError
+
+    assert _options.completed(broken)(None, None, "") == []
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

@@ -80,6 +80,15 @@ def test_the_table_takes_the_terminal_with_the_first_event_only(terminal):
     assert screen.getvalue() == ""
 
 
+def test_a_terminal_that_can_only_be_written_to_gets_lines(terminal, monkeypatch):
+    screen = terminal()
+    monkeypatch.setenv("TERM", "dumb")
+    with shown():
+        _run()
+    assert "i-1 starting -> running" in screen.getvalue()
+    assert "●" not in screen.getvalue()
+
+
 def test_the_cursor_can_be_given_back_at_any_time(terminal):
     screen = terminal()
     with shown() as display:
@@ -150,9 +159,3 @@ def test_something_can_be_said_at_any_time(capsys):
     with shown() as display:
         display.say("stopping")
     assert capsys.readouterr().err == "stopping\n"
-
-
-def test_a_standard_error_that_was_closed_is_no_failure(monkeypatch):
-    monkeypatch.setattr("sys.stderr", None)
-    with shown() as display:
-        assert display is not None

@@ -68,6 +68,14 @@ def test_a_limit_that_is_not_enforced_names_its_fix_and_is_no_failure(cli, finds
     assert "it works; 1 of 9 checks could be better" in lines
 
 
+def test_on_a_narrow_terminal_no_word_is_broken(cli, finds, monkeypatch):
+    wide = cli("doctor").stdout
+    monkeypatch.setattr("requestor_sdk.cli.doctor.width", lambda: 60)
+    narrow = cli("doctor").stdout
+    assert len(narrow.splitlines()) > len(wide.splitlines())
+    assert narrow.split() == wide.split()
+
+
 def test_no_sandbox_at_all_is_a_failure(cli, finds):
     finds(NONE)
     result = cli("doctor")

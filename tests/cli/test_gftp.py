@@ -198,7 +198,7 @@ async def _all(bus, url):
     return b"".join([piece async for piece in gftp.fetch(bus, url)])
 
 
-@pytest.mark.devnet(providers=0)
+@pytest.mark.devnet(providers=0, identities=3)
 async def test_files_go_both_ways_as_yapapi_asks_for_it(devnet, bus, tmp_path):
     source, target = tmp_path / "source", tmp_path / "target"
     source.write_bytes(CONTENT)
@@ -220,7 +220,7 @@ async def test_files_go_both_ways_as_yapapi_asks_for_it(devnet, bus, tmp_path):
         assert await asyncio.wait_for(process.wait(), 10) == 0
 
 
-@pytest.mark.devnet(providers=0)
+@pytest.mark.devnet(providers=0, identities=3)
 async def test_one_program_brings_files_to_another(devnet, tmp_path):
     source, target, back = (tmp_path / name for name in ("source", "target", "back"))
     source.write_bytes(CONTENT)
@@ -235,7 +235,7 @@ async def test_one_program_brings_files_to_another(devnet, tmp_path):
         assert "nothing is served" in (await there("upload", file=str(source), url=gone))["message"]
 
 
-@pytest.mark.devnet(providers=0)
+@pytest.mark.devnet(providers=0, identities=3)
 @pytest.mark.parametrize("end", ["input", "sigterm", "sigint"])
 async def test_it_ends_in_order_with_its_input_and_by_signal(devnet, tmp_path, end):
     (tmp_path / "source").write_bytes(CONTENT)

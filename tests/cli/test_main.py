@@ -46,6 +46,26 @@ def test_each_command_that_is_listed_exists_and_helps(cli, name):
     assert f"Usage: requestor-sdk {name}" in result.output
 
 
+def every_command(group=main, path=()):
+    for name in group.list_commands(click.Context(group)):
+        found = group.get_command(click.Context(group), name)
+        yield (*path, name)
+        if isinstance(found, click.Group):
+            yield from every_command(found, (*path, name))
+
+
+@pytest.mark.parametrize("words", list(every_command()), ids=" ".join)
+def test_no_help_shows_marks_of_its_making_or_cuts_a_sentence(cli, words):
+    result = cli(*words, "--help")
+    assert result.exit_code == 0
+    assert "\\" not in result.output
+    assert not [line for line in result.output.splitlines()[1:] if line.endswith("...")]
+
+
+def test_what_is_to_be_typed_keeps_its_lines(cli):
+    assert '\n    eval "$(requestor-sdk devnet env)"\n' in cli("devnet", "--help").output
+
+
 def test_the_version_is_the_packages(cli):
     assert cli("--version").output == f"requestor-sdk, version {requestor_sdk.__version__}\n"
 
@@ -54,6 +74,17 @@ def test_an_unknown_command_is_a_usage_error(cli):
     result = cli("dance")
     assert result.exit_code == 2
     assert "No such command 'dance'" in result.output
+
+
+@pytest.mark.parametrize(
+    ("words", "meant"), [(("stauts",), "status"), (("image", "lst"), "list"), (("c2d", "x"), "")]
+)
+def test_an_unknown_command_that_is_nearly_one_is_told_which(cli, words, meant):
+    result = cli(*words)
+    assert result.exit_code == 2
+    assert f"No such command {words[-1]!r}" in result.output
+    assert ("Did you mean" in result.output) == bool(meant)
+    assert f"{meant!r}?" in result.output or not meant
 
 
 def test_the_console_script_is_this_group():
@@ -94,3 +125,11 @@ def test_a_command_added_by_hand_is_listed_too():
     from click.testing import CliRunner
 
     assert "fail  Fail." in CliRunner().invoke(_group(ValueError()), ["--help"]).output
+
+
+def test_what_others_say_in_an_error_cannot_steer_the_terminal():
+    from click.testing import CliRunner
+
+    error = ImageNotFound("refused: \x1b[2J\x07")
+    result = CliRunner().invoke(_group(error), ["fail"], color=True)
+    assert result.stderr.strip().removeprefix("\x1b[31m").startswith("[RSK-107] refused: \\x1b[2J")

@@ -27,7 +27,10 @@ def run(*command, cwd):
 def test_it_has_a_service_its_tests_and_a_readme(project):
     assert sorted(path.name for path in project.iterdir()) == FILES
     assert "{{" not in "".join(path.read_text() for path in project.iterdir())
-    assert tomllib.loads((project / "pyproject.toml").read_text())["project"]["name"] == "my-app"
+    told = tomllib.loads((project / "pyproject.toml").read_text())
+    assert told["project"]["name"] == "my-app"
+    # Without them `pip install .` would find several modules, and refuse to choose.
+    assert told["tool"]["setuptools"]["py-modules"] == ["main"]
     assert (project / "README.md").read_text().startswith("# my-app\n")
 
 

@@ -14,6 +14,7 @@ from requestor_sdk.observe.runs import RunStore
 
 COMMAND = [sys.executable, "-c", "from requestor_sdk.cli import main; main()"]
 PROGRAM = """
+import sys
 from requestor_sdk import Service
 from requestor_sdk.payload import VmPayload
 
@@ -23,9 +24,26 @@ class Web(Service):
         return VmPayload(min_mem_gib={mem})
 
 async def main(compute):
-    print("before")
+    print("before", *sys.argv[1:])
     await compute.run_service(Web, num_instances=2)
     print("after")
+"""
+SCRIPT = """
+import asyncio, sys
+from requestor_sdk import Compute, Service
+from requestor_sdk.payload import VmPayload
+
+class Web(Service):
+    @staticmethod
+    async def get_payload():
+        return VmPayload()
+
+async def main():
+    print("before", *sys.argv[1:])
+    async with Compute(budget=1) as compute, asyncio.TaskGroup() as group:
+        group.create_task(compute.run_service(Web))
+
+asyncio.run(main())
 """
 
 
@@ -105,12 +123,28 @@ def test_a_dry_run_shows_what_the_program_would_take_and_buys_nothing(program, h
 @pytest.mark.sandbox
 def test_a_dry_run_as_json_and_of_what_cannot_be_had(program):
     done = subprocess.run(
-        [*COMMAND, "run", "--dry-run", "--json", program(PROGRAM.replace("print", "str"), 4000)],
+        [*COMMAND, "run", "--dry-run", "--json", program(PROGRAM, 4000)],
         capture_output=True, text=True, check=False, timeout=60,
     )  # fmt: skip
     assert done.returncode == 1
+    assert done.stderr.startswith("before\n")  # what it prints is no part of the JSON
     [told] = json.loads(done.stdout)
     assert told["fitting"] == 0
+
+
+@pytest.mark.sandbox
+@pytest.mark.parametrize("script", [False, True], ids=["main", "script"])
+def test_a_dry_run_that_is_asked_for_behind_the_file_buys_nothing_either(program, home, script):
+    text = SCRIPT if script else PROGRAM
+    done = subprocess.run(
+        [*COMMAND, "run", program(text), "own", "--dry-run", "--json", "--", "--dry-run"],
+        capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    [told] = json.loads(done.stdout)
+    assert told["wanted"] == (1 if script else 2)
+    assert done.stderr.splitlines()[0] in ("before own --dry-run", "before own -- --dry-run")
+    assert RunStore(home).ids() == []
 
 
 @pytest.mark.sandbox
@@ -130,28 +164,12 @@ def test_a_dry_run_of_a_program_that_fails_or_buys_nothing(program):
 
 @pytest.mark.sandbox
 def test_a_dry_run_of_a_script_with_a_task_group_of_its_own(program):
-    text = """
-import asyncio
-from requestor_sdk import Compute, Service
-from requestor_sdk.payload import VmPayload
-
-class Web(Service):
-    @staticmethod
-    async def get_payload():
-        return VmPayload()
-
-async def main():
-    async with Compute(budget=1) as compute, asyncio.TaskGroup() as group:
-        group.create_task(compute.run_service(Web))
-
-asyncio.run(main())
-"""
     done = subprocess.run(
-        [*COMMAND, "run", "--dry-run", program(text)],
+        [*COMMAND, "run", "--dry-run", program(SCRIPT)],
         capture_output=True, text=True, check=False, timeout=60,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("1 instance of Web on local")
+    assert done.stdout.startswith("before\n1 instance of Web on local")
 
 
 def test_json_goes_with_a_dry_run_only(cli, program):

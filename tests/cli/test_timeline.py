@@ -85,7 +85,7 @@ def test_a_run_that_is_not_there_is_an_error_that_names_those_that_are(cli, lost
 def test_a_file_of_another_kind_is_refused_before_anything_is_read(cli, lost, tmp_path):
     done = cli("timeline", "-o", tmp_path / "run.pdf")
     assert done.exit_code == 1
-    assert "not written as '.pdf'" in done.stderr
+    assert "the name 'run.pdf' does not say" in done.stderr
     assert ".svg, .html, .json" in done.stderr
 
 

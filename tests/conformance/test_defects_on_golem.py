@@ -16,7 +16,7 @@ from requestor_sdk.errors import CommandFailed, CommandSkipped, NetworkInterrupt
 from requestor_sdk.networks.golem import GolemNetwork
 from requestor_sdk.ports.runtime import ImageRef, ProcessExit
 
-pytestmark = pytest.mark.devnet(providers=0, identities=2)
+pytestmark = pytest.mark.devnet(providers=0, identities=3)
 
 IMAGE = "ab" * 28
 NOWHERE = "http://127.0.0.1:9/none.gvmi"

@@ -67,6 +67,7 @@ def test_a_folder_in_which_a_network_is_up_is_refused(detached):
     status, _, err = devnet_command("up", "--providers", 0, "--folder", detached[0])
     assert status == 1
     assert "[RSK-110] a network is up already in" in err
+    assert f"requestor-sdk devnet down --folder {shlex.quote(str(detached[0]))}" in err
 
 
 def test_nobody_is_called_that(detached):
@@ -79,6 +80,14 @@ def test_without_a_network_the_error_says_how_to_have_one(verb, tmp_path):
     status, out, err = devnet_command(verb, "--folder", tmp_path)
     assert (status, out) == (1, "")
     assert "try: requestor-sdk devnet up" in err
+
+
+def test_what_does_not_start_is_told_of(tmp_path):
+    (tmp_path / "file").write_text("")
+    status, out, err = devnet_command("up", "--providers", 0, "--folder", tmp_path / "file" / "net")
+    assert (status, out) == (1, "")
+    assert "did not start" in err
+    assert "try: name another folder" in err
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

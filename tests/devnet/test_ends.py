@@ -17,7 +17,7 @@ import pytest
 from requestor_sdk.devnet import Devnet
 from requestor_sdk.model.errors import DevnetFailed, NotAvailable, UsageError
 
-pytestmark = pytest.mark.devnet
+pytestmark = pytest.mark.devnet(providers=4)
 
 HOLDER = """
 import asyncio, json, os, sys, time

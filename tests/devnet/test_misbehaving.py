@@ -84,7 +84,7 @@ class Mute(GolemTransport):
 
 
 @asynccontextmanager
-async def serving(config, transport_class, name, *, per_sec="0.0001"):
+async def serving(config, transport_class, name, *, per_sec="0.0001", close_timeout=10.0):
     """Serve as one provider in this process."""
     transport = transport_class(config)
     await transport.open()
@@ -100,7 +100,7 @@ async def serving(config, transport_class, name, *, per_sec="0.0001"):
         runtime,
         ImageStore(),
         clock=LoopClock(),
-        close_timeout=10.0,
+        close_timeout=close_timeout,
     )
     await agent.open()
     try:
@@ -120,11 +120,18 @@ async def test_what_is_charged_above_the_usage_is_rejected_and_not_paid(devnet, 
     async with (
         serving(config, Greedy, "greedy") as agent,
         Compute(
-            budget=1, network=GolemNetwork(devnet.config), event_consumer=seen.append
+            budget=1,
+            network=GolemNetwork(devnet.config),
+            event_consumer=seen.append,
+            # For a better invoice than the one that was rejected nobody waits here.
+            settings=Settings(invoice_timeout=0.1),
         ) as compute,
     ):
         cluster = await compute.run_service(Brief, num_instances=1, expiration=SOON)
         await cluster.wait("terminated")
+        async with asyncio.timeout(30):
+            while not any(isinstance(event, ev.InvoiceRejected) for event in seen):
+                await asyncio.sleep(0.05)
     rejected = [event for event in seen if isinstance(event, ev.DebitNoteRejected)]
     assert rejected
     assert "above" in rejected[0].reason
@@ -187,7 +194,8 @@ async def test_a_budget_that_is_raised_is_reserved_and_released_as_one(devnet):
 async def test_one_that_never_approves_is_left_for_another(devnet, seen):
     mute, honest = devnet.provider_configs[:2]
     async with (
-        serving(mute, Mute, "mute", per_sec="0.00001"),
+        # What it never answers it would wait for at its end, too.
+        serving(mute, Mute, "mute", per_sec="0.00001", close_timeout=0.5),
         Compute(
             budget=1,
             network=GolemNetwork(devnet.config),

@@ -12,7 +12,7 @@ import pytest
 from requestor_sdk.devnet import Devnet
 from requestor_sdk.golem import Daemon
 
-pytestmark = pytest.mark.devnet(providers=0, identities=2)
+pytestmark = pytest.mark.devnet(providers=0, identities=3)
 
 
 async def identity_of(config):
@@ -24,7 +24,7 @@ async def identity_of(config):
 
 async def test_each_who_takes_part_has_an_identity_of_its_own(devnet):
     configs = (devnet.config, *devnet.provider_configs)
-    assert len({await identity_of(config) for config in configs}) == 3
+    assert len({await identity_of(config) for config in configs}) == 4
 
 
 async def test_the_daemon_is_killed_and_started_again_where_it_was(devnet):
@@ -39,9 +39,18 @@ async def test_the_daemon_is_killed_and_started_again_where_it_was(devnet):
 
 async def test_what_a_test_has_killed_is_up_for_the_next(devnet, shared_devnets):
     await devnet.daemon.kill()
-    again = shared_devnets.like({"providers": 0, "identities": 2})
+    again = shared_devnets.like({"providers": 0, "identities": 3})
     assert again is devnet
     assert again.daemon.pid
+
+
+async def test_a_full_disk_keeps_nobody_from_asking_how_it_is(devnet):
+    in_the_way = devnet.folder / f".network.json.{devnet.state.pid}"
+    in_the_way.mkdir()  # in its place nothing can be written, as on a disk that is full
+    try:
+        assert (await devnet.status()).daemon.pid
+    finally:
+        in_the_way.rmdir()
 
 
 async def test_only_the_user_can_read_what_is_in_its_folder(devnet):

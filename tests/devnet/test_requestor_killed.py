@@ -130,7 +130,11 @@ async def _a_wave_is_killed_and_recovered(devnet, folder: Path, seed: int) -> Pa
 
 
 async def _told_as_ours(ledger, ours):
-    """Return what the other side was told; the daemon sends an acceptance on, in its own time."""
+    """Return what the other side was told.
+
+    A requestor that is killed in the call leaves its acceptance in the daemon, which tells it when
+    the provider asks: ours does after ten seconds without an answer.
+    """
     for _ in range(int(SETTLES_SEC / 0.5)):
         told = (await ledger.page()).accepted
         if all(ours[agreement] == amount for agreement, amount in told.items()):

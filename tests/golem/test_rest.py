@@ -192,7 +192,7 @@ async def test_events_come_with_the_time_that_the_poll_may_take():
     [
         (saying('{"message": "no such agreement"}', status=500), "no such agreement"),
         (saying('["not", "an object"]', status=500), "not"),
-        (saying(HTML, status=500, content_type="text/html"), "Bad Gateway"),
+        (saying(HTML, status=500, content_type="text/html"), ": 502 Bad Gateway: nginx (HTTP"),
         (saying("", status=500), "no reason given"),
         (saying("[" * 50_000, status=500), "[["),
         (saying("x" * 10_000_000, status=500), "xxx"),
@@ -492,6 +492,24 @@ async def test_a_daemon_that_does_not_say_who_we_are_is_none(me):
     async with serving(daemon(saying("null"), me=me)) as url:
         with pytest.raises(BadAnswer, match="who we are"):
             await Daemon(GolemConfig(app_key=KEY, api_url=url)).open()
+
+
+@pytest.mark.parametrize("status", [400, 403, 404, 405, 501])
+async def test_another_program_at_the_address_is_told_from_a_daemon(status):
+    async with serving(saying(HTML, status=status, content_type="text/html")) as url:
+        client = Daemon(GolemConfig(app_key=KEY, api_url=url))
+        with pytest.raises(BadAnswer, match="no Golem daemon") as failure:
+            await client.open()
+    assert url in failure.value.message
+    assert "YAGNA_API_URL" in failure.value.hint
+    assert failure.value.status == status
+
+
+async def test_no_proxy_of_the_environment_stands_between_a_program_and_its_daemon(monkeypatch):
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "HTTPS_PROXY"):
+        monkeypatch.setenv(name, dead_address())
+    async with opened(saying("[]")) as client:
+        assert await client.call("GET", "/a") == []
 
 
 async def test_a_server_that_speaks_no_tls_is_no_daemon_that_answers():

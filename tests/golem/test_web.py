@@ -195,6 +195,9 @@ async def test_what_is_not_taken_is_told(server, client, path, told):
         "0.0.0.0",
         "[fe80::1]",
         "100.64.0.1",
+        "224.0.0.1",
+        "[64:ff9b::7f00:1]",
+        "[2002:7f00:1::]",
     ],
 )
 async def test_addresses_that_are_not_public_are_not_reached(server, host):

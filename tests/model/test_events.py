@@ -192,5 +192,5 @@ def test_jobs_of_journals_before_workers_were_told_are_read_with_none_of_them():
     over = from_record(
         old | {"kind": "ComputeJobFinished", "outcome": "failed", "exit_code": 3, "error": None}
     )
-    assert (changed.worker, changed.attempt) == ("", 0)
-    assert (over.worker, over.attempt, over.seconds, over.size) == ("", 0, None, None)
+    assert (changed.worker, changed.attempt) == ("", None)
+    assert (over.worker, over.attempt, over.seconds, over.size) == ("", None, None, None)

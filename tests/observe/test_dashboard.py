@@ -100,7 +100,7 @@ async def test_the_page_may_load_and_reach_nothing_but_its_own_events(http, feed
 
 
 def test_the_page_is_whole_and_names_no_other_place():
-    text = page("n")
+    text = page("n", "run")
     assert "{{" not in text
     assert re.findall(r"https?://|src=|@import|url\(", text) == []
     assert "innerHTML" not in text
@@ -170,7 +170,7 @@ async def test_a_number_beyond_all_events_sends_none_again(http, feed):
 
 
 async def test_amounts_come_added_up(feed):
-    _, records = await feed.read(0)
+    records = (await feed.read(0)).records
     told = [json.loads(text) for text in records]
     sums = [record["$"] for record in told if "$" in record]
     assert sums[0] == {"spent": 0.0, "held": 0.0, "budget": 1.0}

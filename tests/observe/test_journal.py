@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -187,3 +188,17 @@ def test_a_place_that_cannot_be_written_is_an_error_that_names_it(tmp_path, even
     (tmp_path / "file").write_text("")
     with pytest.raises(JournalUnwritable, match=r"journal .*run\.\w+ cannot be written"):
         journal_at(tmp_path / "file" / name).append(events[0])
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+def test_lines_that_a_full_disk_did_not_take_are_told_once_and_not_again_on_closing(
+    tmp_path, events
+):
+    journal = JsonlJournal(tmp_path / "run.jsonl")
+    journal.open()
+    journal._file.close()
+    journal._file = Path("/dev/full").open("wb")  # noqa: SIM115 - the journal closes it
+    with pytest.raises(JournalUnwritable, match="No space left"):
+        journal.append(events[0])
+    journal.close()
+    assert not journal.is_written

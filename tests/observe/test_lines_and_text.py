@@ -248,3 +248,8 @@ def test_an_id_keeps_both_of_its_ends(identifier, most):
     assert len(shown) <= most
     assert identifier.startswith(shown.partition("…")[0])
     assert identifier.endswith(shown.rpartition("…")[2])
+
+
+def test_what_others_say_cannot_steer_the_terminal_and_keeps_its_lines():
+    said = "a\x1b[2J\tb\n\x07\x9b\u202eü☃"
+    assert text.harmless(said) == "a\\x1b[2J\tb\n\\x07\\x9b\\u202eü☃"

@@ -8,7 +8,7 @@ import re
 from decimal import Decimal
 
 import pytest
-from observe.conftest import ALPHA
+from observe.conftest import ALPHA, START
 
 from requestor_sdk import Compute, Service
 from requestor_sdk.model import events as ev
@@ -92,6 +92,45 @@ def test_the_level_says_how_bad_it_is(story, kind, values, level):
     told, text, _ = Reader().read(story.tell(kind, **values))
     assert logging.getLevelName(told) == level
     assert text
+
+
+TASK = {"task_id": "task-3", "job_id": "job-1"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "values", "text"),
+    [
+        (ev.JobStarted, {"job_id": "job-1", "max_workers": 3}, "job-1 begins, with 3 workers at"),
+        (ev.TaskFinished, {**TASK, "status": "accepted", "attempts": 1}, "task-3 is accepted"),
+        (
+            ev.TaskFinished,
+            {**TASK, "status": "failed", "attempts": 2},
+            "is failed after 2 attempts",
+        ),
+        (
+            ev.TaskAttemptFailed,
+            {**TASK, "instance_id": "i-1", "attempt": 2, "error": "no"},
+            "task-3 failed in attempt 2 on i-1: no",
+        ),
+        (
+            ev.TaskRejected,
+            {**TASK, "instance_id": "i-1", "attempt": 1, "reason": "short", "retry": True},
+            "the result of task-3 on i-1 was rejected, and is tried again: short",
+        ),
+        (ev.JobFinished, {"job_id": "job-1", "accepted": 9, "failed": 1}, "9 accepted, 1 failed"),
+        (ev.JobFinished, {"job_id": "job-1", "error": "no"}, "is over, without a task: no"),
+    ],
+)
+def test_a_log_tells_of_tasks_in_words(story, kind, values, text):
+    assert text in Reader().read(story.tell(kind, **values))[1]
+
+
+def test_a_log_tells_of_a_cluster_and_its_agreements_in_words(story):
+    reader = Reader()
+    begun = story.tell(ev.ClusterStarted, cluster_id="c-1", service="Web", expiration=START)
+    story.agree("a-1")
+    assert reader.read(begun)[1].startswith("c-1 of Web begins, until 2026-11-2")
+    assert "i-1 has an agreement with alpha" in [reader.read(one)[1] for one in story.events]
 
 
 def test_a_lost_instance_and_a_silent_one_are_warnings(story):

@@ -234,6 +234,25 @@ def test_a_failure_in_the_users_code_is_printed_above_the_table(story):
     assert "ValueError: no" in output
 
 
+def test_neither_a_provider_nor_a_command_nor_an_error_steers_the_terminal(story):
+    table, _ = _table(story)
+    evil = "\x1b[2J\x9b\u202eevil"
+    ids = {"instance_id": "i-1", "cluster_id": "c", "attempt": 1}
+    with table:
+        moved = {"old": "pending", "new": "running", "stimulus": "ready"}
+        table(story.tell(ev.ServiceStateChanged, **ids, **moved, provider_name=evil))
+        sent = {"activity_id": "a", "script_id": "s", "commands": (f"run a\n{evil}",)}
+        table(story.tell(ev.ScriptSent, instance_id="i-1", **sent))
+        table(story.tell(ev.ServiceFailed, **ids, error=f"ValueError: {evil}"))
+        table(story.tell(ev.NoOffersYet, cluster_id="c", offers=1, ruled_out=evil))
+    output = table.console.file.getvalue()
+    assert output.count("evil") >= 4
+    assert "\x1b[2J" not in output
+    assert "\x9b" not in output
+    assert "\u202e" not in output
+    assert "run a \\x1b[2J" in output
+
+
 @pytest.mark.parametrize("write", [print, click.echo], ids=["print", "click"])
 def test_what_the_program_prints_appears_above_the_table(story, write):
     table, _ = _table(story)

@@ -63,6 +63,16 @@ def test_the_end_of_an_instance_ends_its_last_span_and_begins_none(lost):
     assert lane.spans[-1].end == ended.at
 
 
+def test_lanes_stand_by_the_numbers_of_their_instances(story):
+    for name in ("i-10", "i-9", "job-b", "i-2", "job-a"):
+        story.move("pending", "starting", instance=name)
+    timeline = Timeline.of(story.events)
+    order = ["job-b", "job-a", "i-2", "i-9", "i-10"]
+    assert [lane.instance_id for lane in timeline.ordered] == order
+    shown = [one.text for one in drawn(timeline).iter(f"{SVG}text") if one.text in order]
+    assert shown == order
+
+
 def test_an_instance_that_is_lost_is_marked_with_its_cause(lost):
     [lane] = Timeline.of(lost.events).lanes.values()
     assert [(mark.kind, mark.text) for mark in lane.marks] == [("failure", "lost: killed")]
@@ -316,13 +326,25 @@ def test_the_end_of_the_name_says_what_is_written(lost, tmp_path, name, begins):
 
 
 def test_another_end_of_the_name_is_refused(lost, tmp_path):
-    with pytest.raises(UsageError, match=r"not written as '\.png'"):
+    with pytest.raises(UsageError, match=r"the name 'a\.png' does not say"):
         Timeline.of(lost.events).save(tmp_path / "a.png")
 
 
 def test_a_file_that_cannot_be_written_is_an_error_that_says_why(lost, tmp_path):
     with pytest.raises(JournalUnwritable, match="No such file"):
         Timeline.of(lost.events).save(tmp_path / "none" / "a.svg")
+
+
+def test_a_file_that_the_disk_has_no_room_for_does_not_stay_as_half_a_drawing(lost, tmp_path):
+    resource = pytest.importorskip("resource")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))  # as a full disk answers
+    try:
+        with pytest.raises(JournalUnwritable, match=r"a\.svg cannot be written: File too large"):
+            Timeline.of(lost.events).save(tmp_path / "a.svg")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert list(tmp_path.iterdir()) == []
 
 
 # The scale ----------------------------------------------------------------------------------------

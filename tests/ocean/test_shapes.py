@@ -163,10 +163,25 @@ def test_a_start_call_of_either_generation_is_read_as_it_was_meant(algorithm):
 
 
 def test_a_nodes_start_call_has_a_duration_and_metadata_and_needs_no_dataset():
-    request = JobRequest(algorithm=SPEC, max_duration=60.0, metadata={"k": "v"})
+    request = JobRequest(
+        algorithm=SPEC, max_duration=60.0, metadata={"k": "v"}, env={"NAME": "value"}
+    )
     assert request_in(node_start(request)) == request
     with pytest.raises(JobRefused):
         classic_start(request)
+
+
+def test_variables_are_kept_from_a_provider_that_would_leave_them_out_and_from_the_eye():
+    request = JobRequest(algorithm=SPEC, datasets=(ASSET,), env={"TOKEN": "hunter22"})
+    with pytest.raises(JobRefused) as caught:
+        classic_start(request)
+    assert caught.value.reasons == {"algorithm.envs": "invalid"}
+    assert "hunter22" not in repr(request)
+
+
+def test_numbers_and_truth_are_variables_too():
+    body = {"algorithm": {"documentId": "a", "envs": {"N": 1, "YES": True}}}
+    assert request_in(body).env == {"N": "1", "YES": "true"}
 
 
 def test_the_misspelled_key_of_a_classic_client_is_read():
@@ -213,6 +228,7 @@ def test_the_misspelled_key_of_a_classic_client_is_read():
             {"algorithm": {"documentId": "a", "algocustomdata": 3}},
             {"algorithm.algocustomdata": "invalid"},
         ),
+        ({"algorithm": {"documentId": "a", "envs": {"A": []}}}, {"algorithm.envs": "invalid"}),
     ],
 )
 def test_a_start_call_that_is_wrong_is_refused_in_the_protocols_words(body, reasons):

@@ -15,7 +15,8 @@ from requestor_sdk.model.errors import (
     SandboxUnavailable,
 )
 from requestor_sdk.model.market import ActivityState, EndReason, ProposalState
-from requestor_sdk.model.money import Charged, LinearPricing, Terms, check_debit_note, check_invoice
+from requestor_sdk.model.money import LinearPricing, Terms
+from requestor_sdk.model.notes import Charged, check_debit_note, check_invoice
 from requestor_sdk.model.props import (
     ACCEPT_TIMEOUT,
     DEBIT_NOTE_INTERVAL,

@@ -78,11 +78,16 @@ class Stage:
     async def post(self, event) -> None:
         self.posted.append(event)
 
+    async def ask(self, requestor_id) -> None:
+        """Tell nothing."""
+
     async def __aenter__(self):
         self._group = asyncio.TaskGroup()
         await self._group.__aenter__()
         self.market = Market(self.daemon, self.post, "2030-01-01T00:00:00Z", self._group)
-        self.payments = Payments(self.daemon, self.post, "2030-01-01T00:00:00Z", self._group)
+        self.payments = Payments(
+            self.daemon, self.post, "2030-01-01T00:00:00Z", self._group, self.ask
+        )
         return self
 
     async def __aexit__(self, kind, error, trace):

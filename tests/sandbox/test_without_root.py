@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -25,6 +26,7 @@ from pathlib import Path
 from requestor_sdk.model.errors import SandboxDied, SandboxUnavailable
 from requestor_sdk.ports.runtime import ProcessSpec, SandboxLimits, SandboxSpec
 from requestor_sdk.sandbox import BubblewrapRuntime, ImageStore
+from requestor_sdk.sandbox._way_out import find_program
 
 async def main():
     home = Path(os.environ["REQUESTOR_SDK_HOME"])
@@ -39,8 +41,8 @@ async def main():
     limits = SandboxLimits(memory=96 << 20, storage=16 << 20, processes=24)
     told = {}
 
-    async def create(name):
-        return await runtime.create(SandboxSpec(name=name, limits=limits, image=image))
+    async def create(name, **more):
+        return await runtime.create(SandboxSpec(name=name, limits=limits, image=image, **more))
 
     async def run(name, box, *argv):
         out = []
@@ -67,6 +69,12 @@ async def main():
     await run("fill", box, "python3", "-c", fill)
     box = await create("d")
     await run("large", box, "python3", "-c", "f = open('/tmp/f', 'wb')\\nwhile True: f.write(b'x' * 100000)")
+    if find_program():
+        box = await create("e", network=True, public_only=True)
+        call = "import socket; s = socket.socket(); print(s.connect_ex(('10.1.1.1', 80)))"
+        await run("closed", box, "python3", "-c", call)
+        await run("routes", box, "cat", "/proc/net/route", "/etc/resolv.conf")
+        await box.close()
     await runtime.close()
     told["left"] = [str(path) for path in (home / "run").iterdir()]
     print(json.dumps(told))
@@ -171,3 +179,13 @@ def test_one_large_file_is_stopped(told):
 def test_usage_is_counted_and_nothing_is_left(told):
     assert told["usage"] > 0
     assert told["left"] == []
+
+
+def test_a_network_of_public_addresses_needs_no_root(told):
+    if "closed" not in told:
+        pytest.skip("slirp4netns is not installed")
+    assert told["closed"] == [0, f"{errno.EACCES}\n"]
+    code, text = told["routes"]
+    assert code == 0
+    assert "tap0\t00000000" in text
+    assert "nameserver 10.0.2.3" in text

@@ -243,6 +243,7 @@ def test_loading_the_plugin_loads_nothing_of_the_engine():
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
     )
     assert done.stdout.split() == [
+        "requestor_sdk._lazy",
         "requestor_sdk._version",
         "requestor_sdk.devnet",
         "requestor_sdk.devnet._fixture",

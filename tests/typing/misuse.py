@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from datetime import timedelta
 
+import requestor_sdk
+import requestor_sdk.testing
 from requestor_sdk import (
     Cluster,
     Compute,
@@ -117,9 +119,9 @@ async def jobs(compute: Compute) -> None:
 async def tasks(compute: Compute, payload: Payload) -> None:
     compute.execute_tasks(one_task, [1])  # type: ignore[call-overload]
     compute.execute_tasks(one_task, 1, payload)  # type: ignore[call-overload]
-    compute.execute_tasks(one_task, ["a"], payload)  # type: ignore[arg-type]
+    compute.execute_tasks(one_task, ["a"], payload)  # type: ignore[list-item]
     compute.execute_tasks(no_coroutine, [1], payload)  # type: ignore[arg-type]
-    compute.execute_tasks(no_script, [1], payload)  # type: ignore[arg-type,list-item]
+    compute.execute_tasks(no_script, [1], payload)  # type: ignore[arg-type]
     compute.execute_tasks(one_task, [1], payload, max_workers="3")  # type: ignore[call-overload]
     compute.execute_tasks(one_task, [1], payload, workers=3)  # type: ignore[call-overload]
     await compute.execute_tasks(one_task, [1], payload)  # type: ignore[misc]
@@ -150,3 +152,11 @@ async def payloads() -> None:
     await vm.repo("some-tag")  # type: ignore[call-arg]
     await vm.repo(image_tag="a", min_mem_gib="1")  # type: ignore[arg-type]
     await vm.repo(image_tag="a", capabilities=3)  # type: ignore[arg-type]
+
+
+def names_are_misspelt() -> list[object]:
+    return [
+        requestor_sdk.Computer,  # type: ignore[attr-defined]
+        requestor_sdk.handlers.exposed,  # type: ignore[attr-defined]
+        requestor_sdk.testing.Vanished,  # type: ignore[attr-defined]
+    ]

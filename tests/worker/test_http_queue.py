@@ -160,7 +160,7 @@ async def test_a_server_that_takes_the_place_of_another_has_to_prove_itself_anew
     http = HttpQueue(url, worker_id="w", token=token)
     await http.open()
     await http.heartbeat(INFO)
-    http._url = "http://127.0.0.1:1/worker/v1"
+    http._api._url = "http://127.0.0.1:1/worker/v1"
     with pytest.raises(NetworkUnreachable):
         await http.heartbeat(INFO)
     seen = []
@@ -170,7 +170,7 @@ async def test_a_server_that_takes_the_place_of_another_has_to_prove_itself_anew
         return web.json_response({"proof": "none"})
 
     async with other_server(anything) as other:
-        http._url = f"{other}/worker/v1"
+        http._api._url = f"{other}/worker/v1"
         with pytest.raises(WorkerRefused):
             await http.heartbeat(INFO)
     assert "Authorization" not in str(seen)

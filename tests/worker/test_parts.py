@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from requestor_sdk.c2d._rules import MAX_EVENTS, MAX_TOLD
 from requestor_sdk.model.errors import JobRefused, LeaseLost, NotAvailable, StoreFailed, UsageError
 from requestor_sdk.ports.worker import (
     Completion,
@@ -21,12 +22,13 @@ from requestor_sdk.ports.worker import (
     RunOutcome,
 )
 from requestor_sdk.worker import WorkerConfig
+from requestor_sdk.worker._events import FIRST_EVENTS, LAST_EVENTS, WAITING_EVENTS
 from requestor_sdk.worker._job import room_for
 from requestor_sdk.worker._journal import Journal
 from requestor_sdk.worker._ledger import Ledger
 from requestor_sdk.worker._outputs import printable
 from requestor_sdk.worker._room import detect_room
-from requestor_sdk.worker._teller import MAX_EVENTS, WAITING_EVENTS, Teller
+from requestor_sdk.worker._teller import Teller
 
 LEASE = Lease(run_id="run", attempt=2, fence="fence")
 
@@ -279,16 +281,51 @@ async def test_a_log_of_exactly_its_limit_is_whole(telling):
     assert ear.log_bytes == b"x" * 1000
 
 
-async def test_events_are_numbered_and_there_is_an_end_to_them(telling):
+async def test_of_too_many_events_the_first_and_the_last_are_told_and_the_middle_is_counted(
+    telling,
+):
     teller, ear, _ = telling()
-    for _ in range(MAX_EVENTS // WAITING_EVENTS):
-        assert all(teller.event("INFO", str(n)) for n in range(WAITING_EVENTS))
-        assert not teller.event("INFO")
-        await asyncio.wait_for(teller._told.wait(), 10)
-    assert not teller.event("INFO")
-    assert teller.event("stage", "publishing")
+    for number in range(12_000):
+        teller.event("INFO", str(number))
+        if number % 500 == 0:
+            await asyncio.wait_for(teller._told.wait(), 10)
+    teller.event("stage", "publishing")
+    teller.event("ERROR", "why it failed")
     await teller.finish()
-    assert [event.seq for event in ear.events] == list(range(1, MAX_EVENTS + 2))
+    assert [event.seq for event in ear.events] == list(range(1, len(ear.events) + 1))
+    assert ear.events[-1].seq < MAX_EVENTS
+    messages = [event.message for event in ear.events]
+    assert messages[:FIRST_EVENTS] == [str(number) for number in range(FIRST_EVENTS)]
+    assert messages[FIRST_EVENTS] == "publishing"
+    said = ear.events[FIRST_EVENTS + 1]
+    assert said.payload == {"left_out": 12_000 - FIRST_EVENTS - LAST_EVENTS + 1}
+    last = 12_000 - LAST_EVENTS + 1
+    assert messages[FIRST_EVENTS + 2 :] == [*map(str, range(last, 12_000)), "why it failed"]
+
+
+async def test_events_that_come_faster_than_they_are_told_give_way_in_the_middle_alone(telling):
+    teller, ear, _ = telling()
+    for number in range(5_000):
+        teller.event("PROGRESS", str(number))
+    await asyncio.wait_for(teller._told.wait(), 10)
+    teller.event("PROGRESS", "on")
+    await teller.finish()
+    messages = [event.message for event in ear.events]
+    assert messages[:WAITING_EVENTS] == [str(number) for number in range(WAITING_EVENTS)]
+    assert ear.events[WAITING_EVENTS].payload == {"left_out": 5_000 - WAITING_EVENTS - LAST_EVENTS}
+    assert messages[-2:] == ["4999", "on"]
+
+
+async def test_large_events_leave_the_queue_room_for_the_last(telling):
+    teller, ear, _ = telling()
+    for number in range(400):
+        teller.event("INFO", str(number), {"x": "y" * 15_000})
+        await asyncio.wait_for(teller._told.wait(), 10)
+    teller.event("ERROR", "why it failed")
+    await teller.finish()
+    assert ear.events[-1].message == "why it failed"
+    assert sum(len(str(event.payload)) + 10 for event in ear.events) < MAX_TOLD
+    assert "399" in [event.message for event in ear.events]
 
 
 async def test_a_store_that_fails_for_a_moment_loses_nothing(telling):

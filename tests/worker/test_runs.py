@@ -34,6 +34,13 @@ async def test_a_run_gets_its_files_and_its_outputs_and_log_are_kept(queue, hire
     assert stages == [Stage.preparing, Stage.running, Stage.publishing]
 
 
+async def test_no_secret_of_a_runs_variables_is_in_its_log(queue, hire):
+    await hire()
+    line = 'echo "it is $API_TOKEN"; echo $API_TOKEN >&2; printf hunt; sleep 0.5; printf er22'
+    await done(queue, "run", shell(line, env={"API_TOKEN": "hunter22"}))
+    assert sorted((await log_of(queue, "run")).splitlines()) == ["***", "***", "it is ***"]
+
+
 async def test_a_log_is_there_while_the_run_goes_on(queue, hire):
     await hire()
     await queue.submit("run", shell("echo first; sleep 60"), SMALL)

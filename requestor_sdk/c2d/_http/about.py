@@ -159,7 +159,7 @@ class AboutCalls:
             environment_object(one, chain_id=self._chain_id)
             | extra
             | {"storageExpiry": int(spec.results_days * _DAY), "maxJobs": spec.max_jobs}
-            for one, spec in zip(self._core.environments(), self._core.specs, strict=True)
+            for one, spec in zip(await self._core.environments(), self._core.specs, strict=True)
         ]
         if "chainId" not in values and "chainID" not in values:
             return JSONResponse(found)

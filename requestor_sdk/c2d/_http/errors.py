@@ -33,7 +33,7 @@ _log = logging.getLogger(__name__)
 # The calls that today's nodes alone have: they answer 401 where the older ones answer 400.
 _OF_NODES = ("/freeCompute", "/computeStreamableLogs", "/auth/token", "/auth/invalidateToken")
 
-_BUSY: Final = {"too_many_jobs": 429, "no_room": 503}
+_BUSY: Final = {"too_many_jobs": 429, "too_much_kept": 429, "no_room": 503}
 """What may be asked for again later."""
 
 

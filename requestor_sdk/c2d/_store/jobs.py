@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from requestor_sdk.c2d.records import NonceTaken, OrderTaken
+from requestor_sdk.c2d._store.keys import environment_of
+from requestor_sdk.c2d.records import NonceTaken, OrderTaken, TooMany
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from requestor_sdk.c2d._store.port import Store, Writing
-    from requestor_sdk.c2d.records import JobRecord, TokenRecord
+    from requestor_sdk.c2d.records import Bounds, JobRecord, TokenRecord
     from requestor_sdk.model.jobs import Json
 
 
@@ -31,14 +32,17 @@ class StoredJobs:
         *,
         request: Mapping[str, Json] | None = None,
         orders: Sequence[str] = (),
+        bounds: Bounds | None = None,
     ) -> None:
         """Keep a new job, its first status with its time, and the orders that it uses up.
 
         Raises:
             OrderTaken: One of the orders was used before.
+            TooMany: It is one too many.
         """
 
         def do(tx: Writing) -> None:
+            _check(tx, job, bounds)
             for order in orders:
                 if not tx.use_order(order, job.id):
                     raise OrderTaken("an order was used before")
@@ -49,10 +53,22 @@ class StoredJobs:
 
         await self._store.write(do)
 
-    async def change_job(self, job: JobRecord, *, at: float, walked: Sequence[int] = ()) -> bool:
-        """Replace a job whose kept revision is one less; tell whether it was that."""
+    async def change_job(
+        self,
+        job: JobRecord,
+        *,
+        at: float,
+        walked: Sequence[int] = (),
+        bounds: Bounds | None = None,
+    ) -> bool:
+        """Replace a job whose kept revision is one less; tell whether it was that.
+
+        Raises:
+            TooMany: It is one too many.
+        """
 
         def do(tx: Writing) -> bool:
+            _check(tx, job, bounds)
             if not tx.change_job(job):
                 return False
             tx.add_statuses(job.id, walked, at)
@@ -95,6 +111,14 @@ class StoredJobs:
     async def count_open(self) -> Mapping[str, int]:
         """Return how many jobs are not over, by the environment."""
         return await self._store.read(lambda tx: tx.count_open())
+
+    async def kept_of(self, owner: str) -> int:
+        """Return how many bytes the results of an owner's jobs take."""
+        return await self._store.read(lambda tx: tx.kept_of(owner))
+
+    async def done(self, before: float, *, limit: int = 100) -> Sequence[JobRecord]:
+        """Return jobs that were over before a time, and whose results are gone."""
+        return await self._store.read(lambda tx: tx.done(before, limit=limit))
 
     async def statuses(self, job_id: str) -> Sequence[tuple[int, float]]:
         """Return each status that a job went through, with its time, oldest first."""
@@ -142,3 +166,20 @@ class StoredJobs:
     async def remove_token(self, digest: str) -> None:
         """Take a token back. Idempotent."""
         await self._store.write(lambda tx: tx.delete_token(digest))
+
+    async def remove_tokens(self, before: float) -> int:
+        """Forget the tokens that expired before a time; tell how many."""
+        return await self._store.write(lambda tx: tx.delete_tokens(before))
+
+
+def _check(tx: Writing, job: JobRecord, bounds: Bounds | None) -> None:
+    if bounds is None:
+        return
+    tx.alone(job.owner)
+    most = bounds.of_environment
+    if most is not None and tx.open_in(environment_of(job)) >= most:
+        raise TooMany("of_environment")
+    if bounds.of_owner is not None and tx.open_of(job.owner) >= bounds.of_owner:
+        raise TooMany("of_owner")
+    if bounds.kept is not None and tx.kept_of(job.owner) >= bounds.kept:
+        raise TooMany("kept")

@@ -14,7 +14,7 @@ from requestor_sdk.c2d._store.port import Waiting
 from requestor_sdk.ports.worker import RunState
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from requestor_sdk.c2d._store.bells import Ear
     from requestor_sdk.c2d._store.port import AttemptRow, EventRow, Reading, RunRow, WorkerRow
@@ -128,6 +128,9 @@ class _Rows:
     def ring(self, topic: str) -> None:
         self.rings.append(topic)
 
+    def alone(self, key: str) -> None:
+        """There is one transaction at a time."""
+
     # Jobs
 
     def job(self, job_id: str) -> JobRecord | None:
@@ -162,6 +165,23 @@ class _Rows:
     def count_open(self) -> Mapping[str, int]:
         open_jobs = (job for job in self._jobs.rows.values() if job.finished is None)
         return Counter(environment_of(job) for job in open_jobs)
+
+    def open_in(self, environment: str) -> int:
+        return self.count_open().get(environment, 0)
+
+    def open_of(self, owner: str) -> int:
+        return sum(job.finished is None and job.owner == owner for job in self._jobs.rows.values())
+
+    def kept_of(self, owner: str) -> int:
+        return sum(job.kept for job in self._jobs.rows.values() if job.owner == owner)
+
+    def done(self, before: float, *, limit: int) -> Sequence[JobRecord]:
+        found = [
+            (job.finished, job.id, job)
+            for job in self._jobs.rows.values()
+            if job.finished is not None and job.expires is None and job.finished < before
+        ]
+        return [job for _, _, job in sorted(found)[:limit]]
 
     def statuses(self, job_id: str) -> Sequence[tuple[int, float]]:
         return self._statuses.rows.get(job_id, ())
@@ -225,6 +245,13 @@ class _Rows:
     def delete_token(self, digest: str) -> None:
         self._tokens.drop(digest)
 
+    def delete_tokens(self, before: float) -> int:
+        tokens = self._tokens.rows.values()
+        over = [one.digest for one in tokens if one.expires is not None and one.expires < before]
+        for digest in over:
+            self._tokens.drop(digest)
+        return len(over)
+
     # Runs
 
     def run(self, run_id: str) -> RunRow | None:
@@ -235,7 +262,7 @@ class _Rows:
         room: Room,
         *,
         now: float,
-        after: tuple[int, float, str] | None = None,
+        after: tuple[int, int, float, str] | None = None,
         limit: int = 16,
     ) -> Sequence[Waiting]:
         line = sorted(self._line.rows.values(), key=lambda one: one.place)
@@ -252,6 +279,16 @@ class _Rows:
         times = (self._runs.rows[run_id].not_before for run_id in self._line.rows)
         return min((at for at in times if at > now), default=None)
 
+    def next_turn(self, owner: str, priority: int) -> int:
+        undone = [run for run in self._runs.rows.values() if run.finished_at is None]
+        own = max((run.turn for run in undone if run.owner == owner), default=-1)
+        waiting = [place[1] for place in self._places() if place[0] == -priority]
+        now = min(waiting) if waiting else max((run.turn for run in undone), default=0)
+        return max(0, now, own + 1)
+
+    def _places(self) -> Iterable[tuple[int, int, float, str]]:
+        return (one.place for one in self._line.rows.values())
+
     def count_runs(self) -> Mapping[RunState, int]:
         return Counter(run.state for run in self._runs.rows.values())
 
@@ -267,7 +304,7 @@ class _Rows:
     def save_run(self, run: RunRow) -> None:
         self._runs.put(run.id, run)
         if run.state is RunState.pending:
-            place = (-run.priority, run.created_at, run.id)
+            place = (-run.priority, run.turn, run.created_at, run.id)
             self._line.put(run.id, Waiting(id=run.id, demand=run.demand, place=place))
         else:
             self._line.drop(run.id)
@@ -353,9 +390,6 @@ class _Rows:
 
     def save_worker(self, worker: WorkerRow) -> None:
         self._workers.put(storable(worker.id), worker)
-
-    def delete_worker(self, worker_id: str) -> None:
-        self._workers.drop(worker_id)
 
 
 def _order_of_event(event: EventRow) -> tuple[int, int]:

@@ -15,7 +15,6 @@ from requestor_sdk.ports.worker import Completion, Demand, Room, RunSpec, RunSta
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-    from types import TracebackType
     from typing import Self
 
     from requestor_sdk.c2d.records import JobRecord, TokenRecord
@@ -23,8 +22,12 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-SCHEMA = 1
-"""The version of what is kept; a store of another version is not opened."""
+SCHEMA = 2
+"""The version of what is kept; a store of an older one is brought to it when it is opened."""
+
+
+OLDEST = 1
+"""The oldest version that can be brought to it."""
 
 
 class Ending(StrEnum):
@@ -42,7 +45,9 @@ class RunRow:
 
     Attributes:
         id: Made by who submits it.
-        priority: Higher ones first, then older ones.
+        owner: Whose it is; owners take turns.
+        priority: Higher ones first, then by turn, then older ones.
+        turn: The round of all owners' turns in which it is to run.
         created_at: Seconds since the epoch, as all times here.
         not_before: It waits until then, after it was handed back again and again.
         attempt: The number of the last attempt; 0 before the first.
@@ -56,8 +61,10 @@ class RunRow:
     id: str
     spec: RunSpec
     demand: Demand
+    owner: str = ""
     state: RunState = RunState.pending
     priority: int = 5
+    turn: int = 0
     created_at: float
     not_before: float = 0.0
     attempt: int = 0
@@ -75,7 +82,7 @@ class Waiting:
 
     id: str
     demand: Demand
-    place: tuple[int, float, str]
+    place: tuple[int, int, float, str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,12 +136,14 @@ class WorkerRow:
     Attributes:
         token_hash: sha256 of its token, hex; empty for one that calls in process.
         session: Of its last heartbeat; empty before the first.
+        former: Its sessions before that one, the last of them last.
         total: All that it has; ``None`` before the first heartbeat.
     """
 
     id: str
     token_hash: str = ""
     session: str = ""
+    former: Sequence[str] = ()
     total: Room | None = None
     free: Room | None = None
     tags: Sequence[str] = ()
@@ -178,6 +187,22 @@ class Reading(Protocol):
         """Return how many jobs are not over, by environment."""
         ...
 
+    def open_in(self, environment: str) -> int:
+        """Return how many jobs of an environment are not over."""
+        ...
+
+    def open_of(self, owner: str) -> int:
+        """Return how many jobs of an owner are not over."""
+        ...
+
+    def kept_of(self, owner: str) -> int:
+        """Return how many bytes the results of an owner's jobs take."""
+        ...
+
+    def done(self, before: float, *, limit: int) -> Sequence[JobRecord]:
+        """Return jobs that were over before a time, and whose results are gone, oldest first."""
+        ...
+
     def statuses(self, job_id: str) -> Sequence[tuple[int, float]]:
         """Return each status of a job with its time, oldest first."""
         ...
@@ -203,7 +228,7 @@ class Reading(Protocol):
         room: Room,
         *,
         now: float,
-        after: tuple[int, float, str] | None = None,
+        after: tuple[int, int, float, str] | None = None,
         limit: int = 16,
     ) -> Sequence[Waiting]:
         """Return runs that wait and may fit into a room, in order, from a place on.
@@ -262,6 +287,10 @@ class Reading(Protocol):
 class Writing(Reading, Protocol):
     """A transaction that changes: all of it is kept, or nothing where it raises."""
 
+    def alone(self, key: str) -> None:
+        """Wait until no other transaction has said this of the key, and have others wait."""
+        ...
+
     def insert_job(self, job: JobRecord) -> None:
         """Keep a new job."""
         ...
@@ -302,6 +331,18 @@ class Writing(Reading, Protocol):
         """Forget a token. Idempotent."""
         ...
 
+    def delete_tokens(self, before: float) -> int:
+        """Forget the tokens that expired before a time; tell how many."""
+        ...
+
+    def next_turn(self, owner: str, priority: int) -> int:
+        """Return the turn of an owner's next run.
+
+        It is after the owner's own that are not over, and never before the turn that it is now: who
+        has many in the line waits behind the first of who has few.
+        """
+        ...
+
     def insert_run(self, run: RunRow) -> bool:
         """Keep a new run; tell whether there was none of that id."""
         ...
@@ -334,10 +375,6 @@ class Writing(Reading, Protocol):
         """Keep a worker, or replace it."""
         ...
 
-    def delete_worker(self, worker_id: str) -> None:
-        """Forget a worker. Idempotent."""
-        ...
-
     def ring(self, topic: str) -> None:
         """Wake those who listen to a topic, once all is kept."""
         ...
@@ -352,12 +389,7 @@ class Listener(Protocol):
 
     def __enter__(self) -> Self: ...
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None: ...
+    def __exit__(self, *_: object) -> None: ...
 
 
 class Store(Protocol):

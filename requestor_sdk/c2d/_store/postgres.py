@@ -19,7 +19,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 
 from requestor_sdk.c2d._store.keys import is_storable
 from requestor_sdk.c2d._store.lanes import Lane
-from requestor_sdk.c2d._store.sql import SqlStore, Told, as_ours, prepare
+from requestor_sdk.c2d._store.sql import SqlStore, Told, as_ours, check, prepare
 from requestor_sdk.c2d._store.sql_runs import SqlRows
 from requestor_sdk.model.errors import StoreFailed
 
@@ -55,6 +55,7 @@ class PostgresStore(SqlStore):
 
     Args:
         url: ``postgresql://user:password@host/database``, as libpq takes it.
+        looking: Only to look: no table is made, nothing is written, and news are not heard.
 
     Raises:
         StoreFailed: That is no such address.
@@ -62,8 +63,9 @@ class PostgresStore(SqlStore):
 
     poll_sec = 2.0
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, looking: bool = False) -> None:
         super().__init__()
+        self._only_looks = looking
         try:
             address = make_url(re.sub(r"^postgres(ql)?://", "postgresql+psycopg://", url))
         except ArgumentError:
@@ -102,6 +104,9 @@ class PostgresStore(SqlStore):
         Raises:
             StoreFailed: The server does not answer, or the tables are of another version.
         """
+        if self._only_looks:
+            await self._open_to_look()
+            return
         writers = [
             Lane(f"c2d-writer-{n}", self._write, settle=self._settle, most=1)
             for n in range(_WRITERS)
@@ -118,6 +123,24 @@ class PostgresStore(SqlStore):
             self._engine.dispose()
             raise
         self._writers, self._readers = [*writers], [*readers]
+
+    async def _open_to_look(self) -> None:
+        reader = Lane("c2d-reader-0", self._read)
+        try:
+            await reader.run(self._check)
+        except BaseException:
+            await reader.close()
+            self._engine.dispose()
+            raise
+        self._readers = [reader]
+
+    def _check(self) -> None:
+        try:
+            with self._looking.connect() as connection:
+                check(connection)
+                connection.rollback()
+        except SQLAlchemyError as error:
+            raise as_ours(error) from error
 
     def _prepare(self) -> None:
         try:

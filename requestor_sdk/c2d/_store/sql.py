@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from sqlalchemy import inspect, select
+from sqlalchemy import inspect, select, update
 from sqlalchemy.exc import (
     DataError,
     DBAPIError,
@@ -17,7 +17,7 @@ from sqlalchemy.exc import (
 
 from requestor_sdk.c2d._store import tables
 from requestor_sdk.c2d._store.bells import Bells
-from requestor_sdk.c2d._store.port import SCHEMA
+from requestor_sdk.c2d._store.port import OLDEST, SCHEMA
 from requestor_sdk.model.errors import StoreFailed
 
 if TYPE_CHECKING:
@@ -97,24 +97,54 @@ class SqlStore:
 
 
 def prepare(connection: Connection) -> None:
-    """Make the tables where there are none, and see that they are of this version.
+    """Make the tables where there are none, and bring those of an older version to this one.
 
     Raises:
-        StoreFailed: They are of another one.
+        StoreFailed: They are of a newer version, or of none that is known.
     """
     if not inspect(connection).has_table(tables.about.name):
         tables.metadata.create_all(connection)
         connection.execute(tables.about.insert(), {"key": _VERSION, "value": SCHEMA})
-    kept = connection.execute(
-        select(tables.about.c.value).where(tables.about.c.key == _VERSION)
-    ).scalar()
-    if kept != SCHEMA:
+    kept = _version(connection)
+    if isinstance(kept, int) and OLDEST <= kept < SCHEMA:
+        from requestor_sdk.c2d._store.upgrades import upgrade
+
+        upgrade(connection, kept, SCHEMA)
+        told = update(tables.about).where(tables.about.c.key == _VERSION)
+        connection.execute(told.values(value=SCHEMA))
+    elif kept != SCHEMA:
         raise StoreFailed(
             f"the store is of version {kept}; this program has version {SCHEMA}",
             hint="pip install --upgrade requestor-sdk"
             if isinstance(kept, int) and kept > SCHEMA
             else "name another --data-dir, or serve with the program that made this one",
         )
+
+
+def check(connection: Connection) -> None:
+    """See that the tables are there, and of this version; changes nothing.
+
+    Raises:
+        StoreFailed: They are not.
+    """
+    if not inspect(connection).has_table(tables.about.name):
+        raise StoreFailed(
+            "there is no provider's store in it",
+            hint="`requestor-sdk c2d serve` makes one; name the --data-dir that it has",
+        )
+    kept = _version(connection)
+    if kept != SCHEMA:
+        raise StoreFailed(
+            f"the store is of version {kept}; this program has version {SCHEMA}",
+            hint="look at it with the program that serves it; `requestor-sdk c2d serve` of this "
+            "version brings an older one up to date",
+        )
+
+
+def _version(connection: Connection) -> object:
+    return connection.execute(
+        select(tables.about.c.value).where(tables.about.c.key == _VERSION)
+    ).scalar()
 
 
 def as_ours(error: SQLAlchemyError) -> StoreFailed:

@@ -28,6 +28,9 @@ _COUNTED: Final = {"preserve_rowcount": True}
 
 _KEY: Final[BindParameter[str]] = bindparam("key")
 
+# A collision of two keys has one of them wait for nothing, and does no more.
+_ALONE: Final = select(func.pg_advisory_xact_lock(func.hashtextextended(_KEY, 0)))
+
 _JOB: Final = select(tables.jobs).where(tables.jobs.c.id == _KEY)
 _JOB_OF_RUN: Final = select(tables.jobs).where(tables.jobs.c.run_id == _KEY).limit(1)
 _NEWEST: Final = select(tables.jobs).order_by(tables.jobs.c.created.desc(), tables.jobs.c.id.desc())
@@ -35,6 +38,18 @@ _COUNT_OPEN: Final = (
     select(tables.jobs.c.environment, func.count())
     .where(tables.jobs.c.finished.is_(None))
     .group_by(tables.jobs.c.environment)
+)
+_OPEN: Final = select(func.count()).select_from(tables.jobs).where(tables.jobs.c.finished.is_(None))
+_OPEN_IN: Final = _OPEN.where(tables.jobs.c.environment == _KEY)
+_OPEN_OF: Final = _OPEN.where(tables.jobs.c.owner == _KEY)
+_KEPT_OF: Final = select(func.coalesce(func.sum(tables.jobs.c.kept), 0)).where(
+    tables.jobs.c.owner == _KEY, tables.LARGE
+)
+_DONE: Final = (
+    select(tables.jobs)
+    .where(tables.jobs.c.expires.is_(None), tables.jobs.c.finished < bindparam("before"))
+    .order_by(tables.jobs.c.finished, tables.jobs.c.id)
+    .limit(bindparam("most"))
 )
 _EXPIRED: Final = (
     select(tables.jobs)
@@ -121,7 +136,12 @@ class Rows:
 
 
 class JobRows(Rows):
-    """Jobs and what belongs to their owners."""
+    """Jobs and what belongs to their owners; ``port`` tells of each method."""
+
+    def alone(self, key: str) -> None:
+        # SQLite has one writer anyway.
+        if self._connection.dialect.name == "postgresql":
+            self._one(_ALONE, key=key)
 
     def job(self, job_id: str) -> JobRecord | None:
         return _job(self._one(_JOB, key=job_id))
@@ -165,6 +185,22 @@ class JobRows(Rows):
 
     def count_open(self) -> Mapping[str, int]:
         return {row[0]: row[1] for row in self._all(_COUNT_OPEN)}
+
+    def open_in(self, environment: str) -> int:
+        return self._count(_OPEN_IN, environment)
+
+    def open_of(self, owner: str) -> int:
+        return self._count(_OPEN_OF, owner)
+
+    def kept_of(self, owner: str) -> int:
+        return self._count(_KEPT_OF, owner)
+
+    def _count(self, statement: Executable, key: str) -> int:
+        row = self._one(statement, key=key)
+        return 0 if row is None else int(row[0])
+
+    def done(self, before: float, *, limit: int) -> Sequence[JobRecord]:
+        return _jobs(self._all(_DONE, before=before, most=limit))
 
     def statuses(self, job_id: str) -> Sequence[tuple[int, float]]:
         return tuple((row.code, row.at) for row in self._all(_STATUSES, key=job_id))
@@ -243,6 +279,9 @@ class JobRows(Rows):
         if is_storable(digest):
             self._do(delete(tables.tokens).where(tables.tokens.c.digest == digest))
 
+    def delete_tokens(self, before: float) -> int:
+        return self._do(delete(tables.tokens).where(tables.tokens.c.expires < before))
+
 
 def _columns(job: JobRecord) -> dict[str, object]:
     return {
@@ -256,6 +295,7 @@ def _columns(job: JobRecord) -> dict[str, object]:
         "stop": job.stop,
         "revision": job.revision,
         "environment": environment_of(job),
+        "kept": job.kept,
         "dids": encode(list(job.dids)),
         "facts": encode(dict(job.facts)),
     }
@@ -274,6 +314,7 @@ def _job(row: Row[Any] | None) -> JobRecord | None:
         expires=row.expires,
         run_id=row.run_id,
         stop=row.stop,
+        kept=row.kept,
         facts=json.loads(row.facts),
         revision=row.revision,
     )

@@ -18,7 +18,7 @@ from requestor_sdk.ports.worker import Completion, Demand, RunSpec, RunState
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from sqlalchemy import Row
+    from sqlalchemy import Executable, Row
 
     from requestor_sdk.ports.worker import Room
 
@@ -33,9 +33,10 @@ _RUN: Final = select(tables.runs).where(_R.id == _KEY)
 _RUN_OWN: Final = _RUN.with_for_update()
 # A run that another transaction has its hands on is passed over, not waited for.
 _RUN_WAITING: Final = _RUN.where(tables.WAITS).with_for_update(skip_locked=True)
+_PLACE: Final = ("rank_was", "turn_was", "created_was", "id_was")
 _LINE: Final = (
     select(_R.id, _R.cpu, _R.ram_mb, _R.disk_mb, _R.gpus, _R.vram_mb, _R.tags, _R.rank)
-    .add_columns(_R.created_at)
+    .add_columns(_R.turn, _R.created_at)
     .where(
         tables.WAITS,
         _R.not_before <= bindparam("now"),
@@ -45,13 +46,15 @@ _LINE: Final = (
         _R.gpus <= bindparam("gpus_free"),
         or_(_R.gpus == 0, _R.vram_mb <= bindparam("vram_free")),
     )
-    .order_by(_R.rank, _R.created_at, _R.id)
+    .order_by(_R.rank, _R.turn, _R.created_at, _R.id)
     .limit(_MOST)
 )
 _LINE_AFTER: Final = _LINE.where(
-    tuple_(_R.rank, _R.created_at, _R.id)
-    > tuple_(bindparam("rank_was"), bindparam("created_was"), bindparam("id_was"))
+    tuple_(_R.rank, _R.turn, _R.created_at, _R.id) > tuple_(*map(bindparam, _PLACE))
 )
+_TURN_OF: Final = select(func.max(_R.turn)).where(_R.owner == _KEY, _R.finished_at.is_(None))
+_TURN_WAITING: Final = select(func.min(_R.turn)).where(tables.WAITS, _R.rank == bindparam("rank"))
+_TURN_LAST: Final = select(func.max(_R.turn)).where(_R.finished_at.is_(None))
 _NEXT_DUE: Final = select(func.min(_R.not_before)).where(
     tables.WAITS, _R.not_before > bindparam("now")
 )
@@ -113,7 +116,7 @@ _SAVE_ATTEMPT: Final = (
 
 
 class SqlRows(JobRows):
-    """All rows, over a connection in a transaction."""
+    """All rows, over a connection in a transaction; ``port`` tells of each method."""
 
     def run(self, run_id: str) -> RunRow | None:
         return _run(self._one(_RUN_OWN if self._writing else _RUN, key=run_id))
@@ -123,7 +126,7 @@ class SqlRows(JobRows):
         room: Room,
         *,
         now: float,
-        after: tuple[int, float, str] | None = None,
+        after: tuple[int, int, float, str] | None = None,
         limit: int = 16,
     ) -> Sequence[Waiting]:
         values: dict[str, object] = {
@@ -138,14 +141,27 @@ class SqlRows(JobRows):
         statement = _LINE
         if after is not None:
             statement = _LINE_AFTER
-            values |= dict(zip(("rank_was", "created_was", "id_was"), after, strict=True))
+            values |= dict(zip(_PLACE, after, strict=True))
         return [
-            Waiting(id=row.id, demand=_demand(row), place=(row.rank, row.created_at, row.id))
+            Waiting(
+                id=row.id, demand=_demand(row), place=(row.rank, row.turn, row.created_at, row.id)
+            )
             for row in self._all(statement, **values)
         ]
 
     def next_due(self, now: float) -> float | None:
         row = self._one(_NEXT_DUE, now=now)
+        return None if row is None else row[0]
+
+    def next_turn(self, owner: str, priority: int) -> int:
+        own = self._turn(_TURN_OF, key=owner)
+        now = self._turn(_TURN_WAITING, rank=-priority)
+        if now is None:
+            now = self._turn(_TURN_LAST)
+        return max(now or 0, 0 if own is None else own + 1)
+
+    def _turn(self, statement: Executable, **values: object) -> int | None:
+        row = self._one(statement, **values)
         return None if row is None else row[0]
 
     def count_runs(self) -> Mapping[RunState, int]:
@@ -157,6 +173,8 @@ class SqlRows(JobRows):
         values = {
             **_changing(run),
             "id": run.id,
+            "owner": storable(run.owner),
+            "turn": run.turn,
             "created_at": run.created_at,
             "cpu": demand.cpu,
             "ram_mb": demand.ram_mb,
@@ -247,10 +265,6 @@ class SqlRows(JobRows):
         values = {"id": storable(worker.id), "token_hash": worker.token_hash, "body": body}
         self._do(replaced, values)
 
-    def delete_worker(self, worker_id: str) -> None:
-        if is_storable(worker_id):
-            self._do(delete(tables.workers).where(_W.id == worker_id))
-
 
 def _changing(run: RunRow) -> dict[str, object]:
     """Return the columns of a run that may change."""
@@ -301,6 +315,8 @@ def _run(row: Row[Any] | None) -> RunRow | None:
         id=row.id,
         spec=_spec(row.spec),
         demand=_demand(row),
+        owner=row.owner,
+        turn=row.turn,
         state=RunState(row.state),
         priority=-row.rank,
         created_at=row.created_at,

@@ -16,7 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
 from requestor_sdk.c2d._store.lanes import Lane
-from requestor_sdk.c2d._store.sql import SqlStore, Told, as_ours, of_one, prepare
+from requestor_sdk.c2d._store.sql import SqlStore, Told, as_ours, check, of_one, prepare
 from requestor_sdk.c2d._store.sql_runs import SqlRows
 from requestor_sdk.model.errors import StoreFailed
 
@@ -35,20 +35,24 @@ class SqliteStore(SqlStore):
 
     Args:
         path: The file; made where it is missing, for the user alone.
+        looking: Only to look: it is neither made nor written, and who writes it never waits.
     """
 
     poll_sec = 5.0
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, looking: bool = False) -> None:
         super().__init__()
         self._path = path
+        self._looking = looking
+        address = f"{path.absolute().as_uri()}?mode=ro&uri=true" if looking else str(path)
         self._engine = create_engine(
-            f"sqlite+pysqlite:///{path}",
+            f"sqlite+pysqlite:///{address}",
             poolclass=NullPool,
             isolation_level="AUTOCOMMIT",
             connect_args={"timeout": _BUSY_SEC, "check_same_thread": False},
         )
-        event.listen(self._engine, "connect", _set_up)
+        if not looking:
+            event.listen(self._engine, "connect", _set_up)
         self._connections: list[Connection] = []
 
     async def open(self) -> None:
@@ -60,13 +64,29 @@ class SqliteStore(SqlStore):
         writer = Lane("c2d-writer", self._write_group, settle=self._settle)
         readers = [Lane(f"c2d-reader-{n}", self._reading(n)) for n in range(_READERS)]
         try:
-            await writer.run(self._open_all)
+            await writer.run(self._open_to_look if self._looking else self._open_all)
         except BaseException:
             for lane in (writer, *readers):
                 await lane.close()
             self._close_all()
             raise
-        self._writers, self._readers = [writer], [*readers]
+        self._readers = [*readers]
+        if self._looking:
+            await writer.close()
+        else:
+            self._writers = [writer]
+
+    def _open_to_look(self) -> None:
+        if not self._path.is_file():
+            raise StoreFailed(
+                f"there is no provider's store {self._path}",
+                hint="`requestor-sdk c2d serve` makes one; name the --data-dir that it has",
+            )
+        try:
+            self._connections = [self._engine.connect() for _ in range(1 + _READERS)]
+            check(self._connections[0])
+        except SQLAlchemyError as error:
+            raise as_ours(error) from error
 
     def _open_all(self) -> None:
         try:

@@ -25,6 +25,7 @@ from sqlalchemy import (
 
 _KEY: Final = Text().with_variant(Text(collation="C"), "postgresql")
 _COUNTER: Final = BigInteger().with_variant(Integer(), "sqlite")
+_NONE: Final = text("0")
 
 metadata: Final = MetaData()
 
@@ -60,6 +61,7 @@ jobs: Final = Table(
     _whole("stop"),
     _whole("revision"),
     _key("environment"),
+    _whole("kept", server_default=_NONE),
     _json("dids"),
     _json("facts"),
     Index("c2d_jobs_of_owner", "owner", "created"),
@@ -77,6 +79,27 @@ Index(
     jobs.c.expires,
     sqlite_where=jobs.c.expires.is_not(None),
     postgresql_where=jobs.c.expires.is_not(None),
+)
+
+Index(
+    "c2d_jobs_open_of",
+    jobs.c.owner,
+    sqlite_where=jobs.c.finished.is_(None),
+    postgresql_where=jobs.c.finished.is_(None),
+)
+LARGE: Final = text("kept > 0")
+Index(
+    "c2d_jobs_keeping",
+    jobs.c.owner,
+    jobs.c.kept,
+    sqlite_where=LARGE,
+    postgresql_where=LARGE,
+)
+Index(
+    "c2d_jobs_done",
+    jobs.c.finished,
+    sqlite_where=jobs.c.expires.is_(None) & jobs.c.finished.is_not(None),
+    postgresql_where=jobs.c.expires.is_(None) & jobs.c.finished.is_not(None),
 )
 
 job_dids: Final = Table(
@@ -115,9 +138,11 @@ runs: Final = Table(
     "c2d_runs",
     metadata,
     _key("id", primary_key=True),
+    _key("owner", server_default=text("''")),
     _key("state"),
     # Negative priority: the line is read upwards.
     _whole("rank"),
+    _whole("turn", server_default=_NONE),
     _time("created_at"),
     _time("not_before"),
     Column("cpu", Double, nullable=False),
@@ -141,11 +166,15 @@ _WAITS: Final = text("state = 'PENDING'")
 Index(
     "c2d_line",
     runs.c.rank,
+    runs.c.turn,
     runs.c.created_at,
     runs.c.id,
     sqlite_where=_WAITS,
     postgresql_where=_WAITS,
 )
+
+_UNDONE: Final = runs.c.finished_at.is_(None)
+Index("c2d_turns", runs.c.owner, runs.c.turn, sqlite_where=_UNDONE, postgresql_where=_UNDONE)
 
 Index("c2d_due", runs.c.not_before, sqlite_where=_WAITS, postgresql_where=_WAITS)
 

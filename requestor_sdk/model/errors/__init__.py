@@ -98,10 +98,7 @@ from requestor_sdk.model.errors._activity import (
     SandboxUnavailable,
     TransferRefused,
 )
-from requestor_sdk.model.errors._base import (
-    RequestorError,
-    all_errors,
-)
+from requestor_sdk.model.errors._base import RequestorError, all_errors
 from requestor_sdk.model.errors._calls import (
     CallCancelled,
     CallError,

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Unpack
 
-from requestor_sdk.model.errors._base import RequestorError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+from requestor_sdk.model.errors._base import RequestorError, Told
 
 
 class ActivityError(RequestorError):
@@ -36,11 +33,9 @@ class CommandFailed(ActivityError):
         stdout: str | None = None,
         stderr: str | None = None,
         return_code: int | None = None,
-        ids: Mapping[str, str] | None = None,
-        story: Iterable[str] = (),
-        hint: str = "",
+        **told: Unpack[Told],
     ) -> None:
-        super().__init__(message, ids=ids, story=story, hint=hint)
+        super().__init__(message, **told)
         self.command = command
         self.stdout = stdout
         self.stderr = stderr

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, TypedDict
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+
+
+class Told(TypedDict, total=False):
+    """What each error may tell besides its message; see ``RequestorError``."""
+
+    ids: Mapping[str, str] | None
+    story: Iterable[str]
+    hint: str
 
 
 class RequestorError(Exception):

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Unpack
 
-from requestor_sdk.model.errors._base import RequestorError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+from requestor_sdk.model.errors._base import RequestorError, Told
 
 
 class CallError(RequestorError):
@@ -25,11 +22,9 @@ class CallError(RequestorError):
         message: str,
         *,
         error_type: str = "",
-        ids: Mapping[str, str] | None = None,
-        story: Iterable[str] = (),
-        hint: str = "",
+        **told: Unpack[Told],
     ) -> None:
-        super().__init__(message, ids=ids, story=story, hint=hint)
+        super().__init__(message, **told)
         self.error_type = error_type
 
 
@@ -66,11 +61,9 @@ class CallRejected(CallError):
         *,
         retry_after: float = 1.0,
         error_type: str = "",
-        ids: Mapping[str, str] | None = None,
-        story: Iterable[str] = (),
-        hint: str = "",
+        **told: Unpack[Told],
     ) -> None:
-        super().__init__(message, error_type=error_type, ids=ids, story=story, hint=hint)
+        super().__init__(message, error_type=error_type, **told)
         self.retry_after = retry_after
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Unpack
 
-from requestor_sdk.model.errors._base import RequestorError
+from requestor_sdk.model.errors._base import RequestorError, Told
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
 
 
 class InstanceError(RequestorError):
@@ -83,11 +83,9 @@ class JobTimeout(InstanceError, TimeoutError):
         *,
         done: int = 0,
         unfinished: Iterable[str] = (),
-        ids: Mapping[str, str] | None = None,
-        story: Iterable[str] = (),
-        hint: str = "",
+        **told: Unpack[Told],
     ) -> None:
-        super().__init__(message, ids=ids, story=story, hint=hint)
+        super().__init__(message, **told)
         self.done = done
         self.unfinished: tuple[str, ...] = tuple(unfinished)
 

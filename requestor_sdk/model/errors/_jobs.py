@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Unpack
 
-from requestor_sdk.model.errors._base import RequestorError
+from requestor_sdk.model.errors._base import RequestorError, Told
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
 
 
 class JobError(RequestorError):
@@ -30,11 +30,9 @@ class JobRefused(JobError):
         message: str,
         *,
         reasons: Mapping[str, str] | None = None,
-        ids: Mapping[str, str] | None = None,
-        story: Iterable[str] = (),
-        hint: str = "",
+        **told: Unpack[Told],
     ) -> None:
-        super().__init__(message, ids=ids, story=story, hint=hint)
+        super().__init__(message, **told)
         self.reasons: dict[str, str] = dict(reasons or {})
 
 
@@ -77,11 +75,9 @@ class AssetNotConsumable(JobError):
         message: str,
         *,
         consumable_code: int = 1,
-        ids: Mapping[str, str] | None = None,
-        story: Iterable[str] = (),
-        hint: str = "",
+        **told: Unpack[Told],
     ) -> None:
-        super().__init__(message, ids=ids, story=story, hint=hint)
+        super().__init__(message, **told)
         self.consumable_code = consumable_code
 
 

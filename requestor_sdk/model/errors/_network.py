@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Unpack
 
-from requestor_sdk.model.errors._base import RequestorError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+from requestor_sdk.model.errors._base import RequestorError, Told
 
 
 class NetworkError(RequestorError):
@@ -26,11 +23,9 @@ class NetworkError(RequestorError):
         message: str,
         *,
         status: int | None = None,
-        ids: Mapping[str, str] | None = None,
-        story: Iterable[str] = (),
-        hint: str = "",
+        **told: Unpack[Told],
     ) -> None:
-        super().__init__(message, ids=ids, story=story, hint=hint)
+        super().__init__(message, **told)
         self.status = status
 
     @property

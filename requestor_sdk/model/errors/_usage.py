@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Unpack
 
-from requestor_sdk.model.errors._base import RequestorError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+from requestor_sdk.model.errors._base import RequestorError, Told
 
 
 class UsageError(RequestorError):
@@ -108,11 +105,9 @@ class JournalDamaged(UsageError, ValueError):
         message: str,
         *,
         saved: int = 0,
-        ids: Mapping[str, str] | None = None,
-        story: Iterable[str] = (),
-        hint: str = "",
+        **told: Unpack[Told],
     ) -> None:
-        super().__init__(message, ids=ids, story=story, hint=hint)
+        super().__init__(message, **told)
         self.saved = saved
 
 

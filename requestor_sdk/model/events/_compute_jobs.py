@@ -40,14 +40,14 @@ class ComputeJobStatusChanged(Event):
         status: The protocol's number.
         text: The provider's words for it.
         worker: Who runs it, by the provider's name; empty where it does not tell.
-        attempt: Which attempt that is, from 1; 0 where it does not tell.
+        attempt: Which attempt that is, from 1; ``None`` where it does not tell.
     """
 
     job_id: str
     status: int
     text: str = ""
     worker: str = ""
-    attempt: int = 0
+    attempt: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +60,7 @@ class ComputeJobFinished(Event):
         exit_code: What the algorithm's process returned, where the provider tells.
         error: Why it did not succeed, where the provider tells.
         worker: Who ran it last, by the provider's name; empty where it does not tell.
-        attempt: Which attempt that was, from 1; 0 where it does not tell.
+        attempt: Which attempt that was, from 1; ``None`` where it does not tell.
         seconds: How long it took, by the provider's clock.
         size: Bytes of all that it left.
     """
@@ -70,6 +70,6 @@ class ComputeJobFinished(Event):
     exit_code: int | None = None
     error: str | None = None
     worker: str = ""
-    attempt: int = 0
+    attempt: int | None = None
     seconds: float | None = None
     size: int | None = None

@@ -41,6 +41,7 @@ _OPEN: Final = ("ISSUED", "RECEIVED")
 _ACCEPTED: Final = ("ACCEPTED", "SETTLED")
 _PAID: Final = "SETTLED"
 """Of an invoice whose amount is paid: also of one that nobody accepted, by its debit notes."""
+_UNKNOWN_CHAIN: Final = ("not registered", "not found in config")
 _UNSOLICITED: Final = ("no activity", "not of this agreement", "accepted before")
 
 
@@ -93,8 +94,9 @@ class GolemPayments:
             raise self._not_allocated(error) from error
 
     def _not_allocated(self, error: NetworkError) -> NetworkError | PaymentError:
-        unregistered = "not registered" in error.message
-        if error.status not in (400, 404, 409, 410) and not unregistered:
+        # Of a chain that it has no settings for, the daemon says that it failed itself.
+        unknown = any(words in error.message for words in _UNKNOWN_CHAIN)
+        if error.status not in (400, 404, 409, 410) and not unknown:
             return error
         return PaymentError(
             f"nothing could be reserved on {self._daemon.config.platform}: {error.message}",

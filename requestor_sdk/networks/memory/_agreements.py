@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 BATCH_EVENTS = 64
 """Events of a batch that wait for a slow reader before they slow the provider."""
 
-
 _NEW: Final = ActivityState.new
 _ENDED: Final = ActivityState.terminated
 _OPEN: Final = frozenset({AgreementState.proposed, AgreementState.pending})

@@ -10,6 +10,8 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
+from requestor_sdk.model.errors import NotAvailable
+
 if TYPE_CHECKING:
     from collections.abc import Hashable, Sequence
 
@@ -188,3 +190,15 @@ class Latest(Changing, Generic[T]):
         """Let nothing follow."""
         self._closed = reason
         self.changed()
+
+
+async def taken(box: Latest[T]) -> Sequence[T]:
+    """Wait for what comes next, for a port.
+
+    Raises:
+        NotAvailable: Nothing comes any more.
+    """
+    try:
+        return await box.take()
+    except Closed as closed:
+        raise NotAvailable(closed.reason) from None

@@ -18,14 +18,10 @@ from requestor_sdk.networks.simulated._behaviour import (
     Unreachable,
     Vanishing,
 )
-from requestor_sdk.networks.simulated._journal import Act, SimulatedJournal
-from requestor_sdk.networks.simulated._network import SimulatedNetwork, seed_of
-from requestor_sdk.networks.simulated._plan import (
+from requestor_sdk.networks.simulated._fault import (
     CALLS,
-    PLANS,
     Action,
     Fault,
-    FaultPlan,
     behave,
     crash_daemon,
     crash_provider,
@@ -36,6 +32,9 @@ from requestor_sdk.networks.simulated._plan import (
     error,
     reorder,
 )
+from requestor_sdk.networks.simulated._journal import Act, SimulatedJournal
+from requestor_sdk.networks.simulated._network import SimulatedNetwork, seed_of
+from requestor_sdk.networks.simulated._plan import PLANS, FaultPlan
 from requestor_sdk.networks.simulated._provider import (
     ProgramResult,
     SimulatedProvider,

@@ -20,7 +20,12 @@ have ended, that its activities do not answer, or nothing at all."""
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Behaviour:
-    """The base of behaviours. Give one or several of its subclasses to a provider."""
+    """The base of behaviours. Give one or several of its subclasses to a provider.
+
+    Raises:
+        UsageError: It does not have that word.
+        AmountError: A time, a factor or a count makes no sense.
+    """
 
     def __post_init__(self) -> None:
         """Refuse words and numbers that it does not have."""
@@ -39,7 +44,11 @@ class Behaviour:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Slow(Behaviour):
-    """Acts on everything this much later than others."""
+    """Acts on everything this much later than others.
+
+    Attributes:
+        seconds: How much later.
+    """
 
     seconds: Span = (1.0, 10.0)
 

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, cast
 
 from requestor_sdk.model.errors import RequestorError
 from requestor_sdk.networks.memory import MemoryNetwork
+from requestor_sdk.networks.simulated._fault import Action
 from requestor_sdk.networks.simulated._injector import Injector, error_of
-from requestor_sdk.networks.simulated._plan import Action
 
 if TYPE_CHECKING:
     from requestor_sdk.networks.simulated._span import Span

@@ -14,7 +14,8 @@ from requestor_sdk.model.errors import (
     NotAvailable,
     RequestorError,
 )
-from requestor_sdk.networks.simulated._plan import PROVIDER, Action, Fault, FaultPlan
+from requestor_sdk.networks.simulated._fault import PROVIDER, Action, Fault
+from requestor_sdk.networks.simulated._plan import FaultPlan
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

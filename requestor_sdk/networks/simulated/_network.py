@@ -18,9 +18,10 @@ from requestor_sdk.networks.memory import MemoryMarket, MemoryNetwork
 from requestor_sdk.networks.simulated._agent import SimulatedAgent
 from requestor_sdk.networks.simulated._behaviour import Behaviour, SeenAs
 from requestor_sdk.networks.simulated._ends import RequestorEnd
+from requestor_sdk.networks.simulated._fault import Fault
 from requestor_sdk.networks.simulated._injector import Injector, Strike
 from requestor_sdk.networks.simulated._journal import Act, SimulatedJournal
-from requestor_sdk.networks.simulated._plan import Fault, FaultPlan, plan_of
+from requestor_sdk.networks.simulated._plan import FaultPlan, plan_of
 from requestor_sdk.networks.simulated._provider import (
     SimulatedProvider,
     simulated_providers,

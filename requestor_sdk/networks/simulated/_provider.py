@@ -84,6 +84,10 @@ class SimulatedProvider:
         multi_activity: Whether an agreement can have several activities, one after another.
         properties: Further properties of its offers.
         constraints: What its offers ask of demands.
+
+    Raises:
+        UsageError: It has no name, or a behaviour is none.
+        AmountError: A size, a count or a time makes no sense.
     """
 
     name: str

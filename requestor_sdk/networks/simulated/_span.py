@@ -20,3 +20,9 @@ def check_span(span: object, what: str) -> None:
         raise AmountError(
             f"{what} must be seconds, zero or more, or a pair of them, lower first: not {span!r}"
         )
+
+
+def checked(span: Span) -> Span:
+    """Return a span of seconds; raises as ``check_span``."""
+    check_span(span, "seconds")
+    return span

@@ -1,18 +1,18 @@
 """The events of a run as the page gets them: encoded once, kept for all who look, bounded.
 
-Pure but for the one future that wakes who waits. Amounts come added up, so that the page need not
+Amounts come added up, so that the page need not
 know which note counts and which does not.
 """
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections import deque
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from requestor_sdk.model import events as ev
+from requestor_sdk.observe.dashboard._source import Batch, Source
 from requestor_sdk.observe.view import RunView
 
 if TYPE_CHECKING:
@@ -36,29 +36,22 @@ _MONEY: Final = (
 _DROPPED: Final = frozenset({"v", "traceback"})
 
 
-class Feed:
+class Feed(Source):
     """Takes events in order and gives them to any number of readers, each at its own pace.
 
     Args:
         kept: How many are kept at most.
-
-    Attributes:
-        closed: Whether no more will come.
     """
 
+    subject: ClassVar[str] = "run"
+    resumes: ClassVar[bool] = True
+
     def __init__(self, kept: int = KEPT) -> None:
+        super().__init__()
         self._texts: deque[str] = deque(maxlen=kept)
-        self._came = 0
         self._view = RunView()
         self._owner: dict[str, str] = {}
         self._money: tuple[Decimal, Decimal, Decimal] | None = None
-        self._waiting: list[asyncio.Future[None]] = []
-        self.closed = False
-
-    @property
-    def came(self) -> int:
-        """How many events have come."""
-        return self._came
 
     def append(self, event: Event) -> None:
         """Take one event. To be called on the loop of the readers."""
@@ -71,35 +64,12 @@ class Feed:
         self._texts.append(json.dumps(record, separators=(",", ":")))
         self._wake()
 
-    def close(self) -> None:
-        """No more will come; readers end once they have read what is there. Idempotent."""
-        self.closed = True
-        self._wake()
-
-    async def read(self, after: int, most: int = 1000) -> tuple[int, list[str]]:
-        """Wait for events after a number; return the number of the first and their records.
-
-        What is not kept any more is passed over. Nothing is returned where it is closed and all is
-        read.
-        """
-        while self._came <= after and not self.closed:
-            waiting = asyncio.get_running_loop().create_future()
-            self._waiting.append(waiting)
-            try:
-                await waiting
-            finally:
-                if waiting in self._waiting:
-                    self._waiting.remove(waiting)  # given up before anything came
+    def _after(self, after: int, most: int) -> Batch:
         first = max(after, self._came - len(self._texts))
         start = len(self._texts) - (self._came - first)
         stop = min(start + most, len(self._texts))
-        return first + 1, [self._texts[place] for place in range(start, stop)]
-
-    def _wake(self) -> None:
-        waiting, self._waiting = self._waiting, []
-        for one in waiting:
-            if not one.done():
-                one.set_result(None)
+        records = [self._texts[place] for place in range(start, stop)]
+        return Batch(last=first + len(records), records=records, skipped=first - after)
 
     def _add_money(self, event: Event, record: dict[str, Any]) -> None:
         if isinstance(event, ev.AgreementCreated):

@@ -15,12 +15,11 @@ from urllib.parse import quote
 
 from requestor_sdk.model.errors import NotAvailable
 from requestor_sdk.observe._looks import scheme
-from requestor_sdk.observe.dashboard._feed import Feed
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from aiohttp import web
+
+    from requestor_sdk.observe.dashboard._source import Source
 
 HOST: Final = "127.0.0.1"
 _OURS: Final = frozenset({"127.0.0.1", "localhost", "[::1]"})
@@ -31,6 +30,10 @@ _BEAT_SEC: Final = 15.0
 _CLOSE_SEC: Final = 1.0
 _VIEWERS: Final = 32
 _HERE: Final = Path(__file__).parent
+_SCRIPTS: Final = (
+    *("model.js", "jobs.js", "provider.js", "gantt.js", "tables.js"),
+    *("panels.js", "events.js", "page.js"),
+)
 
 
 def _now() -> datetime:
@@ -38,20 +41,20 @@ def _now() -> datetime:
 
 
 class Dashboard:
-    """Serves one run; an async context manager.
+    """Serves one run, or one provider; an async context manager.
 
     Args:
-        feed: The events.
+        feed: What there is to tell.
         port: Where it listens; any free port by default.
-        live: Whether the run may still tell something.
-        now: The time as the run has it.
+        live: Whether there may still come something.
+        now: The time as what is shown has it.
 
     Attributes:
         token: What a viewer must have.
     """
 
     def __init__(
-        self, feed: Feed, *, port: int = 0, live: bool = True, now: Callable[[], datetime] = _now
+        self, feed: Source, *, port: int = 0, live: bool = True, now: Callable[[], datetime] = _now
     ) -> None:
         self.feed = feed
         self.token: str = secrets.token_urlsafe(18)
@@ -101,12 +104,7 @@ class Dashboard:
         await self.open()
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.close()
 
     # Requests -------------------------------------------------------------------------------------
@@ -130,7 +128,7 @@ class Dashboard:
         self._check(request)
         nonce = secrets.token_urlsafe(12)
         return web.Response(
-            text=page(nonce),
+            text=page(nonce, self.feed.subject),
             content_type="text/html",
             headers={
                 "Content-Security-Policy": (
@@ -166,20 +164,20 @@ class Dashboard:
     async def _send(self, response: web.StreamResponse, after: int) -> None:
         hello = {"live": self._live and not self.feed.closed, "now": self._now().isoformat()}
         await response.write(_message(json.dumps(hello), event="hello"))
+        after = after if self.feed.resumes else 0
         while True:
             try:
                 async with asyncio.timeout(_BEAT_SEC):
-                    first, records = await self.feed.read(after)
+                    batch = await self.feed.read(after)
             except TimeoutError:
                 await response.write(b": still here\n\n")
                 continue
-            if not records:
+            if not batch.records:
                 break
-            if first > after + 1:
-                skipped = str(first - after - 1)
-                await response.write(_message(skipped, event="skipped"))
-            after = first + len(records) - 1
-            await response.write(_message(f"[{','.join(records)}]", number=after))
+            if batch.skipped:
+                await response.write(_message(str(batch.skipped), event="skipped"))
+            after = batch.last
+            await response.write(_message(f"[{','.join(batch.records)}]", number=after))
             if after == self.feed.came and not self.feed.closed:
                 await asyncio.sleep(_TOGETHER_SEC)
         await response.write(_message("{}", event="end"))
@@ -205,11 +203,12 @@ def _parts() -> tuple[str, str]:
         return (_HERE / name).read_text(encoding="utf-8")
 
     style = scheme(":root") + read("page.css")
-    script = "".join(read(name) for name in ("model.js", "gantt.js", "page.js"))
+    script = "".join(map(read, _SCRIPTS))
     return read("page.html").replace("{{style}}", style), script
 
 
-def page(nonce: str) -> str:
-    """Return the page, whole, for a nonce."""
+def page(nonce: str, subject: str) -> str:
+    """Return the page of a run or of a provider, whole, for a nonce."""
     html, script = _parts()
-    return html.replace("{{nonce}}", nonce).replace("{{script}}", script)
+    html = html.replace("{{nonce}}", nonce).replace("{{subject}}", subject)
+    return html.replace("{{script}}", script)

@@ -25,12 +25,13 @@ function fitted(canvas) {
 
 const STEPS = [0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 43200, 86400];
 
-function ticks(from, until, origin, width, draw) {
+// Labels say how long after the origin; of what has no beginning of its own, the time of day.
+function ticks(from, until, origin, width, draw, ofDay) {
   const seconds = Math.max((until - from) / 1000, 0.001);
   const step = STEPS.find((one) => (one / seconds) * width >= 90) || 604800;
   for (let n = Math.ceil((from - origin) / 1000 / step); n * step * 1000 + origin <= until; n++) {
     const passed = n * step;
-    const label = !passed ? "0 s" : passed < 60 && step < 60 ? `${Number(passed.toFixed(1))} s`
+    const label = ofDay ? clock(passed * 1000 + origin).slice(0, step < 60 ? 8 : 5) : !passed ? "0 s" : passed < 60 && step < 60 ? `${Number(passed.toFixed(1))} s`
       : passed < 3600 ? `${Math.floor(passed / 60)}:${String(Math.round(passed % 60)).padStart(2, "0")} min`
         : `${Math.floor(passed / 3600)}:${String(Math.floor(passed / 60) % 60).padStart(2, "0")} h`;
     draw(((passed * 1000 + origin - from) / 1000 / seconds) * width, label);
@@ -40,7 +41,7 @@ function ticks(from, until, origin, width, draw) {
 class Gantt {
   constructor(canvas, scroller, spacer, colours) {
     this.canvas = canvas; this.scroller = scroller; this.spacer = spacer; this.colours = colours;
-    this.left = 120; this.right = 12; this.head = 24;
+    this.left = 120; this.right = 12; this.head = 24; this.letter = 6.6;
   }
 
   laneHeight(number) { return number <= 40 ? 24 : number <= 150 ? 18 : 14; }
@@ -50,7 +51,11 @@ class Gantt {
     const k = this.colours, tall = this.laneHeight(lanes.length);
     this.tall = tall; this.lanes = lanes; this.from = from; this.until = until; this.width = width;
     const size = this.head + lanes.length * tall + 8;
-    if (this.size !== size) { this.size = size; this.spacer.style.height = `${size}px`; }
+    if (this.size !== size) {
+      this.size = size;
+      this.spacer.style.height = `${size}px`;
+      this.scroller.parentElement.style.setProperty("--high", `${size}px`);
+    }
     c.fillStyle = k.ground; c.fillRect(0, 0, width, height);
     const room = width - this.left - this.right, top = this.scroller.scrollTop;
     const scale = room / Math.max(until - from, 1);
@@ -69,21 +74,22 @@ class Gantt {
     c.fillStyle = k.ground; c.fillRect(0, 0, this.width, this.head);
     c.strokeStyle = k.rule; c.fillStyle = k.faint; c.lineWidth = 1; c.textAlign = "center";
     c.font = '11px system-ui, "Segoe UI", "DejaVu Sans", sans-serif';
-    ticks(from, until, run.began, room, (x, label) => {
+    const origin = run.ofDay ? new Date(from).setHours(0, 0, 0, 0) : run.began;
+    ticks(from, until, origin, room, (x, label) => {
       const at = Math.round(this.left + x) + 0.5;
       c.beginPath(); c.moveTo(at, this.head - 4); c.lineTo(at, this.head); c.stroke();
       c.fillText(label, Math.min(Math.max(at, this.left + 16), this.width - 28), 10);
-    });
+    }, run.ofDay);
     c.beginPath(); c.moveTo(0, this.head + 0.5); c.lineTo(this.width, this.head + 0.5); c.stroke();
     c.textAlign = "left";
   }
 
   lane(c, lane, place, y, width, selected) {
     const k = this.colours, tall = this.tall;
-    if (lane === selected) { c.fillStyle = k.rule; c.fillRect(0, y, width, tall); }
+    if (lane.id === selected) { c.fillStyle = k.rule; c.fillRect(0, y, width, tall); }
     else if (place % 2 === 0) { c.fillStyle = k.band; c.fillRect(0, y, width, tall); }
-    c.fillStyle = k.text;
-    c.fillText(lane.id.length > 16 ? lane.id.slice(0, 7) + "…" + lane.id.slice(-7) : lane.id, 10, y + tall / 2);
+    c.fillStyle = lane.faulty ? k.failure : k.text;
+    c.fillText(this.fitting(c, lane.label), 10, y + tall / 2);
     this.spans(c, lane, y);
     this.batches(c, lane, y);
     for (const [at, kind] of lane.marks) {
@@ -100,6 +106,15 @@ class Gantt {
         c.fill();
       }
     }
+  }
+
+  // A label as far as there is room for it, cut in its middle.
+  fitting(c, label) {
+    let most = Math.min(label.length, 40);
+    const room = this.left - 18;
+    if (c.measureText(label).width <= room) return label;
+    while (most > 4 && c.measureText(short(label, most)).width > room) most -= 1;
+    return short(label, most);
   }
 
   x(time) { return this.left + (time - this.from) * this.scale; }
@@ -119,7 +134,7 @@ class Gantt {
       c.fillRect(left, y + 2, wide, tall - 4);
       if (provider && wide > 44 && tall > 16) {
         c.fillStyle = k.on;
-        const most = Math.floor((wide - 18) / 6.6);
+        const most = Math.floor((wide - 18) / this.letter);
         c.fillText(provider.length > most ? provider.slice(0, most - 1) + "…" : provider, left + 12, y + tall / 2 - 2);
       }
     }
@@ -184,4 +199,35 @@ function drawCost(canvas, run, time, colours) {
     c.strokeStyle = k.budget; c.setLineDash([5, 4]); c.lineWidth = 1;
     c.beginPath(); c.moveTo(left, y(budget)); c.lineTo(right, y(budget)); c.stroke(); c.setLineDash([]);
   }
+}
+
+// How many jobs waited and ran.
+function drawLine(canvas, run, from, time, colours) {
+  const { context: c, width, height } = fitted(canvas);
+  const k = colours, left = 8, right = width - 34, top = 8, bottom = height - 6;
+  c.fillStyle = k.ground; c.fillRect(0, 0, width, height);
+  const points = run.series(), last = placeAt(points, time), first = Math.max(0, placeAt(points, from));
+  let most = 1;
+  for (let n = first; n <= last; n++) most = Math.max(most, points[n][1], points[n][2]);
+  const x = (at) => left + ((Math.max(at, from) - from) / Math.max(time - from, 1)) * (right - left);
+  const y = (value) => bottom - (value / most) * (bottom - top);
+  c.font = '11px system-ui, "Segoe UI", "DejaVu Sans", sans-serif'; c.textBaseline = "middle";
+  c.strokeStyle = k.rule; c.lineWidth = 1; c.fillStyle = k.faint;
+  for (const value of most > 1 ? [0, Math.ceil(most / 2), most] : [0, 1]) {
+    const at = Math.round(y(value)) + 0.5;
+    c.beginPath(); c.moveTo(left, at); c.lineTo(right, at); c.stroke();
+    c.fillText(`${value}`, right + 5, at);
+  }
+  const path = (which) => {
+    c.beginPath(); c.moveTo(left, bottom);
+    let before = 0;
+    for (let n = first; n <= last; n++) {
+      c.lineTo(x(points[n][0]), y(before)); c.lineTo(x(points[n][0]), y(points[n][which]));
+      before = points[n][which];
+    }
+    c.lineTo(right, y(before));
+  };
+  c.fillStyle = k.costarea; path(1); c.lineTo(right, bottom); c.closePath(); c.fill();
+  c.lineWidth = 2; c.strokeStyle = k.cost; path(1); c.stroke();
+  c.strokeStyle = k.running; path(2); c.stroke();
 }

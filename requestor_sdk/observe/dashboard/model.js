@@ -26,6 +26,9 @@ class Lane {
     this.marks = [];    // [time, kind, text]
     this.costs = [];    // [time, amount]
     this.tasks = [];    // [time, text]
+    this.label = id;
+    this.isJob = false; // whether it is a compute-to-data job, and no instance
+    this.faulty = false;
   }
 
   spanAt(time) {
@@ -52,11 +55,18 @@ class Run {
     this.money = [];    // [time, spent, held, budget]
     this.phases = [];   // [time, text]: how the run as a whole is
     this.notices = [];  // [time, text]: why nothing moves
-    this.jobs = new Map();
+    this.jobs = new Map();  // of tasks
+    this.book = new JobBook();  // compute-to-data jobs
     this.events = [];   // [time, record]
     this.scripts = new Map();
     this.missing = 0;
+    this.ofDay = false;  // whether its times are told as those of a day
+    this.legend = STATES.map((state) => [state, state]);
   }
+
+  hello() {}
+
+  hasJobsOnly() { return this.book.jobs.size > 0 && !this.funnel.seen.length && this.order.every((lane) => lane.isJob); }
 
   lane(id, cluster) {
     let lane = this.lanes.get(id);
@@ -94,6 +104,23 @@ class Run {
     return place < 0 ? [time, 0, 0, 0] : this.money[place];
   }
 
+  // What the pointer at a moment of a lane is told.
+  tell(lane, time, reach, now) {
+    const words = [lane.id], service = this.services.get(lane.cluster);
+    if (lane.isJob) words[0] = `job ${lane.id}`;
+    else if (lane.cluster) words[0] += ` of ${lane.cluster}${service ? `, ${service}` : ""}`;
+    const span = lane.spanAt(time ?? now);
+    if (span) words.push(`${span[1]}, attempt ${span[2]}${span[3] ? ` on ${span[3]}` : ""}${span[4] ? `\n${span[4]}` : ""}`);
+    for (const [at, , text] of lane.marks) if (time !== null && Math.abs(at - time) <= reach) words.push(text);
+    const bar = lane.batches.find(([begin, end]) =>
+      time !== null && begin - reach / 2 <= time && time <= (end === null ? Infinity : end) + reach / 2);
+    if (bar) words.push(`batch: ${bar[2]}${bar[3] ? `\n${bar[3]}` : ""}`);
+    const task = time === null ? "" : this.textAt(lane.tasks, time);
+    if (task) words.push(`task ${task}`);
+    if (!lane.isJob) words.push(`cost ${amount(lane.costAt(now))}`);
+    return words.join("\n");
+  }
+
   textAt(list, time) {
     const place = placeAt(list, time);
     return place < 0 ? "" : list[place][1];
@@ -103,6 +130,7 @@ class Run {
     const counts = new Map(STATES.map((state) => [state, 0]));
     let over = 0;
     for (const lane of this.order) {
+      if (lane.isJob) continue;
       const span = lane.spanAt(time);
       if (span) counts.set(span[1], (counts.get(span[1]) || 0) + 1);
       else if (lane.end !== null && lane.end <= time) over += 1;
@@ -193,16 +221,22 @@ const TAKE = {
   },
   JobFinished(run, e, t) { run.job(e.job_id).ended = t; },
   ComputeJobSubmitted(run, e, t) {
-    const name = e.provider_name.split("://").pop();
-    run.lane(e.job_id, "jobs").spans.push([t, "pending", 1, name, ""]);
+    const lane = run.lane(e.job_id), job = run.book.submitted(e, t);
+    lane.isJob = true;
+    lane.spans.push([t, "pending", 1, job.provider, ""]);
   },
   ComputeJobStatusChanged(run, e, t) {
-    const spans = run.lane(e.job_id, "jobs").spans, last = spans[spans.length - 1];
-    const state = e.status < 20 ? "pending" : e.status < 40 ? "starting" : e.status < 50 ? "running" : "stopping";
-    if (!last || last[1] !== state) spans.push([t, state, 1, last ? last[3] : "", ""]);
+    const lane = run.lane(e.job_id), last = lane.spans[lane.spans.length - 1];
+    lane.isJob = true;
+    const job = run.book.changed(e, t), state = jobState(e.status), attempt = Math.max(e.attempt || 0, last ? last[2] : 1);
+    const who = job.workerAt(t) || job.provider;
+    if (last && attempt > last[2]) lane.marks.push([t, "restart", `attempt ${attempt}${e.worker ? `, by worker ${e.worker}` : ""}`]);
+    if (!last || last[1] !== state || last[2] !== attempt || last[3] !== who) lane.spans.push([t, state, attempt, who, ""]);
   },
   ComputeJobFinished(run, e, t) {
-    const lane = run.lane(e.job_id, "jobs");
+    const lane = run.lane(e.job_id);
+    lane.isJob = true;
+    run.book.finished(e, t);
     lane.end = t;
     if (e.outcome !== "succeeded")
       lane.marks.push([t, "failure", e.error ? `${e.outcome}: ${e.error}` : e.outcome]);
@@ -242,6 +276,18 @@ function lasted(ms) {
   return `${Math.floor(whole / 3600)} h ${String(Math.floor(whole / 60) % 60).padStart(2, "0")} min`;
 }
 
+function bytes(number) {
+  if (number === null || number === undefined) return "";
+  let value = number, unit = "B";
+  for (const larger of ["KiB", "MiB", "GiB", "TiB"]) { if (value < 1023.95) break; value /= 1024; unit = larger; }
+  return unit === "B" ? `${number} B` : `${value.toFixed(1)} ${unit}`;
+}
+
+function short(id, most) {
+  const head = Math.floor(most / 2);
+  return id.length <= most ? id : `${id.slice(0, head)}…${id.slice(head + 1 - most)}`;
+}
+
 function clock(ms) {
   return new Date(ms).toTimeString().slice(0, 8) + "." + String(ms % 1000).padStart(3, "0");
 }
@@ -256,6 +302,7 @@ function told(record) {
   for (const [name, value] of Object.entries(record)) {
     if (HIDDEN.has(name) || value === null || value === "" || (Array.isArray(value) && !value.length)) continue;
     if (name === "provider_id" && record.provider_name) continue;
+    if (name === "attempt" && !value) continue;
     const text = Array.isArray(value) ? value.join(" | ") : String(value).split("\n")[0].replace(IDLE, "$1");
     words.push(`${name.replace(/_id$/, "")} ${text}`);
   }

@@ -1,7 +1,8 @@
 """Debit notes, invoices and payments of one provider, over the daemon's payment API.
 
 A note is written once and sent until it got through: sending the same note again does nothing
-twice. An invoice that the requestor's daemon does not take yet waits in a bounded outbox.
+twice. An invoice that the requestor's daemon does not take yet waits in a bounded outbox, and what
+is not answered is asked for.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from requestor_sdk.model.errors import BadAnswer, NetworkError
 from requestor_sdk.model.money import ZERO, plain
 from requestor_sdk.ports.provider import NoteJudged, PaymentReceived
 from requestor_sdk.provider.golem._loops import Pause, follow, steady
+from requestor_sdk.provider.golem._unanswered import Ask, Unanswered
 
 if TYPE_CHECKING:
     from requestor_sdk.golem import Daemon
@@ -50,10 +52,14 @@ class Payments:
         post: Takes events.
         since: From when on events count, as the daemon writes times.
         group: Owns the loops.
+        ask: Asks the daemon of a requestor for the answers that it has not told.
     """
 
-    def __init__(self, daemon: Daemon, post: Post, since: str, group: asyncio.TaskGroup) -> None:
+    def __init__(
+        self, daemon: Daemon, post: Post, since: str, group: asyncio.TaskGroup, ask: Ask
+    ) -> None:
         self._daemon = daemon
+        self._unanswered = Unanswered(ask)
         self._post = post
         self._notes = Cursor(daemon, f"{API}/debitNoteEvents", "debitNoteId", since=since)
         self._invoices = Cursor(daemon, f"{API}/invoiceEvents", "invoiceId", since=since)
@@ -72,6 +78,7 @@ class Payments:
             ("payments", self._payments, self._paid),
         ):
             self._group.create_task(follow(name, _step(cursor, take)))
+        self._group.create_task(self._unanswered.keep_asking())
 
     async def send_debit_note(
         self, activity_id: str, total: Decimal, usage: Sequence[Decimal], due: timedelta | None
@@ -84,9 +91,10 @@ class Payments:
         }
         if due is not None:
             body["paymentDueDate"] = _time(due)
-        note_id = _id(
-            await self._daemon.call("POST", f"{API}/debitNotes", body=body), "debitNoteId"
-        )
+        told = await self._daemon.call("POST", f"{API}/debitNotes", body=body)
+        note_id = _text(told, "debitNoteId")
+        if due is not None:
+            self._await_answer(activity_id, note_id, told)
         await self._daemon.call(
             "POST",
             f"{API}/debitNotes/{note_id}/send",
@@ -104,7 +112,7 @@ class Payments:
             NetworkError: It cannot be written.
         """
 
-        async def write() -> str:
+        async def write() -> Mapping[str, Any]:
             earlier = await self._earlier(agreement_id) if tries else None
             tries.append(True)
             if earlier is not None:
@@ -115,36 +123,60 @@ class Payments:
                 "amount": plain(amount),
                 "paymentDueDate": _time(INVOICE_DUE),
             }
-            return _id(await self._daemon.call("POST", f"{API}/invoices", body=body), "invoiceId")
+            told = await self._daemon.call("POST", f"{API}/invoices", body=body)
+            return told if isinstance(told, dict) else {}
 
         tries: list[bool] = []
-        invoice_id = await steady("invoice", write, seconds=PATIENCE_SEC)
-        try:
-            await self._send(invoice_id)
-        except NetworkError as error:
-            self._later(invoice_id, error)
-        return invoice_id
+        invoice = await steady("invoice", write, seconds=PATIENCE_SEC)
+        for activity_id in activity_ids:
+            self._unanswered.forget(activity_id)
+        await self._send_soon(invoice)
+        return _text(invoice, "invoiceId")
 
-    async def settle(self, agreement_ids: Sequence[str]) -> None:
-        """Invoice what an earlier process had asked for by debit notes, and never invoiced."""
-        if not agreement_ids:
-            return
+    async def take_up(self, ended: Sequence[str]) -> None:
+        """Go on with what an earlier process had asked for.
+
+        What was never invoiced is, from its debit notes; an invoice that was not sent is sent, and
+        one that is not answered asked about.
+
+        Args:
+            ended: The agreements of that process.
+        """
         since = {"afterTimestamp": _time(-LONGEST)}
         try:
+            found = await self._daemon.call("GET", f"{API}/invoices", params=since)
             notes = await self._daemon.call("GET", f"{API}/debitNotes", params=since)
-            invoices = await self._daemon.call("GET", f"{API}/invoices", params=since)
         except NetworkError as error:
-            _log.warning("what an earlier process left is not invoiced: %s", error.message)
+            _log.warning("what an earlier process left is not gone on with: %s", error.message)
             return
-        done = {one.get("agreementId") for one in invoices or () if isinstance(one, dict)}
+        me = self._daemon.identity
+        invoices = [
+            one
+            for one in found or ()
+            if isinstance(one, dict) and str(one.get("issuerId", "")).lower() == me
+        ]
+        try:
+            for invoice in invoices:
+                if invoice.get("status") == "ISSUED":
+                    await self._send_soon(invoice)
+                elif invoice.get("status") == "RECEIVED":
+                    subject, name = str(invoice.get("agreementId")), str(invoice.get("invoiceId"))
+                    self._await_answer(subject, name, invoice)
+        except BadAnswer as error:
+            _log.warning("an invoice of an earlier process: %s", error.message)
+        done = {one.get("agreementId") for one in invoices}
+        await self._settle([one for one in ended if one not in done], notes or ())
+
+    async def _settle(self, agreement_ids: Sequence[str], notes: Sequence[object]) -> None:
+        """Invoice what was asked for by debit notes, and never invoiced."""
         for agreement_id in agreement_ids:
             totals: dict[str, Decimal] = {}
-            for note in notes or ():
+            for note in notes:
                 if isinstance(note, dict) and note.get("agreementId") == agreement_id:
                     activity_id = str(note.get("activityId"))
                     total = Decimal(str(note.get("totalAmountDue", 0)))
                     totals[activity_id] = max(total, totals.get(activity_id, ZERO))
-            if agreement_id in done or not totals:
+            if not totals:
                 continue
             amount = sum(totals.values(), ZERO)
             try:
@@ -161,31 +193,48 @@ class Payments:
         for task in self._outbox:
             _log.warning("%s is not sent", task.get_name())
 
-    async def _send(self, invoice_id: str) -> None:
+    async def _send_soon(self, invoice: Mapping[str, Any]) -> None:
+        """Send an invoice, later where it does not get through now."""
+        # Before it is sent: the answer may be here before the daemon says that it was.
+        self._await_answer(str(invoice.get("agreementId")), str(invoice.get("invoiceId")), invoice)
+        try:
+            await self._send(invoice)
+        except NetworkError as error:
+            self._later(invoice, error)
+
+    async def _send(self, invoice: Mapping[str, Any]) -> None:
         await self._daemon.call(
             "POST",
-            f"{API}/invoices/{invoice_id}/send",
+            f"{API}/invoices/{_text(invoice, 'invoiceId')}/send",
             params={"timeout": SEND_SEC},
             seconds=SEND_SEC + 10,
         )
 
-    def _later(self, invoice_id: str, error: NetworkError) -> None:
+    def _await_answer(self, subject: str, name: str, document: Mapping[str, Any]) -> None:
+        requestor_id, amount = document.get("recipientId"), document.get("amount")
+        # Nobody has to answer an invoice of nothing.
+        if isinstance(requestor_id, str) and (amount is None or Decimal(str(amount))):
+            self._unanswered.sent(subject, name, requestor_id)
+
+    def _later(self, invoice: Mapping[str, Any], error: NetworkError) -> None:
+        invoice_id = _text(invoice, "invoiceId")
         if len(self._outbox) >= OUTBOX:
             _log.error("invoice %s is not sent: %d wait already", invoice_id, OUTBOX)
             return
         _log.warning("invoice %s is sent later: %s", invoice_id, error.message)
-        task = self._group.create_task(self._keep_sending(invoice_id), name=f"invoice {invoice_id}")
+        task = self._group.create_task(self._keep_sending(invoice), name=f"invoice {invoice_id}")
         self._outbox.add(task)
         task.add_done_callback(self._outbox.discard)
 
-    async def _keep_sending(self, invoice_id: str) -> None:
+    async def _keep_sending(self, invoice: Mapping[str, Any]) -> None:
+        invoice_id = _text(invoice, "invoiceId")
         pause = Pause()
         loop = asyncio.get_running_loop()
         until = loop.time() + OUTBOX_SEC
         while loop.time() < until:
             await pause.take()
             try:
-                await self._send(invoice_id)
+                await self._send(invoice)
             except NetworkError as error:
                 if not error.may_pass:
                     _log.error("invoice %s cannot be sent: %s", invoice_id, error.message)
@@ -194,19 +243,23 @@ class Payments:
                 return
         _log.error("invoice %s could not be sent for a day", invoice_id)
 
-    async def _earlier(self, agreement_id: str) -> str | None:
+    async def _earlier(self, agreement_id: str) -> Mapping[str, Any] | None:
         """Return the invoice that a call wrote whose answer was lost."""
         since = {"afterTimestamp": _time(-timedelta(hours=1))}
         found = await self._daemon.call("GET", f"{API}/invoices", params=since)
         for invoice in found or ():
             if isinstance(invoice, dict) and invoice.get("agreementId") == agreement_id:
-                return _id(invoice, "invoiceId")
+                return invoice
         return None
 
     async def _judged(self, event: Mapping[str, Any]) -> None:
         note_id = str(event.get("invoiceId") or event.get("debitNoteId"))
         kind = str(event.get("eventType"))
-        if kind.endswith("AcceptedEvent"):
+        if not kind.endswith(("AcceptedEvent", "RejectedEvent", "SettledEvent")):
+            return
+        was_awaited = self._unanswered.answered(note_id)
+        # What is paid was accepted, also where nobody told so.
+        if kind.endswith("AcceptedEvent") or (kind.endswith("SettledEvent") and was_awaited):
             await self._post(NoteJudged(note_id=note_id, accepted=True))
         elif kind.endswith("RejectedEvent"):
             told = event.get("rejection")
@@ -258,7 +311,7 @@ def _time(ahead: timedelta) -> str:
     return (datetime.now(UTC) + ahead).isoformat().replace("+00:00", "Z")
 
 
-def _id(told: object, key: str) -> str:
+def _text(told: object, key: str) -> str:
     found = told.get(key) if isinstance(told, dict) else None
     if not isinstance(found, str):
         raise BadAnswer(f"the daemon's answer has no {key}")

@@ -29,6 +29,7 @@ from requestor_sdk.provider.golem._exeunit import ExeUnit
 from requestor_sdk.provider.golem._loops import Mailbox, follow
 from requestor_sdk.provider.golem._market import Market
 from requestor_sdk.provider.golem._payments import Payments
+from requestor_sdk.provider.golem._unanswered import ask_daemon
 from requestor_sdk.provider.golem._units import Units
 
 if TYPE_CHECKING:
@@ -147,13 +148,14 @@ class GolemTransport:
             async with asyncio.TaskGroup() as group:
                 self._units = Units(self._bus, self._owner, self._events.put, group)
                 self._market = Market(self._daemon, self._events.put, self._after, group)
-                self._payments = Payments(self._daemon, self._events.put, self._after, group)
+                ask = bound(ask_daemon, self._bus, self._daemon.identity)
+                self._payments = Payments(self._daemon, self._events.put, self._after, group, ask)
                 left = await self._market.withdraw_ghosts()
                 self._market.start()
                 self._payments.start()
                 group.create_task(follow("activity events", self._activity_events))
                 group.create_task(self._tell_again(self._units))
-                group.create_task(self._payments.settle(left))
+                group.create_task(self._payments.take_up(left))
                 group.create_task(self._until_closed(self._payments))
                 if not ready.done():
                     ready.set_result(None)

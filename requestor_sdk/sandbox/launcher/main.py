@@ -20,7 +20,7 @@ import socket
 import sys
 import time
 
-from . import child, syscalls
+from . import child, syscalls, way_out
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -35,7 +35,18 @@ _RETRY_S = 0.01
 class _Box:
     """One sandbox."""
 
-    __slots__ = ("adopted", "monitor", "number", "over", "pid", "pidfd", "plan", "status", "text")
+    __slots__ = (
+        "adopted",
+        "monitor",
+        "number",
+        "over",
+        "pid",
+        "pidfd",
+        "plan",
+        "status",
+        "text",
+        "way",
+    )
 
     def __init__(self, number: int, monitor: int, plan: dict[str, Any], status: int | None) -> None:
         self.number = number
@@ -48,6 +59,7 @@ class _Box:
         # Of a program that goes away once the sandbox stands: then its first process is ours.
         self.adopted = False
         self.over: int | None = None
+        self.way: way_out.WayOut | None = None
 
 
 class Launcher:
@@ -88,7 +100,7 @@ class Launcher:
                 self._poll.unregister(self._host)
             elif number == self._sock.fileno():
                 self._request()
-            else:
+            elif not self._way_laid(number):
                 self._status(number)
 
     def _request(self) -> None:
@@ -104,10 +116,14 @@ class Launcher:
         if message["op"] == "create":
             self._create(message["id"], message["plan"], fds[0])
             os.close(fds[0])
+            return
+        box = self._boxes.get(message["id"])
+        if box is None:
+            return
+        if message["op"] == "lay":
+            self._lay(box, message["net"])
         else:
-            box = self._boxes.get(message["id"])
-            if box is not None:
-                self._kill(box)
+            self._kill(box)
 
     def _create(self, number: int, plan: dict[str, Any], comm: int) -> None:
         try:
@@ -177,6 +193,28 @@ class Launcher:
             return
         self._send({"ev": "pid", "id": box.number, "pid": box.pid})
 
+    def _lay(self, box: _Box, net: dict[str, Any]) -> None:
+        """Give a sandbox that stands its way out: its maker sets up the same namespace before."""
+        assert box.pid is not None
+        box.way = way_out.lay(net, box.pid)
+        self._poll.register(box.way.ready, select.POLLIN)
+
+    def _way_laid(self, number: int) -> bool:
+        """Tell of a way out that is laid, or is not; false where none waits for this."""
+        for box in self._boxes.values():
+            if box.way is not None and box.way.ready == number:
+                why = way_out.said(box.way)
+                self._forget_ready(box.way)
+                self._send({"ev": "laid", "id": box.number, "error": why})
+                return True
+        return False
+
+    def _forget_ready(self, way: way_out.WayOut) -> None:
+        if way.ready >= 0:
+            self._poll.unregister(way.ready)
+            os.close(way.ready)
+            way.ready = -1
+
     def _reap(self) -> None:
         while True:
             try:
@@ -218,6 +256,9 @@ class Launcher:
         if box.status is not None:
             self._poll.unregister(box.status)
             os.close(box.status)
+        if box.way is not None:
+            self._forget_ready(box.way)
+            os.close(box.way.leave)
         del self._boxes[box.number]
         self._report(box, "", code)
 

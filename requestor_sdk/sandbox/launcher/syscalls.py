@@ -43,6 +43,11 @@ def die_with_parent() -> None:
     _check(_libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0), "prctl")
 
 
+def enter(namespace: int) -> None:
+    """Move this process, of one thread, into a namespace that is open under a descriptor."""
+    _check(_libc.setns(namespace, 0), "setns")
+
+
 def unshare_mounts() -> None:
     """Enter a private mount namespace that dies with the last process in it."""
     _check(_libc.unshare(CLONE_NEWNS), "unshare")

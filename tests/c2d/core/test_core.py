@@ -194,7 +194,7 @@ async def test_an_environment_takes_so_many_jobs_and_no_more(make_host):
         await host.core.stop(OWNER, first.id)
         await ended(host.core, first.id)
         await host.core.submit(OWNER, request_of("data"))
-        assert host.core.environments()[0].running_jobs == 2
+        assert (await host.core.environments())[0].running_jobs == 2
 
 
 async def test_a_second_attempt_takes_no_status_back(host):
@@ -298,3 +298,20 @@ async def test_nothing_is_taken_while_the_disk_is_full(host, monkeypatch):
     with pytest.raises(JobRefused) as refused:
         await host.core.submit(OWNER, request_of("data"))
     assert refused.value.reasons == {"environment": "no_room"}
+
+
+async def test_an_algorithm_has_the_variables_of_its_owner_and_the_providers_own_before_them(host):
+    given = {"API_TOKEN": "abc123", "DIDS": "mine"}
+    await host.core.submit(OWNER, request_of("data", env=given))
+    env = (await doer_of(host.queue).take()).spec.env
+    assert env["API_TOKEN"] == "abc123"
+    assert env["DIDS"] == '["data"]'
+
+
+@pytest.mark.parametrize(
+    "given", [{"1A": "x"}, {"A=B": "x"}, {"A": "a\0b"}, {"A": "x" * 70_000}, {"": "x"}]
+)
+async def test_what_is_no_variable_is_refused(host, given):
+    with pytest.raises(JobRefused) as refused:
+        await host.core.submit(OWNER, request_of("data", env=given))
+    assert set(refused.value.reasons) == {"algorithm.envs"}

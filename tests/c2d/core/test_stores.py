@@ -37,4 +37,4 @@ async def test_a_job_is_taken_run_restarted_and_deleted(kind, make_host, tmp_pat
         await host.core.delete(OWNER, record.id)
         with pytest.raises(JobNotFound):
             await host.core.record(OWNER, record.id)
-        assert host.core.environments()[0].running_jobs == 0
+        assert (await host.core.environments())[0].running_jobs == 0

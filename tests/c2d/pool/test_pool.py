@@ -103,3 +103,24 @@ async def test_nothing_is_handled_after_the_close(make_pool):
     pool.add("b")
     await asyncio.sleep(60)
     assert handled == ["a"]
+
+
+async def test_groups_take_turns(make_pool):
+    handled = []
+
+    async def handle(key):
+        handled.append(key)
+        await asyncio.sleep(1)
+
+    pool = make_pool(handle, size=1)
+    for number in range(4):
+        pool.add(f"a{number}", group="a")
+    pool.add("b0", group="b")
+    pool.add("b1", group="b")
+    pool.add("c0", group="c")
+    pool.add("a0", group="a")
+    await pool.drop("b1")
+    await asyncio.sleep(20)
+    assert handled == ["a0", "a1", "b0", "c0", "a2", "a3", "a0"]
+    assert not pool._waiting
+    assert not pool._group_of

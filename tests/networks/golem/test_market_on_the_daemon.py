@@ -15,7 +15,7 @@ from requestor_sdk.model.errors import NotAvailable, PaymentError
 from requestor_sdk.model.market import AgreementState, Demand, EndReason, ProposalState
 from requestor_sdk.networks.golem import GolemNetwork
 
-pytestmark = pytest.mark.devnet(providers=0, identities=2)
+pytestmark = pytest.mark.devnet(providers=0, identities=3)
 
 DONE = EndReason(message="done", code="Success")
 

@@ -117,6 +117,16 @@ async def test_a_platform_that_the_daemon_does_not_know_is_told_with_how_to_name
     assert "--payment-network" in caught.value.hint
 
 
+async def test_a_chain_that_the_daemon_has_no_settings_for_is_told_with_how_to_name_one(
+    daemon, payments
+):
+    said = "Error while validating allocation: Chain polygon not found in config file, /x/y.rs:1:2"
+    daemon.on("POST", "/allocations$", refused(500, said))
+    with pytest.raises(PaymentError, match="Chain polygon not found") as caught:
+        await payments.allocate(Decimal(1))
+    assert "--payment-network" in caught.value.hint
+
+
 async def test_an_account_that_is_not_registered_is_a_payment_error(daemon, payments):
     daemon.on("POST", "/allocations$", refused(500, "Account 0x not registered for platform"))
     with pytest.raises(PaymentError, match="not registered"):

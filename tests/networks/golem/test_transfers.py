@@ -16,7 +16,7 @@ from requestor_sdk.golem.flexbuffers import decode, encode
 from requestor_sdk.model.errors import ActivityError, NetworkError
 from requestor_sdk.networks.golem._transfers import GolemTransfers
 
-pytestmark = [pytest.mark.devnet(providers=0), pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.devnet(providers=0, identities=3), pytest.mark.timeout(180)]
 
 SMALL = random.Random(2).randbytes(1_000_000)
 LARGE = 200 * 1024 * 1024
