@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 import pytest
 from browser.provider import BAD, Made
 from browser.test_dashboard import until
-from browser.test_jobs import WRITTEN, cells
+from browser.test_jobs import WRITTEN, cells, check_that_all_fits
 
 from requestor_sdk.observe.dashboard import Dashboard, Latest
 
@@ -173,11 +173,7 @@ async def test_a_provider_can_be_read_in_any_window(chromium, artefacts, scheme,
         }
         made.job(f"{number * 7919:032x}", begun + number % 5 * 6, one, **end)
     async with shown(chromium, made.rows, scheme=scheme, width=width) as page:
-        assert await page.evaluate("document.documentElement.scrollWidth <= innerWidth")
-        for table in ("#jobs", "#workers"):
-            box = f"document.querySelector('{table} .inner')"
-            assert await page.evaluate(f"{box}.scrollWidth <= {box}.clientWidth"), table
-            assert await page.is_visible(f"{table} .inner .trow >> nth=0")
+        await check_that_all_fits(page)
         name = f"dashboard-provider-{scheme}-{width}.png"
         await page.screenshot(path=artefacts / name, full_page=width < 800)
 
