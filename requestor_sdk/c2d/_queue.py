@@ -15,14 +15,15 @@ from typing import TYPE_CHECKING, Final
 
 from requestor_sdk.c2d import _rules as rules
 from requestor_sdk.c2d import _topics as topics
-from requestor_sdk.c2d._store.port import RunRow
+from requestor_sdk.c2d._store.rows import RunRow
 from requestor_sdk.c2d._worker_side import WorkerSide
 from requestor_sdk.model.errors import JobNotFound, StoreFailed
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Mapping, Sequence
 
-    from requestor_sdk.c2d._store.port import AttemptRow, EventRow, Reading, WorkerRow, Writing
+    from requestor_sdk.c2d._store.port import Reading, Writing
+    from requestor_sdk.c2d._store.rows import AttemptRow, EventRow, WorkerRow
     from requestor_sdk.ports.worker import Demand, RunSpec, RunState
 
 _SWEEPS: Final = 6
