@@ -31,6 +31,7 @@ autodoc_typehints = "signature"
 autodoc_typehints_format = "short"
 autodoc_preserve_defaults = True
 python_use_unqualified_type_names = True
+maximum_signature_line_length = 88
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
 napoleon_use_ivar = True
@@ -39,5 +40,5 @@ napoleon_use_ivar = True
 nitpick_ignore_regex = [
     ("py:.*", r"(?!requestor_sdk\.).*"),
     ("py:.*", r"requestor_sdk\.(client|engine|model|observe|ports|provider|service|settings)\..*"),
-    ("py:.*", r"requestor_sdk\.(clock|networks|handlers|testing\.handlers)\..*"),
+    ("py:.*", r"requestor_sdk\.(clock|devnet|networks|handlers|testing\.handlers|worker)\..*"),
 ]

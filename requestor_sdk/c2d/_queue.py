@@ -14,7 +14,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from requestor_sdk.c2d import _rules as rules
-from requestor_sdk.c2d._store.port import RunRow
+from requestor_sdk.c2d import _topics as topics
+from requestor_sdk.c2d._store.rows import RunRow
 from requestor_sdk.c2d._worker_side import WorkerSide
 from requestor_sdk.model.errors import JobNotFound, StoreFailed
 from requestor_sdk.ports.worker import GpuRoom, Room
@@ -22,14 +23,8 @@ from requestor_sdk.ports.worker import GpuRoom, Room
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Mapping, Sequence
 
-    from requestor_sdk.c2d._store.port import (
-        AttemptRow,
-        EventRow,
-        Reading,
-        Waiting,
-        WorkerRow,
-        Writing,
-    )
+    from requestor_sdk.c2d._store.port import Reading, Writing
+    from requestor_sdk.c2d._store.rows import AttemptRow, EventRow, Waiting, WorkerRow
     from requestor_sdk.ports.worker import Demand, RunSpec, RunState
 
 _SWEEPS: Final = 6
@@ -82,7 +77,7 @@ class DurableQueue(WorkerSide):
     async def close(self) -> None:
         """Stop giving runs out; who waits is told that there is nothing. Idempotent."""
         self._closed = True
-        self._store.ring(rules.LINE)
+        self._store.ring(topics.LINE)
         sweeper, self._sweeper = self._sweeper, None
         if sweeper is not None:
             sweeper.cancel()
@@ -116,7 +111,7 @@ class DurableQueue(WorkerSide):
         def do(tx: Writing) -> bool:
             new = tx.insert_run(replace(row, turn=tx.next_turn(owner, priority)))
             if new:
-                tx.ring(rules.LINE)
+                tx.ring(topics.LINE)
             return new
 
         return await self._store.write(do)
@@ -156,8 +151,8 @@ class DurableQueue(WorkerSide):
 
         def do(tx: Writing) -> None:
             tx.delete_run(run_id)
-            tx.ring(rules.topic_of_run(run_id))
-            tx.ring(rules.LINE)
+            tx.ring(topics.topic_of_run(run_id))
+            tx.ring(topics.LINE)
 
         await self._store.write(do)
         await asyncio.to_thread(self.blobs.remove, run_id)
@@ -165,7 +160,7 @@ class DurableQueue(WorkerSide):
     async def over(self, run_id: str, *, wait: float | None = None) -> RunRow | None:
         """Return a run once it is over, or how it stands after so many seconds."""
         deadline = None if wait is None else self._clock.monotonic() + wait
-        with self._store.listen(rules.topic_of_run(run_id)) as ear:
+        with self._store.listen(topics.topic_of_run(run_id)) as ear:
             while True:
                 run = await self.run(run_id)
                 if run is None or run.state in rules.OVER or self._closed:
@@ -292,4 +287,4 @@ def _asked(demand: Demand) -> str:
 
 
 def _topics(run_id: str) -> tuple[str, str]:
-    return rules.topic_of_run(run_id), rules.topic_of_news(run_id)
+    return topics.topic_of_run(run_id), topics.topic_of_news(run_id)

@@ -13,7 +13,9 @@ from dataclasses import dataclass
 from decimal import Decimal, localcontext
 from typing import TYPE_CHECKING, Any, Final
 
+from requestor_sdk import _bounded
 from requestor_sdk.model.errors import JobRefused, NetworkError, NetworkUnreachable
+from requestor_sdk.model.parsing import parse_json
 
 if TYPE_CHECKING:
     import aiohttp
@@ -25,7 +27,8 @@ _HASH: Final = re.compile(r"0x[0-9a-f]{64}")
 _TRANSFERRED: Final = "0xddf252ad1be2c89b69c2b068fc378daa952ba7f163c4a11628f55a4df523b3ef"
 _DECIMALS: Final = "0x313ce567"
 _CALL_SEC: Final = 10.0
-_ANSWER_LIMIT: Final = 8 << 20
+_ANSWER_BYTES: Final = 8 << 20
+"""Bytes of the longest answer that is taken into memory; what is longer counts as a refusal."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,13 +144,12 @@ class Orders:
         import aiohttp
 
         if self._session is None:
-            self._session = aiohttp.ClientSession(
-                timeout=aiohttp.ClientTimeout(total=_CALL_SEC), read_bufsize=_ANSWER_LIMIT
-            )
+            self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=_CALL_SEC))
         question = {"jsonrpc": "2.0", "id": 1, "method": method, "params": list(parameters)}
         try:
             async with self._session.post(self._rpc, json=question) as response:
-                answer = await response.json(content_type=None)
+                told = await _bounded.whole(response, _ANSWER_BYTES)
+                answer = None if told is None else parse_json(told)
         except (aiohttp.ClientError, TimeoutError, ValueError) as error:
             raise NetworkUnreachable(
                 "the Ethereum node that checks orders does not answer",

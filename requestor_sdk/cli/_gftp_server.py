@@ -256,7 +256,7 @@ async def _pieces(path: Path) -> AsyncIterator[bytes]:
 def _request(line: bytes) -> dict[str, Any]:
     try:
         request = parse_json(line)
-    except (ValueError, RecursionError):
+    except ValueError:
         raise RpcError(PARSE_ERROR, "that is no JSON") from None
     if not isinstance(request, dict) or not isinstance(request.get("method"), str):
         raise RpcError(INVALID_REQUEST, "that is no request of JSON-RPC 2.0")

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from requestor_sdk.cli._program import as_program, forget_neighbours, has_main, is_python, load
-from requestor_sdk.observe.text import amount, duration
+from requestor_sdk.observe.text import amount, duration, exact
 
 if TYPE_CHECKING:
     from requestor_sdk.testing.simulate import RunReport
@@ -109,8 +109,7 @@ def command(ctx: click.Context, /, file: str, args: tuple[str, ...], **options: 
     Nothing real runs: providers are scripted, time jumps, any image will do. Ends with 0 only
     where no invariant broke in any run and the program failed by no error of its own.
     """
-    from requestor_sdk.model.errors import AmountError
-    from requestor_sdk.model.money import to_amount
+    from requestor_sdk.model.money import to_positive
     from requestor_sdk.networks.simulated import FaultPlan, seed_of
     from requestor_sdk.testing.simulate import Setting, run_all
 
@@ -119,9 +118,7 @@ def command(ctx: click.Context, /, file: str, args: tuple[str, ...], **options: 
     if not has_main(path):
         raise click.UsageError(f"{file} has no `async def main(compute)` to run", ctx)
     first, runs = seed_of(options["seed"]), options["runs"]
-    budget = to_amount(options["budget"], name="budget")
-    if budget <= 0:
-        raise AmountError(f"budget must be above zero, not {options['budget']!r}")
+    budget = to_positive(options["budget"], name="budget")
     setting = Setting(
         providers=options["providers"],
         faults=FaultPlan.parse(options["faults"]),
@@ -319,7 +316,7 @@ def _as_json(reports: Sequence[RunReport], asked: _Asked) -> str:
             "failed": report.own,
             "restarts": report.restarts,
             "faults": report.struck,
-            "cost": str(report.cost),
+            "cost": exact(report.cost),
             "seconds": report.seconds,
             "failures": [asdict(one) for one in report.failures],
             "story": list(report.story),

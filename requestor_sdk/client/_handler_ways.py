@@ -18,6 +18,7 @@ from requestor_sdk.model.errors import (
     NotAvailable,
     TransferRefused,
 )
+from requestor_sdk.model.parsing import parse_json
 
 if TYPE_CHECKING:
     from requestor_sdk.service.context import WorkContext
@@ -178,10 +179,10 @@ class BatchWay:
 
 def _reply(printed: str) -> Reply:
     try:
-        shown = json.loads(printed)
+        shown = parse_json(printed)
         code, body = int(shown["code"]), str(shown["body"])
         headers = {str(name): str(value) for name, value in shown["headers"].items()}
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         raise CallInterrupted("the client inside the payload printed no answer") from None
     if code == 0:
         raise CallUnreachable(f"no handlers answer there: {body[:200]}")

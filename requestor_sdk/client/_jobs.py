@@ -37,7 +37,9 @@ class Job:
         for path in await job.download("results"):
             print(path)
 
-    It goes on at its provider when the ``Compute`` is left; on ``local`` it ends with it.
+    It goes on at its provider when the ``Compute`` is left; on ``local`` it ends with it. Whatever
+    asks the provider raises ``NetworkError`` where that stays away, and ``NotAvailable`` once the
+    ``Compute`` is left.
     """
 
     def __init__(self, desk: JobDesk, following: Following) -> None:

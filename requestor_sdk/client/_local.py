@@ -149,24 +149,7 @@ class LocalNetwork:
         """
         if self._open is not None:
             raise NotAvailable("the network is open already")
-        # The libraries of the signatures load and the runtime starts at the same time.
-        keys = asyncio.create_task(asyncio.to_thread(self._signers))
-        runtime: Runtime | None = None
-        try:
-            runtime = await self._open_runtime()
-            requestor, *providers = await keys
-        except BaseException as error:
-            # Cancelled half-way, or no keys: what was opened is not left behind.
-            keys.cancel()
-            await asyncio.wait({keys})
-            if runtime is not None:
-                await runtime.close()
-            if isinstance(error, OSError) and not isinstance(error, RequestorError):
-                raise NotAvailable(
-                    f"the network 'local' cannot use its data folder: {error}",
-                    hint="point REQUESTOR_SDK_HOME to a folder that you can write to",
-                ) from error
-            raise
+        runtime, requestor, providers = await self._opened_parts()
         market = MemoryMarket()
         agents = tuple(
             ProviderAgent(
@@ -192,6 +175,28 @@ class LocalNetwork:
         except BaseException:
             await self.close()
             raise
+
+    async def _opened_parts(self) -> tuple[Runtime, EthSigner, list[EthSigner]]:
+        """Return the runtime, open, and the identities of requestor and providers."""
+        # The libraries of the signatures load and the runtime starts at the same time.
+        keys = asyncio.create_task(asyncio.to_thread(self._signers))
+        runtime: Runtime | None = None
+        try:
+            runtime = await self._open_runtime()
+            requestor, *providers = await keys
+        except BaseException as error:
+            # Cancelled half-way, or no keys: what was opened is not left behind.
+            keys.cancel()
+            await asyncio.wait({keys})
+            if runtime is not None:
+                await runtime.close()
+            if isinstance(error, OSError) and not isinstance(error, RequestorError):
+                raise NotAvailable(
+                    f"the network 'local' cannot use its data folder: {error}",
+                    hint="point REQUESTOR_SDK_HOME to a folder that you can write to",
+                ) from error
+            raise
+        return runtime, requestor, providers
 
     async def resolve(self, payload: Payload) -> Payload:
         """Look an image up in the store and complete the payload by its hash.

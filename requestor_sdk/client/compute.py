@@ -16,12 +16,11 @@ from requestor_sdk.client._computing import Computing
 from requestor_sdk.client._services import Services
 from requestor_sdk.client.networks import make_network
 from requestor_sdk.model.errors import (
-    AmountError,
     NotAvailable,
     RequestorError,
     UsageError,
 )
-from requestor_sdk.model.money import to_amount, to_limit
+from requestor_sdk.model.money import to_limit, to_positive
 from requestor_sdk.service import _current
 from requestor_sdk.service.budget import Spending
 from requestor_sdk.service.strategy import MarketStrategy, check_strategy
@@ -128,9 +127,7 @@ class Compute(Services, Batches, Computing):
         dashboard: bool | int = False,
     ) -> None:
         self._board = board_of(dashboard)
-        self._budget = to_amount(budget, name="budget")
-        if self._budget <= 0 and budget is not NO_BUDGET:
-            raise AmountError(f"budget must be above zero, not {budget!r}")
+        self._budget = NO_BUDGET if budget is NO_BUDGET else to_positive(budget, name="budget")
         self._ocean = ocean
         self._network = make_network(
             network or ("local" if ocean is None else "ocean"),

@@ -285,7 +285,7 @@ class HandlerCluster(Generic[S]):
         Args:
             handler: The exposed function.
             data: The input.
-            id: Of the call.
+            id: Of the call: the same program does one id once.
             idempotent: Whether doing it twice is no harm; by default what ``expose`` says of it.
 
         Raises:

@@ -38,20 +38,7 @@ def make_network(
         WrongAppKey: ``golem`` without an application key in ``YAGNA_APPKEY``.
     """
     if network == "local":
-        if not isinstance(providers, Sequence) and providers is not None and providers < 1:
-            raise AmountError(f"providers must be at least 1, not {providers}")
-        if isinstance(providers, str | bytes):
-            raise UsageError(
-                f"providers= takes a number or ProviderConfigs, not {providers!r}",
-                hint="providers=4, or providers=[ProviderConfig(...)]",
-            )
-        from requestor_sdk.client._local import LocalNetwork
-
-        return LocalNetwork(
-            providers=4 if providers is None else providers,
-            allow_unsandboxed=allow_unsandboxed,
-            subnet=subnet_tag or "local",
-        )
+        return _local(providers, allow_unsandboxed=allow_unsandboxed, subnet=subnet_tag or "local")
     if providers is not None or allow_unsandboxed:
         raise UsageError(
             "providers= and allow_unsandboxed= are options of network='local'",
@@ -87,6 +74,25 @@ def make_network(
 def network_names() -> list[str]:
     """Return what a network can be named as: those built in, and those that packages bring."""
     return sorted({*_BUILT_IN, *_installed()})
+
+
+def _local(
+    providers: int | Sequence[Any] | None, *, allow_unsandboxed: bool, subnet: str
+) -> Network:
+    if not isinstance(providers, Sequence) and providers is not None and providers < 1:
+        raise AmountError(f"providers must be at least 1, not {providers}")
+    if isinstance(providers, str | bytes):
+        raise UsageError(
+            f"providers= takes a number or ProviderConfigs, not {providers!r}",
+            hint="providers=4, or providers=[ProviderConfig(...)]",
+        )
+    from requestor_sdk.client._local import LocalNetwork
+
+    return LocalNetwork(
+        providers=4 if providers is None else providers,
+        allow_unsandboxed=allow_unsandboxed,
+        subnet=subnet,
+    )
 
 
 def _installed() -> dict[str, EntryPoint]:

@@ -36,16 +36,28 @@ async def provision(plan: Plan, sockets: Path, into: Path) -> tuple[Identity, tu
         DevnetFailed: The daemon that makes the identities failed.
     """
     template = plan.templates / _name(plan)
-    if not (template / _KEYS).exists():
+    known = _known(template)
+    if known is None:
+        shutil.rmtree(template, ignore_errors=True)  # another version of this package kept it
         await _make(plan, sockets, template)
-    return _lay(template, into, plan.identities)
+        known = _known(template)
+    if known is None:
+        raise DevnetFailed(f"the identities in {template} cannot be read", hint="remove it")
+    _lay(template, into)
+    return known[0], tuple(known[1 : 1 + plan.identities])
 
 
-def _lay(template: Path, into: Path, count: int) -> tuple[Identity, tuple[Identity, ...]]:
+def _lay(template: Path, into: Path) -> None:
     shutil.copytree(template / _DATA, into)
     into.chmod(0o700)
-    known = json.loads((template / _KEYS).read_text())
-    return Identity(**known[0]), tuple(Identity(**one) for one in known[1 : 1 + count])
+
+
+def _known(template: Path) -> list[Identity] | None:
+    """Return the identities of a folder that is kept; ``None`` where there are none."""
+    try:
+        return [Identity(**one) for one in json.loads((template / _KEYS).read_text())]
+    except (OSError, ValueError, TypeError):
+        return None
 
 
 def lay_payments(data: Path, chain: DevnetChain | None = None) -> None:

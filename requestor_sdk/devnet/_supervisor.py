@@ -180,7 +180,9 @@ class Network:
     async def _answer(self, request: Mapping[str, Any]) -> Mapping[str, Any]:
         await self._do(str(request["do"]), str(request.get("name", "")))
         record = self.state.to_json()
-        write_private(self.plan.folder / STATE, json.dumps(record))
+        # What was written first still leads here: a full disk keeps nobody from ending it.
+        with suppress(OSError):
+            write_private(self.plan.folder / STATE, json.dumps(record))
         return record
 
     async def _do(self, what: str, name: str) -> None:
@@ -318,6 +320,13 @@ def _tell(record: Mapping[str, Any]) -> None:
     os.close(nothing)
 
 
+def _why(error: OSError) -> str:
+    """Return what went wrong, of a folder that could not be copied with its first file."""
+    if isinstance(error, shutil.Error):
+        return str(error.args[0][0][2])
+    return str(error)
+
+
 def main() -> int:
     """Run a network as standard input says."""
     line = b""
@@ -333,7 +342,10 @@ def main() -> int:
         _tell({"error": _control.as_record(error)})
         return 1
     except OSError as error:
-        wrong = DevnetFailed(f"the network did not start: {error}")
+        wrong = DevnetFailed(
+            f"the network did not start: {_why(error)}",
+            hint="is there room where its folder is? name another one",
+        )
         _tell({"error": _control.as_record(wrong)})
         return 1
     return 0

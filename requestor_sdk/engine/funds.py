@@ -9,8 +9,8 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from requestor_sdk.model import events
-from requestor_sdk.model.errors import AmountError, NotAvailable, PaymentError, RequestorError
-from requestor_sdk.model.money import ZERO, to_amount
+from requestor_sdk.model.errors import NotAvailable, PaymentError, RequestorError
+from requestor_sdk.model.money import ZERO, to_amount, to_positive
 from requestor_sdk.service._handles import Outcome
 
 if TYPE_CHECKING:
@@ -33,9 +33,7 @@ class Funds:
 
     def add(self, amount: Decimal | float | str) -> Outcome[Decimal]:
         """Raise the budget; see ``Budget.add``."""
-        more = to_amount(amount, name="amount")
-        if more <= ZERO:
-            raise AmountError(f"amount must be above zero, not {amount!r}")
+        more = to_positive(amount)
         asked = sum((each for each, _ in self._asked), ZERO)
         to_amount(self._core.ledger.budget + asked + more, name="the budget")
         self._core.check_running()

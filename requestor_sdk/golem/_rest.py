@@ -177,7 +177,7 @@ class Daemon:
         text = data.decode(errors="replace")
         try:
             return parse_json(text)
-        except (ValueError, RecursionError):
+        except ValueError:
             raise BadAnswer(
                 f"{method} {path}: the answer is no JSON: {self._without_key(text[:100])!r}",
                 hint=f"is {self.config.api_url} the daemon, and not another program?",
@@ -374,7 +374,7 @@ async def _said(response: aiohttp.ClientResponse) -> str:
     text = (await _bounded.beginning(response, ERROR_BYTES)).decode(errors="replace")
     try:
         told = parse_json(text)
-    except (ValueError, RecursionError):
+    except ValueError:
         return " ".join(_TAG.sub(" ", text).split())[:ERROR_TEXT]
     if not isinstance(told, dict):
         return text[:ERROR_TEXT]

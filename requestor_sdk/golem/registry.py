@@ -154,7 +154,7 @@ async def _text(response: aiohttp.ClientResponse, base: str) -> str:
 def _read(text: str, base: str, scheme: str) -> FoundImage:
     try:
         told: Any = parse_json(text)
-    except (ValueError, RecursionError):
+    except ValueError:
         told = None
     if not isinstance(told, dict):
         raise BadAnswer(

@@ -59,7 +59,8 @@ async def stream_events(request: web.BaseRequest, call: Call) -> web.StreamRespo
     if call.id.isascii():
         response.headers["X-Task-Address"] = call.id
     await response.prepare(request)
-    while True:
+    # The head of the answer is all that HEAD asks for; more would be read as the next answer.
+    while request.method != "HEAD":
         found = event(call, number)
         if found is not None:
             name, data = found

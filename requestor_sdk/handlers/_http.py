@@ -175,6 +175,7 @@ class Face:
         limit = self._program.options.body_limit
         if (request.content_length or 0) > limit:
             raise _Refused(413, f"the body is larger than {limit} bytes")
+        await _continue(request)
         try:
             async with asyncio.timeout(BODY_SEC):
                 body = await request.read()
@@ -255,7 +256,7 @@ class Face:
         return call
 
     def _task(self, request: web.BaseRequest, call_id: str) -> Answer:
-        if request.method == "GET":
+        if request.method in ("GET", "HEAD"):
             return self._look(request, call_id)
         if request.method == "DELETE":
             return self._cancel(call_id)
@@ -283,6 +284,7 @@ class Face:
         return reply(json.dumps(shown).encode(), 200 if alive else 503)
 
     async def _ready(self, _request: web.BaseRequest) -> web.StreamResponse:
+        await self._program.look_again()
         why = self._program.not_ready()
         shown = {
             "status": "ready" if why is None else "not ready",
@@ -316,6 +318,17 @@ def _only(request: web.BaseRequest, method: str, answer: Any) -> Answer:
         return made
     answer.close()
     raise _Refused(405, "Method Not Allowed", {"Allow": method})
+
+
+async def _continue(request: web.BaseRequest) -> None:
+    """Tell a client that asks before it sends a body to send it: curl waits a second for that."""
+    expected = request.headers.get("Expect")
+    if expected is None or request.version < (1, 1):
+        return
+    if expected.strip().lower() != "100-continue":
+        raise _Refused(417, "only 100-continue can be expected")
+    if request.transport is not None:
+        request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
 
 def _decoded(part: str) -> str:

@@ -5,8 +5,10 @@ The same for all places where handlers work. Whatever a handler does ends in an 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
+import sys
 from collections.abc import Callable
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -127,6 +129,26 @@ def check_size(outcomes: list[Outcome], limit: int) -> None:
             raise TooLarge(f"the output has {len(outcome.output)} bytes; {limit} are allowed")
 
 
+def flush_output() -> None:
+    """Flush what was printed; before a process is left by force."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(Exception):
+            stream.flush()
+
+
+def _end_copy(owner: int) -> None:
+    """End the copy of a process that comes out of a handler which forked.
+
+    It has the sockets of the program: it would answer calls a second time, and never end.
+    """
+    if os.getpid() == owner:
+        return
+    error = sys.exception()
+    code = error.code if isinstance(error, SystemExit) else int(error is not None)
+    flush_output()
+    os._exit(code if isinstance(code, int) else int(code is not None))
+
+
 def run_sync(
     function: Callable[[Any], Any],
     values: list[BaseModel],
@@ -148,7 +170,11 @@ def run_sync(
         part: Called with each part of a stream.
         wanted: Whether anybody still waits; asked between the parts.
     """
-    result = function(argument(values, spec))
+    owner = os.getpid()
+    try:
+        result = function(argument(values, spec))
+    finally:
+        _end_copy(owner)
     if not spec.shape.streams:
         outcomes = written(result, codec, len(values), spec)
         check_size(outcomes, limit)
@@ -157,12 +183,14 @@ def run_sync(
     size = 0
     try:
         for each in result:
+            _end_copy(owner)
             if not wanted():
                 break
             parts.append(codec.write(each))
             size = _counted(size, parts[-1], limit)
             part(parts[-1])
     finally:
+        _end_copy(owner)
         result.close()
     return [joined(parts)]
 
@@ -177,8 +205,13 @@ async def run_async(
     part: Callable[[bytes], None],
 ) -> list[Outcome]:
     """Await an async handler, or run its generator to the end."""
+    owner = os.getpid()
     if not spec.shape.streams:
-        outcomes = written(await function(argument(values, spec)), codec, len(values), spec)
+        try:
+            result = await function(argument(values, spec))
+        finally:
+            _end_copy(owner)
+        outcomes = written(result, codec, len(values), spec)
         check_size(outcomes, limit)
         return outcomes
     parts: list[bytes] = []
@@ -186,10 +219,12 @@ async def run_async(
     stream = function(argument(values, spec))
     try:
         async for each in stream:
+            _end_copy(owner)
             parts.append(codec.write(each))
             size = _counted(size, parts[-1], limit)
             part(parts[-1])
     finally:
+        _end_copy(owner)
         await stream.aclose()
     return [joined(parts)]
 

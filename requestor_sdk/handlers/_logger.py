@@ -6,6 +6,7 @@ Importing this changes no other logger and no handler of the process.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sys
 from typing import Any, Final
@@ -19,6 +20,14 @@ _NAME = "requestor_sdk.handlers"
 
 class HandlerLogger(logging.Logger):
     """A logger that also knows how tasks end."""
+
+    def callHandlers(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's own name
+        """Hand a line on. A call does not fail, or go unanswered, for a line that is lost.
+
+        A handler may have closed stderr: then logging cannot even say that it cannot log.
+        """
+        with contextlib.suppress(Exception):
+            super().callHandlers(record)
 
     def task_success(self, message: object, *args: object, **kwargs: Any) -> None:
         """Log that a task succeeded, at level 25."""

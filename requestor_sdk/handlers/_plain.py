@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import sys
 from email.utils import formatdate
 from functools import lru_cache
 from http import HTTPStatus
@@ -169,6 +170,12 @@ class _Connection(web.RequestHandler):
         response = reply(b'{"detail": "%s"}' % said, status)
         response.force_close()
         return response
+
+    def log_exception(self, *_: object, **more: Any) -> None:
+        """Name what went wrong with a request; the whole of it may show what was sent."""
+        error = more.get("exc_info")
+        kind = type(error) if isinstance(error, BaseException) else sys.exc_info()[0]
+        logger.info("a request broke off: %s", kind.__name__ if kind else "for no known reason")
 
     def data_received(self, data: bytes) -> None:
         """Take a plain call, or hand everything over to aiohttp from now on."""

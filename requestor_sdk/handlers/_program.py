@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 _CALLBACK_SEC: Final = 5.0
 """Seconds at most that the last ends have to reach the callback, at the end of the program."""
 
+_LOOK_SEC: Final = 1.0
+"""Seconds that the answer to readiness waits for a store."""
+
 
 class Phase(StrEnum):
     """Where a program is."""
@@ -136,8 +139,9 @@ class Program:
         except asyncio.CancelledError:
             raise
         except BaseException as error:  # noqa: BLE001 - SystemExit of init is a failure, too
-            logger.error("init failed: %s at %s", type(error).__name__, where(error))
-            self._fail(f"init raised {type(error).__name__}")
+            raised = error.error if isinstance(error, _Exited) else error
+            logger.error("init failed: %s at %s", type(raised).__name__, where(raised))
+            self._fail(f"init raised {type(raised).__name__}")
         await self.desk.take_up()
         self.phase = Phase.ready
 
@@ -167,6 +171,11 @@ class Program:
         if broken is not None:
             return f"init failed in a handler process: {broken.type}"
         return None
+
+    async def look_again(self) -> None:
+        """Look whether a store that could not be written can be: nobody calls who is told so."""
+        if self._store is not None:
+            await self._store.try_again(_LOOK_SEC)
 
     def samples(self) -> Iterable[tuple[str, str, float]]:
         """Return what there is to count: metric, labels, value."""
@@ -265,7 +274,8 @@ async def _in_thread(function: Callable[[], Any]) -> Any:
             future.set_result(value)
         else:
             # SystemExit of a user's init must not end the event loop; StopIteration cannot be set.
-            future.set_exception(error if isinstance(error, Exception) else _Exited(error))
+            plain = isinstance(error, Exception) and not isinstance(error, StopIteration)
+            future.set_exception(error if plain else _Exited(error))
 
     def run() -> None:
         value, error = None, None
@@ -287,3 +297,4 @@ class _Exited(Exception):
 
     def __init__(self, error: BaseException) -> None:
         super().__init__(type(error).__name__)
+        self.error = error

@@ -23,6 +23,7 @@ from requestor_sdk.model.errors import (
     CallRejected,
     CallTimedOut,
 )
+from requestor_sdk.model.parsing import parse_json
 
 
 class Types:
@@ -133,8 +134,8 @@ def loaded(body: bytes) -> dict[str, Any]:
         CallFailed: It is none.
     """
     try:
-        shown = json.loads(body)
-    except (ValueError, RecursionError):
+        shown = parse_json(body)
+    except ValueError:
         shown = None
     if not isinstance(shown, dict):
         raise CallFailed("the answer is no JSON object", error_type="BadAnswer")

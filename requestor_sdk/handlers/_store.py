@@ -13,9 +13,10 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from requestor_sdk.handlers._frames import load_failure
+from requestor_sdk.handlers._logger import logger
 from requestor_sdk.handlers._model import Outcome, Record, Status
 from requestor_sdk.model.errors import StoreUnusable
 
@@ -46,6 +47,13 @@ _UNDELIVERED: Final = "finished_at IS NOT NULL AND notify = 1 AND delivered = 0"
 Act = Callable[["sqlite3.Connection"], Any]
 
 
+class _Order(NamedTuple):
+    act: Act
+    future: asyncio.Future[Any]
+    kept: bool
+    """Whether it is done later where it fails: the end of a call has happened, written or not."""
+
+
 class CallStore:
     """Calls in a SQLite file.
 
@@ -57,7 +65,9 @@ class CallStore:
     def __init__(self, path: Path, *, keep: float) -> None:
         self._path = path
         self._keep = keep
-        self._acts: SimpleQueue[tuple[Act, asyncio.Future[Any]] | None] = SimpleQueue()
+        self._acts: SimpleQueue[_Order | None] = SimpleQueue()
+        self._late: list[_Order] = []
+        self._trial: asyncio.Future[Any] | None = None
         self._thread = threading.Thread(target=self._write, name="handlers-store", daemon=True)
         self._loop: asyncio.AbstractEventLoop
         self._opened: asyncio.Future[None]
@@ -129,7 +139,7 @@ class CallStore:
                 (outcome.status, now, outcome.output, error, call_id),
             )
 
-        return self._do(act)
+        return self._do(act, kept=True)
 
     def deliver(self, call_id: str) -> asyncio.Future[None]:
         """The callback has the end of a call."""
@@ -151,11 +161,19 @@ class CallStore:
         """Return calls whose end the callback does not have, oldest first."""
         return self._do(lambda db: _many(db, _UNDELIVERED, f"finished_at LIMIT {int(most)}"))
 
-    def _do(self, act: Act) -> asyncio.Future[Any]:
+    async def try_again(self, seconds: float) -> None:
+        """Where nothing could be written: look whether that is over, for at most so long."""
+        if self.broken is None:
+            return
+        if self._trial is None or self._trial.done():
+            self._trial = self._do(lambda db: db.execute(f"PRAGMA user_version = {_VERSION}"))
+        await asyncio.wait({self._trial}, timeout=seconds)
+
+    def _do(self, act: Act, *, kept: bool = False) -> asyncio.Future[Any]:
         future = self._loop.create_future()
         # An end that nobody waits for is no error of the program's.
         future.add_done_callback(_look)
-        self._acts.put((act, future))
+        self._acts.put(_Order(act, future, kept))
         return future
 
     # The writing thread --------------------------------------------------------------------------
@@ -172,6 +190,8 @@ class CallStore:
         try:
             while (acts := self._together()) is not None:
                 self._commit(db, acts)
+            if self._late:
+                self._commit(db, [])
         finally:
             db.close()
 
@@ -210,7 +230,7 @@ class CallStore:
         # Writing takes the lock that keeps other processes out.
         db.execute(f"PRAGMA user_version = {_VERSION}")
 
-    def _together(self) -> list[tuple[Act, asyncio.Future[Any]]] | None:
+    def _together(self) -> list[_Order] | None:
         """Wait for something to do, and return all that there is."""
         first = self._acts.get()
         if first is None:
@@ -227,26 +247,34 @@ class CallStore:
             found.append(more)
         return found
 
-    def _commit(
-        self, db: sqlite3.Connection, acts: Iterable[tuple[Act, asyncio.Future[Any]]]
-    ) -> None:
+    def _commit(self, db: sqlite3.Connection, orders: Sequence[_Order]) -> None:
         import sqlite3
 
+        orders, self._late = [*self._late, *orders], []
         results: list[tuple[asyncio.Future[Any], Any]] = []
         try:
             db.execute("BEGIN IMMEDIATE")
-            results = [(future, act(db)) for act, future in acts]
+            results = [(order.future, order.act(db)) for order in orders]
             self._prune(db)
             db.execute("COMMIT")
-            self.broken = None
         except sqlite3.Error as error:
             if db.in_transaction:
                 db.execute("ROLLBACK")
-            self.broken = f"the store cannot be written: {error}"
+            self._fails(error)
+            # As many as calls were under way: none is accepted while nothing can be written.
+            self._late = [order for order in orders if order.kept]
             failed = self._unusable(error)
-            self._tell(_fail_all, [future for _, future in acts], failed)
+            self._tell(_fail_all, [order.future for order in orders], failed)
         else:
+            if self.broken is not None:
+                logger.info("the store can be written again")
+            self.broken = None
             self._tell(_settle_all, results)
+
+    def _fails(self, error: Exception) -> None:
+        if self.broken is None:
+            logger.critical("the store cannot be written: %s", error)
+        self.broken = f"the store cannot be written: {error}"
 
     def _tell(self, news: Callable[..., None], *what: object) -> None:
         try:

@@ -10,13 +10,18 @@ import asyncio
 import os
 import signal
 import socket
-import sys
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from requestor_sdk.handlers import _frames
 from requestor_sdk.handlers._context import CurrentCall, running
 from requestor_sdk.handlers._inline import STOPPED
-from requestor_sdk.handlers._invoke import failed, failure, run_async, run_sync
+from requestor_sdk.handlers._invoke import (
+    failed,
+    failure,
+    flush_output,
+    run_async,
+    run_sync,
+)
 from requestor_sdk.handlers._logger import logger, where
 from requestor_sdk.handlers._model import HandlerStopped, Outcome
 from requestor_sdk.handlers._setup import Setup
@@ -59,8 +64,7 @@ class HandlerProcess:
         self._end(0)
 
     def _end(self, code: int) -> NoReturn:
-        for stream in (sys.stdout, sys.stderr):
-            stream.flush()
+        flush_output()
         os._exit(code)
 
     def _send(self, data: bytes) -> None:

@@ -20,6 +20,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
+from requestor_sdk.handlers._invoke import flush_output
+
 _RESET = ("SIGTERM", "SIGCHLD", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGALRM")
 
 
@@ -38,7 +40,7 @@ def start_zygote(work: Callable[[socket.socket], NoReturn]) -> Zygote:
         work: What a handler process does with its socket; must not return.
     """
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    _flush()
+    flush_output()
     with warnings.catch_warnings():
         # Libraries of numbers start threads when they load. They know of forks; Python warns.
         warnings.simplefilter("ignore", DeprecationWarning)
@@ -57,12 +59,6 @@ def start_zygote(work: Callable[[socket.socket], NoReturn]) -> Zygote:
             os._exit(code)
     theirs.close()
     return Zygote(pid=pid, control=ours)
-
-
-def _flush() -> None:
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(Exception):
-            stream.flush()
 
 
 def _become_clean() -> None:
@@ -130,7 +126,7 @@ class _Forker:
         except BaseException as error:  # noqa: BLE001 - nothing may run on in the copy
             sys.excepthook(type(error), error, error.__traceback__)
         finally:
-            _flush()
+            flush_output()
             os._exit(code)
 
     def _reap(self) -> None:

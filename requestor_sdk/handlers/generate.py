@@ -8,7 +8,6 @@ must be identifiers, and everything else of it that reaches the source is a lite
 
 from __future__ import annotations
 
-import json
 import keyword
 import re
 import sys
@@ -17,6 +16,7 @@ from types import ModuleType
 from typing import Any, Final
 
 from requestor_sdk.model.errors import UsageError
+from requestor_sdk.model.parsing import parse_json
 
 _REF: Final = "#/components/schemas/"
 _PLAIN: Final = {
@@ -78,10 +78,10 @@ def load(document: Mapping[str, Any] | str | bytes) -> ModuleType:
 
 def _loaded(document: Mapping[str, Any] | str | bytes) -> Mapping[str, Any]:
     try:
-        found = json.loads(document) if isinstance(document, str | bytes) else document
+        found = parse_json(document) if isinstance(document, str | bytes) else document
         if str(found["openapi"]).startswith("3.1") and isinstance(found["paths"], dict):
             return found
-    except (ValueError, KeyError, TypeError, RecursionError):
+    except (ValueError, KeyError, TypeError):
         pass
     raise UsageError("this is no OpenAPI 3.1 document", hint="fetch /openapi.json of the handlers")
 

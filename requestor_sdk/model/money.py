@@ -53,18 +53,21 @@ def to_amount(
         raise AmountError(f"{name} is too large: {value!r}") from None
 
 
-def to_limit(value: Decimal | float | str | None, *, name: str) -> Decimal | None:
-    """Convert a limit to a ``Decimal`` above zero; ``None`` is none.
+def to_positive(value: Decimal | float | str, *, name: str = "amount") -> Decimal:
+    """Convert to a finite ``Decimal`` above zero, as ``to_amount`` does.
 
     Raises:
         AmountError: It is no finite number, or not above zero.
     """
-    if value is None:
-        return None
-    limit = to_amount(value, name=name)
-    if limit <= ZERO:
+    amount = to_amount(value, name=name)
+    if amount <= ZERO:
         raise AmountError(f"{name} must be above zero, not {value!r}")
-    return limit
+    return amount
+
+
+def to_limit(value: Decimal | float | str | None, *, name: str) -> Decimal | None:
+    """Convert a limit as ``to_positive`` does; ``None`` is none."""
+    return None if value is None else to_positive(value, name=name)
 
 
 def plain(amount: Decimal) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from datetime import datetime
+from decimal import Decimal
 from typing import Final
 
 from requestor_sdk.observe import text
@@ -36,7 +37,9 @@ _STYLE: Final = (
     ".rsk-timeline .num{font-variant-numeric:tabular-nums}"
     + "".join(f".rsk-timeline .{state}{{fill:var(--{state})}}" for state in STATES)
     + ".rsk-timeline .batch{fill:var(--batch)}.rsk-timeline .bad{fill:var(--failure)}"
+    ".rsk-timeline .bad{stroke:var(--ground);paint-order:stroke}"
     ".rsk-timeline .failure{stroke:var(--failure);stroke-width:2.2;fill:none}"
+    ".rsk-timeline .around{stroke:var(--ground);stroke-width:4.8;fill:none}"
     ".rsk-timeline .restart{fill:var(--restart);stroke:var(--ground)}"
     ".rsk-timeline .cost{stroke:var(--cost);stroke-width:2;fill:none}"
     ".rsk-timeline .costarea{fill:var(--costarea)}"
@@ -99,7 +102,7 @@ def _empty() -> str:
 
 def _groups(timeline: Timeline) -> list[tuple[str, list[Lane]]]:
     found: dict[str, list[Lane]] = {}
-    for lane in timeline.lanes.values():
+    for lane in timeline.ordered:
         found.setdefault(lane.cluster_id, []).append(lane)
     return list(found.items())
 
@@ -237,9 +240,11 @@ def _told(mark: Mark, began: datetime) -> str:
 
 
 def _cross(x: float, y: float, told: str) -> str:
+    # With a margin: on the colour of some states it would hardly be seen.
+    path = f"M{x - 4:.1f} {y - 4:.1f}l8 8m0-8l-8 8"
     return (
-        f'<path class="failure" d="M{x - 4:.1f} {y - 4:.1f}l8 8m0-8l-8 8">'
-        f"<title>{escape(told)}</title></path>"
+        f'<path class="around" d="{path}"/>'
+        f'<path class="failure" d="{path}"><title>{escape(told)}</title></path>'
     )
 
 
@@ -278,8 +283,9 @@ def _costs(timeline: Timeline, scale: Scale, top: float) -> Iterator[str]:
     yield f'<text class="bold" x="16" y="{top + 10:.1f}">cost</text>'
     yield f'<text class="faint" x="16" y="{top + 27:.1f}">budget {text.amount(budget)}</text>'
     if budget > 0:
-        part = f"{timeline.total / budget:.1%} spent"
-        yield f'<text class="faint" x="16" y="{top + 43:.1f}">{part}</text>'
+        part = timeline.total / budget
+        told = "<0.1% spent" if 0 < part < Decimal("0.001") else f"{part:.1%} spent"
+        yield f'<text class="faint" x="16" y="{top + 43:.1f}">{escape(told)}</text>'
 
     def level(amount: float) -> float:
         return bottom - amount / most * _COST

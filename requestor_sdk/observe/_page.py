@@ -22,6 +22,7 @@ _STYLE: Final = (
     "body{margin:0 auto;max-width:1240px;padding:12px;background:var(--ground);color:var(--text);"
     "font:14px/1.45 system-ui,'Segoe UI','DejaVu Sans',sans-serif}"
     "h2{font-size:16px;margin:28px 0 8px 16px}.wide{overflow-x:auto;padding:0 16px}"
+    ".drawn{overflow-x:auto}.drawn svg{min-width:900px}"
     "table{border-collapse:collapse;width:100%}"
     "th{text-align:left;color:var(--faint);font-weight:600}"
     "th,td{padding:4px 12px 4px 0;border-bottom:1px solid var(--rule);vertical-align:top}"
@@ -38,7 +39,7 @@ def page(timeline: Timeline) -> str:
             '<!doctype html><html lang="en"><head><meta charset="utf-8">',
             '<meta name="viewport" content="width=device-width">',
             f"<title>{title}</title><style>{_STYLE}</style></head><body>",
-            svg(timeline),
+            f'<div class="drawn">{svg(timeline)}</div>',
             *_instances(timeline),
             *_happenings(timeline),
             "</body></html>",
@@ -52,7 +53,7 @@ def _instances(timeline: Timeline) -> Iterator[str]:
     head = '<th class="num">attempts</th><th class="num">batches</th><th class="num">running</th>'
     yield '<h2>Instances</h2><div class="wide"><table>'
     yield f"<tr><th>instance<th>cluster<th>providers{head}<th class=num>cost</tr>"
-    for lane in timeline.lanes.values():
+    for lane in timeline.ordered:
         yield _instance(lane, timeline.ended)
     yield "</table></div>"
 

@@ -58,12 +58,12 @@ def _events(timeline: Timeline) -> Iterator[dict[str, Any]]:
         service = timeline.services.get(cluster, "")
         name = " ".join(filter(None, (cluster or "no cluster", service)))
         yield _named("process_name", name, pid)
-    for number, lane in enumerate(timeline.lanes.values()):
+    for number, lane in enumerate(timeline.ordered):
         yield from _of_lane(lane, pids[lane.cluster_id], tid + 1 + 2 * number, micros, ended)
 
 
 def _clusters(timeline: Timeline) -> Iterable[str]:
-    return dict.fromkeys(lane.cluster_id for lane in timeline.lanes.values())
+    return dict.fromkeys(lane.cluster_id for lane in timeline.ordered)
 
 
 def _of_lane(

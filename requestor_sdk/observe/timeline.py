@@ -78,6 +78,11 @@ class Timeline:
         return self._budget.total
 
     @property
+    def ordered(self) -> list[Lane]:
+        """The lanes by the numbers of their instances; jobs as they were first heard of."""
+        return sorted(self.lanes.values(), key=_number)
+
+    @property
     def total(self) -> Decimal:
         """What was accepted in all."""
         return self.spent[-1].amount if self.spent else Decimal(0)
@@ -334,6 +339,11 @@ class Timeline:
 
     def _note(self, at: datetime, text: str) -> None:
         self.marks.append(Mark(at=at, kind="note", text=text))
+
+
+def _number(lane: Lane) -> int:
+    kind, _, number = lane.instance_id.rpartition("-")
+    return int(number) if kind == "i" and number.isdecimal() else 0
 
 
 def format_of(path: Path) -> str:

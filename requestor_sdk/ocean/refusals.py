@@ -66,7 +66,7 @@ def refusal_in(status: int, body: bytes) -> Refusal:
     text = body.decode(errors="replace").strip()
     try:
         parsed = parse_json(text)
-    except (ValueError, RecursionError):
+    except ValueError:
         parsed = None
     if isinstance(parsed, dict):
         told, reasons = _of_object(parsed)

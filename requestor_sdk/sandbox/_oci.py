@@ -308,7 +308,7 @@ def _parsed(blobs: Blobs, data: bytes) -> dict[str, Any]:
 def _loaded(blobs: Blobs, data: bytes) -> Any:
     try:
         return parse_json(data)
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise ImageInvalid(f"{blobs}: a description that is no JSON: {error}") from error
 
 

@@ -16,6 +16,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from requestor_sdk.model.parsing import parse_json
 from requestor_sdk.sandbox._archive import Member, told
 from requestor_sdk.sandbox._image_config import read_config, write_config
 
@@ -61,7 +62,7 @@ def pack_config(file: Path) -> ImageConfig | None:
     if text is None:
         return None
     with told(file):
-        said = json.loads(text)
+        said = parse_json(text)
         return read_config(said if isinstance(said, dict) else {})
 
 

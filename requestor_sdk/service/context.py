@@ -50,7 +50,8 @@ class WorkContext:
     """An instance's way to its provider.
 
     ``new_script()`` makes batches to yield; ``await ctx.run(...)`` and the like do one command
-    directly, in starting, running and stopping.
+    directly, in starting, running and stopping. In another state they raise ``NotAvailable``; where
+    the command fails, ``CommandFailed`` or another ``ActivityError``.
 
     Attributes:
         id: Of the activity.

@@ -263,7 +263,7 @@ class Script:
         def finish(_result: CommandResult, content: bytes) -> Any:
             try:
                 return parse_json(content)
-            except (ValueError, RecursionError) as error:
+            except ValueError as error:
                 raise CommandFailed(
                     f"{src_path} holds no JSON: {error}", command=f"download {src_path}"
                 ) from None

@@ -15,7 +15,7 @@ from decimal import Decimal
 from requestor_sdk.model.errors import AmountError, UsageError
 from requestor_sdk.model.events import AgreementConfirmed, AgreementRejected, Event
 from requestor_sdk.model.market import Proposal
-from requestor_sdk.model.money import Terms, plain, to_amount
+from requestor_sdk.model.money import Terms, plain, to_amount, to_limit
 from requestor_sdk.model.reputation import Reputations
 from requestor_sdk.service.strategy import MarketStrategy, Rejection, check_strategy
 
@@ -249,8 +249,7 @@ class PenaliseFailures(WrappingMarketStrategy):
     ) -> None:
         super().__init__(base_strategy)
         self._factor = _share(factor, "factor")
-        if ban_at is not None and to_amount(ban_at, name="ban_at") <= 0:
-            raise AmountError(f"ban_at must be above zero, not {ban_at!r}")
+        to_limit(ban_at, name="ban_at")
         self._ban_at = ban_at
         self._reputations = Reputations(half_life)
 

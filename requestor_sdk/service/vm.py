@@ -213,7 +213,7 @@ def _manifest_text(told: str | bytes) -> str:
     data = told.encode() if isinstance(told, str) else told
     try:
         parse_json(data)
-    except (ValueError, RecursionError):
+    except ValueError:
         try:
             return data.decode("ascii")
         except UnicodeDecodeError:

@@ -132,7 +132,7 @@ class WorkerApi:
             return None
         try:
             return parse_json(said)
-        except (ValueError, RecursionError):
+        except ValueError:
             raise BadAnswer(f"{method} {path}: the answer is no JSON", hint=_HINT) from None
 
     @asynccontextmanager
@@ -202,7 +202,7 @@ class WorkerApi:
         raw = await _bounded.beginning(response, ERROR_BYTES)
         try:
             said = parse_json(raw)
-        except (ValueError, RecursionError):
+        except ValueError:
             said = None
         text = said.get("message") if isinstance(said, dict) else None
         told = text[:500] if isinstance(text, str) and text else f"status {response.status}"
@@ -238,7 +238,7 @@ class WorkerApi:
                 raw = await _bounded.beginning(response, ERROR_BYTES)
             try:
                 said = parse_json(raw)
-            except (ValueError, RecursionError):
+            except ValueError:
                 said = None
             proof = said.get("proof") if isinstance(said, dict) else None
             if not isinstance(proof, str):

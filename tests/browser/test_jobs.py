@@ -14,6 +14,19 @@ from requestor_sdk.observe.dashboard import Dashboard, Feed
 
 pytestmark = pytest.mark.browser
 
+# One time that all is written anew; of some the least, as others use the machine as well.
+WRITTEN = """() => {
+  const times = [];
+  for (let n = 0; n < 15; n++) {
+    run.stale = true;
+    const began = performance.now();
+    state.lanes = lanesShown(shownTime());
+    for (const write of WRITERS[SUBJECT]) write(shownTime());
+    times.push(performance.now() - began);
+  }
+  return Math.min(...times);
+}"""
+
 ROW = "#jobs .inner .trow"
 
 
@@ -58,6 +71,14 @@ def a_story():
     story.job("j-2", 5, workers=("w2",), outcome="failed", ended=50, **why)
     story.job("j-3", 20, workers=("w1",))
     return story
+
+
+async def check_that_all_fits(page):
+    assert await page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    for table in ("#jobs", "#workers"):
+        box = f"document.querySelector('{table} .inner')"
+        assert await page.evaluate(f"{box}.scrollWidth <= {box}.clientWidth"), table
+        assert await page.is_visible(f"{table} .inner .trow >> nth=0")
 
 
 async def cells(page, row, table="#jobs"):
@@ -172,6 +193,7 @@ async def test_of_thousands_of_jobs_only_those_that_are_seen_are_made(chromium):
         await seen(page)
         assert await page.text_content("#jobsnumber") == "3000"
         assert 5 < await page.locator(ROW).count() < 40
+        assert await page.evaluate(WRITTEN) < 25
         await page.evaluate("document.querySelector('#jobs .scroll').scrollTop = 1e6")
         async with asyncio.timeout(20):
             while "j-2999" not in await page.locator(f"{ROW} .c-id").all_text_contents():
@@ -193,10 +215,6 @@ async def test_jobs_can_be_read_in_any_window(chromium, artefacts, scheme, width
         chromium(dashboard.url, scheme=scheme, width=width) as page,
     ):
         await seen(page)
-        assert await page.evaluate("document.documentElement.scrollWidth <= innerWidth")
-        for table in ("#jobs", "#workers"):
-            box = f"document.querySelector('{table} .inner')"
-            assert await page.evaluate(f"{box}.scrollWidth <= {box}.clientWidth"), table
-            assert await page.is_visible(f"{table} .inner .trow >> nth=0")
+        await check_that_all_fits(page)
         name = f"dashboard-jobs-{scheme}-{width}.png"
         await page.screenshot(path=artefacts / name, full_page=width < 800)

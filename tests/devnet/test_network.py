@@ -44,6 +44,15 @@ async def test_what_a_test_has_killed_is_up_for_the_next(devnet, shared_devnets)
     assert again.daemon.pid
 
 
+async def test_a_full_disk_keeps_nobody_from_asking_how_it_is(devnet):
+    in_the_way = devnet.folder / f".network.json.{devnet.state.pid}"
+    in_the_way.mkdir()  # in its place nothing can be written, as on a disk that is full
+    try:
+        assert (await devnet.status()).daemon.pid
+    finally:
+        in_the_way.rmdir()
+
+
 async def test_only_the_user_can_read_what_is_in_its_folder(devnet):
     assert stat.S_IMODE(devnet.folder.stat().st_mode) == 0o700
     files = [path for path in devnet.folder.glob("*") if path.is_file()]

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import shutil
 import socket
 import stat
 import sys
+import threading
 from importlib.resources import files
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from requestor_sdk.devnet import Devnet, _control, _fixture
+from requestor_sdk.devnet import Devnet, _attach, _control, _fixture, _provision, _supervisor
 from requestor_sdk.devnet._anvil import anvil, lock_of, package_of
 from requestor_sdk.devnet._chain import compiled_token, payments_config, to_tokens, to_units
 from requestor_sdk.devnet._child import Child, tail_of
@@ -134,8 +137,6 @@ def test_a_private_file_is_the_users_from_the_beginning(tmp_path):
 
 
 def test_a_plan_crosses_to_another_process(tmp_path):
-    import json
-
     plan = Plan(
         folder=tmp_path,
         program=tmp_path / "yagna",
@@ -216,3 +217,78 @@ def test_presets_that_cannot_be_are_refused_before_anything_starts(wrong):
 def test_fewer_than_no_providers_are_refused():
     with pytest.raises(AmountError):
         Devnet(providers=-1)
+
+
+async def test_identities_that_another_version_kept_are_made_anew(tmp_path, monkeypatch):
+    kept = Plan(
+        folder=tmp_path,
+        program=Path(sys.executable),
+        templates=tmp_path / "templates",
+        presets=(),
+        identities=1,
+    )
+    name = tmp_path / "templates" / _provision._name(kept)
+    (name / "data").mkdir(parents=True)
+    (name / "identities.json").write_text('[{"who": "amber"}]')
+    who = {"name": "one", "identity": "0x1", "app_key": "key"}
+
+    async def make(plan, sockets, template):
+        (template / "data").mkdir(parents=True)
+        (template / "identities.json").write_text(json.dumps([who] * 5))
+
+    monkeypatch.setattr(_provision, "_make", make)
+    one, others = await _provision.provision(kept, tmp_path, tmp_path / "into")
+    assert (one.name, len(others)) == ("one", 1)
+
+
+@pytest.mark.parametrize("asked", [0, 1, 4, 5, 8])
+def test_networks_of_up_to_four_providers_share_what_is_kept(asked, tmp_path):
+    plan = Plan(
+        folder=tmp_path,
+        program=Path(sys.executable),
+        templates=tmp_path,
+        presets=(),
+        identities=asked,
+    )
+    assert _provision._name(plan).endswith("-8" if asked > 4 else "-4")
+
+
+def test_a_network_of_another_version_is_told_from_none_and_can_be_ended(tmp_path):
+    """Its state has fields of its own; where it is talked to is where it always was."""
+    asked = []
+    control = tmp_path / "control"
+    written = {"pid": os.getpid(), "control": str(control), "colour": "blue"}
+    (tmp_path / "network.json").write_text(json.dumps(written))
+    server = socket.socket(socket.AF_UNIX)
+    server.bind(str(control))
+    server.listen()
+
+    def answer():
+        for _ in range(2):
+            connection, _ = server.accept()
+            with connection:
+                asked.append(json.loads(connection.makefile().readline())["do"])
+                connection.sendall(json.dumps(written).encode() + b"\n")
+
+    thread = threading.Thread(target=answer)
+    thread.start()
+    with pytest.raises(NotAvailable, match="another version") as told:
+        _attach.find(tmp_path)
+    assert "devnet down --folder" in told.value.hint
+    _attach.end(tmp_path)
+    thread.join()
+    server.close()
+    assert asked == ["status", "stop"]
+
+
+def test_a_file_that_cannot_be_written_leaves_no_piece_of_it(tmp_path):
+    (tmp_path / "state").mkdir()
+    with pytest.raises(OSError, match="directory"):
+        write_private(tmp_path / "state", "text")
+    assert [path.name for path in tmp_path.iterdir()] == ["state"]
+
+
+def test_a_folder_that_could_not_be_copied_is_told_of_in_one_line():
+    failed = shutil.Error([("a", "b", "[Errno 28] No space left on device: 'a' -> 'b'"), ("c",)])
+    assert _supervisor._why(failed) == "[Errno 28] No space left on device: 'a' -> 'b'"
+    assert _supervisor._why(OSError(28, "No space")) == "[Errno 28] No space"

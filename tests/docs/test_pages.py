@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import re
 import subprocess
@@ -11,8 +12,6 @@ from pathlib import Path
 import pytest
 from docs.reading import DOCS, PAGES, ROOT, blocks
 
-import requestor_sdk
-import requestor_sdk.testing
 from requestor_sdk.observe.runs import RunState
 
 QUICKSTART = DOCS / "quickstart.md"
@@ -109,10 +108,35 @@ def test_links_to_errors_name_codes_that_exist(page):
         assert code.upper() in error_notes.NOTES
 
 
-def test_the_api_page_has_every_public_name():
+MODULES = (
+    *("devnet", "handlers", "monitoring", "payload", "props", "services", "strategy"),
+    *("testing", "worker"),
+)
+
+
+@pytest.mark.parametrize("name", ["requestor_sdk", *(f"requestor_sdk.{one}" for one in MODULES)])
+def test_the_api_page_has_every_public_name(name):
     page = (DOCS / "api.md").read_text()
-    names = {*requestor_sdk.__all__, *requestor_sdk.testing.__all__} - {"__version__"}
-    assert [name for name in sorted(names) if not re.search(rf"\b{name}\b", page)] == []
+    names = set(importlib.import_module(name).__all__) - {"__version__"}
+    directives = set(re.findall(r"^\.\. auto\w+:: (?:[\w.]+\.)?(\w+)$", page, re.MULTILINE))
+    told = set(re.findall(r"`(\w+)`", page))
+    assert names <= directives | told
+
+
+def test_the_api_page_names_the_modules_that_it_is_of():
+    intro = (DOCS / "api.md").read_text().partition("\n## ")[0]
+    assert set(MODULES) <= set(re.findall(r"`(\w+)`", intro))
+
+
+def test_what_programs_of_the_pages_import_is_on_the_api_page():
+    intro = (DOCS / "api.md").read_text().partition("\n## ")[0]
+    modules = {
+        found
+        for page in PAGES
+        for _, text in blocks(page, "python")
+        for found in re.findall(r"^from requestor_sdk\.(\w+)[\w.]* import", text, re.MULTILINE)
+    }
+    assert modules - set(re.findall(r"`(\w+)`", intro)) <= {"ports"}  # for who writes a network
 
 
 def test_the_readme_has_the_two_command_lines_each_on_a_line_of_its_own():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import socket
 import subprocess
@@ -54,8 +55,18 @@ class Program:
         return self
 
     def get(self, path):
+        return self.ask(urllib.request.Request(self.url + path))
+
+    def request(self, path, fields):
+        body, kind = json.dumps(fields).encode(), {"Content-Type": "application/json"}
+        return urllib.request.Request(self.url + path, body, kind)
+
+    def post(self, path, **fields):
+        return self.ask(self.request(path, fields))
+
+    def ask(self, request):
         try:
-            with urllib.request.urlopen(self.url + path, timeout=10) as got:
+            with urllib.request.urlopen(request, timeout=10) as got:
                 return got.status, got.read()
         except urllib.error.HTTPError as error:
             with error:

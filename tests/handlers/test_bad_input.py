@@ -297,3 +297,50 @@ async def test_rubbish_on_the_wire_does_no_harm(site):
         writer.close()
         await writer.wait_closed()
     assert (await site.post("/call/give", text="a")).status == 200
+
+
+async def send(site, data, more=b""):
+    """Send bytes, then more once something has come; return all that comes until the end."""
+    host, port = site.url.removeprefix("http://").split(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    async with asyncio.timeout(20):
+        writer.write(data)
+        first = await reader.readuntil(b"\r\n\r\n")
+        writer.write(more)
+        rest = await reader.read()
+    writer.close()
+    return first, rest
+
+
+POST = b"POST /call/give HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+CLOSE = b"Connection: close\r\n"
+
+
+async def test_who_asks_before_sending_a_body_is_told_to_send_it(site):
+    body = b'{"text":"a"}'
+    head = POST + CLOSE + b"Expect: 100-continue\r\nContent-Length: %d\r\n\r\n"
+    first, rest = await send(site, head % len(body), body)
+    assert first == b"HTTP/1.1 100 Continue\r\n\r\n"
+    assert rest.startswith(b"HTTP/1.1 200 OK")
+    first, _ = await send(site, head % 10**9)
+    assert first.startswith(b"HTTP/1.1 413")
+    other = POST + CLOSE + b"Expect: much\r\nContent-Length: 2\r\n\r\n{}"
+    assert (await send(site, other))[0].startswith(b"HTTP/1.1 417")
+
+
+@pytest.mark.parametrize("path", ["/tasks/h", "/tasks/h/events", "/livez", "/metrics"])
+async def test_head_gets_the_head_of_the_answer_to_get_and_no_more(site, path):
+    await site.post("/run/give/h", text="a")
+    await site.end("h")
+    ask = f"HEAD {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode()
+    first, rest = await send(site, ask)
+    assert first.startswith(b"HTTP/1.1 200 OK")
+    assert rest == b""
+
+
+async def test_a_body_that_cannot_be_unpacked_leaves_no_trace_of_the_stack(site, caplog):
+    caplog.set_level(logging.INFO)
+    wrong = POST + CLOSE + b"Content-Encoding: gzip\r\nContent-Length: 12\r\n\r\n" + b"x" * 12
+    assert (await send(site, wrong))[0].startswith(b"HTTP/1.1 400")
+    assert "Traceback" not in caplog.text
+    assert "a request broke off: RequestPayloadError" in caplog.text

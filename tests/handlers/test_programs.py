@@ -20,12 +20,7 @@ def echo(data: In) -> Out:
 
 
 def post(program, path, **fields):
-    request = urllib.request.Request(
-        program.url + path,
-        json.dumps(fields).encode(),
-        {"Content-Type": "application/json"},
-    )
-    with urllib.request.urlopen(request, timeout=30) as got:
+    with urllib.request.urlopen(program.request(path, fields), timeout=30) as got:
         return json.loads(got.read())
 
 
@@ -74,16 +69,19 @@ def test_while_init_runs_it_can_be_asked_how_it_is(tmp_path):
         program.wait_for()
 
 
-def test_an_init_that_raises_ends_the_program_with_3_and_names_no_value(tmp_path):
-    source = """
+@pytest.mark.parametrize("error", ["OSError", "SystemExit", "StopIteration"])
+def test_an_init_that_raises_ends_the_program_with_3_and_names_no_value(tmp_path, error):
+    source = f"""
     @handlers.init()
     def broken():
-        raise OSError("password hunter2")
+        raise {error}("password hunter2")
     """
     with Program(tmp_path, source + ECHO + "handlers.start()") as program:
         assert program.ended() == 3
-    assert "init failed: OSError at" in program.said()
-    assert "hunter2" not in program.said().replace('raise OSError("password hunter2")', "")
+    assert f"init failed: {error} at" in program.said()
+    assert f"init raised {error}" in program.said()
+    assert "in broken" in program.said()
+    assert "hunter2" not in program.said().replace(f'raise {error}("password hunter2")', "")
 
 
 @pytest.mark.parametrize("kind", ["def", "async def"])
@@ -251,3 +249,52 @@ def test_a_killed_program_leaves_no_process_behind(tmp_path):
     while any(Path(f"/proc/{pid}").exists() for pid in pids) and time.monotonic() < end:
         time.sleep(0.02)
     assert [pid for pid in pids if Path(f"/proc/{pid}").exists()] == []
+
+
+@pytest.mark.parametrize("kind", ["", "isolation='process'", "async"])
+def test_the_copy_of_a_handler_that_forks_ends_and_answers_nothing(tmp_path, kind):
+    word, options = ("async ", "") if kind == "async" else ("", kind)
+    source = f"""
+    @handlers.expose({options})
+    {word}def forks(data: In) -> Out:
+        pid = os.fork()
+        if pid == 0 and data.text == "exits":
+            sys.exit(5)
+        if pid == 0 and data.text == "raises":
+            raise ValueError
+        if pid:
+            ended = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        return Out(text=str(ended) if pid else "copy")
+
+    handlers.start()
+    """
+    with Program(tmp_path, source) as program:
+        program.wait_for()
+        for text, code in (("", b"0"), ("exits", b"5"), ("raises", b"1"), ("", b"0")):
+            assert program.post("/call/forks", text=text) == (200, b'{"text":"%s"}' % code)
+        program.signal(signal.SIGTERM)
+        assert program.ended() == -signal.SIGTERM
+
+
+@pytest.mark.parametrize("options", ["", "isolation='process'"])
+def test_a_handler_that_closes_the_standard_streams_breaks_no_calls(tmp_path, options):
+    source = f"""
+    @handlers.expose({options})
+    def closes(data: In) -> Out:
+        sys.stdout.close()
+        sys.stderr.close()
+        return Out(text="closed")
+
+    @handlers.expose({options})
+    def fails(data: In) -> Out:
+        raise ValueError
+
+    handlers.start()
+    """
+    with Program(tmp_path, source) as program:
+        program.wait_for()
+        for _ in range(3):
+            assert program.post("/call/closes") == (200, b'{"text":"closed"}')
+            assert program.post("/call/fails")[0] == 500
+        program.signal(signal.SIGTERM)
+        assert program.ended() == -signal.SIGTERM

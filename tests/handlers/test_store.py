@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import signal
 import sqlite3
 
@@ -36,6 +37,11 @@ def make():
     async def hang(data: In) -> Out:
         await asyncio.get_running_loop().create_future()
         raise AssertionError
+
+    @handlers.expose()
+    async def nap(data: In) -> Out:
+        await asyncio.sleep(0.5)
+        return Out(text="rested")
 
     return handlers
 
@@ -92,10 +98,6 @@ async def test_a_file_that_is_no_store_is_refused(serve, tmp_path):
 async def test_a_store_that_cannot_be_written_makes_it_not_ready(serve, tmp_path, monkeypatch):
     async with serve(make(), store=tmp_path / "calls.sqlite") as site:
         store = site.serving.program._store
-
-        def full(*_):
-            raise sqlite3.OperationalError("database or disk is full")
-
         monkeypatch.setattr(store, "_prune", full)
         assert (await site.post("/run/echo/1", text="a")).status == 503
         ready = await site.get("/readyz")
@@ -103,6 +105,45 @@ async def test_a_store_that_cannot_be_written_makes_it_not_ready(serve, tmp_path
         monkeypatch.undo()
         assert (await site.post("/run/echo/1", text="a")).status == 202
         assert (await site.get("/readyz")).status == 200
+
+
+async def test_a_store_that_can_be_written_again_is_found_so_by_who_asks(
+    serve, tmp_path, monkeypatch, caplog
+):
+    caplog.set_level(logging.INFO)
+    path = tmp_path / "calls.sqlite"
+    async with serve(make(), store=path) as site:
+        store = site.serving.program._store
+        monkeypatch.setattr(store, "_prune", full)
+        assert (await site.get("/readyz")).status == 200
+        assert (await site.post("/run/echo/1", text="a")).status == 503
+        assert (await site.get("/readyz")).status == 503
+        assert "the store cannot be written: database or disk is full" in caplog.text
+        monkeypatch.undo()
+        assert (await site.get("/readyz")).status == 200
+        assert "the store can be written again" in caplog.text
+
+
+async def test_an_end_that_could_not_be_written_is_written_later(serve, tmp_path, monkeypatch):
+    path = tmp_path / "calls.sqlite"
+    async with serve(make(), store=path) as site:
+        store = site.serving.program._store
+        waiting = asyncio.create_task(site.post("/call/nap", headers={"Idempotency-Key": "1"}))
+        while (await site.get("/tasks/1")).status == 404 or (
+            (await site.get("/tasks/1")).json["status"] != "running"
+        ):
+            await asyncio.sleep(0.01)
+        monkeypatch.setattr(store, "_prune", full)
+        assert (await waiting).status == 200
+        assert (await site.get("/readyz")).status == 503
+        monkeypatch.undo()
+    async with serve(make(), store=path) as site:
+        # What its caller was told, and not that it broke off.
+        assert (await site.end("1"))["status"] == "succeeded"
+
+
+def full(*_):
+    raise sqlite3.OperationalError("database or disk is full")
 
 
 CRASH = """

@@ -63,6 +63,16 @@ def test_the_end_of_an_instance_ends_its_last_span_and_begins_none(lost):
     assert lane.spans[-1].end == ended.at
 
 
+def test_lanes_stand_by_the_numbers_of_their_instances(story):
+    for name in ("i-10", "i-9", "job-b", "i-2", "job-a"):
+        story.move("pending", "starting", instance=name)
+    timeline = Timeline.of(story.events)
+    order = ["job-b", "job-a", "i-2", "i-9", "i-10"]
+    assert [lane.instance_id for lane in timeline.ordered] == order
+    shown = [one.text for one in drawn(timeline).iter(f"{SVG}text") if one.text in order]
+    assert shown == order
+
+
 def test_an_instance_that_is_lost_is_marked_with_its_cause(lost):
     [lane] = Timeline.of(lost.events).lanes.values()
     assert [(mark.kind, mark.text) for mark in lane.marks] == [("failure", "lost: killed")]

@@ -63,7 +63,7 @@ class Answer:
             return None
         try:
             return parse_json(self.body)
-        except (ValueError, RecursionError):
+        except ValueError:
             raise BadAnswer(
                 f"{what}: the answer is no JSON", hint="is that address a provider of jobs?"
             ) from None

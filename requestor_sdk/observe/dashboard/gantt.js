@@ -41,7 +41,7 @@ function ticks(from, until, origin, width, draw, ofDay) {
 class Gantt {
   constructor(canvas, scroller, spacer, colours) {
     this.canvas = canvas; this.scroller = scroller; this.spacer = spacer; this.colours = colours;
-    this.left = 120; this.right = 12; this.head = 24; this.letter = 6.6;
+    this.left = 120; this.right = 12; this.head = 24; this.letter = 7.3;
   }
 
   laneHeight(number) { return number <= 40 ? 24 : number <= 150 ? 18 : 14; }
@@ -51,7 +51,11 @@ class Gantt {
     const k = this.colours, tall = this.laneHeight(lanes.length);
     this.tall = tall; this.lanes = lanes; this.from = from; this.until = until; this.width = width;
     const size = this.head + lanes.length * tall + 8;
-    if (this.size !== size) { this.size = size; this.spacer.style.height = `${size}px`; }
+    if (this.size !== size) {
+      this.size = size;
+      this.spacer.style.height = `${size}px`;
+      this.scroller.parentElement.style.setProperty("--high", `${size}px`);
+    }
     c.fillStyle = k.ground; c.fillRect(0, 0, width, height);
     const room = width - this.left - this.right, top = this.scroller.scrollTop;
     const scale = room / Math.max(until - from, 1);

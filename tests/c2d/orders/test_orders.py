@@ -123,6 +123,21 @@ async def test_a_node_that_is_away_or_answers_nonsense_is_no_payment(node):
     await odd.close()
 
 
+async def test_an_answer_of_the_node_is_read_up_to_a_bound_and_not_too_deep(node, monkeypatch):
+    monkeypatch.setattr("requestor_sdk.c2d.orders._ANSWER_BYTES", 10_000)
+    orders = Orders(node.url, receiver=RECEIVER)
+    node.results["eth_chainId"] = "0x" + "0" * 10_000
+    with pytest.raises(NetworkError, match="refused eth_chainId"):
+        await orders.open()
+    deep = "x"
+    for _ in range(600):
+        deep = [deep]
+    node.results["eth_chainId"] = deep
+    with pytest.raises(NetworkUnreachable):
+        await orders.open()
+    await orders.close()
+
+
 def test_each_begun_minute_is_paid_for():
     environment = EnvironmentSpec(id="a", price_per_min=Decimal("0.1"), fee_token=TOKEN)
     assert price_of(environment, 60).amount == Decimal("0.1")
