@@ -14,6 +14,7 @@ import nox
 
 PYTHONS = nox.project.python_versions(nox.project.load_toml("pyproject.toml"))
 _LEAST_COMPLETENESS = 0.95
+_UNIT = "not sandbox and not example and not devnet and not browser"
 _VYPER = "0.4.3"
 
 nox.needs_version = ">=2024.10.9"
@@ -34,12 +35,14 @@ def tests(session: nox.Session) -> None:
 def unit(session: nox.Session) -> None:
     """Run the tests that need neither a sandbox, nor an example, nor a daemon."""
     session.install("-e", ".[all,test]")
-    session.run(
-        "pytest",
-        "-m",
-        "not sandbox and not example and not devnet and not browser",
-        *session.posargs,
-    )
+    session.run("pytest", "-m", _UNIT, *session.posargs)
+
+
+@nox.session(venv_backend="uv")
+def lowest(session: nox.Session) -> None:
+    """Run the unit tests with the oldest versions of everything that pyproject.toml admits."""
+    session.install("--resolution", "lowest-direct", "-e", ".[all,test]")
+    session.run("pytest", "-m", _UNIT, *session.posargs)
 
 
 @nox.session

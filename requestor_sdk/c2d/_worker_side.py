@@ -12,7 +12,9 @@ from contextlib import aclosing
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
+from requestor_sdk.c2d import _claims as claims
 from requestor_sdk.c2d import _rules as rules
+from requestor_sdk.c2d import _topics as topics
 from requestor_sdk.c2d._blobs import Blobs
 from requestor_sdk.clock import LoopClock
 from requestor_sdk.model.errors import JobNotFound
@@ -21,7 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
     from pathlib import Path
 
-    from requestor_sdk.c2d._store.port import AttemptRow, Reading, RunRow, Store, Writing
+    from requestor_sdk.c2d._store.port import Reading, Store, Writing
+    from requestor_sdk.c2d._store.rows import AttemptRow, RunRow
     from requestor_sdk.ports.basics import Clock
     from requestor_sdk.ports.worker import (
         Claim,
@@ -67,14 +70,14 @@ class WorkerSide:
             WorkerRefused: Another process of this worker has registered since.
         """
         now = self._now()
-        await self._store.write(lambda tx: rules.register(tx, worker, now))
+        await self._store.write(lambda tx: claims.register(tx, worker, now))
 
     async def claim(
         self, *, worker_id: str, session: str, claim_id: str, free: Room, wait: float
     ) -> Claim | None:
         """Take the first run that fits; waits for one so many seconds."""
         deadline = self._clock.monotonic() + min(wait, MAX_WAIT_SEC)
-        asking = rules.Asking(
+        asking = claims.Asking(
             worker_id=worker_id,
             session=session,
             claim_id=claim_id,
@@ -82,10 +85,10 @@ class WorkerSide:
             fence=secrets.token_urlsafe(24),
             lease_sec=self._lease_sec,
         )
-        with self._store.listen(rules.LINE) as ear:
+        with self._store.listen(topics.LINE) as ear:
             while not self._closed:
                 now = self._now()
-                answer = await self._store.write(partial(rules.claim, asking=asking, now=now))
+                answer = await self._store.write(partial(claims.claim, asking=asking, now=now))
                 if answer.final:
                     return answer.claim
                 left = deadline - self._clock.monotonic()
@@ -120,7 +123,7 @@ class WorkerSide:
         """Return held leases whose end is asked for, as soon as there is one."""
         deadline = self._clock.monotonic() + min(wait, MAX_WAIT_SEC)
         being_ended = frozenset(known)
-        with self._store.listen(rules.topic_of_worker(worker_id), rules.LINE) as ear:
+        with self._store.listen(topics.topic_of_worker(worker_id), topics.LINE) as ear:
             while not self._closed:
                 found = await self._store.read(
                     lambda tx: rules.to_stop(tx, worker_id, session, being_ended)
@@ -150,7 +153,7 @@ class WorkerSide:
         await asyncio.to_thread(
             self.blobs.append, run.id, attempt.number, offset, data, run.spec.log_limit
         )
-        self._store.ring(rules.topic_of_news(run.id))
+        self._store.ring(topics.topic_of_news(run.id))
 
     async def fetch(
         self, lease: Lease, name: str, *, worker_id: str | None = None
@@ -218,7 +221,7 @@ class WorkerSide:
         return max(0.0, min(left, self._store.poll_sec))
 
     def _rang(self, topic: str) -> None:
-        run_id = rules.run_of_topic(topic)
+        run_id = topics.run_of_topic(topic)
         if run_id is not None and self.on_change is not None:
             self.on_change(run_id)
 

@@ -9,6 +9,7 @@ import click
 
 from requestor_sdk.cli._columns import say, table, width
 from requestor_sdk.cli._ocean import provider_options, with_jobs
+from requestor_sdk.observe.text import exact
 
 
 @click.command()
@@ -19,7 +20,7 @@ def command(*, in_json: bool, url: str | None, keystore: str | None) -> None:
     found = with_jobs(lambda jobs: jobs.environments(), url=url, keystore=keystore)
     if in_json:
         made = [
-            {**dataclasses.asdict(one), "price_per_min": str(one.price_per_min)} for one in found
+            {**dataclasses.asdict(one), "price_per_min": exact(one.price_per_min)} for one in found
         ]
         click.echo(json.dumps(made, indent=2))
         return

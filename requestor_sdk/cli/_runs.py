@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from requestor_sdk.cli._options import completed
+from requestor_sdk.observe import text
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -45,7 +46,7 @@ def bill_rows(bill: Bill) -> list[dict[str, Any]]:
             "provider_name": row.provider_name,
             "agreements": row.agreements,
             "seconds": row.seconds,
-            "amount": str(row.amount),
+            "amount": text.exact(row.amount),
         }
         for row in bill.rows
     ]

@@ -94,19 +94,20 @@ def _record(summary: RunSummary, bill: Bill) -> dict[str, Any]:
     return {
         "run": summary.run_id,
         "state": summary.state.value,
-        "budget": str(bill.budget),
-        "spent": str(bill.total),
-        "left_over": str(bill.left_over),
-        "held": str(summary.view.held),
-        "unspent": str(bill.unspent),
+        "budget": text.exact(bill.budget),
+        "spent": text.exact(bill.total),
+        "left_over": text.exact(bill.left_over),
+        "held": text.exact(summary.view.held),
+        "unspent": text.exact(bill.unspent),
         "providers": bill_rows(bill),
         "instances": [
             {
                 "instance": row.instance_id,
                 "state": row.state,
+                "provider": row.provider_id,
                 "provider_name": row.provider_name,
                 "attempts": row.attempt,
-                "amount": str(row.cost),
+                "amount": text.exact(row.cost),
             }
             for row in summary.view.instances
         ],

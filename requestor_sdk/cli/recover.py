@@ -267,8 +267,8 @@ def _record(one: Recovered) -> dict[str, Any]:
                 "provider_name": agreement.provider_name,
                 "instance": agreement.instance_id,
                 "outcome": one.outcome(agreement),
-                "paid": str(agreement.accepted),
-                "at_most": None if agreement.left_over is None else str(agreement.left_over),
+                "paid": text.exact(agreement.accepted),
+                "at_most": None if agreement.left_over is None else text.exact(agreement.left_over),
             }
             for agreement in one.agreements
         ],

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from requestor_sdk.cli._program import as_program, forget_neighbours, has_main, is_python, load
-from requestor_sdk.observe.text import amount, duration
+from requestor_sdk.observe.text import amount, duration, exact
 
 if TYPE_CHECKING:
     from requestor_sdk.testing.simulate import RunReport
@@ -316,7 +316,7 @@ def _as_json(reports: Sequence[RunReport], asked: _Asked) -> str:
             "failed": report.own,
             "restarts": report.restarts,
             "faults": report.struck,
-            "cost": str(report.cost),
+            "cost": exact(report.cost),
             "seconds": report.seconds,
             "failures": [asdict(one) for one in report.failures],
             "story": list(report.story),

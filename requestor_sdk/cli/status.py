@@ -143,7 +143,7 @@ def _record(summary: RunSummary) -> dict[str, Any]:
                 "provider": row.provider_id,
                 "provider_name": row.provider_name,
                 "attempt": row.attempt,
-                "cost": str(row.cost),
+                "cost": text.exact(row.cost),
                 "cause": row.cause,
             }
             for row in summary.view.instances
@@ -169,5 +169,5 @@ def _record(summary: RunSummary) -> dict[str, Any]:
         ],
         "open": {kind: list(ids) for kind, ids in summary.view.open_ids().items()},
         "bill": bill_rows(bill),
-        "unspent": str(bill.unspent),
+        "unspent": text.exact(bill.unspent),
     }

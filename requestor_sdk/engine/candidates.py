@@ -246,8 +246,10 @@ class Waiters:
 
     def hopeless(self, *options: Count) -> list[Waiter]:
         """Return the choosy ones who avoid all providers of which there is anything."""
+        if not self._choosy:
+            return []
         found = [count for count in options if count]
-        if not found or not self._choosy or max(map(len, found)) > self._widest:
+        if not found or max(map(len, found)) > self._widest:
             return []
         providers: set[str] = set().union(*found)
         rarest = min(providers, key=lambda p: (len(self._avoiding.get(p, ())), p))

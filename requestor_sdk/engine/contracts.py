@@ -172,9 +172,12 @@ class Contract:
         One that was asked for, and whose id is still to come or never reached us, is taken to be
         the one that is named.
         """
-        found = next((use for use in self.uses if use.activity_id == activity_id), None)
-        if found is None and self.use is not None and self.use.activity_id is None:
-            found = self.use
+        last = self.use
+        if last is None or last.activity_id == activity_id:
+            return last
+        found = next((use for use in self.earlier if use.activity_id == activity_id), None)
+        if found is None and last.activity_id is None:
+            found = last
             found.activity_id = activity_id
         return found
 

@@ -92,7 +92,6 @@ class Instance:
         "_deadline",
         "_effects",
         "_ending_cause",
-        "_handler",
         "_hold_timers",
         "_inbox",
         "_loss",
@@ -138,7 +137,6 @@ class Instance:
         self.attempt: Attempt | None = None
         self.search: Search = Search(core, cluster, self)
         self._pump: Pump | None = None
-        self._handler: str | None = None
         self._deadline: asyncio.TimerHandle | None = None
         self._hold_timers: Sequence[asyncio.TimerHandle] = ()
         self._inbox: list[tuple[Stimulus, BaseException | None]] | None = None
@@ -387,11 +385,12 @@ class Instance:
 
     # Effects out ---------------------------------------------------------------------------------
 
-    def _close_handler(self, before: Record) -> None:
-        self._stop_clock()
+    def _close_handler(self: Instance, before: Record) -> None:
         state = self.record.state
         pump, loss, self._loss = self._pump, self._loss, None
-        self._pump = self._handler = None
+        self._pump = None
+        if pump is not None:
+            self._stop_clock()
         if pump is not None and not pump.over:
             pump.withhold()
             at_once = loss is not None or state is ServiceState.terminated
@@ -408,17 +407,6 @@ class Instance:
     def _await_answer(self) -> None:
         self._arm_deadline(self._core.settings.unresponsive_deadline)
 
-    _PERFORM: ClassVar[Mapping[Effect, Callable[[Instance, Record], None]]] = {
-        Effect.close_handler: lambda self, before: self._close_handler(before),
-        Effect.run_handler: lambda self, _: self._run_next_handler(),
-        Effect.arm_deadline: lambda self, _: self._await_answer(),
-        Effect.cut_deadline: lambda self, _: self._cut_deadline(),
-        Effect.clear_deadline: lambda self, _: self._cancel_timer("_deadline"),
-        Effect.release: lambda self, before: self._begin_release(before),
-        Effect.acquire: lambda self, _: self._effects.queue(self._begin_acquiring),
-        Effect.finish: lambda self, _: self._effects.queue(self._finish),
-    }
-
     def _has_batches(self) -> bool:
         return self.attempt is not None and not self.attempt.batches.idle
 
@@ -428,7 +416,8 @@ class Instance:
         if self.record.attempt != number or self.record.state is not state:
             return  # something else has happened meanwhile
         name = _HANDLER_OF[state]
-        if self._handler == name and self._pump is not None and not self._pump.task.done():
+        pump = self._pump
+        if pump is not None and pump.handler == name and not pump.task.done():
             return
         if name == "shutdown" and not self._has_shutdown():
             self.post(Stimulus.shutdown_over, attempt=number)
@@ -442,7 +431,6 @@ class Instance:
         except Exception as error:  # noqa: BLE001 - the user's own: it ends the attempt
             self._handler_done(name, number, error)
             return
-        self._handler = name
         self._pump = Pump(
             generator,
             attempt.batches.submit,
@@ -603,7 +591,7 @@ class Instance:
         if number == self.record.attempt:
             self.record = self.record.with_deployed()
 
-    def _begin_release(self, before: Record) -> None:
+    def _begin_release(self: Instance, before: Record) -> None:
         """End the search for a provider at once; queue the release of what there is."""
         if (searching := self.search.cancel()) is not None:
             # It sees to the withdrawal of what it has signed, for which the engine must be there.
@@ -652,6 +640,18 @@ class Instance:
         self.close_mailbox(f"instance {self.id} is over: nobody speaks or listens there any more")
         self.over.succeed(None)
         self._cluster.member_over()
+
+    # What stands here by name says the type of its self: pyright takes it for a subclass's else.
+    _PERFORM: ClassVar[Mapping[Effect, Callable[[Instance, Record], None]]] = {
+        Effect.close_handler: _close_handler,
+        Effect.run_handler: lambda self, _: self._run_next_handler(),
+        Effect.arm_deadline: lambda self, _: self._await_answer(),
+        Effect.cut_deadline: lambda self, _: self._cut_deadline(),
+        Effect.clear_deadline: lambda self, _: self._cancel_timer("_deadline"),
+        Effect.release: _begin_release,
+        Effect.acquire: lambda self, _: self._effects.queue(self._begin_acquiring),
+        Effect.finish: lambda self, _: self._effects.queue(self._finish),
+    }
 
 
 async def _end_of(task: asyncio.Task[None], seconds: float) -> None:

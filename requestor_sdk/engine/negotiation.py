@@ -17,11 +17,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from requestor_sdk.engine.aio import Backoff, read_for_ever
+from requestor_sdk.engine.answers import Answers
 from requestor_sdk.engine.bargains import Bargains, Thrifty, cheapest
 from requestor_sdk.engine.candidates import Candidate, Pool, Recent, Waiter, Waiters
 from requestor_sdk.engine.replies import Refusals, Replies
 from requestor_sdk.model import events
-from requestor_sdk.model.errors import NetworkError, NotAvailable, PayloadError, RequestorError
+from requestor_sdk.model.errors import NotAvailable, PayloadError, RequestorError
 from requestor_sdk.model.market import Demand, Properties, Proposal, ProposalState
 from requestor_sdk.model.money import Terms
 from requestor_sdk.service.strategy import MarketStrategy, Rejection
@@ -91,11 +92,17 @@ class Negotiator:
         self._known = Recent(_REMEMBERED)
         self._replies = Replies(core, self._kick, self.said_no)
         self._refusals = Refusals(core, cluster_id)
-        self._unheard = Backoff(core.dice)
+        self._answers = Answers(
+            core,
+            demand=demand,
+            replies=self._replies,
+            refusals=self._refusals,
+            again=self._offer_again,
+            name=f"{cluster_id} counter",
+        )
         self.over: bool = False
         self._lent: OrderedDict[str, Candidate] = OrderedDict()
         self._liked: OrderedDict[str, _Liked] = OrderedDict()
-        self._answering: dict[str, asyncio.Task[None]] = {}
         self._numbers = itertools.count(1)
         self._subscription: asyncio.Timeout | None = None
         self._seen = 0
@@ -231,8 +238,7 @@ class Negotiator:
         self._replies.close()
         if self._rescoring is not None:
             self._rescoring.cancel()
-        for answering in self._answering.values():
-            answering.cancel()
+        self._answers.close()
         timers = (self._window, self._patience, self._silence, self._renewal, self._refresh)
         for timer in timers:
             if timer is not None:
@@ -252,7 +258,8 @@ class Negotiator:
         self._waiters.add(waiter)
         self._time_silence()
         self._time_refresh()
-        self._kick()
+        if self._window is None or self._drafts or avoid:
+            self._kick()  # otherwise the end of the window does
         return waiter
 
     def want_fitting(
@@ -543,7 +550,7 @@ class Negotiator:
                     break
                 self._offers.remove(offer.key)
                 waiter.asked = offer.proposal.provider_id
-                self._send(offer)
+                self._answers.send(offer)
             asked += 1
 
     def _nothing_fits(self, waiter: Thrifty) -> None:
@@ -564,40 +571,13 @@ class Negotiator:
         while self._missing() > 0 and self._has_wanted(self._offers) and self._may_answer():
             offer = self._offers.pop_best()
             if self._waiters.wants(offer.proposal.provider_id):
-                self._send(offer)
+                self._answers.send(offer)
             else:
                 unwanted.append(offer)
         for offer in unwanted:
             self._offers.add(offer)
         self._more = not self._may_answer()
         self._kick()
-
-    def _send(self, offer: Candidate) -> None:
-        # Counted on before the market knows, so that it is not answered twice.
-        self._replies.sending(offer.proposal)
-        answering = self._core.try_spawn(self._answer(offer), f"{self._cluster_id} counter")
-        if answering is not None:
-            self._answering[offer.proposal.id] = answering
-
-    async def _answer(self, offer: Candidate) -> None:
-        proposal = offer.proposal
-        try:
-            countering = self._core.network.market.counter(proposal, self._demand)
-            answer_id = await self._core.answers.answered(countering, "counter()")
-        except NetworkError as error:
-            # The daemon failed, and not the offer: it can be answered once the daemon is back.
-            self._replies.not_sent(proposal)
-            pause = self._unheard.next()
-            self._core.retried("market")(error, pause)
-            asyncio.get_running_loop().call_later(pause, self._offer_again, offer)
-        except RequestorError as error:
-            self._refusals.tell(proposal, f"it could not be answered: {error.message}")
-            self._replies.not_sent(proposal)
-        else:
-            self._unheard.reset()
-            self._replies.sent(proposal, answer_id)
-        finally:
-            self._answering.pop(proposal.id, None)
 
     def _offer_again(self, offer: Candidate) -> None:
         if not self.over:

@@ -104,26 +104,26 @@ def _failures() -> dict[str, Any]:
 
 
 def _handler(spec: HandlerSpec, taken: Any, given: Any) -> dict[str, Any]:
-    limits = spec.limits
+    """Return both paths of a handler: a call that is waited for, and one that is given an id."""
     shared = {
         "summary": spec.doc or spec.name,
         "requestBody": {"required": True, "content": _json(taken)},
-        "x-idempotent": limits.idempotent,
-        "x-timeout": limits.timeout,
+        "x-idempotent": spec.limits.idempotent,
+        "x-timeout": spec.limits.timeout,
     }
+    return {
+        f"/call/{spec.name}": {"post": {**shared, **_call(spec, given)}},
+        f"/run/{spec.name}/{{task_address}}": {"post": {**shared, **_run(spec)}},
+    }
+
+
+def _call(spec: HandlerSpec, given: Any) -> dict[str, Any]:
     result = _json({"type": "array", "items": given} if spec.shape.streams else given)
     if spec.shape.streams:
         result["text/event-stream"] = {"schema": {"type": "string"}, "x-item": given}
-    key = {
-        "name": "Idempotency-Key",
-        "in": "header",
-        "description": "the call's id, chosen by the caller",
-        "schema": {"type": "string", "pattern": "^[A-Za-z0-9._~-]{1,200}$"},
-    }
-    call = {
-        **shared,
+    return {
         "operationId": spec.name,
-        "parameters": [key],
+        "parameters": [_KEY],
         "responses": {
             "200": {"description": "what it returned", "content": result},
             "202": _NOT_OVER,
@@ -131,12 +131,14 @@ def _handler(spec: HandlerSpec, taken: Any, given: Any) -> dict[str, Any]:
             **_failures(),
         },
     }
+
+
+def _run(spec: HandlerSpec) -> dict[str, Any]:
     accepted = {
         "type": "object",
         "properties": {"task_address": {"type": "string"}, "status": {"const": "accepted"}},
     }
-    run = {
-        **shared,
+    return {
         "operationId": f"run_{spec.name}",
         "parameters": [_ID],
         "responses": {
@@ -146,13 +148,15 @@ def _handler(spec: HandlerSpec, taken: Any, given: Any) -> dict[str, Any]:
             **_refusals(),
         },
     }
-    return {
-        f"/call/{spec.name}": {"post": call},
-        f"/run/{spec.name}/{{task_address}}": {"post": run},
-    }
 
 
 _TASK_REF: Final = {"$ref": f"{_REF}HandlerTask_"}
+_KEY: Final[dict[str, Any]] = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "description": "the call's id, chosen by the caller",
+    "schema": {"type": "string", "pattern": "^[A-Za-z0-9._~-]{1,200}$"},
+}
 _ID: Final[dict[str, Any]] = {
     "name": "task_address",
     "in": "path",

@@ -47,7 +47,7 @@ class Account:
 
 @dataclass(slots=True, kw_only=True)
 class _Entry:
-    part: Account
+    accounts: tuple[Account, Account]
     cap: Decimal
     accepted: Decimal = ZERO
     ended: bool = False
@@ -69,11 +69,12 @@ class Ledger:
     agreements.
     """
 
-    __slots__ = ("_entries", "_parts", "_whole")
+    __slots__ = ("_accounts", "_entries", "_whole")
 
     def __init__(self, budget: Decimal) -> None:
         self._whole = Account(budget)
-        self._parts: dict[str, Account] = {}
+        # Of each part: the whole's account and its own.
+        self._accounts: dict[str, tuple[Account, Account]] = {}
         self._entries: dict[str, _Entry] = {}
 
     @property
@@ -107,9 +108,9 @@ class Ledger:
 
     def part(self, name: str, limit: Decimal | None = None) -> Account:
         """Return the account of a part, e.g. a cluster; the first call sets its limit."""
-        if name not in self._parts:
-            self._parts[name] = Account(limit)
-        return self._parts[name]
+        if name not in self._accounts:
+            self._accounts[name] = self._whole, Account(limit)
+        return self._accounts[name][1]
 
     def limit_of(self, name: str) -> Decimal:
         """Return all that a part may ever spend: its limit, or the budget where that is less."""
@@ -127,7 +128,7 @@ class Ledger:
         """Hold the worst case of a new agreement; ``False`` where there is no room for it."""
         if agreement in self._entries or amount < 0 or amount > self.room(part):
             return False
-        entry = self._entries[agreement] = _Entry(part=self.part(part), cap=ZERO)
+        entry = self._entries[agreement] = _Entry(accounts=self._accounts[part], cap=ZERO)
         self._raise(entry, amount)
         return True
 
@@ -155,12 +156,14 @@ class Ledger:
         entry = self._entries.get(agreement)
         if entry is None or total > entry.cap + ROUNDING:
             return False
-        more = max(ZERO, total - entry.accepted)
+        more = total - entry.accepted
+        if more <= ZERO:
+            return True
         from_rest = min(more, entry.rest)
         if more > from_rest and not self._has_room(entry, more - from_rest):
             return False
         entry.accepted += more
-        for account in self._accounts(entry):
+        for account in entry.accounts:
             account.spent += more
         self._shift(entry, -from_rest)
         return True
@@ -208,11 +211,8 @@ class Ledger:
         """Return the agreements that are held or payable."""
         return tuple(name for name, entry in self._entries.items() if not entry.given_up)
 
-    def _accounts(self, entry: _Entry) -> tuple[Account, Account]:
-        return self._whole, entry.part
-
     def _has_room(self, entry: _Entry, more: Decimal) -> bool:
-        return all(account.has_room(more) for account in self._accounts(entry))
+        return all(account.has_room(more) for account in entry.accounts)
 
     def _raise(self, entry: _Entry, more: Decimal) -> None:
         before = entry.rest
@@ -220,7 +220,7 @@ class Ledger:
         self._shift(entry, entry.rest - before)
 
     def _shift(self, entry: _Entry, change: Decimal) -> None:
-        for account in self._accounts(entry):
+        for account in entry.accounts:
             if entry.ended:
                 account.payable += change
             else:
@@ -229,13 +229,14 @@ class Ledger:
     def check(self) -> tuple[str, ...]:
         """Return the invariants that do not hold; empty where all do. Goes through all entries."""
         broken = []
-        for account in (self._whole, *self._parts.values()):
-            mine = [e for e in self._entries.values() if account in self._accounts(e)]
+        parts = [part for _, part in self._accounts.values()]
+        for account in (self._whole, *parts):
+            mine = [e for e in self._entries.values() if account in e.accounts]
             held = sum((e.rest for e in mine if not e.ended), ZERO)
             payable = sum((e.rest for e in mine if e.ended), ZERO)
             if held != account.held or payable != account.payable:
                 broken.append("the totals of the ledger differ from its entries")
             broken.extend(account.check())
-        if sum((part.spent for part in self._parts.values()), ZERO) != self.spent:
+        if sum((part.spent for part in parts), ZERO) != self.spent:
             broken.append("the parts of the ledger do not make up the whole")
         return tuple(broken)

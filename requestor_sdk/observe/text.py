@@ -28,6 +28,11 @@ def amount(value: Decimal) -> str:
     return text.rstrip("0").rstrip(".") or "0"
 
 
+def exact(value: Decimal) -> str:
+    """Return an amount with all of its digits and no exponent, for programs."""
+    return f"{value.normalize():f}"
+
+
 def duration(seconds: float) -> str:
     """Return a duration in the two units that matter: ``0.4 s``, ``12 s``, ``3 min 05 s``."""
     if seconds < 10:

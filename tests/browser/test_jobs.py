@@ -73,6 +73,14 @@ def a_story():
     return story
 
 
+async def check_that_all_fits(page):
+    assert await page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    for table in ("#jobs", "#workers"):
+        box = f"document.querySelector('{table} .inner')"
+        assert await page.evaluate(f"{box}.scrollWidth <= {box}.clientWidth"), table
+        assert await page.is_visible(f"{table} .inner .trow >> nth=0")
+
+
 async def cells(page, row, table="#jobs"):
     """Return the texts of a row by the heads of their columns."""
     heads = await page.locator(f"{table} .head span").all_text_contents()
@@ -207,10 +215,6 @@ async def test_jobs_can_be_read_in_any_window(chromium, artefacts, scheme, width
         chromium(dashboard.url, scheme=scheme, width=width) as page,
     ):
         await seen(page)
-        assert await page.evaluate("document.documentElement.scrollWidth <= innerWidth")
-        for table in ("#jobs", "#workers"):
-            box = f"document.querySelector('{table} .inner')"
-            assert await page.evaluate(f"{box}.scrollWidth <= {box}.clientWidth"), table
-            assert await page.is_visible(f"{table} .inner .trow >> nth=0")
+        await check_that_all_fits(page)
         name = f"dashboard-jobs-{scheme}-{width}.png"
         await page.screenshot(path=artefacts / name, full_page=width < 800)

@@ -168,7 +168,8 @@ def test_time_does_not_jump_past_the_answer_of_another_process():
             limit = aiohttp.ClientTimeout(total=30)
             async with session.get(f"http://127.0.0.1:{port}/", timeout=limit) as answer:
                 assert await answer.text() == "real"
-        assert 0.4 <= since() < 30
+        # A clock that jumped would say 30 at least; one that is read late, a little less than 0.4.
+        assert 0.3 <= since() < 30
         await asyncio.sleep(LONG)
 
     import subprocess

@@ -113,7 +113,7 @@ async def no_script(ctx: WorkContext, tasks: AsyncIterator[Task[int, str]]) -> A
 async def jobs(compute: Compute) -> None:
     await compute.submit_job(3, "print(1)")  # type: ignore[arg-type]
     await compute.submit_job("did:op:1", 3)  # type: ignore[arg-type]
-    await compute.submit_job("did:op:1", "print(1)", env="x")  # type: ignore[call-arg]
+    await compute.submit_job("did:op:1", "print(1)", enviroment="x")  # type: ignore[call-arg]
 
 
 async def tasks(compute: Compute, payload: Payload) -> None:

@@ -68,7 +68,9 @@ class StandingDemand:
 class Step:
     """The last step of a negotiation: what can still be answered, once."""
 
+    id: str
     proposal: Proposal
+    """What the requestor was told last: this step, or what it answers by this step."""
     offer_id: str
     demand: Demand
     offer: Offer
@@ -127,20 +129,10 @@ class Book:
     def counter(self, proposal_id: str, demand: Demand) -> Step:
         """Let the requestor answer a proposal; the step is for the provider. Raises as ``take``."""
         step = self.take(proposal_id)
-        offered = step.proposal
-        answer = Proposal(
-            id=self.ids(),
-            demand_id=offered.demand_id,
-            provider_id=offered.provider_id,
-            provider_name=offered.provider_name,
-            state=offered.state,
-            properties=offered.properties,
-            constraints=offered.constraints,
-            previous_id=proposal_id,
-        )
         return self._keep(
             Step(
-                proposal=answer,
+                id=self.ids(),
+                proposal=step.proposal,
                 offer_id=step.offer_id,
                 demand=demand,
                 offer=step.offer,
@@ -162,8 +154,16 @@ class Book:
             constraints=offer.constraints,
             previous_id=proposal_id,
         )
-        following = Step(proposal=draft, offer_id=step.offer_id, demand=step.demand, offer=offer)
-        return self._keep(following).proposal
+        self._keep(
+            Step(
+                id=draft.id,
+                proposal=draft,
+                offer_id=step.offer_id,
+                demand=step.demand,
+                offer=offer,
+            )
+        )
+        return draft
 
     def decline(self, proposal_id: str, reason: str) -> Proposal:
         """Let the provider decline a demand; the proposal is for the requestor."""
@@ -175,7 +175,7 @@ class Book:
         It names the requestor's own last step: a draft that it did not read yet says nothing to it.
         """
         proposal = step.proposal
-        own = proposal.id if step.at_provider else proposal.previous_id
+        own = step.id if step.at_provider else proposal.previous_id
         return replace(
             proposal,
             id=self.ids(),
@@ -247,14 +247,20 @@ class Book:
             constraints=offer.offer.constraints,
         )
         self._keep(
-            Step(proposal=proposal, offer_id=offer.id, demand=demand.demand, offer=offer.offer)
+            Step(
+                id=proposal.id,
+                proposal=proposal,
+                offer_id=offer.id,
+                demand=demand.demand,
+                offer=offer.offer,
+            )
         )
         return proposal
 
     def _keep(self, step: Step) -> Step:
-        self.steps[step.proposal.id] = step
+        self.steps[step.id] = step
         for subject in (step.offer_id, step.proposal.demand_id):
-            self.steps_of.setdefault(subject, {})[step.proposal.id] = None
+            self.steps_of.setdefault(subject, {})[step.id] = None
         return step
 
     def _forget(self, subject: str) -> tuple[Step, ...]:

@@ -108,7 +108,8 @@ class Channel(Changing, Generic[T]):
         """Add an item past the limit; for news of which there cannot be many."""
         if self._closed is None:
             self._items.append(item)
-            self.changed()
+            if self._waiters is not None:
+                self.changed()
 
     async def get(self) -> T:
         """Wait for the next item.
@@ -121,7 +122,8 @@ class Channel(Changing, Generic[T]):
                 raise Closed(self._closed)
             await self.change()
         item = self._items.popleft()
-        self.changed()
+        if self._waiters is not None:
+            self.changed()
         return item
 
     def close(self, reason: str = "", *, drop: bool = False) -> None:
@@ -150,7 +152,8 @@ class Latest(Changing, Generic[T]):
         """Add the newest item of a subject."""
         if self._closed is None:
             self._items[subject] = item
-            self.changed()
+            if self._waiters is not None:
+                self.changed()
 
     def drop(self, subject: Hashable) -> bool:
         """Forget the unread item of a subject; ``False`` where there is none."""

@@ -133,7 +133,7 @@ class MemoryMarket:
             box = self.proposals.get(step.proposal.demand_id)
             if box is None:
                 continue
-            unread = box.drop(step.proposal.id)
+            unread = box.drop(step.id)
             if step.at_provider or (unread and step.proposal.previous_id is not None):
                 gone = self.book.rejection(step, "the offer was withdrawn or let to another demand")
                 box.put(gone.id, gone)

@@ -84,14 +84,14 @@ class MemoryMarketPort:
         await self._market.tell(
             proposal.provider_id,
             DemandReceived(
-                proposal_id=step.proposal.id,
+                proposal_id=step.id,
                 offer_id=step.offer_id,
                 requestor_id=self._signer.identity,
                 properties=demand.properties,
                 constraints=demand.constraints,
             ),
         )
-        return step.proposal.id
+        return step.id
 
     async def reject(self, proposal: Proposal, reason: EndReason) -> None:
         """Decline a proposal, telling why. Its offer stands on for other demands."""

@@ -16,6 +16,7 @@ from requestor_sdk.networks.simulated._activity import CommandsOfActivity
 
 if TYPE_CHECKING:
     from requestor_sdk.networks.memory import MemoryFiles
+    from requestor_sdk.networks.memory._channels import Channel
     from requestor_sdk.networks.simulated._agent import SimulatedAgent
     from requestor_sdk.networks.simulated._provider import SimulatedProvider
     from requestor_sdk.networks.simulated._span import Span
@@ -55,6 +56,7 @@ class Deal:
         "_over",
         "_pricing",
         "_rings_at",
+        "_told",
         "activity_id",
         "config",
         "id",
@@ -78,6 +80,7 @@ class Deal:
         self._interval = interval_sec
         self._over = False
         self._commands: CommandsOfActivity | None = None
+        self._told: tuple[Execute, Channel[BatchEvent] | None] | None = None
         self._created = 0.0
         self._notes = 0
         self._expires_at = self._idle_until = self._note_at = NEVER
@@ -197,16 +200,23 @@ class Deal:
             self._agent.say(self._put, batch, event)
 
     def _put(self, batch: Execute, event: BatchEvent) -> None:
-        channel = self._agent.end.batch(batch.activity_id, batch.batch_id)
+        channel = self._channel_of(batch)
         if channel is not None:
             channel.put_now(event)
+
+    def _channel_of(self, batch: Execute) -> Channel[BatchEvent] | None:
+        """Return where the events of a batch go; it takes none once nobody listens any more."""
+        if self._told is None or self._told[0] is not batch:
+            self._told = batch, self._agent.end.batch(batch.activity_id, batch.batch_id)
+        return self._told[1]
 
     def batch_over(self, batch: Execute) -> None:
         """Tell that a batch is over."""
         self._agent.say(self._close, batch)
 
     def _close(self, batch: Execute) -> None:
-        channel = self._agent.end.batch(batch.activity_id, batch.batch_id)
+        channel = self._channel_of(batch)
+        self._told = None
         if channel is not None:
             channel.close()
 
@@ -243,7 +253,7 @@ class Deal:
             timer.cancel()
         self._misbehaving = ()
         self._note_at = NEVER
-        self._commands = None
+        self._commands = self._told = None
 
     # Money ---------------------------------------------------------------------------------------
 

@@ -88,8 +88,8 @@ class SimulatedNetwork:
         self._runs = 0
         self._journals: dict[str, SimulatedJournal] = {}
         self._record: list[Event | Act] = []
-        numbers = itertools.count(1)
-        self._market = MemoryMarket(clock=self._clock, ids=lambda: f"m-{next(numbers)}")
+        ids = map("m-{}".format, itertools.count(1))
+        self._market = MemoryMarket(clock=self._clock, ids=ids.__next__)
         self._market.on_act = self._acted
         self._agents = tuple(
             SimulatedAgent(

@@ -1,4 +1,4 @@
-"""An identity of a simulation: its signatures are hashes, the same in every run.
+"""An identity of a simulation: its signatures are sums, the same in every run.
 
 They prove nothing to anybody: whoever knows an identity can make its signature. A simulation would
 otherwise measure the curve.
@@ -7,6 +7,7 @@ otherwise measure the curve.
 from __future__ import annotations
 
 import hashlib
+import zlib
 
 
 class SimulatedSigner:
@@ -34,4 +35,4 @@ class SimulatedSigner:
 
 
 def _signature(identity: str, message: bytes) -> bytes:
-    return hashlib.blake2b(identity.encode() + message).digest() + b"\x1b"
+    return b"%s%023x" % (identity.encode(), zlib.adler32(message))

@@ -41,7 +41,7 @@ function ticks(from, until, origin, width, draw, ofDay) {
 class Gantt {
   constructor(canvas, scroller, spacer, colours) {
     this.canvas = canvas; this.scroller = scroller; this.spacer = spacer; this.colours = colours;
-    this.left = 120; this.right = 12; this.head = 24; this.letter = 6.6;
+    this.left = 120; this.right = 12; this.head = 24; this.letter = 7.3;
   }
 
   laneHeight(number) { return number <= 40 ? 24 : number <= 150 ? 18 : 14; }

@@ -184,7 +184,7 @@ function listen() {
 }
 
 $("legend").replaceChildren(...run.legend.map(([name, word]) => make("span", {}, make("i", { class: `s-${name}` }), word)));
-if (run.ofDay) { $("window").value = "900"; $("which").parentElement.hidden = true; gantt.left = 150; gantt.letter = 7.6; }
+if (run.ofDay) { $("window").value = "900"; $("which").parentElement.hidden = true; gantt.left = 150; gantt.letter = 7.8; }
 makeTables();
 listen();
 connect();
