@@ -239,3 +239,32 @@ def test_whatever_users_hand_to_a_class_is_told_in_its_docstring(face):
         )
     ]
     assert untold == []
+
+
+def public_methods(cls):
+    return {name: value for name, value in vars(cls).items() if inspect.isfunction(value)}
+
+
+def shape(function, *, but):
+    """Return the parameters of a function, and what it returns but for one of some words."""
+    told = inspect.signature(function)
+    returned = str(told.return_annotation)
+    for word in but:
+        returned = returned.replace(word, "")
+    return list(told.parameters.values()), returned
+
+
+def test_the_blocking_ocean_compute_takes_and_gives_what_the_awaited_one_does():
+    awaited = public_methods(requestor_sdk.AsyncOceanCompute)
+    blocking = public_methods(requestor_sdk.OceanCompute)
+    names = {name for name in awaited if not name.startswith("_")}
+    assert names == {name for name in blocking if not name.startswith("_")}
+    for name in names:
+        assert shape(blocking[name], but=[]) == shape(awaited[name], but=["Async"]), name
+
+
+@pytest.mark.parametrize("name", ["expose", "init"])
+def test_the_decorators_of_the_default_handlers_take_what_those_of_any_do(name):
+    of_module = getattr(requestor_sdk.handlers, name)
+    of_any = getattr(requestor_sdk.handlers.default, name)
+    assert shape(of_module, but=[]) == shape(of_any, but=[])

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from requestor_sdk.c2d._rules import lapse
-from requestor_sdk.c2d._store.port import AttemptRow, RunRow, WorkerRow
+from requestor_sdk.c2d._store.rows import AttemptRow, RunRow, WorkerRow
 from requestor_sdk.c2d._topics import LINE, topic_of_run
 from requestor_sdk.model.errors import WorkerRefused
 from requestor_sdk.ports.worker import Claim, GpuRoom, Lease, Room, RunState
@@ -18,7 +18,8 @@ from requestor_sdk.ports.worker import Claim, GpuRoom, Lease, Room, RunState
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from requestor_sdk.c2d._store.port import Reading, Waiting, Writing
+    from requestor_sdk.c2d._store.port import Reading, Writing
+    from requestor_sdk.c2d._store.rows import Waiting
     from requestor_sdk.ports.worker import WorkerInfo
 
 MAX_FORMER: Final = 64

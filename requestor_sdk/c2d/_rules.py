@@ -11,7 +11,7 @@ import json
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from requestor_sdk.c2d._store.port import AttemptRow, Ending, EventRow, RunRow
+from requestor_sdk.c2d._store.rows import AttemptRow, Ending, EventRow, RunRow
 from requestor_sdk.c2d._topics import LINE, topic_of_news, topic_of_run, topic_of_worker
 from requestor_sdk.model.errors import LeaseLost
 from requestor_sdk.model.fields import to_json

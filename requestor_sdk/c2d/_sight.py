@@ -16,7 +16,8 @@ from requestor_sdk.ports.worker import GpuRoom, Room, RunState
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from requestor_sdk.c2d._store.port import AttemptRow, Reading, RunRow, Store, WorkerRow
+    from requestor_sdk.c2d._store.port import Reading, Store
+    from requestor_sdk.c2d._store.rows import AttemptRow, RunRow, WorkerRow
     from requestor_sdk.c2d.records import JobRecord
     from requestor_sdk.model.jobs import JobStatus
 

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
     from pathlib import Path
 
-    from requestor_sdk.c2d._store.port import AttemptRow, Reading, RunRow, Store, Writing
+    from requestor_sdk.c2d._store.port import Reading, Store, Writing
+    from requestor_sdk.c2d._store.rows import AttemptRow, RunRow
     from requestor_sdk.ports.basics import Clock
     from requestor_sdk.ports.worker import (
         Claim,

@@ -7,7 +7,7 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from requestor_sdk.c2d._store.port import WorkerRow
+from requestor_sdk.c2d._store.rows import WorkerRow
 from requestor_sdk.model.worker_token import digest_of, new_token
 
 if TYPE_CHECKING:

@@ -20,6 +20,8 @@ def told(error: BaseException, file: Path) -> str:
     if isinstance(error, RequestorError):
         place = _place(error.__traceback__)
         return f"{error}\n  at {place}" if place else str(error)
+    if isinstance(error, SyntaxError) and error.filename == str(file):
+        error.__traceback__ = None  # it names its place itself; the frames are those of loading it
     error.__traceback__ = _from(file, error.__traceback__)
     for one in _each(error):
         trimmed(one)

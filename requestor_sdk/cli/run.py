@@ -176,7 +176,25 @@ def _late_options(
     """Return the options among what follows the file, and what is left for the program."""
     found = _late.make_context(ctx.info_name, list(args), parent=ctx.parent).params
     rest: tuple[str, ...] = found.pop("args")
+    _check_slips(ctx, args[: args.index("--")] if "--" in args else args)
     return {name: value for name, value in found.items() if value is not None}, rest
+
+
+def _check_slips(ctx: click.Context, args: Sequence[str]) -> None:
+    """Refuse what is nearly an option: a budget that is misspelt would be no limit."""
+    from difflib import get_close_matches
+
+    known = [name for one in _late.params for name in one.opts if name.startswith("--")]
+    for word in args:
+        name = word.partition("=")[0]
+        if not name.startswith("--") or name in known:
+            continue
+        for near in get_close_matches(name, known, n=1, cutoff=0.85):
+            raise click.UsageError(
+                f"No such option {name!r}. Did you mean {near!r}? What is the program's own stands "
+                "behind `--`.",
+                ctx,
+            )
 
 
 def _guarded(path: Path, run: Callable[[], None]) -> int:

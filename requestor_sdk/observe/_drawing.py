@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from datetime import datetime
+from decimal import Decimal
 from typing import Final
 
 from requestor_sdk.observe import text
@@ -282,8 +283,9 @@ def _costs(timeline: Timeline, scale: Scale, top: float) -> Iterator[str]:
     yield f'<text class="bold" x="16" y="{top + 10:.1f}">cost</text>'
     yield f'<text class="faint" x="16" y="{top + 27:.1f}">budget {text.amount(budget)}</text>'
     if budget > 0:
-        part = f"{timeline.total / budget:.1%} spent"
-        yield f'<text class="faint" x="16" y="{top + 43:.1f}">{part}</text>'
+        part = timeline.total / budget
+        told = "<0.1% spent" if 0 < part < Decimal("0.001") else f"{part:.1%} spent"
+        yield f'<text class="faint" x="16" y="{top + 43:.1f}">{escape(told)}</text>'
 
     def level(amount: float) -> float:
         return bottom - amount / most * _COST

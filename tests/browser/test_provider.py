@@ -81,19 +81,20 @@ async def test_workers_are_told_with_how_they_are_and_what_they_hold(chromium):
 
 async def test_a_silence_is_told_before_a_worker_is_lost_and_a_heartbeat_ends_it(chromium):
     made = Made(time.time()).about().queue().worker("w1", 20)
+    (worker,) = [row for row in made.rows if row["kind"] == "worker"]
     async with shown(chromium, made.rows) as page:
         assert (await cells(page, 0, "#workers"))["state"] == "!silent"
-        made.rows[-1] |= {"seen": time.time()}
+        worker["seen"] = time.time() - 5
         page.latest.show(made.rows)
-        await until(page, "$('workers').textContent.includes('alive')")
+        await until(page, "$('workers').textContent.includes('✓alive')")
         # Its lease was over: what it had was taken from it, though it was heard of not long ago.
-        lost = made.attempt(1, "w1", 40, -1, ending="lapsed")
-        made.job("a" * 32, 50, lost, text="waits again")
+        made.now = time.time()
+        made.job("a" * 32, 50, made.attempt(1, "w1", 40, 1, ending="lapsed"), text="waits again")
         page.latest.show(made.rows)
-        await until(page, "$('workers').textContent.includes('lost')")
-        made.rows[2] |= {"seen": time.time() + 5}
+        await until(page, "$('workers').textContent.includes('✗lost')")
+        worker["seen"] = time.time()
         page.latest.show(made.rows)
-        await until(page, "$('workers').textContent.includes('alive')")
+        await until(page, "$('workers').textContent.includes('✓alive')")
 
 
 async def test_a_worker_that_is_chosen_shows_its_jobs_alone_and_a_job_its_attempts(chromium):

@@ -121,6 +121,17 @@ def test_options_may_follow_the_file_and_the_rest_is_the_programs(cli, program, 
     assert result.stdout == "in main with ['--depth', '7', 'x', '-h']\n"
 
 
+@pytest.mark.parametrize(
+    ("slip", "meant"), [("--budgt", "--budget"), ("--networks=x", "--network")]
+)
+def test_an_option_that_is_misspelt_behind_the_file_is_refused(cli, program, made, slip, meant):
+    result = cli("run", program(WITH_COMPUTE), slip, "5")
+    assert result.exit_code == 2
+    assert f"Did you mean '{meant}'?" in result.output
+    assert made == []
+    assert cli("run", program(WITH_COMPUTE), "--", slip, "5").exit_code == 0
+
+
 def test_after_two_dashes_everything_is_the_programs(cli, program, made):
     result = cli("run", program(WITH_COMPUTE), "--", "--budget", "5")
     assert made == [{"budget": "1"}]
@@ -292,6 +303,8 @@ def test_a_syntax_error_is_pythons_own(cli, program):
     result = cli("run", program("def main(:\n"))
     assert result.exit_code == 1
     assert "SyntaxError" in result.stderr
+    assert "runpy" not in result.stderr
+    assert "importlib" not in result.stderr
 
 
 @pytest.mark.parametrize(

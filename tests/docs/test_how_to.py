@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from docs.reading import DOCS, blocks
@@ -20,7 +23,8 @@ from requestor_sdk.testing import (
 FOLDER = DOCS / "how-to"
 PAGES = [page for page in sorted(FOLDER.glob("*.md")) if page.name != "index.md"]
 IN_A_SANDBOX = [FOLDER / "come-over-from-ocean-py.md"]
-ON_THE_MARKET = [page for page in PAGES if page not in IN_A_SANDBOX]
+WITH_COMMANDS = [page for page in PAGES if blocks(page, "sh")]
+ON_THE_MARKET = [page for page in PAGES if page not in (*IN_A_SANDBOX, *WITH_COMMANDS)]
 
 
 def shell(argv, _files):
@@ -71,6 +75,28 @@ def test_a_program_that_runs_here_prints_what_its_page_shows(page, capsys, monke
     exec(compile(program, page.name, "exec"), names)
     asyncio.run(names["main"](None))
     assert capsys.readouterr().out == shown
+
+
+@pytest.mark.sandbox
+@pytest.mark.parametrize("page", WITH_COMMANDS, ids=lambda page: page.stem)
+def test_a_program_prints_what_its_page_shows_once_its_commands_were_typed(page, tmp_path):
+    [(_, commands)] = blocks(page, "sh")
+    [(_, program)] = blocks(page, "python")
+    [(_, shown)] = blocks(page, "text")
+    (tmp_path / "program.py").write_text(program)
+    done = subprocess.run(
+        ["/bin/sh", "-ec", f"{{ {commands} }} >&2; requestor-sdk run program.py"],
+        cwd=tmp_path,
+        env={
+            **os.environ,
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+            "REQUESTOR_SDK_HOME": str(tmp_path / "home"),
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout == shown, done.stderr
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)

@@ -65,3 +65,8 @@ def test_the_tutorial_works_typed_from_top_to_bottom(tmp_path):
             out = done.stdout
     assert len(typed) == 11
     assert ">i-2<" in (folder / "run.html").read_text()
+
+
+def test_the_first_page_shows_the_program_of_the_tutorial():
+    [clock] = blocks(TUTORIAL, "python")
+    assert blocks(DOCS / "index.md", "python") == [clock]

@@ -13,7 +13,7 @@ from fleet.machines import Fleet
 
 from requestor_sdk.c2d._queue import DurableQueue
 from requestor_sdk.c2d._store.jobs import StoredJobs
-from requestor_sdk.c2d._store.port import Ending
+from requestor_sdk.c2d._store.rows import Ending
 from requestor_sdk.c2d._store.sqlite import SqliteStore
 from requestor_sdk.model.errors import NetworkError
 from requestor_sdk.model.jobs import AlgorithmSpec, JobOutcome, JobRequest

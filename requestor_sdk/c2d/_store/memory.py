@@ -10,15 +10,16 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from requestor_sdk.c2d._store.bells import Bells
 from requestor_sdk.c2d._store.keys import LARGEST, environment_of, storable
-from requestor_sdk.c2d._store.port import Waiting
+from requestor_sdk.c2d._store.rows import Waiting
 from requestor_sdk.ports.worker import RunState
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from requestor_sdk.c2d._store.bells import Ear
-    from requestor_sdk.c2d._store.port import AttemptRow, EventRow, Reading, RunRow, WorkerRow
+    from requestor_sdk.c2d._store.port import Reading
     from requestor_sdk.c2d._store.port import Writing as _Writing
+    from requestor_sdk.c2d._store.rows import AttemptRow, EventRow, RunRow, WorkerRow
     from requestor_sdk.c2d.records import JobRecord, TokenRecord
     from requestor_sdk.model.jobs import Json
     from requestor_sdk.ports.worker import Room

@@ -10,7 +10,7 @@ from sqlalchemy import BindParameter, bindparam, delete, func, or_, select, tupl
 
 from requestor_sdk.c2d._store import tables
 from requestor_sdk.c2d._store.keys import is_storable, storable
-from requestor_sdk.c2d._store.port import AttemptRow, EventRow, RunRow, Waiting, WorkerRow
+from requestor_sdk.c2d._store.rows import AttemptRow, EventRow, RunRow, Waiting, WorkerRow
 from requestor_sdk.c2d._store.sql_jobs import JobRows, encode
 from requestor_sdk.model.fields import from_json, to_json
 from requestor_sdk.ports.worker import Completion, Demand, RunSpec, RunState

@@ -117,7 +117,7 @@ function memory([used, all]) {
   return meter([used, all], all ? `${(used * each).toFixed(1)} / ${number} ${unit}` : "");
 }
 
-function who(name) { return short(name, 17); }
+function who(name) { return short(name, 30); }
 
 const JOB_COLUMNS = {
   job: ["c-id", "job", (row) => tipped(row.id, 11)],
@@ -133,7 +133,7 @@ const JOB_COLUMNS = {
 };
 
 const WORKER_COLUMNS = {
-  worker: ["c-id", "worker", (row) => tipped(row.id, 17)],
+  worker: ["c-id", "worker", (row) => tipped(row.id, 30)],
   state: ["c-state", "state", statusCell],
   heard: ["c-heard num", "heard of", (row) => (row.age === null ? "" : `${ago(row.age)} ago`)],
   cpu: ["c-cpu", "processors", (row) => meter(row.cpu, `${ratio(row.cpu[0])} / ${ratio(row.cpu[1])}`)],

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+from contextlib import aclosing
 
 import pytest
 from support.jobs import META, dataset
 
+from requestor_sdk.networks.ocean import OceanConfig, OceanJobs
 from requestor_sdk.ocean.messages import Command
 from requestor_sdk.ports.worker import RunOutcome
 
@@ -275,6 +277,36 @@ async def test_a_status_is_held_until_it_is_another(consumer, doer):
     claim = await doer.take()
     await doer.stage(claim, "running")
     assert (await asyncio.wait_for(held, 10))["status"] == 40
+
+
+async def test_another_attempt_ends_the_waiting_and_is_told_to_who_follows_the_job(consumer, doer):
+    job_id = await consumer.started()
+    claim = await doer.take()
+    await doer.stage(claim, "running")
+    job = await consumer.until(job_id, 40)
+    assert (job["worker"], job["attempt"]) == ("w1", 1)
+    asked = {"wait": "30", "seen": "40", "attempt": "1"}
+    held = asyncio.create_task(consumer.status(job_id, **asked))
+    async with aclosing(followed(consumer, job_id)) as updates:
+        assert [(await anext(updates)).attempt, held.done()] == [1, False]
+        await doer.worker.queue.release(claim.lease, "the worker went away")
+        claim = await doer.take()
+        job = await asyncio.wait_for(held, 10)
+        assert (job["status"], job["attempt"]) == (40, 2)
+        # The status is what it was: without being told of attempts it would be held for long.
+        update = await asyncio.wait_for(anext(updates), 10)
+    assert (update.code, update.worker, update.attempt) == (40, "w1", 2)
+
+
+async def followed(consumer, job_id):
+    """Yield what this package's own client hears of a job."""
+    jobs = OceanJobs(OceanConfig(url=consumer.url, wallet=consumer.signer))
+    await jobs.open()
+    try:
+        async for status in jobs.updates(job_id):
+            yield status
+    finally:
+        await jobs.close()
 
 
 @pytest.mark.parametrize(

@@ -246,9 +246,9 @@ async def test_who_looks_sees_what_is_written_and_writes_nothing(tmp_path, reque
         await Worker(queue).come()
         assert [one.id for one in (await Lookout(looker).look(0.0)).workers] == ["w1"]
         with pytest.raises(StoreFailed, match="not open"):
-            await looker.write(lambda tx: tx.delete_worker("w1"))
+            await looker.write(lambda tx: tx.delete_run("r1"))
         with pytest.raises(StoreFailed, match=r"read-?\s?only|readonly"):
-            await looker.read(lambda tx: tx.delete_worker("w1"))
+            await looker.read(lambda tx: tx.delete_run("r1"))
         assert (await Lookout(looker).look(0.0)).workers
     finally:
         await looker.close()
