@@ -25,6 +25,8 @@ class Settings:
         unresponsive_deadline: How long an unresponsive provider is waited for.
         leave_timeout: How long leaving the ``async with`` may take, whatever hangs.
         reset_timeout: How long ``reset()`` may take.
+        score_timeout: How long a strategy's ``score_offer()`` may take; an offer that takes it
+            longer is declined.
         approval_timeout: How long a provider may take to approve an agreement, and the network to
             take our answer to an offer; asking for the approval and waiting for it may take twice
             as long.
@@ -34,8 +36,8 @@ class Settings:
         invoice_timeout: How long the engine waits for invoices at the end.
         invoice_deadline: How long an ended agreement's amount is held for its invoice while the
             engine runs.
-        create_timeout: How long a provider may take to create an activity, and the network to
-            publish a demand, to make an agreement, or to reserve the budget.
+        create_timeout: How long a provider may take to create an activity, and the network to be
+            opened, to publish a demand, to make an agreement, or to reserve the budget.
         demand_refresh: After how long without any news of the market, while instances wait, the
             demand is published anew: the market may have lost it.
         no_offers_after: After how long without an offer that is told.
@@ -62,6 +64,7 @@ class Settings:
     unresponsive_deadline: float = 120.0
     leave_timeout: float = 90.0
     reset_timeout: float = 30.0
+    score_timeout: float = 10.0
     approval_timeout: float = 15.0
     release_timeout: float = 15.0
     invoice_timeout: float = 10.0

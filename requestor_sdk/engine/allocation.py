@@ -170,9 +170,11 @@ async def reserve(core: Core, known: Sequence[Allocation], needed: Decimal) -> N
         own, *rest = known
         core.allocation_id = own.id
         if own.amount - own.spent < needed:
-            await payments.amend_allocation(own.id, own.spent + needed)
+            amending = payments.amend_allocation(own.id, own.spent + needed)
+            await core.creation.answered(amending, "amend_allocation()")
         for other in rest:
-            await payments.release_allocation(other.id)
+            releasing = payments.release_allocation(other.id)
+            await core.release.answered(releasing, "release_allocation()")
             core.emit(events.AllocationReleased, allocation_id=other.id)
     elif needed > 0:
         await allocate(core, needed)

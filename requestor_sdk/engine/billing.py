@@ -62,7 +62,8 @@ class Billing:
         self._settled: dict[str, _Settled] = {}
         self._given_up: OrderedDict[str, Contract] = OrderedDict()
         self._unused: OrderedDict[str, str] = OrderedDict()
-        self._untold: dict[str, asyncio.Task[None] | None] = {}
+        self._untold: dict[str, Invoice] = {}
+        self._retrying: dict[str, asyncio.Task[None]] = {}
         self._all_settled: asyncio.Event = asyncio.Event()
         self._inbox: deque[DebitNote | Invoice] = deque()
         self._reader: asyncio.Task[None] | None = None
@@ -160,7 +161,16 @@ class Billing:
             self._reader = self._readers.create_task(self._read(), name="payments")
 
     async def wait_settled(self, seconds: float, *, but: Container[str] = ()) -> None:
-        """Wait until every agreement is settled, these excepted, this long at most."""
+        """Wait until every agreement is settled, these excepted, this long at most.
+
+        What the network has not heard after half of that is told again beside a call that hangs.
+        """
+        await self._settled_within(seconds / 2, but)
+        for invoice in self._untold.values():
+            self._retry(invoice)
+        await self._settled_within(seconds / 2, but)
+
+    async def _settled_within(self, seconds: float, but: Container[str]) -> None:
         try:
             async with asyncio.timeout(seconds):
                 while self._untold or any(found not in but for found in self._contracts):
@@ -197,9 +207,8 @@ class Billing:
         """Let no deadline pass and tell nothing any more; what is open stays so. Idempotent."""
         if self._timer is not None:
             self._timer.cancel()
-        for retrying in self._untold.values():
-            if retrying is not None:
-                retrying.cancel()
+        for retrying in self._retrying.values():
+            retrying.cancel()
 
     def close(self, *, but: Container[str] = ()) -> Decimal:
         """Leave over all that is open, these agreements excepted; returns its sum."""
@@ -260,12 +269,12 @@ class Billing:
         What is accepted is told until it is heard, a debit note until a later one counts what it
         does. A rejection need not be: what nobody accepted is not paid.
         """
-        accepted = reason is None and isinstance(item, Invoice)
-        if accepted:
+        if accepted := reason is None and isinstance(item, Invoice):
+            assert isinstance(item, Invoice)
             if item.agreement_id in self._untold:
                 return  # it came twice, and is being told already
             # Until it is heard it is left over, also where the run ends in the middle of a call.
-            self._untold[item.agreement_id] = None
+            self._untold[item.agreement_id] = item
         line = self._lines.get(item.agreement_id)
         if line is None:
             await self._tell_now(item, reason)
@@ -284,10 +293,8 @@ class Billing:
         if isinstance(item, Invoice):
             if heard:
                 self._heard(item)
-                return
-            self._untold[item.agreement_id] = self._core.try_spawn(
-                self._tell_until_heard(item), f"invoice {item.id}"
-            )
+            elif item.agreement_id in self._untold:
+                self._retry(item)
         elif not heard:
             self._core.spawn_teller(self._tell_while_it_counts(item), f"note {item.id}")
 
@@ -296,8 +303,17 @@ class Billing:
         self._lines.setdefault(agreement_id, deque())
         self._let_another_read()
 
+    def _retry(self, invoice: Invoice) -> None:
+        if invoice.agreement_id in self._retrying:
+            return
+        telling = self._tell_until_heard(invoice)
+        retrying = self._core.try_spawn(telling, f"invoice {invoice.id}")
+        if retrying is not None:
+            self._retrying[invoice.agreement_id] = retrying
+
     def _heard(self, invoice: Invoice) -> None:
         self._untold.pop(invoice.agreement_id, None)
+        self._retrying.pop(invoice.agreement_id, None)
         self._all_settled.set()
 
     async def _tell_until_heard(self, invoice: Invoice) -> None:

@@ -82,6 +82,7 @@ class Core:
         self.room: RoomLines = RoomLines(ledger)
         self.turns: Turns = Turns()
         self.creation: Limit = Limit(settings.create_timeout)
+        self.scoring: Limit = Limit(settings.score_timeout)
         self.answers: Limit = Limit(settings.approval_timeout)
         self.signing: Limit = Limit(2 * settings.approval_timeout)
         self.release: Limit = Limit(settings.release_timeout)
@@ -229,7 +230,9 @@ class Core:
         work.close()
         return None
 
-    def user_code(self, work: Awaitable[T], what: str, instance_id: str = "") -> Awaitable[T]:
+    def user_code(
+        self, work: Awaitable[T], what: str, instance_id: str = ""
+    ) -> Coroutine[Any, Any, T]:
         """Await a user's code so that whoever is cancelled over it comes free, whatever it does.
 
         Args:
@@ -315,7 +318,7 @@ class Core:
 
     def close_timers(self) -> None:
         """Forget the timers that many share: nothing is under way any more."""
-        for limit in (self.creation, self.answers, self.signing, self.release):
+        for limit in (self.creation, self.scoring, self.answers, self.signing, self.release):
             limit.close()
         for alarms in (self.starts, self.shutdowns):
             alarms.close()

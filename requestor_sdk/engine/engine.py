@@ -17,7 +17,7 @@ from requestor_sdk.engine.core import Core
 from requestor_sdk.engine.funds import Funds
 from requestor_sdk.engine.health import Health
 from requestor_sdk.engine.learning import Learning
-from requestor_sdk.engine.leaving import Leaving
+from requestor_sdk.engine.leaving import Leaving, close_network
 from requestor_sdk.engine.lifetime import Lifetime
 from requestor_sdk.engine.news import News
 from requestor_sdk.engine.recovery import Recovery
@@ -175,7 +175,7 @@ class Engine:
                 return
         opened = False
         try:
-            await core.network.open(run_id=core.run_id)
+            await core.creation.answered(core.network.open(run_id=core.run_id), "open()")
             opened = True
             await (self._begin() if recovery is None else recovery.begin())
         except BaseException as error:
@@ -232,7 +232,7 @@ class Engine:
         self.core.billing.wait_no_longer()
         try:
             if own:
-                await self.core.network.close()
+                await close_network(self.core)
         except Exception as also:
             logger.exception("the network could not be closed")
             error.add_note(f"while closing the network, also: {also}")

@@ -131,7 +131,7 @@ class Leaving:
             )
         if (core.allocation_id or core.asked) and not self._staying:
             await self._release_allocation()
-        await core.network.close()
+        await close_network(core)
         end = {
             "run_id": core.run_id,
             "spent": core.ledger.spent,
@@ -177,3 +177,15 @@ class Leaving:
             member.over.fail(fatal)
         for cluster in self._clusters:
             cluster.failed(fatal)
+
+
+async def close_network(core: Core) -> None:
+    """Close the network, or go on without it: the end is written down whatever hangs there."""
+    limit = asyncio.timeout(core.settings.release_timeout)
+    try:
+        async with limit:
+            await core.network.close()
+    except TimeoutError:
+        if not limit.expired():
+            raise
+        logger.warning("the network %s could not be closed in time", core.network.traits.name)

@@ -427,10 +427,14 @@ class Negotiator:
     async def _opinion(self, proposal: Proposal) -> float | str:
         try:
             scored = self._strategy.score_offer(proposal)
-            found = await self._core.user_code(scored, "score_offer()")
+            asked = self._core.user_code(scored, "score_offer()")
+            found = await self._core.scoring.keep(asked)
             if isinstance(found, Rejection):
                 return found.reason
             score = float(found)
+        except TimeoutError:
+            seconds = self._core.settings.score_timeout
+            return f"the strategy gave no score within {seconds:g} s"
         except Exception as error:
             logger.exception("the strategy failed on an offer of %s", proposal.provider_name)
             return f"the strategy failed: {type(error).__name__}"

@@ -16,7 +16,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from requestor_sdk.engine import allocation, contracts
-from requestor_sdk.engine.aio import Backoff
+from requestor_sdk.engine.aio import Backoff, asked_again
 from requestor_sdk.engine.contracts import Contract
 from requestor_sdk.engine.restored import Restored
 from requestor_sdk.engine.written_off import DIED, close_books, tell_over, tell_recovered
@@ -117,8 +117,9 @@ class Recovery:
                 ended meanwhile is written down; another recovery goes on from there.
         """
         core, payments = self._core, self._core.network.payments
-        listed = await payments.allocations()
-        untold = [item for item in await payments.unsettled() if self._was_accepted(item)]
+        listed = await self._listed(payments.allocations)
+        unsettled = await self._listed(payments.unsettled)
+        untold = [item for item in unsettled if self._was_accepted(item)]
         tell_recovered(core, self._history)
         known = allocation.take_up(core, self._history, listed)
         await self._settle_agreements()
@@ -380,6 +381,21 @@ class Recovery:
 
     # Asking --------------------------------------------------------------------------------------
 
+    async def _listed(self, call: Callable[[], Awaitable[T]]) -> T:
+        """Ask for what nothing can be begun without.
+
+        Raises:
+            RequestorError: The network does not say.
+        """
+        core = self._core
+        return await asked_again(
+            call,
+            seconds=core.settings.release_timeout,
+            patience=core.settings.release_timeout,
+            on_error=_asks_again,  # where nothing was begun, nothing is written down
+            dice=core.dice,
+        )
+
     async def _ask(self, call: Callable[[], Awaitable[T]]) -> T | _Unknown:
         """Ask the network; an error of it is waited out for a bounded time."""
         core = self._core
@@ -395,3 +411,7 @@ class Recovery:
                         await asyncio.sleep(pause)
         except TimeoutError:
             return _UNKNOWN
+
+
+def _asks_again(error: RequestorError, pause: float) -> None:
+    logger.warning("recovery: %s; again in %.1f s", error.message, pause)

@@ -194,10 +194,10 @@ class Refusals:
         try:
             while self._untold:
                 proposal, reason = self._untold.popleft()
+                no = EndReason(message=reason, code="Rejected")
                 try:
-                    await self._core.network.market.reject(
-                        proposal, EndReason(message=reason, code="Rejected")
-                    )
+                    telling = self._core.network.market.reject(proposal, no)
+                    await self._core.answers.answered(telling, "reject()")
                 except RequestorError as error:
                     logger.info("proposal %s was declined unheard: %s", proposal.id, error.message)
         finally:

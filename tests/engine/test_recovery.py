@@ -91,6 +91,26 @@ async def test_a_daemon_that_is_down_fails_the_recovery_and_nothing_is_changed(m
     check(market)
 
 
+@pytest.mark.parametrize("listing", ["allocations", "unsettled"])
+async def test_a_listing_that_never_comes_is_asked_for_once_more(market, listing):
+    await crashed(market)
+    process = Process(market)
+    answers, asked = getattr(process.payments, listing), []
+
+    async def hangs_once():
+        asked.append(listing)
+        if len(asked) == 1:
+            await asyncio.sleep(1e9)
+        return await answers()
+
+    setattr(process.payments, listing, hangs_once)
+    async with asyncio.timeout(300), process.recover():
+        pass
+    assert len(asked) > 1
+    assert market.paper.history.state == "settled"
+    check(market)
+
+
 async def test_what_the_daemon_does_not_tell_is_left_open_for_the_next_recovery(market):
     await crashed(market)
     process = Process(market)

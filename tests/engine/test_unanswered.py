@@ -6,10 +6,12 @@ from datetime import timedelta
 import pytest
 from support.simulation import Simulation
 
-from requestor_sdk import Settings
+from requestor_sdk import Compute, Settings
 from requestor_sdk.model import events
+from requestor_sdk.model.errors import NetworkTimeout
 from requestor_sdk.model.market import AgreementState
-from requestor_sdk.testing import SimulatedProvider
+from requestor_sdk.service.strategy import MarketStrategy, Rejection
+from requestor_sdk.testing import SimulatedNetwork, SimulatedProvider
 
 OURS = Settings(invoice_timeout=40)
 
@@ -66,6 +68,41 @@ async def test_a_counter_that_takes_long_does_not_hold_up_the_end(now):
     assert sim.of(events.AllocationReleased)
 
 
+class Patient(MarketStrategy):
+    """Never comes to a score of one provider's offers."""
+
+    async def score_offer(self, offer):
+        if offer.provider_name == "amber":
+            await asyncio.sleep(1e9)
+        return 1.0
+
+
+async def test_a_score_that_never_comes_rules_out_its_offer_and_no_other():
+    sim = Simulation(three(open_offers=1))
+    async with sim.running(num=2, strategy=Patient()) as cluster:
+        async with asyncio.timeout(200):
+            found = await cluster.wait("running", count=2)
+        assert {instance.provider_name for instance in found} == {"birch", "cedar"}
+    (declined, *_) = sim.of(events.ProposalRejected)
+    assert declined.reason == "the strategy gave no score within 10 s"
+
+
+class Choosy(MarketStrategy):
+    """Takes one provider only."""
+
+    async def score_offer(self, offer):
+        return 1.0 if offer.provider_name == "cedar" else Rejection("not this one")
+
+
+async def test_a_refusal_that_is_never_heard_holds_up_no_other():
+    sim = Simulation(three(open_offers=1), faults="market.reject@1=drop:never")
+    async with sim.running(strategy=Choosy()) as cluster:
+        await cluster.wait("running")
+        standing = len(sim.network.books.book.steps)
+        await asyncio.sleep(60)
+        assert len(sim.network.books.book.steps) < standing
+
+
 # The start ----------------------------------------------------------------------------------------
 
 
@@ -83,6 +120,28 @@ async def test_a_report_of_matches_that_never_comes_is_asked_for_once_more(fault
     sim = Simulation(three(), faults=f"market.match_report@1={fault}")
     async with asyncio.timeout(200), sim.running() as cluster:
         await cluster.wait("running")
+
+
+async def hangs(**_):
+    await asyncio.sleep(1e9)
+
+
+async def test_a_network_that_does_not_open_is_an_error_in_time():
+    network = SimulatedNetwork(three())
+    network.open = hangs
+    async with asyncio.timeout(100):
+        with pytest.raises(NetworkTimeout, match="open"):
+            await Compute(budget=1, network=network).start()
+
+
+async def test_a_network_that_does_not_close_holds_up_the_end_no_longer_than_a_release(now):
+    sim = Simulation(three())
+    async with sim.running() as cluster:
+        await cluster.wait("running")
+        sim.network.close = hangs
+        begun = now()
+    assert now() - begun < 30
+    assert isinstance(sim.events[-1], events.ComputationFinished)
 
 
 # Payments -----------------------------------------------------------------------------------------
@@ -106,6 +165,16 @@ async def test_one_invoice_that_is_never_heard_is_told_again_and_holds_up_no_oth
         await asyncio.sleep(300)
     assert len(sim.of(events.InvoiceAccepted)) == 3
     assert not sim.of(events.PaymentLeftOver)
+
+
+@pytest.mark.parametrize("fault", NEVER)
+async def test_an_invoice_that_is_not_heard_while_the_run_ends_is_told_again_in_time(fault):
+    sim = Simulation(three(), faults=f"payments.accept_invoice@1={fault}")
+    async with sim.running() as cluster:
+        await cluster.wait("running")
+    assert len(sim.of(events.InvoiceAccepted)) == 1
+    assert not sim.of(events.PaymentLeftOver)
+    assert not sim.network.books.bank.unsettled
 
 
 async def test_no_note_waits_until_a_slow_call_about_another_agreement_is_over():
