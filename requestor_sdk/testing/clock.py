@@ -54,6 +54,16 @@ class _JumpingSelector(selectors.DefaultSelector):
     loop: VirtualTimeLoop | None = None
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        if self.loop is None:
+            return super().select(timeout)
+        self.loop.waiting = True
+        try:
+            return self._select(timeout)
+        finally:
+            self.loop.rounds += 1
+            self.loop.waiting = False
+
+    def _select(self, timeout: float | None) -> list[tuple[selectors.SelectorKey, int]]:
         found = super().select(0)
         if self.loop is not None and self.loop.ring_alarm():
             return found
@@ -65,11 +75,17 @@ class _JumpingSelector(selectors.DefaultSelector):
 class VirtualTimeLoop(asyncio.SelectorEventLoop):
     """Counts its own seconds, from 1000; this module says when they pass.
 
+    Attributes:
+        rounds: How many of its rounds began.
+        waiting: Whether it waits between two rounds, or looks whether it has to.
+
     Give the class as the loop factory: ``asyncio.Runner(loop_factory=VirtualTimeLoop)``, or to
     pytest-asyncio's ``pytest_asyncio_loop_factories``.
     """
 
     def __init__(self) -> None:
+        self.rounds: int = 0
+        self.waiting: bool = False
         self._virtual = 1000.0
         self._holds = 0
         self._idle_sec = 0.0

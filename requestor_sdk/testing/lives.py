@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from requestor_sdk.model.errors import UsageError
 from requestor_sdk.testing.clock import VirtualTimeLoop
 from requestor_sdk.testing.crashes import TRIES, crash
+from requestor_sdk.testing.watchdog import NeverAwaits
 
 if TYPE_CHECKING:
     from datetime import timedelta
@@ -89,9 +90,9 @@ class Lives:
             if dead.done():
                 stuck = await self._killed(compute, running)
                 return Life(how="crashed", stuck=stuck, recovery=recovery)
-            if running.done():
+            if running.done() and not isinstance(_error_of(running), NeverAwaits):
                 return Life(how="over", error=_error_of(running), recovery=recovery)
-            if self._overtime.done():
+            if self._overtime.done() or running.done():
                 return Life(how="slow", stuck=await self._ended(running), recovery=recovery)
             hanging = self._network.hanging
             stuck = await self._ended(running)

@@ -28,6 +28,7 @@ from requestor_sdk.testing.crashes import TRIES
 from requestor_sdk.testing.failures import FailedAttempt, failed_in, is_users
 from requestor_sdk.testing.lives import Exit, Life, Lives, Program, put_down_others
 from requestor_sdk.testing.story import story_of
+from requestor_sdk.testing.watchdog import watched
 
 if TYPE_CHECKING:
     from requestor_sdk.model.events import Event
@@ -162,15 +163,18 @@ async def _lived(
     Returns:
         The last requestor, and how its life ended.
     """
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, VirtualTimeLoop)
     lives = Lives(network, setting.limit, setting.real_sec)
     run_id = compute.run_id
-    last = await lives.live(compute, load())
-    for _ in range(RECOVERIES):
-        journal = network.journals[run_id]
-        if last.how != "crashed" or last.stuck or not journal.begun:
-            break  # one that wrote nothing did nothing
-        compute = Compute.recover(run_id, journal=journal, network=network)
-        last = await lives.live(compute, None)
+    with watched(loop, setting.real_sec):
+        last = await lives.live(compute, load())
+        for _ in range(RECOVERIES):
+            journal = network.journals[run_id]
+            if last.how != "crashed" or last.stuck or not journal.begun:
+                break  # one that wrote nothing did nothing
+            compute = Compute.recover(run_id, journal=journal, network=network)
+            last = await lives.live(compute, None)
     return compute, last
 
 

@@ -384,6 +384,7 @@ SWALLOWING = """while True:
     ("body", "limit", "told"),
     [
         ("while True: await asyncio.sleep(0)\n", ("--real-seconds", "0.3"), "its real time"),
+        ("while True: pass\n", ("--real-seconds", "0.3"), "its real time"),
         (SWALLOWING.format(seconds=1), ("--hours", "1"), "it swallows each cancellation"),
         (SWALLOWING.format(seconds=0), ("--real-seconds", "0.3"), "it swallows each cancellation"),
     ],

@@ -130,6 +130,7 @@ class FakeCore:
         self.dice = random.Random(1)
         self.creation = Limit(self.settings.create_timeout)
         self.answers = Limit(self.settings.approval_timeout)
+        self.scoring = Limit(self.settings.score_timeout)
         self.ledger = Ledger(Decimal(10))
         self.room = RoomLines(self.ledger)
         self.events = []
