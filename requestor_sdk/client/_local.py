@@ -35,6 +35,9 @@ if TYPE_CHECKING:
     from requestor_sdk.ports.runtime import Images, Runtime
     from requestor_sdk.signing import EthSigner
 
+_REMEMBERED: Final = 1000
+"""Agreements that are over and paid of which the market still knows."""
+
 CLOSE_SEC: Final = 10.0
 """Seconds that the runtime has to close in."""
 
@@ -150,7 +153,7 @@ class LocalNetwork:
         if self._open is not None:
             raise NotAvailable("the network is open already")
         runtime, requestor, providers = await self._opened_parts()
-        market = MemoryMarket()
+        market = MemoryMarket(remembered=_REMEMBERED)
         agents = tuple(
             ProviderAgent(
                 config,

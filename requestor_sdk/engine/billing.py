@@ -33,6 +33,9 @@ _GIVEN_UP: Final = 1024
 _UNUSED: Final = 4096
 """Agreements without an activity that are remembered for what their providers ask for."""
 
+_SETTLED: Final = 4096
+"""Agreements that are paid and remembered for what comes twice; the journal has them all."""
+
 _LAST: Final = 8
 """Answers that are kept of an agreement which is paid, for as long as the run lasts."""
 
@@ -115,6 +118,10 @@ class Billing:
         last = dict(judged) if len(judged) <= _LAST else dict(list(judged.items())[-_LAST:])
         last[invoice_id] = None
         self._settled[agreement_id] = _Settled(provider_id, last)
+        if len(self._settled) > _SETTLED:
+            # One whose acceptance the network has not heard is still told of.
+            untold = {agreement_id, *self._untold}
+            self._settled.pop(next((old for old in self._settled if old not in untold), ""), None)
 
     def owes_nothing(self, agreement_id: str, provider_id: str) -> None:
         """An agreement of this run is over, and there was no activity in it."""

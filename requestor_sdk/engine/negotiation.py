@@ -243,6 +243,10 @@ class Negotiator:
         for timer in timers:
             if timer is not None:
                 timer.cancel()
+        # A cluster is kept for its members: not with all that the market offered it.
+        self._known = Recent(_REMEMBERED)
+        for kept in (self._offers, self._drafts, self._lent, self._liked, self._unwilling):
+            kept.clear()
 
     def want(self, take: Callable[[Proposal], None], avoid: frozenset[str] = frozenset()) -> Waiter:
         """Stand in line for a draft: no task waits, however many do.

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from requestor_sdk.model.errors import AmountError, PaymentError
 from requestor_sdk.model.market import Allocation, DebitNote, Invoice
@@ -17,6 +17,10 @@ from requestor_sdk.model.money import ZERO, to_amount
 
 if TYPE_CHECKING:
     from datetime import datetime
+
+
+_REMEMBERED: Final = 256
+"""Notes of one agreement that can still be judged; each later one holds what those before ask."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -33,6 +37,8 @@ class _Account:
     provider_id: str
     by_activity: dict[str, Decimal] = field(default_factory=dict)
     last_notes: dict[str, str] = field(default_factory=dict)
+    issued: dict[str, bool] = field(default_factory=dict)
+    """Its last notes and invoices, by their ids: whether each was accepted or rejected."""
     invoiced: Decimal = ZERO
     paid: Decimal = ZERO
 
@@ -53,9 +59,6 @@ class Bank:
     allocations: dict[str, _Allocation] = field(default_factory=dict)
     accounts: dict[str, _Account] = field(default_factory=dict)
     balances: dict[str, Decimal] = field(default_factory=dict)
-    judged: dict[str, bool] = field(default_factory=dict)
-    issued: dict[str, str] = field(default_factory=dict)
-    """Which agreement each note and invoice is about."""
     unsettled: dict[str, DebitNote | Invoice] = field(default_factory=dict)
     """What was neither accepted nor rejected, by its id, oldest first."""
 
@@ -65,13 +68,15 @@ class Bank:
 
     def issue(self, note: DebitNote | Invoice) -> None:
         """Note that a provider asks for money."""
-        if note.agreement_id not in self.accounts:
+        account = self.accounts.get(note.agreement_id)
+        if account is None:
             raise PaymentError(
                 "there is no approved agreement to bill", ids={"agreement": note.agreement_id}
             )
-        self.issued[note.id] = note.agreement_id
+        account.issued[note.id] = False
+        if len(account.issued) > _REMEMBERED:
+            del account.issued[next(iter(account.issued))]
         if isinstance(note, DebitNote):
-            account = self.accounts[note.agreement_id]
             self._supersede(account, (note.activity_id,))
             account.last_notes[note.activity_id] = note.id
         self.unsettled[note.id] = note
@@ -106,7 +111,7 @@ class Bank:
     def accept_note(self, note: DebitNote, allocation_id: str) -> bool:
         """Pay what a debit note adds; ``False`` where it was judged before."""
         account = self._account_of(note)
-        if note.id in self.judged:
+        if account.issued[note.id]:
             return False
         before = account.by_activity.get(note.activity_id, ZERO)
         account.by_activity[note.activity_id] = max(before, note.total)
@@ -115,13 +120,13 @@ class Bank:
         except PaymentError:
             account.by_activity[note.activity_id] = before
             raise
-        self._judge(note, accepted=True)
+        self._judge(account, note)
         return True
 
     def accept_invoice(self, invoice: Invoice, allocation_id: str) -> bool:
         """Pay what an invoice adds to its debit notes; ``False`` where it was judged before."""
         account = self._account_of(invoice)
-        if invoice.id in self.judged:
+        if account.issued[invoice.id]:
             return False
         before = account.invoiced
         account.invoiced = max(before, invoice.amount)
@@ -130,29 +135,33 @@ class Bank:
         except PaymentError:
             account.invoiced = before
             raise
-        self._judge(invoice, accepted=True)
+        self._judge(account, invoice)
         self._supersede(account, tuple(account.last_notes))
         return True
 
     def reject(self, note: DebitNote | Invoice) -> bool:
         """Note that a note or invoice is not paid; ``False`` where it was judged before."""
-        self._account_of(note)
-        if note.id in self.judged:
+        account = self._account_of(note)
+        if account.issued[note.id]:
             return False
-        self._judge(note, accepted=False)
+        self._judge(account, note)
         return True
 
     def provider_of(self, note: DebitNote | Invoice) -> str:
         """Return the identity of the provider that sent it."""
         return self._account_of(note).provider_id
 
+    def forget(self, agreement_id: str) -> None:
+        """Close the account of an agreement that is paid."""
+        self.accounts.pop(agreement_id, None)
+
     def paid(self, agreement_id: str) -> Decimal:
         """Return what was paid for an agreement."""
         account = self.accounts.get(agreement_id)
         return account.paid if account else ZERO
 
-    def _judge(self, note: DebitNote | Invoice, *, accepted: bool) -> None:
-        self.judged[note.id] = accepted
+    def _judge(self, account: _Account, note: DebitNote | Invoice) -> None:
+        account.issued[note.id] = True
         self.unsettled.pop(note.id, None)
 
     def _supersede(self, account: _Account, activity_ids: Iterable[str]) -> None:
@@ -161,13 +170,13 @@ class Bank:
             self.unsettled.pop(account.last_notes.pop(activity_id, ""), None)
 
     def _account_of(self, note: DebitNote | Invoice) -> _Account:
-        agreement_id = self.issued.get(note.id)
-        if agreement_id is None or agreement_id != note.agreement_id:
+        account = self.accounts.get(note.agreement_id)
+        if account is None or note.id not in account.issued:
             raise PaymentError(
                 "no provider sent such a note",
                 ids={"note": note.id, "agreement": note.agreement_id},
             )
-        return self.accounts[agreement_id]
+        return account
 
     def _allocation(self, allocation_id: str) -> _Allocation:
         allocation = self.allocations.get(allocation_id)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import secrets
+from collections import deque
 from collections.abc import Callable
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -50,6 +51,8 @@ class MemoryMarket:
     Args:
         clock: What time it is.
         ids: Makes ids; replaced where a run is to be repeatable.
+        remembered: Of how many agreements that are over and paid it still knows, with all that was
+            in them; of all where it is ``None``.
 
     Attributes:
         on_act: Called with each act of the requestor that binds it, as it takes effect: what it is
@@ -57,7 +60,13 @@ class MemoryMarket:
             agreement and of the activity.
     """
 
-    def __init__(self, *, clock: Clock | None = None, ids: Callable[[], str] = random_id) -> None:
+    def __init__(
+        self,
+        *,
+        clock: Clock | None = None,
+        ids: Callable[[], str] = random_id,
+        remembered: int | None = None,
+    ) -> None:
         self.clock: Clock = clock or LoopClock()
         self.ids = ids
         self.book = Book(ids=ids)
@@ -71,6 +80,8 @@ class MemoryMarket:
         self.payment_news: Latest[DebitNote | Invoice] = Latest()
         self.on_act: Callable[[str, str, str], None] | None = None
         self._providers: dict[str, Inbox[ProviderEvent]] = {}
+        self._remembered = remembered
+        self._paid: deque[str] = deque()
 
     def acted(self, what: str, agreement_id: str, activity_id: str = "") -> None:
         """Tell who keeps a record of it what the requestor has just done."""
@@ -204,6 +215,18 @@ class MemoryMarket:
                 reason=reason,
             ),
         )
+
+    def paid(self, agreement_id: str) -> None:
+        """The invoice of an agreement is accepted: nothing follows, and one day nobody asks."""
+        if self._remembered is None:
+            return
+        self._paid.append(agreement_id)
+        if len(self._paid) > self._remembered:
+            oldest = self._paid.popleft()
+            self.bank.forget(oldest)
+            agreement = self.agreements.pop(oldest, None)
+            for activity in () if agreement is None else agreement.activities:
+                self.activities.pop(activity.id, None)
 
     def lose_readers(self) -> None:
         """The requestor is dead: its news waits for whoever comes after it."""

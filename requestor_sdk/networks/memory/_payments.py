@@ -65,6 +65,7 @@ class MemoryPayments:
         """Accept an invoice, and pay what its debit notes have not paid yet."""
         if self._bank.accept_invoice(invoice, allocation_id):
             await self._tell(invoice, accepted=True)
+            self._market.paid(invoice.agreement_id)
 
     async def reject_invoice(self, invoice: Invoice, reason: str) -> None:
         """Reject an invoice, telling why."""
