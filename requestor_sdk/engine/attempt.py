@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from requestor_sdk.engine.batches import BatchQueue
-from requestor_sdk.engine.contracts import Contract
+from requestor_sdk.engine.contract import Contract
 from requestor_sdk.service.context import WorkContext
 
 

@@ -22,7 +22,7 @@ from requestor_sdk.model.money import ZERO, to_seconds
 from requestor_sdk.model.notes import check_debit_note, check_invoice, due_by_usage
 
 if TYPE_CHECKING:
-    from requestor_sdk.engine.contracts import Contract
+    from requestor_sdk.engine.contract import Contract
     from requestor_sdk.engine.core import Core
 
 logger: logging.Logger = logging.getLogger("requestor_sdk.engine")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, Generic, Self, TypeVar
 
 from requestor_sdk.engine.buying import Buying
 from requestor_sdk.engine.census import LET_GO, SETTLED, Census, all_over
-from requestor_sdk.engine.contracts import Contract
+from requestor_sdk.engine.contract import Contract
 from requestor_sdk.engine.demands import check_arguments, chosen_params
 from requestor_sdk.engine.instance import Instance
 from requestor_sdk.engine.lifetime import Lifetime

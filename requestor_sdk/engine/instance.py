@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 from requestor_sdk.engine import contracts
 from requestor_sdk.engine.attempt import Attempt
 from requestor_sdk.engine.batches import BatchQueue
-from requestor_sdk.engine.contracts import Contract
+from requestor_sdk.engine.contract import Contract
 from requestor_sdk.engine.effects import EffectQueue
 from requestor_sdk.engine.pump import Pump
 from requestor_sdk.engine.search import Search

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 from requestor_sdk.engine import allocation, contracts
 from requestor_sdk.engine.aio import Backoff, asked_again
-from requestor_sdk.engine.contracts import Contract
+from requestor_sdk.engine.contract import Contract
 from requestor_sdk.engine.restored import Restored
 from requestor_sdk.engine.written_off import DIED, close_books, tell_over, tell_recovered
 from requestor_sdk.model import events

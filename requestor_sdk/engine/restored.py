@@ -8,7 +8,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from requestor_sdk.engine.contracts import Contract, Use
+from requestor_sdk.engine.contract import Contract, Use
 
 if TYPE_CHECKING:
     from requestor_sdk.engine.core import Core

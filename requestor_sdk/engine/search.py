@@ -7,7 +7,7 @@ from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any, Final
 
 from requestor_sdk.engine import contracts
-from requestor_sdk.engine.contracts import Contract
+from requestor_sdk.engine.contract import Contract
 from requestor_sdk.model.errors import AgreementRefused, RequestorError, SignatureInvalid
 from requestor_sdk.model.events import ServiceRestarting
 from requestor_sdk.model.market import EndReason

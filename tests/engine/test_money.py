@@ -9,7 +9,7 @@ from support.services import Simple
 from support.world import World, one_provider
 
 from requestor_sdk import RestartPolicy, Settings
-from requestor_sdk.engine.contracts import Use
+from requestor_sdk.engine.contract import Use
 from requestor_sdk.model import events
 from requestor_sdk.model.errors import BudgetTooSmall, PaymentError
 from requestor_sdk.model.market import DebitNote, Invoice
