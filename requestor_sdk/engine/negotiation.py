@@ -10,30 +10,25 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
-import math
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from requestor_sdk.engine.aio import Backoff, read_for_ever
 from requestor_sdk.engine.answers import Answers
 from requestor_sdk.engine.bargains import Bargains, Thrifty, cheapest
 from requestor_sdk.engine.candidates import Candidate, Pool, Recent, Waiter, Waiters
 from requestor_sdk.engine.replies import Refusals, Replies
+from requestor_sdk.engine.scoring import Judge, Scoring
+from requestor_sdk.engine.subscription import Subscription
 from requestor_sdk.model import events
-from requestor_sdk.model.errors import NotAvailable, PayloadError, RequestorError
-from requestor_sdk.model.market import Demand, Properties, Proposal, ProposalState
+from requestor_sdk.model.market import Demand, Proposal, ProposalState
 from requestor_sdk.model.money import Terms
-from requestor_sdk.service.strategy import MarketStrategy, Rejection
+from requestor_sdk.service.strategy import MarketStrategy
 
 if TYPE_CHECKING:
     from requestor_sdk.engine.core import Core
 
 logger: logging.Logger = logging.getLogger("requestor_sdk.engine")
-
-Judge = Callable[[Proposal], str | None]
-"""Returns why a proposal cannot be taken whatever its score, or ``None``."""
 
 _OFFERED: Final = ProposalState.initial
 _DRAFT: Final = ProposalState.draft
@@ -43,15 +38,6 @@ _REMEMBERED: Final = 4096
 
 _SIGNING_SEC: Final = 1.0
 """Within how many seconds an agreement is made of a draft that was handed out."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Liked:
-    """The last offer of a provider that was found good: its terms, its score, by which scores."""
-
-    terms: Properties
-    score: float
-    changes: int
 
 
 class Negotiator:
@@ -82,9 +68,6 @@ class Negotiator:
     ) -> None:
         self._core = core
         self._cluster_id = cluster_id
-        self._demand = demand
-        self._strategy = strategy
-        self._judge = judge
         self._offers = Pool()
         self._drafts = Pool()
         self._waiters = Waiters()
@@ -102,17 +85,24 @@ class Negotiator:
         )
         self.over: bool = False
         self._lent: OrderedDict[str, Candidate] = OrderedDict()
-        self._liked: OrderedDict[str, _Liked] = OrderedDict()
+        self._scoring = Scoring(
+            core, strategy=strategy, judge=judge, decline=self._refusals.decline
+        )
         self._numbers = itertools.count(1)
-        self._subscription: asyncio.Timeout | None = None
+        self._subscription = Subscription(
+            core,
+            cluster_id=cluster_id,
+            demand=demand,
+            begun=self._published,
+            take=self._take,
+            forgotten=self._forget_old,
+        )
         self._seen = 0
         self._dropped = 0
-        self._too_dear = 0
         self._looked_again = False
         self._unwilling: set[str] = set()
         self._more = False
         self._stale = False
-        self._changes = 0
         self._rescoring: asyncio.Task[None] | None = None
         self._window: asyncio.TimerHandle | None = None
         self._patience: asyncio.TimerHandle | None = None
@@ -126,65 +116,19 @@ class Negotiator:
     async def run(self) -> None:
         """Subscribe and negotiate until cancelled; then withdraw the demand."""
         try:
-            while True:
-                await self._negotiate()
+            await self._subscription.run()
         finally:
             self.over = True
             self._let_go()
 
-    async def _negotiate(self) -> None:
-        """Negotiate under one subscription, until offers that were dropped are needed after all."""
-        market = self._core.network.market
-        demand_id = await self._subscribed()
-        self._core.emit(
-            events.SubscriptionCreated, cluster_id=self._cluster_id, demand_id=demand_id
-        )
-        self._dropped = self._too_dear = 0
-        self._subscription = subscription = asyncio.timeout(None)
-        try:
-            async with subscription:
-                await read_for_ever(
-                    lambda: self._collected(demand_id),
-                    self._take,
-                    self._core.retried("market"),
-                    self._core.dice,
-                )
-        except TimeoutError:
-            if not subscription.expired():
-                raise
-        finally:
-            self._subscription = None
-            try:
-                async with asyncio.timeout(self._core.settings.close_timeout):
-                    await market.unsubscribe(demand_id)
-            except (RequestorError, TimeoutError) as error:
-                logger.warning("the demand %s could not be withdrawn: %s", demand_id, error)
+    def _published(self) -> None:
+        self._dropped = self._scoring.too_dear = 0
 
-    async def _collected(self, demand_id: str) -> Sequence[Proposal]:
-        try:
-            return await self._core.network.market.collect(demand_id)
-        except NotAvailable:
-            # The market knows the demand no more, e.g. after a restart of the daemon.
-            self._forget_subscription()
-            raise
-
-    async def _subscribed(self) -> str:
-        """Publish the demand; an error of the network is waited out, as where proposals are read.
-
-        Raises:
-            PayloadError: The demand is none; that does not pass.
-        """
-        backoff = Backoff(self._core.dice)
-        while True:
-            try:
-                publishing = self._core.network.market.subscribe(self._demand)
-                return await self._core.creation.answered(publishing, "subscribe()")
-            except PayloadError:
-                raise
-            except RequestorError as error:
-                pause = backoff.next()
-                self._core.retried("market")(error, pause)
-                await asyncio.sleep(pause)
+    def _forget_old(self) -> None:
+        """Forget what was said to the old subscription; it comes again."""
+        for pool in (self._offers, self._drafts):
+            pool.clear()
+        self._lent.clear()
 
     def _starved(self) -> bool:
         """Tell whether offers that were dropped are all that is left for those who wait."""
@@ -198,7 +142,8 @@ class Negotiator:
     def budget_rose(self) -> None:
         """Offers that were declined for what they can cost may do now: where needed, ask anew."""
         if not self.over:
-            self._dropped, self._too_dear = self._dropped + self._too_dear, 0
+            self._dropped += self._scoring.too_dear
+            self._scoring.too_dear = 0
             self._kick()
 
     def _subscribe_anew(self) -> None:
@@ -206,16 +151,7 @@ class Negotiator:
         self._renewal = None
         if self._starved():
             self._looked_again = True
-            self._forget_subscription()
-
-    def _forget_subscription(self) -> None:
-        """Publish the demand anew, as soon as what is being done is done."""
-        if self._subscription is None or self._subscription.expired():
-            return  # what is being done may take a while to end
-        for pool in (self._offers, self._drafts):
-            pool.clear()  # of the old subscription; they come again
-        self._lent.clear()
-        self._subscription.reschedule(asyncio.get_running_loop().time())
+            self._subscription.forget()
 
     def _look_after_subscription(self) -> None:
         """Publish the demand anew where instances wait and the market has long been silent."""
@@ -224,7 +160,7 @@ class Negotiator:
             return
         silent = asyncio.get_running_loop().time() - self._heard_at
         if silent >= self._core.settings.demand_refresh:
-            self._forget_subscription()
+            self._subscription.forget()
         self._time_refresh()
 
     def _time_refresh(self) -> None:
@@ -245,7 +181,7 @@ class Negotiator:
                 timer.cancel()
         # A cluster is kept for its members: not with all that the market offered it.
         self._known = Recent(_REMEMBERED)
-        for kept in (self._offers, self._drafts, self._lent, self._liked, self._unwilling):
+        for kept in (self._offers, self._drafts, self._lent, self._scoring, self._unwilling):
             kept.clear()
 
     def want(self, take: Callable[[Proposal], None], avoid: frozenset[str] = frozenset()) -> Waiter:
@@ -347,7 +283,7 @@ class Negotiator:
             provider_id=proposal.provider_id,
             provider_name=proposal.provider_name,
         )
-        score = await self._score(proposal)
+        score = await self._scoring.score(proposal)
         if score is None:
             return
         self._core.emit(
@@ -357,15 +293,9 @@ class Negotiator:
             provider_id=proposal.provider_id,
             score=score,
         )
-        self._like(proposal, score)
+        self._scoring.like(proposal, score)
         self._keep(self._candidate(score, proposal, self._heard_at))
         self._core.room.offered(self._cluster_id, proposal)
-
-    def _like(self, proposal: Proposal, score: float) -> None:
-        self._liked[proposal.provider_id] = _Liked(proposal.properties, score, self._changes)
-        self._liked.move_to_end(proposal.provider_id)
-        if len(self._liked) > self._core.settings.proposals_kept:
-            self._liked.popitem(last=False)
 
     def _keep(self, offer: Candidate) -> None:
         self._offers.add(offer)
@@ -375,10 +305,10 @@ class Negotiator:
 
     async def _confirmed(self, proposal: Proposal) -> None:
         self._replies.came(proposal)
-        score = self._known_score(proposal)
+        score = self._scoring.known_score(proposal)
         if score is None:
             # A provider may answer with other terms than it offered.
-            score = await self._score(proposal)
+            score = await self._scoring.score(proposal)
         if score is None:
             return
         self._core.emit(
@@ -390,16 +320,6 @@ class Negotiator:
         self._drafts.add(self._candidate(score, proposal, self._heard_at))
         self._core.room.offered(self._cluster_id, proposal)
 
-    def _known_score(self, draft: Proposal) -> float | None:
-        """Return the score of a draft whose terms are those of its offer.
-
-        A strategy is asked once an offer, so that it may count, e.g. take each provider once.
-        """
-        liked = self._liked.get(draft.provider_id)
-        if liked is None or liked.changes != self._changes or liked.terms != draft.properties:
-            return None
-        return None if self._judge(draft) else liked.score
-
     def _withdrawn(self, proposal: Proposal) -> None:
         """The provider declined our answer, or took back what it said before."""
         self._replies.came(proposal)
@@ -408,43 +328,6 @@ class Negotiator:
         self._offers.remove(step)
         self._drafts.remove(step)
         self._refusals.tell(proposal, f"by the provider: {proposal.reason or '-'}")
-
-    async def _score(self, proposal: Proposal) -> float | None:
-        """Return the score of a proposal; ``None`` where it is declined, with the reason told."""
-        changes = self._changes
-        verdict = self._affordable(proposal) or await self._opinion(proposal)
-        if changes != self._changes:
-            # Scores changed while this one was made; once more is enough for honest strategies.
-            verdict = self._affordable(proposal) or await self._opinion(proposal)
-        if isinstance(verdict, str):
-            self._refusals.decline(proposal, verdict)
-            return None
-        return verdict
-
-    def _affordable(self, proposal: Proposal) -> str | None:
-        """Return why a proposal is above what may be spent, as things are."""
-        objection = self._judge(proposal)
-        if objection is not None:
-            self._too_dear += 1
-        return objection
-
-    async def _opinion(self, proposal: Proposal) -> float | str:
-        try:
-            scored = self._strategy.score_offer(proposal)
-            asked = self._core.user_code(scored, "score_offer()")
-            found = await self._core.scoring.keep(asked)
-            if isinstance(found, Rejection):
-                return found.reason
-            score = float(found)
-        except TimeoutError:
-            seconds = self._core.settings.score_timeout
-            return f"the strategy gave no score within {seconds:g} s"
-        except Exception as error:
-            logger.exception("the strategy failed on an offer of %s", proposal.provider_name)
-            return f"the strategy failed: {type(error).__name__}"
-        if math.isnan(score):
-            return "the strategy failed: its score is no number"
-        return score if score >= 0 else "its score is too low"
 
     # Scores that change --------------------------------------------------------------------------
 
@@ -457,7 +340,7 @@ class Negotiator:
     def scores_changed(self) -> None:
         """Judge again what is kept, before any of it is taken."""
         self._stale = True
-        self._changes += 1
+        self._scoring.changed()
         if self._rescoring is None and (self._offers or self._drafts or self._lent):
             self._rescoring = self._core.try_spawn(self._rescore(), f"{self._cluster_id} rescore")
 
@@ -474,7 +357,7 @@ class Negotiator:
         self._kick()
 
     async def _judge_again(self, pool: Pool, candidate: Candidate) -> None:
-        score = await self._score(candidate.proposal)
+        score = await self._scoring.score(candidate.proposal)
         if candidate not in pool:
             return  # withdrawn meanwhile
         if score is None:
