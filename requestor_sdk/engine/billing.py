@@ -9,12 +9,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import OrderedDict, deque
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Container, Mapping
 from decimal import Decimal
-from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from requestor_sdk.engine.aio import Backoff
+from requestor_sdk.engine.judgements import Judgements
 from requestor_sdk.model import events
 from requestor_sdk.model.errors import EngineFailed, RequestorError
 from requestor_sdk.model.market import DebitNote, Invoice
@@ -39,9 +39,6 @@ _SETTLED: Final = 4096
 _LAST: Final = 8
 """Answers that are kept of an agreement which is paid, for as long as the run lasts."""
 
-_IN_LINE: Final = 64
-"""Judgements about one agreement that wait while the network takes one, at most."""
-
 
 class _Settled(NamedTuple):
     """An agreement whose invoice was accepted, and what was said to that and its last notes."""
@@ -65,13 +62,16 @@ class Billing:
         self._settled: dict[str, _Settled] = {}
         self._given_up: OrderedDict[str, Contract] = OrderedDict()
         self._unused: OrderedDict[str, str] = OrderedDict()
-        self._untold: dict[str, Invoice] = {}
-        self._retrying: dict[str, asyncio.Task[None]] = {}
         self._all_settled: asyncio.Event = asyncio.Event()
+        self._judgements = Judgements(
+            core,
+            on_wait=self._let_another_read,
+            on_heard=self._all_settled.set,
+            still_counts=self._still_counts,
+        )
         self._inbox: deque[DebitNote | Invoice] = deque()
         self._reader: asyncio.Task[None] | None = None
         self._readers: asyncio.TaskGroup | None = None
-        self._lines: dict[str, deque[tuple[DebitNote | Invoice, str | None]]] = {}
 
     def follow(self, contract: Contract) -> None:
         """Expect notes for this agreement."""
@@ -120,7 +120,7 @@ class Billing:
         self._settled[agreement_id] = _Settled(provider_id, last)
         if len(self._settled) > _SETTLED:
             # One whose acceptance the network has not heard is still told of.
-            untold = {agreement_id, *self._untold}
+            untold = {agreement_id, *self._judgements.untold}
             self._settled.pop(next((old for old in self._settled if old not in untold), ""), None)
 
     def owes_nothing(self, agreement_id: str, provider_id: str) -> None:
@@ -173,14 +173,13 @@ class Billing:
         What the network has not heard after half of that is told again beside a call that hangs.
         """
         await self._settled_within(seconds / 2, but)
-        for invoice in self._untold.values():
-            self._retry(invoice)
+        self._judgements.tell_again()
         await self._settled_within(seconds / 2, but)
 
     async def _settled_within(self, seconds: float, but: Container[str]) -> None:
         try:
             async with asyncio.timeout(seconds):
-                while self._untold or any(found not in but for found in self._contracts):
+                while self._judgements.untold or any(found not in but for found in self._contracts):
                     self._all_settled.clear()
                     await self._all_settled.wait()
         except TimeoutError:
@@ -214,20 +213,19 @@ class Billing:
         """Let no deadline pass and tell nothing any more; what is open stays so. Idempotent."""
         if self._timer is not None:
             self._timer.cancel()
-        for retrying in self._retrying.values():
-            retrying.cancel()
+        self._judgements.close()
 
     def close(self, *, but: Container[str] = ()) -> Decimal:
         """Leave over all that is open, these agreements excepted; returns its sum."""
         self.wait_no_longer()
-        for agreement_id in self._untold:
+        for agreement_id in self._judgements.untold:
             self._core.emit(
                 events.PaymentLeftOver,
                 agreement_id=agreement_id,
                 provider_id=self._settled[agreement_id].provider_id,
                 at_most=ZERO,
             )
-        self._untold.clear()
+        self._judgements.untold.clear()
         left = (agreement_id for agreement_id in self.open() if agreement_id not in but)
         return sum((self.leave_over(agreement_id) for agreement_id in left), ZERO)
 
@@ -271,98 +269,14 @@ class Billing:
         return found or self._given_up.get(item.agreement_id)
 
     async def tell(self, item: DebitNote | Invoice, reason: str | None) -> None:
-        """Tell the network of a judgement: accepted, or why not.
+        """Tell the network of a judgement: accepted, or why not; see ``Judgements.tell``."""
+        await self._judgements.tell(item, reason)
 
-        What is accepted is told until it is heard, a debit note until a later one counts what it
-        does. A rejection need not be: what nobody accepted is not paid.
-        """
-        if accepted := reason is None and isinstance(item, Invoice):
-            assert isinstance(item, Invoice)
-            if item.agreement_id in self._untold:
-                return  # it came twice, and is being told already
-            # Until it is heard it is left over, also where the run ends in the middle of a call.
-            self._untold[item.agreement_id] = item
-        line = self._lines.get(item.agreement_id)
-        if line is None:
-            await self._tell_now(item, reason)
-            while line := self._lines.get(item.agreement_id):
-                await self._tell_now(*line.popleft())
-            self._lines.pop(item.agreement_id, None)
-        elif accepted or len(line) < _IN_LINE:
-            line.append((item, reason))
-        else:
-            logger.warning("the judgement on %s is not told: too many are", item.id)
-
-    async def _tell_now(self, item: DebitNote | Invoice, reason: str | None) -> None:
-        heard = await self._told(item, reason, partial(self._waits, item.agreement_id))
-        if reason is not None:
-            return
-        if isinstance(item, Invoice):
-            if heard:
-                self._heard(item)
-            elif item.agreement_id in self._untold:
-                self._retry(item)
-        elif not heard:
-            self._core.spawn_teller(self._tell_while_it_counts(item), f"note {item.id}")
-
-    def _waits(self, agreement_id: str) -> None:
-        """A call takes its time: what is judged of the same agreement is told after it."""
-        self._lines.setdefault(agreement_id, deque())
-        self._let_another_read()
-
-    def _retry(self, invoice: Invoice) -> None:
-        if invoice.agreement_id in self._retrying:
-            return
-        telling = self._tell_until_heard(invoice)
-        retrying = self._core.try_spawn(telling, f"invoice {invoice.id}")
-        if retrying is not None:
-            self._retrying[invoice.agreement_id] = retrying
-
-    def _heard(self, invoice: Invoice) -> None:
-        self._untold.pop(invoice.agreement_id, None)
-        self._retrying.pop(invoice.agreement_id, None)
-        self._all_settled.set()
-
-    async def _tell_until_heard(self, invoice: Invoice) -> None:
-        backoff = Backoff(self._core.dice)
-        while True:
-            await asyncio.sleep(backoff.next())
-            if await self._told(invoice, None):
-                break
-        self._heard(invoice)
-
-    async def _tell_while_it_counts(self, note: DebitNote) -> None:
-        backoff = Backoff(self._core.dice)
-        while True:
-            await asyncio.sleep(backoff.next())
-            contract = self._contracts.get(note.agreement_id)
-            use = None if contract is None else contract.use_of(note.activity_id)
-            if use is None or use.noted != note.total or await self._told(note, None):
-                return
-
-    async def _told(
-        self,
-        item: DebitNote | Invoice,
-        reason: str | None,
-        on_wait: Callable[[], None] | None = None,
-    ) -> bool:
-        payments, allocation_id = self._core.network.payments, self._core.allocation_id
-        if isinstance(item, DebitNote):
-            if reason is None:
-                call = payments.accept_debit_note(item, allocation_id)
-            else:
-                call = payments.reject_debit_note(item, reason)
-        elif reason is None:
-            call = payments.accept_invoice(item, allocation_id)
-        else:
-            call = payments.reject_invoice(item, reason)
-        try:
-            await self._core.release.answered(call, "the judgement", on_wait)
-        except RequestorError as error:
-            logger.warning("%s: the answer did not reach the network: %s", item.id, error.message)
-            self._core.retried("payments")(error, 0.0)
-            return False
-        return True
+    def _still_counts(self, note: DebitNote) -> bool:
+        """Tell whether no later note counts what this one does."""
+        contract = self._contracts.get(note.agreement_id)
+        use = None if contract is None else contract.use_of(note.activity_id)
+        return use is not None and use.noted == note.total
 
     async def _debit_note(self, note: DebitNote) -> None:
         core = self._core

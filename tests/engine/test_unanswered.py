@@ -177,6 +177,16 @@ async def test_an_invoice_that_is_not_heard_while_the_run_ends_is_told_again_in_
     assert not sim.network.books.bank.unsettled
 
 
+async def test_a_second_call_that_hangs_holds_up_nothing_once_the_first_was_heard(now):
+    faults = "payments.accept_invoice@1=delay:7; payments.accept_invoice@2=drop:never"
+    sim = Simulation(three(), faults=faults)
+    async with sim.running() as cluster:
+        await cluster.wait("running")
+        begun = now()
+    assert now() - begun < 12
+    assert not sim.of(events.PaymentLeftOver)
+
+
 async def test_no_note_waits_until_a_slow_call_about_another_agreement_is_over():
     sim = Simulation(three(debit_note_sec=60), faults="payments.accept_debit_note@1=delay:10")
     async with sim.running(num=3) as cluster:
