@@ -11,24 +11,35 @@ import logging
 from contextlib import aclosing, suppress
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from requestor_sdk.c2d import _rules as rules
 from requestor_sdk.c2d import _topics as topics
 from requestor_sdk.c2d._store.rows import RunRow
 from requestor_sdk.c2d._worker_side import WorkerSide
 from requestor_sdk.model.errors import JobNotFound, StoreFailed
+from requestor_sdk.ports.worker import GpuRoom, Room
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Mapping, Sequence
 
     from requestor_sdk.c2d._store.port import Reading, Writing
-    from requestor_sdk.c2d._store.rows import AttemptRow, EventRow, WorkerRow
+    from requestor_sdk.c2d._store.rows import AttemptRow, EventRow, Waiting, WorkerRow
     from requestor_sdk.ports.worker import Demand, RunSpec, RunState
 
 _SWEEPS: Final = 6
 _PAGE: Final = 100
 _ENDING_SEC: Final = 5.0
+_STUCK_SEC: Final = 60.0
+_KINDS: Final = 100
+_MUCH: Final = 1 << 40
+_BOUNDLESS: Final = Room(
+    cpu=_MUCH,
+    ram_mb=_MUCH,
+    disk_mb=_MUCH,
+    gpus=tuple(GpuRoom(id=number, vram_mb=_MUCH) for number in range(64)),
+)
+"""A room that everything fits into."""
 
 _log = logging.getLogger(__name__)
 
@@ -45,6 +56,10 @@ class DurableQueue(WorkerSide):
     """
 
     _sweeper: asyncio.Task[None] | None = None
+
+    def __init__(self, *arguments: Any, **settings: Any) -> None:
+        super().__init__(*arguments, **settings)
+        self._told_stuck: set[str] = set()
 
     async def open(self) -> None:
         """Get ready: leases that could not be renewed while this was away get their time anew."""
@@ -202,10 +217,35 @@ class DurableQueue(WorkerSide):
             await asyncio.sleep(self._lease_sec / _SWEEPS)
             try:
                 await self.sweep()
+                await self._tell_of_stuck()
             except (StoreFailed, OSError) as error:
                 _log.warning("leases could not be looked at: %s", error)
             except Exception:  # noqa: BLE001 - logged, and tried again
                 _log.exception("leases could not be looked at; again later")
+
+    async def _tell_of_stuck(self) -> None:
+        """Have the operator know of runs that nobody here can take, once for each kind."""
+        for demand in await self.stuck():
+            if demand not in self._told_stuck and len(self._told_stuck) < _KINDS:
+                self._told_stuck.add(demand)
+                _log.warning("runs wait that no worker has room for: %s", demand)
+
+    async def stuck(self) -> Sequence[str]:
+        """Return what runs ask for that have waited for a while, and fit into no worker alive."""
+        now = self._now()
+
+        def do(tx: Reading) -> Sequence[str]:
+            late = [
+                one for one in tx.waiting(_BOUNDLESS, now=now) if _since(one) < now - _STUCK_SEC
+            ]
+            alive = [one for one in tx.workers() if one.seen_at > now - _STUCK_SEC]
+            return [
+                _asked(one.demand)
+                for one in late
+                if not any(_could_take(worker, one.demand) for worker in alive)
+            ]
+
+        return list(dict.fromkeys(await self._store.read(do)))
 
     async def sweep(self) -> Sequence[str]:
         """Take from workers what they hold past its lease; return the runs."""
@@ -226,6 +266,24 @@ def _lapse(tx: Writing, attempt: AttemptRow, now: float) -> bool:
     if kept is None or kept.leased_until > now:
         return False
     return rules.lapse(tx, attempt.run_id, attempt.number, now)
+
+
+def _since(one: Waiting) -> float:
+    return one.place[2]
+
+
+def _could_take(worker: WorkerRow, demand: Demand) -> bool:
+    fits = worker.total is not None and worker.total.choose(demand) is not None
+    return fits and set(demand.tags) <= set(worker.tags)
+
+
+def _asked(demand: Demand) -> str:
+    gpus = f", {demand.gpus} GPUs of {demand.vram_mb} MB" if demand.gpus else ""
+    tags = f", the tags {', '.join(sorted(demand.tags))}" if demand.tags else ""
+    return (
+        f"{demand.cpu:g} processors, {demand.ram_mb} MB of memory, {demand.disk_mb} MB of disk"
+        f"{gpus}{tags}"
+    )
 
 
 def _topics(run_id: str) -> tuple[str, str]:

@@ -142,7 +142,7 @@ class Rules:
         """
         environment = choose(self._environments, request.environment, duration=request.max_duration)
         if environment is None:
-            _refuse("environment", "invalid", "Environment invalid or does not exist")
+            self._refuse_environment(request)
         duration = request.max_duration or environment.max_duration_sec
         if duration > environment.max_duration_sec:
             limit = f"{environment.max_duration_sec:g} seconds"
@@ -166,6 +166,13 @@ class Rules:
             and all(one.service.rules.allow_network_access for one in datasets),
             env=_variables(request.env),
         )
+
+    def _refuse_environment(self, request: JobRequest) -> NoReturn:
+        longest = max((one.max_duration_sec for one in self._environments if one.free), default=0)
+        if not request.environment and 0 < longest < request.max_duration:
+            limit = f"a job may take {longest:g} seconds in the environments that cost nothing"
+            _refuse("maxJobDuration", "invalid", limit)
+        _refuse("environment", "invalid", "Environment invalid or does not exist")
 
     def _dataset(self, owner: str, ref: AssetRef, index: int) -> DatasetPlan:
         name = f"datasets[{index}]" if index else "dataset"

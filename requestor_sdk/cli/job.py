@@ -165,7 +165,8 @@ def result(
         ended = await _followed(jobs, job_id)
         files = [file for file in ended.results if not no_logs or file.type == "output"]
         target = folder or Path(safe_name(job_id) or "results")
-        return ended, await download(jobs, job_id, files, target, _told())
+        at = ended.finished_at
+        return ended, await download(jobs, job_id, files, target, _told(), ended=at)
 
     ended, paths = with_jobs(do, url=url, keystore=keystore)
     for path in paths:
@@ -187,7 +188,12 @@ def stop(job_id: str, *, url: str | None, keystore: str | None) -> None:
 @provider_options
 def delete(job_id: str, *, url: str | None, keystore: str | None) -> None:
     """Stop a job and have everything of it removed."""
-    with_jobs(lambda jobs: jobs.delete(job_id), url=url, keystore=keystore)
+
+    async def do(jobs: OceanJobs) -> None:
+        await jobs.status(job_id)  # Of one that is not there nothing can be removed.
+        await jobs.delete(job_id)
+
+    with_jobs(do, url=url, keystore=keystore)
     say(f"{job_id}: deleted")
 
 

@@ -6,6 +6,8 @@ A name comes from a stranger: it becomes one part of a path, whatever it says.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
 import re
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing
@@ -16,6 +18,7 @@ from requestor_sdk.model.errors import BadAnswer, NetworkError, NotAvailable
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
+    from datetime import datetime
 
     from requestor_sdk.model.jobs import ResultFile
     from requestor_sdk.ports.jobs import Jobs
@@ -58,10 +61,14 @@ async def download(
     files: Sequence[ResultFile],
     folder: Path,
     progress: Progress | None,
+    *,
+    ended: datetime | None = None,
 ) -> list[Path]:
     """Get files of a job into a folder, and return where they are, in order.
 
-    What is there whole is not fetched again; what is there in part goes on.
+    What is there whole is not fetched again; what is there in part goes on. A job that was started
+    again has other files of the same names: each gets the time of the job's end, and a part has it
+    in its name.
 
     Raises:
         NotAvailable: The folder cannot be written.
@@ -70,10 +77,12 @@ async def download(
     """
     _make(folder)
     paths = []
+    stamp = None if ended is None else int(ended.timestamp())
     for file, name in zip(files, names_for(files), strict=True):
         target = folder / name
-        if not _is_whole(target, file):
-            await _fetch(jobs, job_id, file, target, progress)
+        if not _is_whole(target, file, stamp):
+            await _fetch(jobs, job_id, file, target, progress, stamp=stamp)
+            _stamp(target, stamp)
         elif progress is not None:
             progress(file, file.size)
         paths.append(target)
@@ -87,20 +96,51 @@ def _make(folder: Path) -> None:
         raise _unwritable(folder, error) from error
 
 
-def _is_whole(target: Path, file: ResultFile) -> bool:
-    return target.is_file() and not target.is_symlink() and target.stat().st_size == file.size
+def _is_whole(target: Path, file: ResultFile, stamp: int | None) -> bool:
+    if not target.is_file() or target.is_symlink():
+        return False
+    found = target.stat()
+    return found.st_size == file.size and stamp in (None, int(found.st_mtime))
+
+
+def _stamp(target: Path, stamp: int | None) -> None:
+    if stamp is not None:
+        with contextlib.suppress(OSError):  # then it is fetched once more, where it is asked for
+            os.utime(target, (stamp, stamp))
+
+
+def _part_of(target: Path, stamp: int | None) -> Path:
+    """Return where a file's part lies; parts of what it was before are removed."""
+    part = target.with_name(f"{target.name}{'' if stamp is None else f'.{stamp}'}{PART}")
+    former = re.compile(re.escape(target.name) + r"\.[0-9]+" + re.escape(PART))
+    for found in target.parent.iterdir():
+        if found != part and former.fullmatch(found.name):
+            found.unlink(missing_ok=True)
+    return part
+
+
+def _begun(part: Path, file: ResultFile) -> int:
+    """Return how much of a file is here; a part that is more than the whole is none."""
+    size = part.stat().st_size if part.is_file() else 0
+    if size <= file.size:
+        return size
+    part.unlink()
+    return 0
 
 
 async def _fetch(
-    jobs: Jobs, job_id: str, file: ResultFile, target: Path, progress: Progress | None
+    jobs: Jobs,
+    job_id: str,
+    file: ResultFile,
+    target: Path,
+    progress: Progress | None,
+    *,
+    stamp: int | None,
 ) -> None:
-    part = target.with_name(target.name + PART)
+    part = _part_of(target, stamp)
     tries = 0
     while True:
-        before = part.stat().st_size if part.is_file() else 0
-        if before > file.size:
-            part.unlink()
-            before = 0
+        before = _begun(part, file)
         try:
             await _append(jobs, job_id, file, part, before, progress)
             break

@@ -148,8 +148,11 @@ class Job:
             BadAnswer: What came is not what was listed.
             NetworkError: The provider stayed away.
         """
-        files = [file for file in await self.results() if logs or file.type == "output"]
-        return await download(await self._desk.port(), self.id, files, Path(folder), progress)
+        ended = await self.wait(check=False)
+        files = [file for file in ended.results if logs or file.type == "output"]
+        port = await self._desk.port()
+        at = ended.finished_at
+        return await download(port, self.id, files, Path(folder), progress, ended=at)
 
     async def read(self, name: str | None = None) -> bytes:
         """Wait until it is over, and return one of its outputs.

@@ -8,6 +8,7 @@ it. What the work is, is not said here.
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import shutil
 from collections.abc import Mapping
@@ -54,12 +55,15 @@ class Stop(StrEnum):
     """Its lease could not be confirmed in time: it may be another's by now."""
     lost = "lost"
     """It is another's, or over."""
+    full = "full"
+    """This machine's disk is full, which is none of the run's doing."""
 
 
 GONE: Final = (Stop.unsure, Stop.lost)
 HANDED_BACK: Final[Mapping[Stop | None, str]] = {
     Stop.drain: "the worker stops",
     Stop.unsure: "its lease could not be confirmed",
+    Stop.full: "the worker's disk is full",
 }
 """Why a run that was stopped is handed back, where it is."""
 
@@ -246,11 +250,21 @@ class Attempt:
             return self.ended(RunOutcome.cancelled, "cancelled", "lost")
         except WorkerRefused:
             raise
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                return self._broken(error)
+            # Here it cannot be done now; elsewhere, or later, it can.
+            _log.error("%r: the disk of this worker is full", self)
+            self.stop(Stop.full, str(error))
+            return self.ended(RunOutcome.cancelled, "cancelled", "the worker's disk is full")
         except Exception as error:  # noqa: BLE001
             # One run's trouble must not end the others: it is told, and the log has the rest.
-            _log.exception("%r failed in the worker itself", self)
-            told = f"the worker failed: {type(error).__name__}"
-            return self.ended(RunOutcome.failed, "sandbox", told)
+            return self._broken(error)
+
+    def _broken(self, error: Exception) -> Completion:
+        _log.error("%r failed in the worker itself", self, exc_info=error)
+        told = f"the worker failed: {type(error).__name__}"
+        return self.ended(RunOutcome.failed, "sandbox", told)
 
     async def _settle(self, completion: Completion, telling: asyncio.Task[None]) -> bool:
         """Tell how it ended, or hand it back; true once nobody need hear more of it."""

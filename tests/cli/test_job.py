@@ -109,6 +109,22 @@ def test_a_job_is_stopped_and_deleted(server):
     assert run("job", "delete", job_id).exit_code == 0
 
 
+def test_what_is_not_there_is_not_said_to_be_deleted(server):
+    done = run("job", "delete", "mistyped")
+    assert done.exit_code == 1
+    assert "RSK-952" in done.output + done.stderr
+    assert "deleted" not in done.stdout
+
+
+def test_variables_are_sent_also_those_of_the_shell(server, monkeypatch):
+    monkeypatch.setenv("API_TOKEN", "hunter22")
+    asked = ("job", "submit", "count.py", "--dataset", "did:op:1")
+    done = run(*asked, "--env", "A=b=c", "--env", "API_TOKEN")
+    assert "gives algorithms no variables" in done.output + done.stderr
+    assert "hunter22" not in done.output + done.stderr
+    assert "no such variable" in run(*asked, "--env", "NOWHERE").stderr
+
+
 @pytest.mark.parametrize(
     ("args", "words"),
     [

@@ -21,7 +21,10 @@ RARE = {
     "accept_invoices_twice": 48,
     "accept_whatever_an_invoice_asks": 223,
     "forget_tasks": 103,
+    "let_one_task_be_done_twice": 28,
+    "miss_what_providers_end": 19,
     "recover_nothing": 43,
+    "reject_good_work": 34,
 }
 """Seeds at which the search for those begins that few storms meet."""
 

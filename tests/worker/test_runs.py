@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 
 import pytest
 from working import SMALL, done, ended, log_of, output, put, python, shell, until
@@ -32,6 +33,27 @@ async def test_a_run_gets_its_files_and_its_outputs_and_log_are_kept(queue, hire
     assert end.duration_sec > 0
     stages = [event.message for event in await queue.events("run") if event.type == "stage"]
     assert stages == [Stage.preparing, Stage.running, Stage.publishing]
+
+
+async def test_a_run_that_a_full_disk_ended_is_handed_back_and_done_once_there_is_room(
+    queue, hire, monkeypatch
+):
+    from requestor_sdk.worker import _outputs
+
+    take, full = _outputs._take, [True, True]
+
+    async def taken(*arguments):
+        if full:
+            full.pop()
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return await take(*arguments)
+
+    monkeypatch.setattr(_outputs, "_take", taken)
+    await hire()
+    end = await done(queue, "run", shell("echo x > /data/outputs/a", outputs=OUT))
+    assert (end.outcome, [file.name for file in end.files]) == (RunOutcome.succeeded, ["outputs/a"])
+    attempts = await queue.attempts("run")
+    assert [one.reason for one in attempts[:2]] == ["the worker's disk is full"] * 2
 
 
 async def test_no_secret_of_a_runs_variables_is_in_its_log(queue, hire):

@@ -132,6 +132,7 @@ async def test_a_nonce_that_is_none_is_refused(consumer, nonce):
             {"algorithm": "no_publisherTrustedAlgorithms"},
         ),
         ({"maxJobDuration": 1e9}, {"maxJobDuration": "invalid"}),
+        ({"maxJobDuration": 1e9, "environment": ""}, {"maxJobDuration": "invalid"}),
         ({"algorithm": 5}, {"algorithm": "invalid"}),
         ({"dataset": "did:op:data"}, {"dataset": "invalid"}),
     ],

@@ -743,3 +743,33 @@ async def test_hostile_completions_do_not_reach_outside(queue, worker):
     files = (KeptFile(name="../../../etc/passwd", size=1, sha256="0" * 64),)
     with pytest.raises(ValueError, match="was not uploaded"):
         await queue.complete(lease, replace(DONE, files=files))
+
+
+async def test_runs_that_no_worker_has_room_for_are_told_of_once_and_others_are_not(
+    queue, worker, caplog
+):
+    await worker.come()
+    large = Demand(cpu=1, ram_mb=512, disk_mb=1 << 20)
+    await queue.submit("r1", SPEC, large)
+    await queue.submit("r2", SPEC, large)
+    await queue.submit("r3", SPEC, Demand(cpu=1, ram_mb=1, disk_mb=1, tags=("gold",)))
+    await queue.submit("r4", SPEC, SMALL)
+    for _ in range(20):
+        await asyncio.sleep(10)
+        await worker.come()
+    said = "runs wait that no worker has room for:"
+    told = [one.getMessage() for one in caplog.records if said in one.getMessage()]
+    assert told == [
+        f"{said} 1 processors, 512 MB of memory, 1048576 MB of disk",
+        f"{said} 1 processors, 1 MB of memory, 1 MB of disk, the tags gold",
+    ]
+
+
+async def test_runs_that_wait_for_a_worker_that_went_away_are_told_of(queue, worker, clock):
+    await worker.come()
+    await queue.submit("r1", SPEC, SMALL)
+    assert await queue.stuck() == []
+    clock.ahead += 100
+    assert len(await queue.stuck()) == 1
+    await worker.come()
+    assert await queue.stuck() == []

@@ -1,6 +1,7 @@
 """Jobs by `Compute`, at the two stand-ins of real servers."""
 
 import asyncio
+import os
 from pathlib import Path
 
 import pytest
@@ -140,13 +141,34 @@ async def test_a_download_goes_on_where_it_was(classic, tmp_path):
     async with compute_at(classic) as compute:
         job = await compute.submit_job("did:op:1", "print(1)")
         classic.finish(job.id, {"a": ("output", content), "b": ("output", b"b")})
-        (tmp_path / "a.part").write_bytes(content[:20_000])
+        at = int((await job.wait(check=False)).finished_at.timestamp())
+        (tmp_path / f"a.{at}.part").write_bytes(content[:20_000])
+        (tmp_path / f"a.{at - 1}.part").write_bytes(b"of another end")
         (tmp_path / "b").write_bytes(b"b")
+        os.utime(tmp_path / "b", (at, at))
         seen = []
         paths = await job.download(tmp_path, progress=lambda f, n: seen.append((f.name, n)))
     assert paths[0].read_bytes() == content
     assert seen[0][1] > 20_000
     assert classic.count("GET", "/api/services/computeResult") == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b"]
+
+
+async def test_what_a_job_left_before_it_was_started_again_is_not_taken_for_what_it_left(
+    classic, tmp_path
+):
+    async with compute_at(classic) as compute:
+        job = await compute.submit_job("did:op:1", "print(1)")
+        classic.finish(job.id, {"a": ("output", b"old")}, dateFinished="1700000000")
+        (path,) = await job.download(tmp_path)
+        assert path.read_bytes() == b"old"
+    classic.finish(job.id, {"a": ("output", b"new")}, dateFinished="1700000009")
+    async with compute_at(classic) as compute:
+        again = await compute.job(job.id)
+        (path,) = await again.download(tmp_path)
+        assert path.read_bytes() == b"new"
+        await again.download(tmp_path)
+    assert classic.count("GET", "/api/services/computeResult") == 2
 
 
 async def test_a_download_outlives_a_connection_that_breaks(classic, tmp_path):

@@ -129,9 +129,9 @@ async def test_a_result_goes_on_by_a_range(served, tmp_path):
     code = "import pathlib; pathlib.Path('/data/outputs/big').write_bytes(bytes(range(256)) * 9999)"
     async with compute_at(served) as compute:
         job = await compute.submit_job(None, code)
-        await job.wait()
+        at = int((await job.wait()).finished_at.timestamp())
         (tmp_path / "r").mkdir()
-        (tmp_path / "r/big.part").write_bytes((bytes(range(256)) * 9999)[:1_000_001])
+        (tmp_path / f"r/big.{at}.part").write_bytes((bytes(range(256)) * 9999)[:1_000_001])
         paths = await job.download(tmp_path / "r")
         assert paths[0].read_bytes() == bytes(range(256)) * 9999
     jobs = OceanJobs(OceanConfig(url=served.url, wallet=WALLET))
