@@ -116,6 +116,16 @@ async def test_jobs_are_told_with_their_status_worker_time_size_and_next_command
         assert await page.input_value("#filter") == "job=j-2"
 
 
+async def test_a_job_is_chosen_by_the_keyboard_too(chromium):
+    feed = a_story().feed()
+    async with Dashboard(feed, live=False) as dashboard, chromium(dashboard.url) as page:
+        await seen(page)
+        await page.focus("#jobs .scroll")
+        for key, job in (("Down", "j-3"), ("Down", "j-1"), ("Up", "j-3"), ("Up", "j-3")):
+            await page.keyboard.press(f"Arrow{key}")
+            await until(page, f"state.job === '{job}' && tables.jobs.selected === '{job}'")
+
+
 async def test_workers_are_told_where_the_provider_names_them(chromium):
     feed = a_story().feed()
     async with Dashboard(feed, live=False) as dashboard, chromium(dashboard.url) as page:
