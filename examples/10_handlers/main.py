@@ -19,8 +19,10 @@ class Detector(HandlerService):
 
 async def main() -> None:
     args = parse_arguments()
-    network = LocalNetwork(providers=args.num_instances + 1)
-    async with Compute(budget=args.budget, network=network) as compute:
+    local = LocalNetwork(providers=args.num_instances + 1) if args.network == "local" else None
+    async with Compute(
+        budget=args.budget, network=local or args.network, subnet_tag=args.subnet_tag
+    ) as compute:
         cluster = await compute.run_service(Detector, num_instances=args.num_instances)
         instances = await cluster.wait("running")
         for instance in instances:
@@ -35,8 +37,9 @@ async def main() -> None:
             calls = group.create_task(call_often(balanced, args.calls, warm))
             await warm.wait()
             victim = instances[1]
-            if victim.provider_id is not None:
-                network.kill_sandboxes(victim.provider_id)
+            if local is not None and victim.provider_id is not None:
+                # Elsewhere providers are other people's: theirs ends when it ends.
+                local.kill_sandboxes(victim.provider_id)
                 print(f"killed {victim.id}")
         guesses = calls.result()
         right = sum(guess.language == wanted for wanted, guess in guesses)
@@ -73,6 +76,8 @@ async def call_often(
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--network", default="local")
+    parser.add_argument("--subnet-tag", default=None)
     parser.add_argument("--budget", default="1", help="tokens that may be spent (default: 1)")
     parser.add_argument("--num-instances", type=int, default=3)
     parser.add_argument("--calls", type=int, default=2000, help="how many calls (default: 2000)")

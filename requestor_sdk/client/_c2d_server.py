@@ -7,6 +7,7 @@ serves a data folder: the embedded workers are known by it.
 from __future__ import annotations
 
 import asyncio
+import shlex
 import shutil
 import signal
 import socket
@@ -235,6 +236,7 @@ class JobServer:
                 for one in environments
             ),
             *_unreachable(config, catalogue),
+            f"to see the queue and the workers: {_way_to_look(config)}",
         )
         return host, app, told
 
@@ -307,6 +309,12 @@ def _environments(config: ServeConfig) -> tuple[EnvironmentSpec, ...]:
     if config.environments is None:
         return default_environments()
     return read_environments(config.environments)
+
+
+def _way_to_look(config: ServeConfig) -> str:
+    # The address of a database may hold a password: it is not repeated.
+    where = "--database URL" if config.database else f"--data-dir {shlex.quote(str(config.folder))}"
+    return f"requestor-sdk c2d dash {where}"
 
 
 async def _orders(

@@ -389,10 +389,14 @@ class Compute(Services, Batches, Computing):
     # Use -----------------------------------------------------------------------------------------
 
     def add_event_consumer(self, consumer: Callable[[Event], None]) -> None:
-        """Have a function called with each event from now on. It must not block."""
+        """Have a function called with each event from now on. It must not block.
+
+        Where the run has begun it is called with the event of that first: which run it is, and of
+        which network, is told by no other.
+        """
         self._consumers.append(consumer)
         if self._engine is not None:
-            self._engine.core.sinks.append(consumer)
+            self._engine.core.join(consumer)
 
     def now(self) -> datetime:
         """Return the engine's time, aware, in UTC."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, overload
 
 from requestor_sdk.client._handler_image import build_image, interpreter
 from requestor_sdk.client._handler_ways import SCRIPTS, BatchWay, SocketWay
-from requestor_sdk.handlers.client import HandlerClient, wait_ready
+from requestor_sdk.handlers.client import HandlerClient, why_not_ready
 from requestor_sdk.model.errors import (
     CallError,
     CallFailed,
@@ -104,18 +104,17 @@ class HandlerService(Service):
     async def _ready(self) -> None:
         """Wait until the program takes calls, or has ended."""
         left = self.ready_timeout
-        while True:
-            try:
-                await wait_ready(self.handler_transport(), min(_LOOK_SEC, left))
-                return
-            except CallRejected as error:
-                left -= _LOOK_SEC
-                alive = await self._asked("alive")
-                if left > 0 and alive.strip() == "alive":
-                    continue
-                why = error.message if alive.strip() == "alive" else "the program has ended"
-                said = await self._log()
-                raise CallRejected(why, ids={"instance": self.id}, story=said) from error
+        while why := await why_not_ready(self.handler_transport(), min(_LOOK_SEC, left)):
+            left -= _LOOK_SEC
+            alive = (await self._asked("alive")).strip() == "alive"
+            if left > 0 and alive:
+                continue
+            late = f"the handlers are not ready after {self.ready_timeout:g} s: {why}"
+            raise CallRejected(
+                late if alive else "the program has ended",
+                ids={"instance": self.id},
+                story=await self._log(),
+            )
 
     async def run(self) -> AsyncIterator[Script]:
         """Wait for the end of the program, which fails the attempt."""

@@ -15,7 +15,13 @@ from requestor_sdk.engine.aio import Alarms, Limit, can_wait, dispensable, own_c
 from requestor_sdk.engine.effects import Turns
 from requestor_sdk.engine.room import RoomLines
 from requestor_sdk.model.errors import EngineFailed, NotAvailable, RequestorError
-from requestor_sdk.model.events import CallbackAbandoned, Event, LoopRetried
+from requestor_sdk.model.events import (
+    CallbackAbandoned,
+    ComputationRecovered,
+    ComputationStarted,
+    Event,
+    LoopRetried,
+)
 from requestor_sdk.service import _current
 
 if TYPE_CHECKING:
@@ -108,6 +114,7 @@ class Core:
         self._recent: deque[Event] = deque(maxlen=1000)
         self._counters: dict[str, int] = {}
         self.on_fatal: Callable[[], None] = lambda: None
+        self._beginning: Event | None = None
 
     # Events --------------------------------------------------------------------------------------
 
@@ -133,11 +140,16 @@ class Core:
                 hint=own or "mend the journal= that was given; the chained error shows where",
             )
         self._recent.append(event)
+        if isinstance(event, ComputationStarted | ComputationRecovered):
+            self._beginning = event
         for sink in self.sinks:
-            try:
-                sink(event)
-            except Exception:
-                logger.exception("an event consumer failed on %s", event.kind)
+            _show(sink, event)
+
+    def join(self, sink: Sink) -> None:
+        """Show a sink the events from now on; first the one that says which run it is of."""
+        if self._beginning is not None:
+            _show(sink, self._beginning)
+        self.sinks.append(sink)
 
     def check_written(self) -> None:
         """See to it that all is written down that was told, before an act that binds us.
@@ -332,3 +344,10 @@ class Core:
     def ids(self, **ids: str) -> Mapping[str, str]:
         """Return ids with the run's own."""
         return {"run": self.run_id, **ids}
+
+
+def _show(sink: Sink, event: Event) -> None:
+    try:
+        sink(event)
+    except Exception:
+        logger.exception("an event consumer failed on %s", event.kind)

@@ -385,7 +385,7 @@ class Instance:
 
     # Effects out ---------------------------------------------------------------------------------
 
-    def _close_handler(self, before: Record) -> None:
+    def _close_handler(self: Instance, before: Record) -> None:
         state = self.record.state
         pump, loss, self._loss = self._pump, self._loss, None
         self._pump = None
@@ -591,7 +591,7 @@ class Instance:
         if number == self.record.attempt:
             self.record = self.record.with_deployed()
 
-    def _begin_release(self, before: Record) -> None:
+    def _begin_release(self: Instance, before: Record) -> None:
         """End the search for a provider at once; queue the release of what there is."""
         if (searching := self.search.cancel()) is not None:
             # It sees to the withdrawal of what it has signed, for which the engine must be there.
@@ -641,6 +641,7 @@ class Instance:
         self.over.succeed(None)
         self._cluster.member_over()
 
+    # What stands here by name says the type of its self: pyright takes it for a subclass's else.
     _PERFORM: ClassVar[Mapping[Effect, Callable[[Instance, Record], None]]] = {
         Effect.close_handler: _close_handler,
         Effect.run_handler: lambda self, _: self._run_next_handler(),

@@ -5,6 +5,10 @@ and is written down when it has come here: by then there may be events of a late
 poll for what is later than those will ever tell of it, or return because of it. So for a while
 after each event what was read is looked over again, and what is known by then is passed over. None
 of it depends on this machine's clock, or on the daemon's life.
+
+Moments can lie ahead of the daemon's clock: where a sender's is fast, or the daemon's was set back.
+Who waits for what is later than those hears nothing until that time has come. So no reader goes
+beyond the time that the daemon's answers bear; what lies ahead comes with each of them meanwhile.
 """
 
 from __future__ import annotations
@@ -34,12 +38,63 @@ LATE: Final = timedelta(seconds=10)
 """How late an event may be written down behind one of a later moment."""
 FIRST_LOOK_SEC: Final = 0.25
 """Seconds between the first look back after an event and the second; then ever twice as long."""
+AHEAD: Final = timedelta(seconds=2)
+"""How far beyond the time of the daemon's last answer a reader goes: that counts seconds."""
+AHEAD_PAUSE_SEC: Final = 1.0
+"""Seconds between two polls that are answered at once, by what lies ahead and is known."""
 _FEW: Final = 256
 """Known events among which none is looked for that can be forgotten."""
 
 
 def _everyone() -> str:
     return ""
+
+
+class Mark:
+    """Up to when events were read.
+
+    Args:
+        daemon: Whose events.
+        since: The moment from which on they count, as the daemon writes moments.
+
+    Attributes:
+        since: As given; earlier where the daemon's clock is behind that.
+        after: Up to when all is known, as the daemon writes moments.
+        newest: The same as a time; ``None`` before the first event.
+    """
+
+    def __init__(self, daemon: Daemon, since: str) -> None:
+        self.since = since
+        self.after = since
+        self.newest: datetime | None = None
+        self._daemon = daemon
+
+    def reach(self, at: datetime, text: str) -> bool:
+        """Take an event's moment, and the daemon's text of it; tells whether none was later."""
+        bound = self._bound()
+        if bound is not None and at > bound:
+            at, text = bound, _text(bound)
+        if self.newest is not None and at < self.newest:
+            return False
+        # As the daemon wrote it: it counts nanoseconds, and a datetime does not.
+        self.newest, self.after = at, text
+        return True
+
+    def come_back(self) -> None:
+        """Go back to the daemon's clock where it is behind what was read."""
+        bound = self._bound()
+        if bound is None:
+            return
+        if datetime.fromisoformat(self.since) > bound:
+            self.since = _text(bound)
+            if self.newest is None:
+                self.after = self.since
+        if self.newest is not None and self.newest > bound:
+            self.newest, self.after = bound, _text(bound)
+
+    def _bound(self) -> datetime | None:
+        now = self._daemon.clock.now()
+        return None if now is None else now + AHEAD
 
 
 class Cursor:
@@ -69,9 +124,7 @@ class Cursor:
         self._key = key
         self._session = session
         self._dated = dated
-        self._since = since
-        self._after = since
-        self._newest: datetime | None = None
+        self._mark = Mark(daemon, since)
         self._known: dict[tuple[str, str, str], datetime] = {}
         self._look_at = math.inf
         self._next_look = math.inf
@@ -84,6 +137,7 @@ class Cursor:
         """
         now = asyncio.get_running_loop().time
         while True:
+            self._mark.come_back()
             if self._look_at > now():
                 fresh = await self._wait(self._look_at - now())
             else:
@@ -106,8 +160,11 @@ class Cursor:
 
     async def _wait(self, seconds: float) -> list[Record]:
         """Wait for what is later than all that is known, until the next look back is due."""
-        fresh = self._new(await self._fetch(min(seconds, POLL_SEC), self._after))
-        if not fresh and seconds > POLL_SEC:
+        found = await self._fetch(min(seconds, POLL_SEC), self._mark.after)
+        fresh = self._new(found)
+        if found and not fresh:
+            await asyncio.sleep(min(seconds, AHEAD_PAUSE_SEC))
+        elif not fresh and seconds > POLL_SEC:
             self._look_at = 0.0
         return fresh
 
@@ -124,9 +181,10 @@ class Cursor:
 
     def _before(self) -> str:
         """Return since when an event may have been written down that was not read."""
-        if self._newest is None or self._newest - LATE <= datetime.fromisoformat(self._since):
-            return self._since
-        return (self._newest - LATE).isoformat().replace("+00:00", "Z")
+        newest, since = self._mark.newest, self._mark.since
+        if newest is None or newest - LATE <= datetime.fromisoformat(since):
+            return since
+        return _text(newest - LATE)
 
     async def _fetch(self, seconds: float, after: str) -> list[Record]:
         params: Params = {
@@ -155,16 +213,18 @@ class Cursor:
         name = (event[self._key], kind_of(event), event[self._dated])
         if name in self._known:
             return False
-        if self._newest is None or at >= self._newest:
-            # As the daemon wrote it: it counts nanoseconds, and a datetime does not.
-            self._newest, self._after = at, event[self._dated]
-            self._forget(at)
+        if self._mark.reach(at, event[self._dated]) and self._mark.newest is not None:
+            self._forget(self._mark.newest)
         self._known[name] = at
         return True
 
     def _forget(self, now: datetime) -> None:
         if len(self._known) > _FEW:
             self._known = {name: at for name, at in self._known.items() if at > now - 2 * LATE}
+
+
+def _text(at: datetime) -> str:
+    return at.isoformat().replace("+00:00", "Z")
 
 
 def kind_of(event: Record) -> str:

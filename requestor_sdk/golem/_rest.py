@@ -16,6 +16,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 from requestor_sdk import _bounded
+from requestor_sdk.golem._clock import DaemonClock
 from requestor_sdk.model.errors import (
     BadAnswer,
     DaemonTooOld,
@@ -78,12 +79,14 @@ class Daemon:
         config: As given.
         identity: The identity of the application key, ``0x`` and 40 hex digits, once open.
         version: The daemon's version, once open.
+        clock: The daemon's clock, as its answers tell.
     """
 
     def __init__(self, config: GolemConfig) -> None:
         self.config = config
         self.identity = ""
         self.version = ""
+        self.clock = DaemonClock()
         self._session: aiohttp.ClientSession | None = None
 
     async def open(self) -> None:
@@ -296,6 +299,7 @@ class Daemon:
                     # The daemon redirects nobody; another program must not send the key elsewhere.
                     allow_redirects=False,
                 ) as response:
+                    self.clock.hear(response.headers.get("Date"))
                     if not 200 <= response.status < 300:
                         said = self._without_key(await _said(response))
                         raise _refusal(what, response.status, said)

@@ -30,6 +30,7 @@ class Call:
     Attributes:
         value: The input as a model; dropped at the end.
         parts: What a stream has sent so far, each as JSON.
+        queued_at: Since when it waits, by the monotonic clock: the other one can be set.
         work: What works on it; ``None`` while it waits, and afterwards.
         accepted: Done once the store has it; ``None`` where nothing waits for that.
     """
@@ -50,6 +51,7 @@ class Call:
         "notify",
         "outcome",
         "parts",
+        "queued_at",
         "size",
         "started_at",
         "status",
@@ -69,6 +71,7 @@ class Call:
         self.attempt = 1
         self.status = Status.queued
         self.accepted_at = time.time()
+        self.queued_at = 0.0
         self.started_at: float | None = None
         self.finished_at: float | None = None
         self.outcome: Outcome | None = None

@@ -11,6 +11,7 @@ from requestor_sdk.handlers._invoke import failed, run_async
 from requestor_sdk.handlers._lane import Work
 from requestor_sdk.handlers._logger import logger
 from requestor_sdk.handlers._model import CallFailure, Outcome, Status
+from requestor_sdk.handlers._watch import LoopWatch
 
 Resolve = Callable[[str], Callable[..., Any]]
 """Gives the function of a handler's name: bound to its object where it is a method."""
@@ -35,6 +36,7 @@ class LoopRunner:
         self._grace = grace
         self._limit = limit
         self._tasks: set[asyncio.Task[None]] = set()
+        self.watch = LoopWatch(lambda: bool(self._tasks))
 
     def begin(self, work: Work) -> None:
         """Begin a task."""
@@ -43,6 +45,7 @@ class LoopRunner:
         work.starts()
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        self.watch.begins()
 
     async def _run(self, work: Work) -> None:
         spec, first = work.lane.spec, work.calls[0]
@@ -88,6 +91,7 @@ class LoopRunner:
             task.cancel()
         if self._tasks:
             await asyncio.wait(set(self._tasks), timeout=self._grace)
+        self.watch.close()
 
 
 def ids(work: Work) -> list[str]:

@@ -197,6 +197,8 @@ class Lane:
 
     def add(self, call: Call) -> None:
         """Put a call at the end of the queue."""
+        if self.spec.limits.batch > 1:
+            call.queued_at = time.monotonic()
         self._waiting.append(call)
         self.pump()
 
@@ -219,7 +221,7 @@ class Lane:
 
     def _batch_is_due(self) -> bool:
         limits = self.spec.limits
-        waited = time.time() - self._waiting[0].accepted_at
+        waited = time.monotonic() - self._waiting[0].queued_at
         if len(self._waiting) >= limits.batch or waited >= limits.batch_wait:
             return True
         if self._timer is None:

@@ -81,6 +81,7 @@ KINDS: Final[Mapping[str, tuple[str, str]]] = {
     "handlers_working": ("gauge", "Places of a handler that are taken."),
     "handlers_abandoned": ("gauge", "Works that are over for their callers and still run."),
     "handlers_ready": ("gauge", "Whether calls are taken."),
+    "handlers_stalls_total": ("counter", "Times that an async handler held up all others."),
     "handlers_processes": ("gauge", "Handler processes that live."),
     "handlers_process_restarts_total": ("counter", "Handler processes that were stopped or died."),
     "handlers_callbacks_total": ("counter", "Ends that were sent to the callback, by result."),

@@ -187,6 +187,7 @@ class Program:
             yield "handlers_working", label, lane.working
             yield "handlers_abandoned", label, lane.abandoned
         yield "handlers_ready", "", int(self.not_ready() is None)
+        yield "handlers_stalls_total", "", self._runners["loop"].watch.stalls
         processes = self._runners.get("process")
         if processes is not None:
             yield "handlers_processes", "", processes.processes

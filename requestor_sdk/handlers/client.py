@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from typing import Any, Generic, Protocol, Self, TypeVar, overload, runtime_checkable
 from urllib.parse import quote
@@ -14,7 +15,7 @@ from requestor_sdk.handlers._reading import Types, error_by_status, error_of, lo
 from requestor_sdk.handlers._registry import is_method
 from requestor_sdk.handlers._signature import read_shape
 from requestor_sdk.handlers._transport import HttpTransport, Transport
-from requestor_sdk.model.errors import CallError, CallRefused, CallRejected
+from requestor_sdk.model.errors import CallError, CallRefused
 
 In = TypeVar("In", bound=BaseModel)
 Out = TypeVar("Out", bound=BaseModel)
@@ -227,14 +228,10 @@ def _is_batch(handler: Callable[..., Any]) -> bool:
     return get_origin(hints.get("return")) is list
 
 
-async def wait_ready(transport: Transport, seconds: float) -> None:
-    """Wait until handlers take calls.
-
-    Raises:
-        CallRejected: They do not within that time; the message has the reason.
-    """
+async def why_not_ready(transport: Transport, seconds: float) -> str | None:
+    """Wait until handlers take calls; return why they do not within that time, if so."""
     why = "nothing answers"
-    try:
+    with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(seconds):
             while True:
                 try:
@@ -243,9 +240,8 @@ async def wait_ready(transport: Transport, seconds: float) -> None:
                     why = error.message
                 else:
                     if answer.code == 200:
-                        return
+                        return None
                     why = str(loaded(answer.body).get("reason"))
                 # The other side is a program that starts: it cannot wake us.
                 await asyncio.sleep(0.05)
-    except TimeoutError:
-        raise CallRejected(f"the handlers are not ready after {seconds:g} s: {why}") from None
+    return why

@@ -8,6 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from docs.reading import DOCS, blocks
 
 from requestor_sdk.devnet import Devnet
 from requestor_sdk.golem import Daemon
@@ -35,6 +36,14 @@ async def test_the_daemon_is_killed_and_started_again_where_it_was(devnet):
     assert devnet.daemon.pid not in (None, first)
     assert devnet.config == before
     assert await identity_of(before)
+
+
+async def test_the_test_that_the_page_on_the_devnet_shows_passes(devnet):
+    [text] = [text for _, text in blocks(DOCS / "devnet.md", "text") if "import pytest" in text]
+    names = {}
+    exec(compile(text, "devnet.md", "exec"), names)
+    await names["test_it_survives_the_daemon"](devnet)
+    assert devnet.daemon.pid is None
 
 
 async def test_what_a_test_has_killed_is_up_for_the_next(devnet, shared_devnets):

@@ -5,18 +5,18 @@ from __future__ import annotations
 import asyncio
 import os
 import random
-import sys
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
 
 import pytest
 from support.books import Page, books
+from support.forks import Forked, Forks
 
 from requestor_sdk.observe import journal_at
 from requestor_sdk.observe.runs import summarised
 
-VICTIM = Path(__file__).with_name("victim.py")
+LATE_IMPORTS = ("aiohttp", "requestor_sdk.client.compute", "requestor_sdk.networks.golem")
 AT_ONCE = 10
 WORKS_SEC = 1.0
 STAGES = ("begun", "started", "running", "leaving")
@@ -38,52 +38,45 @@ class Victim:
         """Whether it was killed before it had left in order."""
         return "left" not in self.said
 
-    async def killed_after(self, stage: str, seconds: float, environment: dict[str, str]) -> None:
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            str(VICTIM),
-            str(self.journal),
-            str(WORKS_SEC),
-            stdout=asyncio.subprocess.PIPE,
-            env=environment,
-        )
+    async def killed_after(
+        self, stage: str, seconds: float, forks: Forks, environment: dict[str, str]
+    ) -> None:
+        arguments = [str(self.journal), str(WORKS_SEC)]
+        process = await forks.start("devnet.victim:run", arguments, environment)
         reached = asyncio.Event()
         reading = asyncio.create_task(self._listen(process, stage, reached))
         await reached.wait()
         await asyncio.wait({reading}, timeout=seconds)
-        if process.returncode is None:
-            process.kill()
-        await process.wait()
+        process.kill()
         await reading
 
-    async def _listen(
-        self, process: asyncio.subprocess.Process, stage: str, reached: asyncio.Event
-    ) -> None:
-        assert process.stdout is not None
-        async for line in process.stdout:
-            self.said.append(line.decode().strip())
+    async def _listen(self, process: Forked, stage: str, reached: asyncio.Event) -> None:
+        async for line in process.lines():
+            self.said.append(line)
             if stage in self.said:
                 reached.set()
         reached.set()
 
-    async def recovered(self, environment: dict[str, str]) -> str:
+    async def recovered(self, forks: Forks, environment: dict[str, str]) -> str:
         """Run `requestor-sdk recover` on the journal, and return what it prints."""
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "requestor_sdk",
-            "recover",
-            str(self.journal),
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-            env=environment,
-        )
-        async with asyncio.timeout(60):
-            told, _ = await process.communicate()
+        arguments = ["recover", str(self.journal)]
+        process = await forks.start("requestor_sdk.cli:main", arguments, environment)
+        try:
+            async with asyncio.timeout(60):
+                told = "\n".join([line async for line in process.lines()])
+        finally:
+            process.kill()
         # Killed before the first event was written, it had done nothing.
-        empty = b"has no run" in told and self.said[-1:] == ["begun"]
-        assert process.returncode == 0 or empty, told.decode()
-        return told.decode()
+        empty = "has no run" in told and self.said[-1:] == ["begun"]
+        assert process.status == 0 or empty, told
+        return told
+
+
+@pytest.fixture(scope="module")
+def forks():
+    """What starts requestors: each is a process, killed as one, with imports that it shares."""
+    with Forks("devnet.victim", "requestor_sdk.cli.recover", *LATE_IMPORTS) as made:
+        yield made
 
 
 async def settled(ledger) -> Page:
@@ -96,7 +89,7 @@ async def settled(ledger) -> Page:
     return await ledger.page()
 
 
-async def _a_wave_is_killed_and_recovered(devnet, folder: Path, seed: int) -> Page:
+async def _a_wave_is_killed_and_recovered(devnet, forks, folder: Path, seed: int) -> Page:
     dice = random.Random(seed)
     environment = {**os.environ, **devnet.environment()}
     victims = [Victim(folder / f"run-{n}.sqlite") for n in range(AT_ONCE)]
@@ -107,14 +100,14 @@ async def _a_wave_is_killed_and_recovered(devnet, folder: Path, seed: int) -> Pa
         pairs = zip(victims, moments, strict=True)
         async with asyncio.TaskGroup() as group:
             for victim, (stage, seconds) in pairs:
-                group.create_task(victim.killed_after(stage, seconds, environment))
+                group.create_task(victim.killed_after(stage, seconds, forks, environment))
         assert sum(victim.was_killed for victim in victims) > AT_ONCE / 2
         written = [victim for victim in victims if victim.journal.exists()]
         gate = asyncio.Semaphore(4)
 
         async def recover(victim: Victim) -> None:
             async with gate:
-                await victim.recovered(environment)
+                await victim.recovered(forks, environment)
 
         async with asyncio.TaskGroup() as group:
             for victim in written:
@@ -157,8 +150,10 @@ def _spent(journal: Path):
 @pytest.mark.devnet(providers=4)
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("seed", range(4))
-async def test_what_a_killed_requestor_left_is_ended_paid_once_and_released(devnet, tmp_path, seed):
-    page = await _a_wave_is_killed_and_recovered(devnet, tmp_path, seed)
+async def test_what_a_killed_requestor_left_is_ended_paid_once_and_released(
+    devnet, forks, tmp_path, seed
+):
+    page = await _a_wave_is_killed_and_recovered(devnet, forks, tmp_path, seed)
     for provider in devnet.providers:
         async with books(provider.config, "P") as theirs:
             theirs_told = await _told_as_ours(theirs, page.accepted)
@@ -168,9 +163,9 @@ async def test_what_a_killed_requestor_left_is_ended_paid_once_and_released(devn
 @pytest.mark.chain
 @pytest.mark.devnet(providers=4, chain=True)
 @pytest.mark.timeout(300)
-async def test_the_books_of_killed_requestors_agree_with_the_chain(devnet, tmp_path):
+async def test_the_books_of_killed_requestors_agree_with_the_chain(devnet, forks, tmp_path):
     providers = [provider.identity for provider in devnet.providers]
-    page = await _a_wave_is_killed_and_recovered(devnet, tmp_path, 4)
+    page = await _a_wave_is_killed_and_recovered(devnet, forks, tmp_path, 4)
 
     async def moved() -> Decimal:
         moves = await devnet.chain.transfers()

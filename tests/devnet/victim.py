@@ -37,5 +37,10 @@ async def main(journal: str, seconds: float) -> None:
     print("left", flush=True)
 
 
-if __name__ == "__main__":
+def run() -> None:
+    """Do what the arguments say."""
     asyncio.run(main(sys.argv[1], float(sys.argv[2])))
+
+
+if __name__ == "__main__":
+    run()

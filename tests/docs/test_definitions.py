@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 import time
+import tomllib
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -20,9 +21,11 @@ from support.certificates import Identity
 from requestor_sdk import OceanCompute, OceanConfig, vm
 from requestor_sdk.c2d._queue import DurableQueue
 from requestor_sdk.c2d._store.memory import MemoryStore
+from requestor_sdk.c2d.catalogue import Catalogue
 from requestor_sdk.handlers._outbox import signature
 from requestor_sdk.ocean.assets import DDO
 from requestor_sdk.ports.worker import Demand, RunSpec
+from requestor_sdk.sandbox._choice import RUNTIMES
 
 WALLET = Account.from_key(bytes(range(1, 33)))
 SERVED = """
@@ -117,6 +120,20 @@ def test_the_worker_of_its_page_does_a_run_and_ends_when_it_is_told(tmp_path, mo
         return row
 
     assert asyncio.run(scene()).state == "COMPLETED"
+
+
+def test_the_asset_of_the_page_on_providing_jobs_is_one_of_a_catalogue(tmp_path):
+    [(_, text)] = blocks(DOCS / "providing_jobs.md", "json")
+    (tmp_path / "ages.json").write_text(text)
+    (tmp_path / "ages.csv").write_text("age\n30\n")
+    assert Catalogue.load(tmp_path / "ages.json").dids() == ("did:op:ages",)
+
+
+def test_the_entry_point_of_the_golem_page_is_toml():
+    [(_, text)] = blocks(DOCS / "golem.md", "toml")
+    assert tomllib.loads(text)["project"]["entry-points"] == {
+        RUNTIMES: {"small": "my_package:make"}
+    }
 
 
 async def test_a_job_of_the_page_on_jobs_is_done_at_a_provider(capsys):

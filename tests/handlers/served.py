@@ -24,6 +24,7 @@ class Said(BaseModel):
 def init() -> None:
     if os.environ.get("BREAK"):
         raise OSError("no weights")
+    time.sleep(float(os.environ.get("SLEEP", "0")))
 
 
 @handlers.expose()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -309,3 +310,59 @@ async def test_unknown_paths_and_wrong_methods_are_told(site):
     got = await site.ask("PUT", "/tasks/1")
     assert (got.status, got.headers["Allow"]) == (405, "GET, DELETE")
     assert (await site.get("/tasks/never")).status == 404
+
+
+async def test_inputs_that_wait_take_so_much_memory_only(serve, monkeypatch):
+    from requestor_sdk.handlers import _desk
+
+    monkeypatch.setattr(_desk, "INPUTS", 100_000)
+    handlers = Handlers()
+
+    @handlers.expose(concurrency=1)
+    async def waits(data: In) -> Out:
+        await asyncio.sleep(30 if data.number else 0)
+        return Out(text="")
+
+    async with serve(handlers) as site:
+        large = {"text": "x" * 60_000}
+        assert (await site.post("/run/waits/1", number=1, **large)).status == 202
+        full = await site.post("/run/waits/2", **large)
+        assert (full.status, full.headers["Retry-After"]) == (429, "1")
+        assert (await site.post("/run/waits/3", text="small")).status == 202
+        await site.ask("DELETE", "/tasks/1")
+        for number in range(5):
+            # One alone may have more, and what is over counts no more.
+            assert (await site.post("/call/waits", text="x" * 200_000)).status == 200, number
+
+
+async def test_a_clock_that_is_set_holds_up_no_batch_and_forgets_no_end(site, monkeypatch):
+    await site.post("/run/echo/before", text="a")
+    await site.end("before")
+    now = time.time
+    monkeypatch.setattr(time, "time", lambda: now() + 100_000)
+    assert (await site.post("/call/echo")).status == 200
+    calls = [asyncio.create_task(site.post("/call/batched", text="a")) for _ in range(2)]
+    while (await site.get("/readyz")).json["queued"] < 1 and not calls[0].done():
+        pass
+    monkeypatch.setattr(time, "time", lambda: now() - 100_000)
+    async with asyncio.timeout(10):
+        assert [each.status for each in await asyncio.gather(*calls)] == [200, 200]
+    assert (await site.end("before"))["status"] == "succeeded"
+
+
+async def test_an_async_handler_that_computes_is_named_while_it_holds_up_the_others(serve, caplog):
+    handlers, told = Handlers(), []
+
+    @handlers.expose()
+    async def computes(data: In) -> Out:
+        end = time.monotonic() + 20
+        while "all calls wait" not in caplog.text and time.monotonic() < end:
+            time.sleep(0.01)
+        told.append(caplog.text)
+        return Out(text="")
+
+    async with serve(handlers) as site:
+        assert (await site.post("/call/computes")).status == 200
+        assert re.search(r"stood still for \d+\.\d s at .*test_calls\.py:\d+ in computes", told[0])
+        while not await site.metric("handlers_stalls_total"):
+            await asyncio.sleep(0.05)

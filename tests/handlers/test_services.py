@@ -45,6 +45,11 @@ class Broken(Served):
     environment = {"BREAK": "1"}  # noqa: RUF012
 
 
+class Sleeping(Served):
+    environment = {"SLEEP": "600"}  # noqa: RUF012
+    ready_timeout = 1.5
+
+
 class ByBatches(Served):
     def _made_way(self):
         return BatchWay(self.ctx, self._python())
@@ -132,6 +137,14 @@ async def test_an_init_that_fails_fails_the_start_with_the_programs_last_lines(c
     (service,) = cluster.instances
     assert isinstance(service.failure, CallRejected)
     assert "init failed: OSError" in str(service.failure)
+
+
+async def test_an_init_that_takes_too_long_is_told_with_the_whole_time(compute, monkeypatch):
+    monkeypatch.setattr("requestor_sdk.client.handlers._LOOK_SEC", 0.5)
+    cluster = await compute.run_service(Sleeping, restart=RestartPolicy(when="never"))
+    await cluster.wait_settled()
+    (service,) = cluster.instances
+    assert "not ready after 1.5 s: starting: init has run for" in str(service.failure)
 
 
 async def test_calls_are_spread_and_what_broke_off_is_done_by_another(compute):

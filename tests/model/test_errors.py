@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import pickle
+import pkgutil
 import re
 
 import pytest
@@ -130,3 +132,12 @@ def test_a_family_of_errors_may_be_told_apart_elsewhere_under_its_own_code():
     assert Elsewhere.code == CommandFailed.code
     assert Elsewhere not in all_errors()
     assert CommandFailed in all_errors()
+
+
+@pytest.mark.parametrize("cls", _classes(), ids=lambda cls: cls.__name__)
+def test_an_error_says_where_it_can_be_imported_from_and_comes_through_a_pickle(cls):
+    assert pkgutil.resolve_name(f"{cls.__module__}:{cls.__name__}") is cls
+    assert cls.__module__ == "requestor_sdk.errors"
+    again = pickle.loads(pickle.dumps(cls("it broke", ids={"instance": "i-1"}, hint="try")))
+    assert type(again) is cls
+    assert str(again) == str(cls("it broke", ids={"instance": "i-1"}, hint="try"))

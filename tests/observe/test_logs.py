@@ -171,6 +171,16 @@ async def test_what_a_handler_logs_by_itself_has_the_ids_of_its_run_and_instance
     assert sorted(mine) == [(compute.run_id, f"i-{number}") for number in (1, 2, 3)]
 
 
+async def test_a_log_that_begins_amid_a_run_knows_which_it_is_of(kept):
+    async with Compute(budget=1, network=SimulatedNetwork()) as compute:
+        compute.add_event_consumer(EventLog())
+        cluster = await compute.run_service(Chatty)
+        await cluster.wait("terminated")
+    told = [record for record in kept.records if record.name == "requestor_sdk.events"]
+    assert told[0].event == "ComputationStarted"
+    assert {record.run_id for record in told} == {compute.run_id}
+
+
 async def test_no_record_of_a_run_has_a_secret(kept, monkeypatch):
     monkeypatch.setenv("YAGNA_APPKEY", "s3cret-app-key")
     async with Compute(budget=1, network=SimulatedNetwork(), event_consumer=EventLog()) as compute:

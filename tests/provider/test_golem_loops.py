@@ -7,6 +7,7 @@ from decimal import Decimal
 
 import pytest
 
+from requestor_sdk.golem._clock import DaemonClock
 from requestor_sdk.model.errors import (
     AgreementRefused,
     BadAnswer,
@@ -35,6 +36,8 @@ AWAY = NetworkUnreachable("no daemon")
 
 class FakeDaemon:
     """Answers by a script; what has none is answered after a long while by nothing."""
+
+    clock = DaemonClock()
 
     def __init__(self) -> None:
         self.calls: list[tuple[str, str, object]] = []

@@ -6,6 +6,7 @@ from decimal import Decimal
 
 import pytest
 
+from requestor_sdk.golem._clock import DaemonClock
 from requestor_sdk.model.errors import NetworkUnreachable
 from requestor_sdk.ports.provider import NoteJudged
 from requestor_sdk.provider.golem import _unanswered as unanswered
@@ -108,6 +109,7 @@ class FakeDaemon:
     """Has invoices of an earlier process; takes what is sent."""
 
     identity = ME
+    clock = DaemonClock()
 
     def __init__(self, invoices, notes=()):
         self.sent = []

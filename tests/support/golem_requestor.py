@@ -84,6 +84,10 @@ class Requestor:
 
     async def agreement(self, demand=None, seconds=20, provider=None):
         """Find an offer, negotiate, and return the id of an approved agreement."""
+        return await self.confirm(await self.proposal(demand, seconds, provider))
+
+    async def proposal(self, demand=None, seconds=20, provider=None):
+        """Find an offer and negotiate; return the id of a proposal that can be agreed to."""
         demand = demand or self.demand()
         self.demand_id = await self.call("POST", f"{MARKET}/demands", demand)
         until = time.monotonic() + seconds
@@ -101,13 +105,19 @@ class Requestor:
                     if proposal["state"] == "Initial":
                         await self.call("POST", step, demand)
                         continue
-                    return await self.confirm(proposal["proposalId"])
+                    return proposal["proposalId"]
         finally:
             await self.call("DELETE", f"{MARKET}/demands/{self.demand_id}", ok=(404, 410))
             self.demand_id = ""
         raise AssertionError("no proposal came")
 
     async def confirm(self, proposal_id):
+        agreement_id = await self.sign(proposal_id)
+        await self.call("POST", f"{MARKET}/agreements/{agreement_id}/wait", timeout=20)
+        return agreement_id
+
+    async def sign(self, proposal_id):
+        """Agree to a proposal, and wait for no answer; returns the agreement's id."""
         agreement_id = await self.call(
             "POST",
             f"{MARKET}/agreements",
@@ -117,7 +127,6 @@ class Requestor:
             },
         )
         await self.call("POST", f"{MARKET}/agreements/{agreement_id}/confirm")
-        await self.call("POST", f"{MARKET}/agreements/{agreement_id}/wait", timeout=20)
         return agreement_id
 
     async def activity(self, agreement_id):

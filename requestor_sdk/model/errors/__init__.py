@@ -262,3 +262,7 @@ __all__ = [
     "WrongEventLoop",
     "all_errors",
 ]
+
+for _error in all_errors():
+    # A traceback, a log and a pickle name it where users import it from.
+    _error.__module__ = "requestor_sdk.errors"

@@ -22,6 +22,7 @@ from requestor_sdk.ports.provider import (
     OfferGone,
     ProviderEvent,
 )
+from requestor_sdk.provider.golem._late import LateSigners
 from requestor_sdk.provider.golem._loops import Pause, follow, steady
 
 if TYPE_CHECKING:
@@ -81,6 +82,8 @@ class Market:
         self._group = group
         self._loops: dict[str, asyncio.Task[None]] = {}
         self._proposals: dict[str, str] = {}
+        self._answered: dict[str, int] = {}
+        self._late = LateSigners(daemon, self.agreements, self.reject)
         self._ending: set[str] = set()
         self._pause = Pause()
 
@@ -88,6 +91,7 @@ class Market:
         """Hear of agreements from now on."""
         self._group.create_task(follow("agreement events", self._agreement_events))
         self._group.create_task(follow("agreements", self._check_standing))
+        self._group.create_task(self._late.keep_refusing())
 
     async def withdraw_ghosts(self) -> tuple[str, ...]:
         """Withdraw the offers and end the agreements that an earlier process left.
@@ -123,11 +127,16 @@ class Market:
         loop = self._loops.pop(offer_id, None)
         if loop is not None:
             loop.cancel()
+            if self._answered.pop(offer_id, 0):
+                self._late.expect(offer_id)
             await self._delete(offer_id)
 
     async def propose(self, proposal_id: str, offer: Offer) -> None:
         """Answer a proposal by an offer."""
         body = {"properties": dict(offer.properties), "constraints": offer.constraints}
+        offer_id = self._proposals.get(proposal_id)
+        if offer_id in self._loops:
+            self._answered[offer_id] = self._answered.get(offer_id, 0) + 1
         await self._daemon.call("POST", self._proposal(proposal_id), body=body)
 
     async def decline(self, proposal_id: str, reason: str) -> None:
@@ -221,6 +230,7 @@ class Market:
             # A market that forgets each offer at once would have us publish without an end.
             await self._pause.take()
         self._loops.pop(offer_id, None)
+        self._answered.pop(offer_id, None)
         await self._post(OfferGone(offer_id=offer_id))
         if not gone:
             await self._retire(offer_id)
@@ -291,6 +301,8 @@ class Market:
         loop = self._loops.pop(offer_id, None)
         if loop is not None:
             loop.cancel()
+            if self._answered.pop(offer_id, 0) > 1:
+                self._late.expect(offer_id)
             await self._retire(offer_id)
 
     async def _agreement_events(self) -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import OrderedDict
 from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -15,9 +16,12 @@ from functools import partial as bound
 from typing import TYPE_CHECKING, Any, Final
 
 from requestor_sdk.golem import Daemon, gftp
+from requestor_sdk.golem._cursor import AHEAD_PAUSE_SEC, Mark
+from requestor_sdk.golem._reading import moment_of
 from requestor_sdk.golem.bus import Bus
 from requestor_sdk.golem.web import Web
 from requestor_sdk.model.errors import (
+    BadAnswer,
     EngineFailed,
     NetworkError,
     NotAvailable,
@@ -81,7 +85,8 @@ class GolemTransport:
         self._root: asyncio.Task[None] | None = None
         self._market: Market | None = None
         self._payments: Payments | None = None
-        self._after = ""
+        self._mark = Mark(self._daemon, "")
+        self._heard: OrderedDict[tuple[str, str], None] = OrderedDict()
         self._soon: dict[str, float] = {}
         self._waiting: asyncio.Timeout | None = None
 
@@ -117,7 +122,8 @@ class GolemTransport:
         """
         if self._root is not None:
             raise NotAvailable("the way to the network is open already")
-        self._after = datetime.now(UTC).isoformat().replace("+00:00", "Z")
+        since = datetime.now(UTC).isoformat().replace("+00:00", "Z")
+        self._mark = Mark(self._daemon, since)
         try:
             await self._daemon.open()
             await self._bus.open()
@@ -147,9 +153,11 @@ class GolemTransport:
         try:
             async with asyncio.TaskGroup() as group:
                 self._units = Units(self._bus, self._owner, self._events.put, group)
-                self._market = Market(self._daemon, self._events.put, self._after, group)
+                self._market = Market(self._daemon, self._events.put, self._mark.since, group)
                 ask = bound(ask_daemon, self._bus, self._daemon.identity)
-                self._payments = Payments(self._daemon, self._events.put, self._after, group, ask)
+                self._payments = Payments(
+                    self._daemon, self._events.put, self._mark.since, group, ask
+                )
                 left = await self._market.withdraw_ghosts()
                 self._market.start()
                 self._payments.start()
@@ -298,7 +306,8 @@ class GolemTransport:
         """Wait for events; ``None`` where an agreement was approved meanwhile."""
         now = asyncio.get_running_loop().time()
         self._soon = {name: until for name, until in self._soon.items() if until > now}
-        params: Params = {"afterTimestamp": self._after, "maxEvents": 100}
+        self._mark.come_back()
+        params: Params = {"afterTimestamp": self._mark.after, "maxEvents": 100}
         poll = bound(self._daemon.poll, f"{API}/events", params=params)
         if self._soon:
             return await poll(seconds=SOON_POLL_SEC)
@@ -316,26 +325,44 @@ class GolemTransport:
         events = await self._poll()
         if events is None:
             return 1
+        fresh = 0
         for event in events:
             kind = event.get("eventType")
+            name = str(next(iter(kind)) if isinstance(kind, dict) and kind else kind)
             activity_id = str(event.get("activityId"))
-            agreement_id = str(event.get("agreementId"))
-            name = next(iter(kind)) if isinstance(kind, dict) and kind else kind
-            if name == "CreateActivity":
-                self._soon.pop(agreement_id, None)
-                self._wanted[activity_id] = agreement_id
-                await self._events.put(
-                    CreateActivity(activity_id=activity_id, agreement_id=agreement_id)
-                )
-            elif name == "DestroyActivity" and self._unit(activity_id) is not None:
-                await self._events.put(
-                    DestroyActivity(activity_id=activity_id, agreement_id=agreement_id)
-                )
-            elif name == "DestroyActivity":
-                # Of an earlier process: nobody else would say that it is over.
-                await self.refuse_activity(activity_id, "the provider was started anew")
-            self._after = str(event.get("eventDate", self._after))
+            if (activity_id, name) not in self._heard:
+                fresh += 1
+                await self._activity_event(name, activity_id, str(event.get("agreementId")))
+                self._note((activity_id, name))
+            try:
+                at = moment_of(event, "eventDate", "an activity's event")
+                self._mark.reach(at, str(event["eventDate"]))
+            except BadAnswer as error:
+                _log.warning("%s", error.message)
+        if events and not fresh:
+            await asyncio.sleep(AHEAD_PAUSE_SEC)
         return len(events)
+
+    async def _activity_event(self, name: str, activity_id: str, agreement_id: str) -> None:
+        if name == "CreateActivity":
+            self._soon.pop(agreement_id, None)
+            self._wanted[activity_id] = agreement_id
+            await self._events.put(
+                CreateActivity(activity_id=activity_id, agreement_id=agreement_id)
+            )
+        elif name == "DestroyActivity" and self._unit(activity_id) is not None:
+            await self._events.put(
+                DestroyActivity(activity_id=activity_id, agreement_id=agreement_id)
+            )
+        elif name == "DestroyActivity":
+            # Of an earlier process: nobody else would say that it is over.
+            await self.refuse_activity(activity_id, "the provider was started anew")
+
+    def _note(self, heard: tuple[str, str]) -> None:
+        """Remember what was heard: it comes again where the daemon's clock went back."""
+        self._heard[heard] = None
+        if len(self._heard) > EVENTS:
+            self._heard.popitem(last=False)
 
     def _is_up(self) -> None:
         self._again.set()

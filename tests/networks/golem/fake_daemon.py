@@ -28,6 +28,8 @@ class FakeDaemon:
         self.config = GolemConfig(app_key="key", subnet="test")
         self.identity = ME
         self.calls = []
+        self.time = None
+        self.clock = SimpleNamespace(now=lambda: self.time)
         self._answers = []
 
     def on(self, method, path, *answers):

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime
 
 import pytest
 from networks.golem.fake_daemon import DOWN, FakeDaemon
 
+from requestor_sdk.golem._clock import DaemonClock
 from requestor_sdk.golem._cursor import Cursor
 from requestor_sdk.model.errors import NetworkUnreachable
 from requestor_sdk.networks.golem._scope import Scope
@@ -162,3 +164,62 @@ async def test_what_is_remembered_is_bounded():
             log.events.append({**event("00", f"{minute}/{number}"), "eventDate": at})
     await log.names()
     assert len(log.cursor._known) < 600
+
+
+def at(second, minute=0):
+    return datetime(2026, 1, 1, 0, minute, second, tzinfo=UTC)
+
+
+async def test_an_event_from_a_fast_clock_hides_none_that_come_after_it():
+    log = Log()
+    log.daemon.time = at(5)
+    log.events.append({**event("00", "fast"), "eventDate": "2026-01-01T01:00:00Z"})
+    assert await log.names() == ["fast"]
+    log.daemon.time = at(30)
+    log.events.append(event("29", "a"))
+    assert await log.names() == ["a"]
+    log.daemon.time = at(50)
+    log.events.append(event("50", "b"))
+    assert await log.names() == ["b"]
+
+
+async def test_a_daemon_whose_clock_is_set_back_is_heard_at_once():
+    log = Log()
+    log.daemon.time = at(30, minute=10)
+    log.events.append({**event("00", "before"), "eventDate": "2026-01-01T00:10:30Z"})
+    assert await log.names() == ["before"]
+    log.daemon.time = at(10)
+    log.events.append(event("09", "after"))
+    async with asyncio.timeout(5):
+        assert await log.names() == ["after"]
+
+
+async def test_a_reader_that_begins_in_the_daemon_s_future_hears_it_all_the_same():
+    log = Log()
+    log.daemon.time = at(10)
+    cursor = Cursor(log.daemon, "/events", "agreementId", since="2026-01-01T02:00:00Z")
+    log.events.append(event("13", "a"))
+    async with asyncio.timeout(30):
+        assert [one["agreementId"] for one in await cursor.next()] == ["a"]
+
+
+async def test_what_lies_ahead_and_is_known_does_not_have_the_daemon_asked_without_an_end():
+    log = Log()
+    log.daemon.time = at(5)
+    log.events.append({**event("00", "fast"), "eventDate": "2026-01-01T01:00:00Z"})
+    await log.names()
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(60):
+            await log.names()
+    assert len(log.daemon.calls) < 100
+
+
+async def test_the_clock_of_a_daemon_is_what_its_answers_tell_and_what_has_passed():
+    clock = DaemonClock()
+    assert clock.now() is None
+    clock.hear("Thu, 01 Jan 2026 00:00:10 GMT")
+    clock.hear(None)
+    await asyncio.sleep(3)
+    assert clock.now() == at(13)
+    clock.hear("about noon")
+    assert clock.now() is None

@@ -44,6 +44,23 @@ async def test_from_an_agreement_to_an_accepted_invoice(devnet):
     assert await offers(devnet) == []
 
 
+async def test_who_signs_on_an_offer_that_has_become_another_s_is_refused_and_does_not_wait(devnet):
+    async with (
+        serving(devnet, open_offers=1) as agent,
+        requestor(devnet.config) as first,
+        requestor(devnet.config) as second,
+    ):
+        proposals = [await one.proposal() for one in (first, second)]
+        agreement_id = await first.confirm(proposals[0])
+        late = await second.sign(proposals[1])
+        # A provider that says nothing has it run into the time-out: 408.
+        await second.call("POST", f"{MARKET}/agreements/{late}/wait", ok=(410,), timeout=20)
+        told = await second.call("GET", f"{MARKET}/agreements/{late}")
+        assert told["state"] == "Rejected"
+        assert agent.agreements == (agreement_id,)
+        await first.terminate(agreement_id)
+
+
 async def test_what_is_captured_comes_back_and_nothing_else(devnet):
     async with serving(devnet), rented(devnet) as (renter, _, activity_id):
         head = {"stdout": {"atEnd": {"head": 3, "format": "str"}}}
