@@ -7,6 +7,7 @@ serves a data folder: the embedded workers are known by it.
 from __future__ import annotations
 
 import asyncio
+import shlex
 import shutil
 import signal
 import socket
@@ -182,6 +183,7 @@ class JobServer:
         self._tell("stopped")
 
     async def _assemble(self, stack: AsyncExitStack) -> tuple[JobHost, FastAPI, Sequence[str]]:
+        from requestor_sdk.c2d._clock import DateClock
         from requestor_sdk.c2d._http.app import create_app
         from requestor_sdk.c2d._worker_api import PREFIX, worker_app
         from requestor_sdk.c2d.auth import Auth
@@ -213,6 +215,7 @@ class JobServer:
             host_network=config.host_network,
             drain_sec=config.drain_sec,
             runs=config.runs,
+            clock=DateClock(),
             owned=config.owned,
             kept=_kept(config),
             rows_sec=config.rows_days * _DAY,
@@ -233,6 +236,7 @@ class JobServer:
                 for one in environments
             ),
             *_unreachable(config, catalogue),
+            f"to see the queue and the workers: {_way_to_look(config)}",
         )
         return host, app, told
 
@@ -305,6 +309,12 @@ def _environments(config: ServeConfig) -> tuple[EnvironmentSpec, ...]:
     if config.environments is None:
         return default_environments()
     return read_environments(config.environments)
+
+
+def _way_to_look(config: ServeConfig) -> str:
+    # The address of a database may hold a password: it is not repeated.
+    where = "--database URL" if config.database else f"--data-dir {shlex.quote(str(config.folder))}"
+    return f"requestor-sdk c2d dash {where}"
 
 
 async def _orders(
