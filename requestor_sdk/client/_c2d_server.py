@@ -183,6 +183,7 @@ class JobServer:
         self._tell("stopped")
 
     async def _assemble(self, stack: AsyncExitStack) -> tuple[JobHost, FastAPI, Sequence[str]]:
+        from requestor_sdk.c2d._clock import DateClock
         from requestor_sdk.c2d._http.app import create_app
         from requestor_sdk.c2d._worker_api import PREFIX, worker_app
         from requestor_sdk.c2d.auth import Auth
@@ -214,6 +215,7 @@ class JobServer:
             host_network=config.host_network,
             drain_sec=config.drain_sec,
             runs=config.runs,
+            clock=DateClock(),
             owned=config.owned,
             kept=_kept(config),
             rows_sec=config.rows_days * _DAY,

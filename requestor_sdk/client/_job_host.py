@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from requestor_sdk.c2d.catalogue import Catalogue
     from requestor_sdk.c2d.environments import EnvironmentSpec
     from requestor_sdk.c2d.orders import Orders
+    from requestor_sdk.ports.basics import Clock
     from requestor_sdk.ports.runtime import Images, Runtime
     from requestor_sdk.ports.worker import Room
 
@@ -62,6 +63,7 @@ class JobHost:
         host_network: Whether jobs that may have a network have this machine's own.
         drain_sec: How long runs may go on once the host closes; then they are handed back.
         runs: Where files of runs lie, for hosts that share a store; by default in the folder.
+        clock: The date of all that is kept, and of leases; by default it never jumps.
         owned: How many jobs an owner may have that are not over.
         kept: Bytes that the results of one owner may take; ``None`` for as many as there are.
         rows_sec: How long what is known of a job is kept once it is over and its results are gone.
@@ -84,6 +86,7 @@ class JobHost:
         host_network: bool = False,
         drain_sec: float = 0.0,
         runs: Path | None = None,
+        clock: Clock | None = None,
         owned: int = OWNED,
         kept: int | None = None,
         rows_sec: float = ROWS_SEC,
@@ -99,7 +102,7 @@ class JobHost:
         self._drain_sec = drain_sec
         self._host_network = host_network
         self._orders = orders
-        self.clock = LoopClock()
+        self.clock: Clock = clock or LoopClock()
         self.jobs = StoredJobs(store)
         self.queue = DurableQueue(store, runs or folder / "runs", clock=self.clock)
         self.core = JobCore(
