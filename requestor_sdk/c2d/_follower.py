@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
 from requestor_sdk.c2d import _walk
+from requestor_sdk.c2d._clock import jumps_of
 from requestor_sdk.c2d._inputs import Provisioner, ProvisioningFailed
 from requestor_sdk.c2d._pool import KeyedPool
 from requestor_sdk.c2d.records import ROWS_SEC
@@ -36,6 +37,7 @@ _KNOWN: Final = 64
 """New jobs whose plan is remembered; of further ones it is made anew."""
 _JANITOR_SEC: Final = 30.0
 _DAY: Final = 86_400.0
+_AFTER_JUMP_SEC: Final = 3600.0
 _NO_ROOM: Final = (
     "the results of one owner may take {kept} bytes, and with these they would take more: delete "
     "jobs that are not needed any more, and start it again"
@@ -299,8 +301,17 @@ class Follower:
         return made
 
     async def _clean(self) -> None:
-        """Remove what is kept past its time, until cancelled."""
+        """Remove what is kept past its time, until cancelled.
+
+        What a date that jumped says is over is left for a while: the date may be put right again.
+        """
+        jumps = jumps_of(self._clock)
         while True:
+            self._now()
+            if jumps != jumps_of(self._clock):
+                jumps = jumps_of(self._clock)
+                await asyncio.sleep(_AFTER_JUMP_SEC)
+                continue
             try:
                 while found := await self._store.expired(self._now()):
                     if not all([await self._expire(record) for record in found]):

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from requestor_sdk.c2d import _rules as rules
 from requestor_sdk.c2d import _topics as topics
+from requestor_sdk.c2d._clock import jumps_of
+from requestor_sdk.c2d._store.port import MAX_SKEW_SEC
 from requestor_sdk.c2d._store.rows import RunRow
 from requestor_sdk.c2d._worker_side import WorkerSide
 from requestor_sdk.model.errors import JobNotFound, StoreFailed
@@ -60,9 +62,16 @@ class DurableQueue(WorkerSide):
     def __init__(self, *arguments: Any, **settings: Any) -> None:
         super().__init__(*arguments, **settings)
         self._told_stuck: set[str] = set()
+        self._jumps = 0
 
     async def open(self) -> None:
         """Get ready: leases that could not be renewed while this was away get their time anew."""
+        await self._lease_anew()
+        await self._forget_strangers()
+        self._sweeper = asyncio.create_task(self._sweep(), name="sweeper of leases")
+
+    async def _lease_anew(self) -> None:
+        """Give each lease its whole time from now on: no worker was heard for a reason of ours."""
         until = self._now() + self._lease_sec
 
         def do(tx: Writing) -> None:
@@ -71,8 +80,7 @@ class DurableQueue(WorkerSide):
                     tx.save_attempt(replace(attempt, leased_until=until))
 
         await self._store.write(do)
-        await self._forget_strangers()
-        self._sweeper = asyncio.create_task(self._sweep(), name="sweeper of leases")
+        self._jumps = jumps_of(self._clock)
 
     async def close(self) -> None:
         """Stop giving runs out; who waits is told that there is nothing. Idempotent."""
@@ -216,12 +224,23 @@ class DurableQueue(WorkerSide):
         while True:
             await asyncio.sleep(self._lease_sec / _SWEEPS)
             try:
-                await self.sweep()
+                await self._look()
                 await self._tell_of_stuck()
             except (StoreFailed, OSError) as error:
                 _log.warning("leases could not be looked at: %s", error)
             except Exception:  # noqa: BLE001 - logged, and tried again
                 _log.exception("leases could not be looked at; again later")
+
+    async def _look(self) -> None:
+        """Sweep, unless the time itself is in doubt: it would take runs from workers that live."""
+        self._now()
+        skew = await self._store.skew()
+        if abs(skew) > MAX_SKEW_SEC:
+            _log.warning("no leases are ended here: this host's clock is %+.0f s off", skew)
+        elif jumps_of(self._clock) != self._jumps:
+            await self._lease_anew()
+        else:
+            await self.sweep()
 
     async def _tell_of_stuck(self) -> None:
         """Have the operator know of runs that nobody here can take, once for each kind."""

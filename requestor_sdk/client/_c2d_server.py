@@ -7,6 +7,7 @@ serves a data folder: the embedded workers are known by it.
 from __future__ import annotations
 
 import asyncio
+import shlex
 import shutil
 import signal
 import socket
@@ -182,6 +183,7 @@ class JobServer:
         self._tell("stopped")
 
     async def _assemble(self, stack: AsyncExitStack) -> tuple[JobHost, FastAPI, Sequence[str]]:
+        from requestor_sdk.c2d._clock import DateClock
         from requestor_sdk.c2d._http.app import create_app
         from requestor_sdk.c2d._worker_api import PREFIX, worker_app
         from requestor_sdk.c2d.auth import Auth
@@ -207,12 +209,14 @@ class JobServer:
             workers=config.workers,
             runtime=runtime,
             images=ImageStore() if config.workers else None,
+            image_names=image_names if config.workers else tuple,
             address=address,
             orders=orders,
             allow_private=config.allow_private,
             host_network=config.host_network,
             drain_sec=config.drain_sec,
             runs=config.runs,
+            clock=DateClock(),
             owned=config.owned,
             kept=_kept(config),
             rows_sec=config.rows_days * _DAY,
@@ -233,6 +237,7 @@ class JobServer:
                 for one in environments
             ),
             *_unreachable(config, catalogue),
+            f"to see the queue and the workers: {_way_to_look(config)}",
         )
         return host, app, told
 
@@ -290,6 +295,13 @@ def _unreachable(config: ServeConfig, catalogue: Catalogue) -> Sequence[str]:
     return (told,)
 
 
+def image_names() -> Sequence[str]:
+    """Return the names of the images that jobs can have here."""
+    from requestor_sdk.sandbox import ImageStore
+
+    return ("python", *sorted({image.tag for image in ImageStore().list() if image.tag}))
+
+
 def _kept(config: ServeConfig) -> int:
     """Return the bytes that the results of one owner may take."""
     if config.kept_gib:
@@ -305,6 +317,12 @@ def _environments(config: ServeConfig) -> tuple[EnvironmentSpec, ...]:
     if config.environments is None:
         return default_environments()
     return read_environments(config.environments)
+
+
+def _way_to_look(config: ServeConfig) -> str:
+    # The address of a database may hold a password: it is not repeated.
+    where = "--database URL" if config.database else f"--data-dir {shlex.quote(str(config.folder))}"
+    return f"requestor-sdk c2d dash {where}"
 
 
 async def _orders(

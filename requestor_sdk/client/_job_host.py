@@ -27,13 +27,14 @@ from requestor_sdk.worker._config import WorkerConfig
 from requestor_sdk.worker._worker import Worker
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from requestor_sdk.c2d._store.port import Store
     from requestor_sdk.c2d.catalogue import Catalogue
     from requestor_sdk.c2d.environments import EnvironmentSpec
     from requestor_sdk.c2d.orders import Orders
+    from requestor_sdk.ports.basics import Clock
     from requestor_sdk.ports.runtime import Images, Runtime
     from requestor_sdk.ports.worker import Room
 
@@ -55,6 +56,7 @@ class JobHost:
         workers: How many workers run within; each needs a runtime.
         runtime: Makes sandboxes; opened and closed by who made it.
         images: Finds images.
+        image_names: Tells the names of images that consumers may know of.
         room: What a worker here has; by default what is detected, shared among them evenly.
         address: What orders are paid to.
         orders: Checks them.
@@ -62,6 +64,7 @@ class JobHost:
         host_network: Whether jobs that may have a network have this machine's own.
         drain_sec: How long runs may go on once the host closes; then they are handed back.
         runs: Where files of runs lie, for hosts that share a store; by default in the folder.
+        clock: The date of all that is kept, and of leases; by default it never jumps.
         owned: How many jobs an owner may have that are not over.
         kept: Bytes that the results of one owner may take; ``None`` for as many as there are.
         rows_sec: How long what is known of a job is kept once it is over and its results are gone.
@@ -77,6 +80,7 @@ class JobHost:
         workers: int = 1,
         runtime: Runtime | None = None,
         images: Images | None = None,
+        image_names: Callable[[], Sequence[str]] = tuple,
         room: Room | None = None,
         address: str = "",
         orders: Orders | None = None,
@@ -84,6 +88,7 @@ class JobHost:
         host_network: bool = False,
         drain_sec: float = 0.0,
         runs: Path | None = None,
+        clock: Clock | None = None,
         owned: int = OWNED,
         kept: int | None = None,
         rows_sec: float = ROWS_SEC,
@@ -99,7 +104,7 @@ class JobHost:
         self._drain_sec = drain_sec
         self._host_network = host_network
         self._orders = orders
-        self.clock = LoopClock()
+        self.clock: Clock = clock or LoopClock()
         self.jobs = StoredJobs(store)
         self.queue = DurableQueue(store, runs or folder / "runs", clock=self.clock)
         self.core = JobCore(
@@ -111,6 +116,7 @@ class JobHost:
             clock=self.clock,
             address=address,
             orders=orders,
+            images=image_names,
             owned=owned,
             kept=kept,
             rows_sec=rows_sec,

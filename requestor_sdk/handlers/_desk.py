@@ -19,6 +19,7 @@ from requestor_sdk.handlers._model import (
     CallConflict,
     CallFailure,
     HandlersClosed,
+    HandlersFull,
     Outcome,
     Record,
     Status,
@@ -36,6 +37,8 @@ ENDS: Final = 10_000
 """Ends that are kept in memory at most."""
 BYTES: Final = 256 << 20
 """Bytes of outputs that are kept in memory at most."""
+INPUTS: Final = 256 << 20
+"""Bytes of inputs at most that wait or are worked on; one call may have more by itself."""
 _LINES: Final = 50
 """Successes that are logged one by one in a second."""
 _QUIET: Final = ("WorkerDied", "InitFailed", "Interrupted")
@@ -59,7 +62,7 @@ class CallDesk:
         self.outbox: Outbox | None = None
         self._calls: dict[str, Call] = {}
         self._ends: OrderedDict[str, tuple[Call, float]] = OrderedDict()
-        self._bytes = 0
+        self._bytes = self._held = 0
         self._prefix = os.urandom(8).hex()
         self._made = itertools.count(1)
         self.closed: str | None = "starting"
@@ -115,7 +118,11 @@ class CallDesk:
     ) -> Call:
         if self.closed is not None:
             raise HandlersClosed(self.closed, retry_after=1)
+        if self._held and self._held + len(body) > INPUTS:
+            lane.metrics.refused += 1
+            raise HandlersFull(f"inputs of {self._held} bytes are waiting", retry_after=1)
         lane.reserve()
+        self._held += len(body)
         call = self._calls[call_id] = Call(call_id, lane, body, value, notify=notify)
         return call
 
@@ -154,6 +161,7 @@ class CallDesk:
 
     def _withdraw(self, call: Call) -> None:
         call.lane.unreserve()
+        self._held -= len(call.body)
         del self._calls[call.id]
         self._quiet.set()
 
@@ -183,6 +191,7 @@ class CallDesk:
         written.add_done_callback(lambda _: self._ended(call, outcome))
 
     def _ended(self, call: Call, outcome: Outcome) -> None:
+        self._held -= len(call.body)
         call.end(outcome)
         self._settled(call, outcome)
 
@@ -197,6 +206,7 @@ class CallDesk:
     def take_over(self, call: Call) -> None:
         """Know a call that a thread took by itself."""
         self._calls[call.id] = call
+        self._held += len(call.body)
         call.lane.metrics.accepted += 1
         call.lane.metrics.batch(1)
 
@@ -276,6 +286,7 @@ class CallDesk:
 
     def _take_up(self, call: Call) -> None:
         self._calls[call.id] = call
+        self._held += len(call.body)
         limits = call.lane.spec.limits
         if call.status is Status.running:
             if not limits.idempotent or call.attempt >= _TRIES:

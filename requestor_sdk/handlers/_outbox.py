@@ -23,6 +23,7 @@ from requestor_sdk.handlers._transport import sendable
 
 if TYPE_CHECKING:
     import aiohttp
+    from yarl import URL
 
     from requestor_sdk.handlers._calls import Call
 
@@ -73,6 +74,17 @@ def content(outcome: Outcome) -> bytes:
     return json.dumps({"status": outcome.status, "error": outcome.error.document()}).encode()
 
 
+def _address(url: str, call_id: str) -> URL:
+    """Return where the end of a call is sent: its id is a part of the path, before any query."""
+    from yarl import URL
+
+    base = URL(url)
+    path = f"{base.raw_path.rstrip('/')}/{quote(call_id, safe='')}"
+    query = f"?{base.raw_query_string}" if base.raw_query_string else ""
+    # Encoded already: what an id is made of means nothing in an address.
+    return URL(f"{base.with_path(path, encoded=True)}{query}", encoded=True)
+
+
 class Outbox:
     """Ends on their way to the callback.
 
@@ -95,7 +107,7 @@ class Outbox:
         delivered: Callable[[Call], Awaitable[None]],
         more: Callable[[], Awaitable[list[Call]]],
     ) -> None:
-        self._url = url.rstrip("/")
+        self._url = url
         self._secret = secret
         self._timeout = timeout
         self._attempts = attempts
@@ -201,26 +213,25 @@ class Outbox:
         body = content(call.outcome)
         try:
             async with self._session.post(
-                f"{self._url}/{quote(call.id, safe='')}",
+                _address(self._url, call.id),
                 data=sendable(body),
                 headers=self._headers(call, call.outcome, body, attempt),
                 allow_redirects=False,
             ) as response:
                 status = response.status
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
-            why: str = type(error).__name__
+            why, final = type(error).__name__, False
         else:
             if 200 <= status < 300:
                 self.results["delivered"] += 1
                 return None
             why = f"status {status}"
-            if status < 500 and status not in _AGAIN:
-                attempt = self._attempts
-        if attempt < self._attempts:
+            final = status < 500 and status not in _AGAIN
+        if attempt < self._attempts and not final:
             self.results["retried"] += 1
             return why
         self.results[_GIVEN_UP] += 1
-        logger.error("[%s] callback given up after %d attempts: %s", call.id, attempt, why)
+        logger.error("[%s] callback given up after attempt %d: %s", call.id, attempt, why)
         return _GIVEN_UP
 
     def _headers(self, call: Call, outcome: Outcome, body: bytes, attempt: int) -> dict[str, str]:

@@ -153,7 +153,7 @@ class RunView:
         if row.state != stage(event.status):
             row.state, row.since = stage(event.status), event.at
         row.attempt = event.attempt or row.attempt
-        row.command = event.text.strip()
+        row.command = ", ".join(filter(None, (event.text.strip(), event.worker)))
 
     @_take.register
     def _(self, event: ev.ComputeJobFinished) -> None:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from browser.provider import BAD
-from browser.test_dashboard import seen, until
+from browser.test_dashboard import until
 
 from requestor_sdk.model import events as ev
 from requestor_sdk.observe.dashboard import Dashboard, Feed
@@ -28,6 +28,13 @@ WRITTEN = """() => {
 }"""
 
 ROW = "#jobs .inner .trow"
+
+
+async def seen(page):
+    """Wait until all that came is written, and its last column, too."""
+    await until(page, "document.body.dataset.ended === 'yes'")
+    told = "tables.jobs.rows.length === run.book.jobs.size"
+    await until(page, f"{told} && $('found').textContent.endsWith(` of ${{run.events.length}}`)")
 
 
 class Story:
@@ -116,6 +123,16 @@ async def test_jobs_are_told_with_their_status_worker_time_size_and_next_command
         assert await page.input_value("#filter") == "job=j-2"
 
 
+async def test_a_job_is_chosen_by_the_keyboard_too(chromium):
+    feed = a_story().feed()
+    async with Dashboard(feed, live=False) as dashboard, chromium(dashboard.url) as page:
+        await seen(page)
+        await page.focus("#jobs .scroll")
+        for key, job in (("Down", "j-3"), ("Down", "j-1"), ("Up", "j-3"), ("Up", "j-3")):
+            await page.keyboard.press(f"Arrow{key}")
+            await until(page, f"state.job === '{job}' && tables.jobs.selected === '{job}'")
+
+
 async def test_workers_are_told_where_the_provider_names_them(chromium):
     feed = a_story().feed()
     async with Dashboard(feed, live=False) as dashboard, chromium(dashboard.url) as page:
@@ -130,9 +147,8 @@ async def test_workers_are_told_where_the_provider_names_them(chromium):
         told = await cells(page, 1, "#workers")
         assert (told["worker"], told["done"], told["failed"]) == ("w2", "1", "1")
         await page.click("#workers .inner .trow >> nth=0")
-        await page.wait_for_timeout(400)
+        await until(page, "document.querySelectorAll('.row').length === 2")
         rows = await page.locator(".row").all_text_contents()
-        assert len(rows) == 2
         assert all("worker w1" in row for row in rows)
 
 

@@ -21,8 +21,10 @@ async def shown(chromium, rows, **window):
     latest.show(rows)
     async with Dashboard(latest) as dashboard, chromium(dashboard.url, **window) as page:
         page.latest = latest
-        await until(page, "run.queue !== null && $('q-running').textContent !== ''")
-        await page.wait_for_timeout(400)
+        sizes = [len([row for row in rows if row["kind"] == kind]) for kind in ("job", "worker")]
+        await until(page, f"run.jobs.size === {sizes[0]} && run.workers.size === {sizes[1]}")
+        await until(page, f"tables.workers.rows.length === {sizes[1]}")
+        await until(page, f"tables.jobs.rows.length === {sizes[0]}")
         yield page
 
 
@@ -139,8 +141,9 @@ async def test_names_of_owners_and_workers_are_text_and_no_markup(chromium):
     made.job("x\0\ud800", 20, ended=1, outcome=BAD, text=BAD)
     async with shown(chromium, made.rows) as page:
         await page.click("#jobs .inner .trow >> nth=0")
-        await page.mouse.move(700, 110)
-        await page.wait_for_timeout(300)
+        await until(page, "!document.querySelector('#jobs .detail').hidden")
+        await page.mouse.move(60, 110)
+        await until(page, "!$('tip').hidden")
         assert await page.locator("img").count() == 0
         assert await page.title() == "jobs: 0 running, 0 waiting"
         assert BAD in await page.text_content("#notice")

@@ -140,9 +140,8 @@ async def test_a_worker_that_is_killed_is_lost_and_what_it_had_is_done_by_anothe
         assert (held["state"], held["processors"], held["tags"]) == ("✓alive", "1 / 1", "eu")
         (theirs,) = [job for job in jobs if held["runs now"].endswith(job[-4:])]
         provider.workers["w1"].send_signal(signal.SIGKILL)
-        lost = "run.workersAt(shownTime()).find((one) => one.id === 'w1')"
+        lost = "tables.workers.rows.find((one) => one.id === 'w1')"
         await until(page, f"{lost}.words === 'lost' && {lost}.again === 1")
-        await page.wait_for_timeout(400)
         told = await row_of(page, "w1")
         assert (told["state"], told["lost"], told["retried"]) == ("✗lost", "1", "1")
         assert told["processors"] == "0 / 1"

@@ -8,6 +8,7 @@ import os
 import shutil
 import socket
 import stat
+import subprocess
 import sys
 import threading
 from importlib.resources import files
@@ -257,7 +258,9 @@ def test_a_network_of_another_version_is_told_from_none_and_can_be_ended(tmp_pat
     """Its state has fields of its own; where it is talked to is where it always was."""
     asked = []
     control = tmp_path / "control"
-    written = {"pid": os.getpid(), "control": str(control), "colour": "blue"}
+    with subprocess.Popen((sys.executable, "-c", "")) as gone:
+        pass
+    written = {"pid": gone.pid, "control": str(control), "colour": "blue"}
     (tmp_path / "network.json").write_text(json.dumps(written))
     server = socket.socket(socket.AF_UNIX)
     server.bind(str(control))

@@ -92,6 +92,7 @@ class Sink:
 
     url: str = ""
     got: list = field(default_factory=list)
+    targets: list = field(default_factory=list)
     answers: list = field(default_factory=list)
     hangs: bool = False
 
@@ -101,6 +102,7 @@ class Sink:
         from aiohttp import web
 
         body = await request.read()
+        self.targets.append(request.raw_path)
         self.got.append((request.path, dict(request.headers), body))
         if self.hangs:
             await asyncio.get_running_loop().create_future()

@@ -96,7 +96,7 @@ async def test_it_is_sent_again_until_it_is_taken(serve, sink):
 
 
 @pytest.mark.parametrize(("answers", "sent"), [([400], 1), ([302], 1), ([500] * 9, 3)])
-async def test_it_is_given_up_where_that_is_no_use(serve, sink, answers, sent):
+async def test_it_is_given_up_where_that_is_no_use(serve, sink, answers, sent, caplog):
     sink.answers = answers
     async with serve(make(), callback_url=sink.url, callback_attempts=3) as site:
         await site.post("/run/echo/1", text="a")
@@ -107,6 +107,7 @@ async def test_it_is_given_up_where_that_is_no_use(serve, sink, answers, sent):
         assert (await site.end("1"))["output"] == {"text": "a"}
         assert await site.metric('handlers_callbacks_total{result="given_up"}') == 1
     assert len(sink.got) == sent
+    assert f"[1] callback given up after attempt {sent}: status" in caplog.text
 
 
 async def test_a_callback_that_hangs_holds_up_neither_calls_nor_the_end(serve, sink):
@@ -161,6 +162,13 @@ async def test_ids_are_escaped_in_the_path(serve, sink):
         await site.post("/run/echo/a%3Fb%20c", text="a")
         await sink.count(1)
     assert sink.got[0][0] == "/answers/a?b c"
+
+
+async def test_a_query_of_the_address_stays_behind_the_path(serve, sink):
+    async with serve(make(), callback_url=sink.url + "/?token=a%26b") as site:
+        await site.post("/run/echo/a%3Fb%23c", text="a")
+        await sink.count(1)
+    assert sink.targets == ["/answers/a%3Fb%23c?token=a%26b"]
 
 
 async def test_the_address_comes_from_the_environment_at_the_start(serve, sink, monkeypatch):

@@ -312,6 +312,29 @@ async def test_unknown_paths_and_wrong_methods_are_told(site):
     assert (await site.get("/tasks/never")).status == 404
 
 
+async def test_inputs_that_wait_take_so_much_memory_only(serve, monkeypatch):
+    from requestor_sdk.handlers import _desk
+
+    monkeypatch.setattr(_desk, "INPUTS", 100_000)
+    handlers = Handlers()
+
+    @handlers.expose(concurrency=1)
+    async def waits(data: In) -> Out:
+        await asyncio.sleep(30 if data.number else 0)
+        return Out(text="")
+
+    async with serve(handlers) as site:
+        large = {"text": "x" * 60_000}
+        assert (await site.post("/run/waits/1", number=1, **large)).status == 202
+        full = await site.post("/run/waits/2", **large)
+        assert (full.status, full.headers["Retry-After"]) == (429, "1")
+        assert (await site.post("/run/waits/3", text="small")).status == 202
+        await site.ask("DELETE", "/tasks/1")
+        for number in range(5):
+            # One alone may have more, and what is over counts no more.
+            assert (await site.post("/call/waits", text="x" * 200_000)).status == 200, number
+
+
 async def test_a_clock_that_is_set_holds_up_no_batch_and_forgets_no_end(site, monkeypatch):
     await site.post("/run/echo/before", text="a")
     await site.end("before")

@@ -91,6 +91,8 @@ def test_a_job_tells_of_its_worker_its_attempts_and_its_time_where_they_are_know
         view.apply(event)
         timeline.apply(event)
         told.append(lines.line(event))
+        if told[-1].endswith("(worker w1)"):
+            assert view.rows["j1"].command == "at 60, w1"
     assert view.instances == []
     (row,) = view.jobs
     assert (row.attempt, row.job.worker, row.job.seconds, row.job.size) == (2, "w2", 9.0, None)

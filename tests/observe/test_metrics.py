@@ -6,11 +6,14 @@ import builtins
 import sys
 from datetime import timedelta
 from decimal import Decimal
+from urllib.request import Request, urlopen
 
 import prometheus_client
 import pytest
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics
+from prometheus_client.parser import text_string_to_metric_families as prometheus
 
 from requestor_sdk.errors import NotSupported
 from requestor_sdk.model import events as ev
@@ -101,6 +104,33 @@ def test_every_metric_is_told_by_some_event(story):
         metrics(event)
     told = {family.name for family in registry.collect() if family.samples}
     assert told == {metric.name.removesuffix("_total") for metric in METRICS}
+
+
+@pytest.mark.parametrize(
+    ("accept", "parse"),
+    [("text/plain", prometheus), ("application/openmetrics-text; version=1.0.0", openmetrics)],
+    ids=["prometheus", "openmetrics"],
+)
+def test_a_scrape_is_read_by_the_librarys_own_parsers(story, accept, parse):
+    registry = prometheus_client.CollectorRegistry()
+    metrics = PrometheusMetrics(registry)
+    for event in whole(story):
+        metrics(event)
+    server, thread = prometheus_client.start_http_server(0, "127.0.0.1", registry=registry)
+    try:
+        asked = Request(
+            f"http://127.0.0.1:{server.server_port}/metrics", headers={"Accept": accept}
+        )
+        with urlopen(asked) as answer:
+            families = {family.name: family for family in parse(answer.read().decode())}
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+    assert {metric.name.removesuffix("_total") for metric in METRICS} <= set(families)
+    assert families["requestor_sdk_batch_seconds"].type == "histogram"
+    [spent] = families["requestor_sdk_spent_tokens"].samples
+    assert (spent.labels, spent.value) == ({"network": "local"}, 0.25)
 
 
 def test_no_label_is_an_id():

@@ -35,7 +35,7 @@ class Market:
 @pytest.fixture
 async def looking():
     market, known = Market(), {"ours"}
-    late = LateSigners(market, known, market.refuse)
+    late = LateSigners(market, known, {"o2"}, market.refuse)
     task = asyncio.create_task(late.keep_refusing())
     yield late, market
     task.cancel()
@@ -46,7 +46,7 @@ async def looking():
 async def test_who_signs_late_is_refused_and_nobody_else(looking):
     late, market = looking
     market.pending = {"late": "o1", "ours": "o1", "theirs": "o1", "of another offer": "o2"}
-    late.expect("o1")
+    late.expect()
     await asyncio.sleep(3 * FIRST_SEC)
     assert market.refused == ["late"]
     await asyncio.sleep(LAST_SEC / 2)
@@ -59,7 +59,7 @@ async def test_nobody_is_looked_for_where_nobody_can_sign(looking):
     late, market = looking
     await asyncio.sleep(1000)
     assert market.looks == 0
-    late.expect("o1")
+    late.expect()
     await asyncio.sleep(4 * LAST_SEC)
     looks = market.looks
     assert 5 < looks < 15
@@ -70,6 +70,6 @@ async def test_nobody_is_looked_for_where_nobody_can_sign(looking):
 async def test_a_daemon_that_is_away_is_asked_again(looking):
     late, market = looking
     market.pending, market.failures = {"late": "o1"}, 2
-    late.expect("o1")
+    late.expect()
     await asyncio.sleep(10 * FIRST_SEC)
     assert market.refused == ["late"]

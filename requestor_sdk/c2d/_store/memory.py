@@ -61,6 +61,10 @@ class MemoryStore:
         self._bells.ring(rows.rings)
         return told
 
+    async def skew(self) -> float:
+        """Return nothing: it has no clock of its own."""
+        return 0.0
+
     def listen(self, *topics: str) -> Ear:
         """Hear of topics."""
         return self._bells.listen(*topics)

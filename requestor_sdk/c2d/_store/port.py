@@ -7,7 +7,7 @@ writing transaction read is its own until it ends: nobody else changes it meanwh
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
 from requestor_sdk.c2d._store.rows import AttemptRow, EventRow, RunRow, Waiting, WorkerRow
 from requestor_sdk.ports.worker import Room, RunState
@@ -267,6 +267,10 @@ class Listener(Protocol):
     def __exit__(self, *_: object) -> None: ...
 
 
+MAX_SKEW_SEC: Final = 5.0
+"""By so much the clocks of a host and of the store may differ: leases would end early or late."""
+
+
 class Store(Protocol):
     """Where it is all kept.
 
@@ -314,6 +318,10 @@ class Store(Protocol):
 
     def tap(self, call: Callable[[str], object]) -> None:
         """Have each topic that rings told to a call, in the loop's thread; it must not block."""
+        ...
+
+    async def skew(self) -> float:
+        """Return by how many seconds this host's clock is ahead of the store's."""
         ...
 
     def ring(self, topic: str) -> None:

@@ -19,6 +19,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 
 from requestor_sdk.c2d._store.keys import is_storable
 from requestor_sdk.c2d._store.lanes import Lane
+from requestor_sdk.c2d._store.port import MAX_SKEW_SEC
 from requestor_sdk.c2d._store.sql import SqlStore, Told, as_ours, check, prepare
 from requestor_sdk.c2d._store.sql_runs import SqlRows
 from requestor_sdk.model.errors import StoreFailed
@@ -39,7 +40,6 @@ _LONGEST: Final = 1900
 _TRIES: Final = 8
 _CONNECT_SEC: Final = 10
 _PAUSES_SEC: Final = (0.1, 0.5, 2.0, 5.0)
-_SKEW_SEC: Final = 5.0
 
 _NOTIFY: Final = text(
     "SELECT pg_notify(:channel, topic) FROM unnest(CAST(:topics AS text[])) topic"
@@ -147,10 +147,10 @@ class PostgresStore(SqlStore):
             with self._engine.begin() as connection:
                 connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
                 prepare(connection)
-                skew = abs(time.time() - float(connection.execute(_TIME).scalar_one()))
+                skew = abs(_skew(connection))
         except SQLAlchemyError as error:
             raise as_ours(error) from error
-        if skew > _SKEW_SEC:
+        if skew > MAX_SKEW_SEC:
             raise StoreFailed(
                 f"the clocks of this host and of the store's differ by {skew:.0f} s: leases would "
                 "end early or late",
@@ -167,6 +167,19 @@ class PostgresStore(SqlStore):
         await self._close_lanes()
         self._writers, self._readers = [], []
         self._engine.dispose()
+
+    async def skew(self) -> float:
+        """Return by how many seconds this host's clock is ahead of the database's."""
+        return await asyncio.to_thread(self._look_at_clocks)
+
+    def _look_at_clocks(self) -> float:
+        try:
+            with self._looking.connect() as connection:
+                found = _skew(connection)
+                connection.rollback()  # the pool gives a connection on as it comes back
+                return found
+        except SQLAlchemyError as error:
+            raise as_ours(error) from error
 
     def _write(self, group: Sequence[Callable[[Any], Any]]) -> Sequence[Told]:
         return [self._write_one(do) for do in group]
@@ -238,6 +251,10 @@ class PostgresStore(SqlStore):
 
 
 _HINT: Final = "use postgresql://USER@HOST/DATABASE"
+
+
+def _skew(connection: Connection) -> float:
+    return time.time() - float(connection.execute(_TIME).scalar_one())
 
 
 def _tell_others(connection: Connection, topics: Sequence[str]) -> None:

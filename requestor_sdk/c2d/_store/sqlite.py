@@ -111,6 +111,10 @@ class SqliteStore(SqlStore):
         self._writers, self._readers = [], []
         self._close_all()
 
+    async def skew(self) -> float:
+        """Return nothing: it has no clock of its own."""
+        return 0.0
+
     def _close_all(self) -> None:
         connections, self._connections = self._connections, []
         for connection in connections:

@@ -136,9 +136,9 @@ function pickJob(id) {
 }
 
 function pickWorker(id) {
-  if (SUBJECT === "run") { state.filter = $("filter").value = state.filter === `worker=${id}` ? "" : `worker=${id}`; touched(); return; }
-  state.cluster = state.selected = state.cluster === id ? "" : id;
-  touched();
+  const chosen = chosenWorker() === id ? "" : id;
+  if (SUBJECT === "run") pick(chosen || null, "worker");
+  else { state.cluster = state.selected = chosen; touched(); }
 }
 
 function tipAt(event) {

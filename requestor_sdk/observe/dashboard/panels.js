@@ -147,6 +147,12 @@ function makeTables() {
   tables.workers = new Table($("workers"), columns(WORKER_COLUMNS, workers), 28, (id) => pickWorker(id));
 }
 
+// Of a run the worker whose events alone are shown, of a provider the one whose jobs are.
+function chosenWorker() {
+  if (SUBJECT === "provider") return state.cluster;
+  return state.filter.startsWith("worker=") ? state.filter.slice("worker=".length) : "";
+}
+
 function showTables(jobs, workers) {
   const none = SUBJECT === "run" && !jobs.length;
   if ($("tables").hidden !== none) { $("tables").hidden = none; state.dirty = true; }
@@ -155,5 +161,5 @@ function showTables(jobs, workers) {
   const names = SUBJECT === "run" ? workers.length > 0 : workers.some((row) => row.gpus);
   $("tables").classList.toggle(SUBJECT === "run" ? "named" : "gpus", names);
   tables.jobs.show(jobs, state.job);
-  tables.workers.show(workers, state.cluster);
+  tables.workers.show(workers, chosenWorker());
 }

@@ -30,6 +30,14 @@ class Table {
       const row = event.target.closest(".trow");
       if (row) pick(this.rows[Number(row.dataset.place)].id);
     });
+    this.scroll.addEventListener("keydown", (event) => {
+      const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
+      if (!step || !this.rows.length) return;
+      event.preventDefault();
+      const place = this.rows.findIndex((row) => row.id === this.selected) + step;
+      const next = this.rows[Math.min(Math.max(place, 0), this.rows.length - 1)].id;
+      if (next !== this.selected) pick(next);
+    });
   }
 
   show(rows, selected) {

@@ -1,4 +1,4 @@
-"""Agreements that are signed on an offer which has become another's: refused, so that nobody waits.
+"""Agreements that are signed on an offer which is withdrawn: refused, so that nobody waits.
 
 Several requestors can hold proposals of one offer. The first agreement uses it up, and it is
 withdrawn; the daemon takes the others' agreements all the same, and tells the provider of none: its
@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Container
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
@@ -25,18 +24,17 @@ FIRST_SEC: Final = 0.1
 """Seconds until the first look after an offer was used up; then ever twice as long."""
 LAST_SEC: Final = 60.0
 """Seconds after which nobody is expected to sign any more."""
-KEPT: Final = 1024
-"""Offers that are remembered, at most."""
-REASON: Final = "the offer has become another agreement"
+REASON: Final = "the offer was withdrawn; it may have become another agreement"
 _log = logging.getLogger(__name__)
 
 
 class LateSigners:
-    """Refuses agreements on offers that are used up.
+    """Refuses agreements on offers that are withdrawn.
 
     Args:
         daemon: The daemon, open.
         known: The agreements that the provider was told of.
+        heard: The offers whose events are heard: their agreements are told of there.
         refuse: Refuses one, with the reason.
     """
 
@@ -44,40 +42,40 @@ class LateSigners:
         self,
         daemon: Daemon,
         known: Container[str],
+        heard: Container[str],
         refuse: Callable[[str, str], Awaitable[None]],
     ) -> None:
         self._daemon = daemon
         self._known = known
+        self._heard = heard
         self._refuse = refuse
-        self._used: OrderedDict[str, float] = OrderedDict()
+        self._until = 0.0
         self._changed = asyncio.Event()
 
-    def expect(self, offer_id: str) -> None:
-        """Look for signers of an offer that was used up while others hold proposals of it."""
-        self._used[offer_id] = asyncio.get_running_loop().time() + LAST_SEC
-        if len(self._used) > KEPT:
-            self._used.popitem(last=False)
+    def expect(self) -> None:
+        """Look for signers: an offer was withdrawn while somebody holds proposals of it."""
+        self._until = asyncio.get_running_loop().time() + LAST_SEC
         self._changed.set()
 
     async def keep_refusing(self) -> None:
         """Look for them until cancelled; an error of the daemon is for the next look."""
         loop = asyncio.get_running_loop()
-        pause = FIRST_SEC
         while True:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(pause if self._used else None):
-                    await self._changed.wait()
-            if self._changed.is_set():
-                self._changed.clear()
-                pause = FIRST_SEC
-                await asyncio.sleep(pause)
-            pause *= 2
-            try:
-                await self._look()
-            except NetworkError as error:
-                _log.debug("late signers are not looked for: %s", error.message)
-            while self._used and next(iter(self._used.values())) <= loop.time():
-                self._used.popitem(last=False)
+            await self._changed.wait()
+            pause = FIRST_SEC
+            while loop.time() < self._until:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(pause):
+                        await self._changed.wait()
+                if self._changed.is_set():
+                    self._changed.clear()
+                    pause = FIRST_SEC
+                    await asyncio.sleep(pause)
+                pause *= 2
+                try:
+                    await self._look()
+                except NetworkError as error:
+                    _log.debug("late signers are not looked for: %s", error.message)
 
     async def _look(self) -> None:
         pending = await self._daemon.call("GET", f"{API}/agreements", params={"state": "Pending"})
@@ -86,11 +84,12 @@ class LateSigners:
             if entry.get("role") != "Provider" or agreement_id in self._known:
                 continue
             agreement = await self._daemon.call("GET", f"{API}/agreements/{agreement_id}")
-            # It may be one of an offer that is heard: that one is told of there.
-            if _offer_of(agreement) in self._used:
-                _log.info("agreement %s is refused: %s", agreement_id, REASON)
-                with suppress(NetworkError):  # it was cancelled meanwhile
-                    await self._refuse(agreement_id, REASON)
+            offer_id = _offer_of(agreement)
+            if not offer_id or offer_id in self._heard or agreement_id in self._known:
+                continue
+            _log.info("agreement %s is refused: %s", agreement_id, REASON)
+            with suppress(NetworkError):  # it was cancelled meanwhile
+                await self._refuse(agreement_id, REASON)
 
 
 def _offer_of(agreement: Any) -> str:

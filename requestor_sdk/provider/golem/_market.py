@@ -83,7 +83,7 @@ class Market:
         self._loops: dict[str, asyncio.Task[None]] = {}
         self._proposals: dict[str, str] = {}
         self._answered: dict[str, int] = {}
-        self._late = LateSigners(daemon, self.agreements, self.reject)
+        self._late = LateSigners(daemon, self.agreements, self._loops, self.reject)
         self._ending: set[str] = set()
         self._pause = Pause()
 
@@ -103,6 +103,7 @@ class Market:
             offer_id = str(offer["offerId"])
             _log.info("offer %s of an earlier process is withdrawn", offer_id)
             await self._delete(offer_id)
+        self._late.expect()  # somebody may hold what the last process offered
         found = await self._daemon.call("GET", f"{API}/agreements", params={"state": "Approved"})
         for entry in found or ():
             if entry.get("role") == "Provider":
@@ -128,7 +129,7 @@ class Market:
         if loop is not None:
             loop.cancel()
             if self._answered.pop(offer_id, 0):
-                self._late.expect(offer_id)
+                self._late.expect()
             await self._delete(offer_id)
 
     async def propose(self, proposal_id: str, offer: Offer) -> None:
@@ -167,9 +168,11 @@ class Market:
 
     async def reject(self, agreement_id: str, reason: str) -> None:
         """Decline an agreement."""
-        self.forget(agreement_id)
         path = f"{API}/agreements/{agreement_id}/reject"
-        await self._daemon.call("POST", path, body={"message": reason})
+        try:
+            await self._daemon.call("POST", path, body={"message": reason})
+        finally:
+            self.forget(agreement_id)
 
     async def terminate(self, agreement_id: str, reason: EndReason) -> None:
         """End an agreement; one that is over already is left alone."""
@@ -230,7 +233,8 @@ class Market:
             # A market that forgets each offer at once would have us publish without an end.
             await self._pause.take()
         self._loops.pop(offer_id, None)
-        self._answered.pop(offer_id, None)
+        if self._answered.pop(offer_id, 0):
+            self._late.expect()
         await self._post(OfferGone(offer_id=offer_id))
         if not gone:
             await self._retire(offer_id)
@@ -302,7 +306,7 @@ class Market:
         if loop is not None:
             loop.cancel()
             if self._answered.pop(offer_id, 0) > 1:
-                self._late.expect(offer_id)
+                self._late.expect()
             await self._retire(offer_id)
 
     async def _agreement_events(self) -> int:

@@ -11,6 +11,8 @@ from c2d.queue.conftest import make_store
 from support.jobs import doer_of
 from support.postgres import a_server
 
+from requestor_sdk.c2d import _follower
+from requestor_sdk.c2d._clock import DateClock
 from requestor_sdk.c2d._store.memory import MemoryStore
 from requestor_sdk.c2d.environments import EnvironmentSpec
 from requestor_sdk.c2d.records import TokenRecord
@@ -137,3 +139,21 @@ async def test_a_job_that_is_over_is_known_for_as_long_as_is_said(make_host):
         await asyncio.sleep(0)
         found = await host.core.record(OWNER, record.id)
         assert (found.code, found.kept, found.expires) == (70, 0, None)
+
+
+async def test_what_only_a_jump_of_the_date_says_is_over_is_not_removed(make_host, monkeypatch):
+    ahead = [1_700_000_000.0]
+    clock = DateClock(lambda: ahead[0] + asyncio.get_running_loop().time())
+    monkeypatch.setattr(_follower, "_JANITOR_SEC", 0.01)
+    monkeypatch.setattr(_follower, "_AFTER_JUMP_SEC", 0.5)
+    async with make_host(clock=clock) as host:
+        record = await host.core.submit(OWNER, request_of("data"))
+        await doer_of(host.queue).do(outputs={"outputs/a": b"1"})
+        await ended(host.core, record.id)
+        ahead[0] += 10 * 365 * 86_400
+        for _ in range(10):
+            await asyncio.sleep(0.01)
+            assert (await host.core.record(OWNER, record.id)).facts["results"]
+        ahead[0] -= 10 * 365 * 86_400
+        await asyncio.sleep(0.7)
+        assert (await host.core.record(OWNER, record.id)).facts["results"]

@@ -746,7 +746,7 @@ async def test_hostile_completions_do_not_reach_outside(queue, worker):
 
 
 async def test_runs_that_no_worker_has_room_for_are_told_of_once_and_others_are_not(
-    queue, worker, caplog
+    queue, worker, clock, caplog
 ):
     await worker.come()
     large = Demand(cpu=1, ram_mb=512, disk_mb=1 << 20)
@@ -755,8 +755,9 @@ async def test_runs_that_no_worker_has_room_for_are_told_of_once_and_others_are_
     await queue.submit("r3", SPEC, Demand(cpu=1, ram_mb=1, disk_mb=1, tags=("gold",)))
     await queue.submit("r4", SPEC, SMALL)
     for _ in range(20):
-        await asyncio.sleep(10)
+        clock.ahead += 10
         await worker.come()
+        await queue._tell_of_stuck()
     said = "runs wait that no worker has room for:"
     told = [one.getMessage() for one in caplog.records if said in one.getMessage()]
     assert told == [

@@ -166,6 +166,13 @@ async def test_a_killed_server_knows_jobs_nonces_and_results_when_it_is_back(ses
         assert await server.end() == 0
 
 
+async def test_it_says_how_its_queue_and_its_workers_are_seen(tmp_path):
+    folder = tmp_path / "my data"
+    async with serving(folder, "--workers", "0") as server:
+        await server.end()
+        assert f"requestor-sdk c2d dash --data-dir '{folder}'\n".encode() in server.said
+
+
 async def test_the_example_runs_where_its_algorithm_alone_is_trusted(session, tmp_path):
     async with serving(tmp_path, "--assets", str(EXAMPLE / "assets")) as server:
         process = await asyncio.create_subprocess_exec(

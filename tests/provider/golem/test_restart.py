@@ -58,3 +58,16 @@ async def test_it_can_be_closed_while_the_daemon_is_away(devnet):
             await agent.close()
         await devnet.daemon.start()
         await renter.call("GET", f"{MARKET}/agreements/{agreement_id}")
+
+
+async def test_who_signs_what_an_earlier_process_offered_is_refused_at_once(devnet):
+    async with requestor(devnet.config) as renter:
+        async with serving(devnet):
+            proposal_id = await renter.proposal()
+        async with serving(devnet) as agent:
+            agreement_id = await renter.sign(proposal_id)
+            # A provider that says nothing has it run into the time-out: 408.
+            path = f"{MARKET}/agreements/{agreement_id}"
+            await renter.call("POST", f"{path}/wait", ok=(410,), timeout=20)
+            assert (await renter.call("GET", path))["state"] == "Rejected"
+            assert agent.agreements == ()
