@@ -626,17 +626,17 @@ async def test_an_offer_that_another_cluster_took_unseen_is_not_waited_for():
         first = await compute.run_service(Simple)
         await first.wait("running")
         second = await compute.run_service(Simple)
-        negotiator = second.negotiator
-        take, dawdled = negotiator._take, []
+        reader = second.negotiator._subscription
+        take, dawdled = reader._take, []
 
         async def take_then_dawdle(proposals):
             # Like a slow strategy: the draft comes and goes while nobody reads.
-            negotiator._take = take
+            reader._take = take
             await take(proposals)
             await asyncio.sleep(1)
             dawdled.extend(proposals)
 
-        negotiator._take = take_then_dawdle
+        reader._take = take_then_dawdle
         await asyncio.sleep(0.5)
         first.spawn_instances(1)
         await asyncio.wait_for(second.wait("running"), 30)

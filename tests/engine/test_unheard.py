@@ -238,7 +238,8 @@ async def test_an_invoice_that_comes_again_while_it_is_being_told_ends_nothing()
 async def test_an_acceptance_that_the_end_of_the_run_cuts_is_left_over_and_told_by_a_recovery():
     # Its notes are rejected, so that all is paid by the invoice.
     greedy = amber(behaviour=Overcharging(how="total"))
-    sim = Simulation([greedy], faults="payments.accept_invoice@1=delay:300")
+    calls = "payments.accept_invoice@1=delay:300; payments.accept_invoice@2=delay:300"
+    sim = Simulation([greedy], faults=calls)
     async with sim.running() as cluster:
         await cluster.wait("running")
         await asyncio.sleep(50)
