@@ -36,9 +36,11 @@ napoleon_google_docstring = True
 napoleon_numpy_docstring = False
 napoleon_use_ivar = True
 
-# Types of the standard library and of modules that are no public face are named, not linked.
+# Types of the standard library and of modules that are no public face are named, not linked; so are
+# errors, which have a page of their own.
 nitpick_ignore_regex = [
     ("py:.*", r"(?!requestor_sdk\.).*"),
+    ("py:class", r"requestor_sdk\.errors\..*"),
     ("py:.*", r"requestor_sdk\.(client|engine|model|observe|ports|provider|service|settings)\..*"),
     ("py:.*", r"requestor_sdk\.(clock|devnet|networks|handlers|testing\.handlers|worker)\..*"),
 ]

@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import unquote, urljoin, urlsplit
+from urllib.parse import unquote, urlsplit
 
 from requestor_sdk.model.addresses import is_public
 from requestor_sdk.model.errors import JobError
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import aiohttp
+    from yarl import URL
 
 _CHUNK: Final = 1 << 20
 _REDIRECTS: Final = 5
@@ -168,7 +169,8 @@ class Files:
 
         guarded = source.public_only and not self._allow_private
         session = self._session(foreign=source.public_only)
-        url, headers = source.url, {"Accept-Encoding": "identity", **source.headers}
+        headers = {"Accept-Encoding": "identity", **source.headers}
+        url = _of_the_web(source.url)
         for _ in range(_REDIRECTS + 1):
             if guarded:
                 _check_literal(url)
@@ -178,11 +180,9 @@ class Files:
                 raise FileFailed("the file's server does not answer") from error
             if response.status in (301, 302, 303, 307, 308) and "Location" in response.headers:
                 response.close()
-                target = urljoin(url, response.headers["Location"])
-                if urlsplit(target).netloc != urlsplit(url).netloc:
+                target = _of_the_web(response.headers["Location"], base=url)
+                if (target.host, target.explicit_port) != (url.host, url.explicit_port):
                     headers = {}  # what was meant for one host is not told to another
-                if urlsplit(target).scheme not in ("http", "https"):
-                    break
                 url = target
                 continue
             if response.status != 200:
@@ -237,13 +237,27 @@ async def _of_path(path: Path) -> AsyncIterator[bytes]:
         file.close()
 
 
-def _check_literal(url: str) -> None:
-    """Refuse an address that needs no look-up, and that is none of the public internet."""
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise FileFailed("the address is none of the web")
+def _of_the_web(text: str, base: URL | None = None) -> URL:
+    """Read an address, or where a redirect leads, in the way of the client that connects to it.
+
+    Others read some hosts otherwise: ``①②⑦.0.0.1`` is 127.0.0.1 to the client, and a name to them.
+    """
+    from yarl import URL
+
     try:
-        public = is_public(parts.hostname)
+        url = URL(text) if base is None else base.join(URL(text))
+        host, _ = url.host, url.port
+    except ValueError as error:
+        raise FileFailed("the address is none of the web") from error
+    if url.scheme not in ("http", "https") or not host:
+        raise FileFailed("the address is none of the web")
+    return url
+
+
+def _check_literal(url: URL) -> None:
+    """Refuse an address that needs no look-up, and that is none of the public internet."""
+    try:
+        public = is_public(url.host or "")
     except ValueError:
         return  # a name: the resolver checks what it stands for
     if not public:

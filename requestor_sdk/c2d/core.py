@@ -27,7 +27,7 @@ from requestor_sdk.model.jobs import JobCode
 from requestor_sdk.ocean.requests import node_start
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Callable, Sequence
     from pathlib import Path
 
     from requestor_sdk.c2d._files import Files
@@ -66,6 +66,7 @@ class JobCore:
         clock: The time of statuses.
         address: What orders are paid to.
         orders: Checks them; ``None`` where nothing can be paid.
+        images: Tells the names of the images that jobs can have; called in a thread.
         owned: How many open jobs an owner may have.
         kept: Bytes that the results of one owner may take; ``None`` for as many as there are.
         rows_sec: How long what is known of a job is kept once it is over and its results are gone.
@@ -82,6 +83,7 @@ class JobCore:
         clock: Clock,
         address: str = "",
         orders: Orders | None = None,
+        images: Callable[[], Sequence[str]] = tuple,
         owned: int = OWNED,
         kept: int | None = None,
         rows_sec: float = ROWS_SEC,
@@ -105,6 +107,7 @@ class JobCore:
             rows_sec=rows_sec,
         )
         self._admission = Admission(runs, orders, owned=owned, kept=kept)
+        self._images = images
         self._opened = False
         self._hurried = False
 
@@ -129,8 +132,11 @@ class JobCore:
     async def environments(self) -> tuple[Environment, ...]:
         """Return where jobs can run."""
         open_in = await self._store.count_open()
+        images = await asyncio.to_thread(self._images)
         return tuple(
-            spec.shown(consumer_address=self._address, open_jobs=open_in.get(spec.id, 0))
+            spec.shown(
+                consumer_address=self._address, open_jobs=open_in.get(spec.id, 0), images=images
+            )
             for spec in self.specs
         )
 

@@ -121,7 +121,9 @@ class EnvironmentSpec:
             tags=tuple(self.tags),
         )
 
-    def shown(self, *, consumer_address: str, open_jobs: int = 0) -> Environment:
+    def shown(
+        self, *, consumer_address: str, open_jobs: int = 0, images: Sequence[str] = ()
+    ) -> Environment:
         """Return it as consumers see it."""
         return Environment(
             id=self.id,
@@ -137,6 +139,7 @@ class EnvironmentSpec:
             max_duration=self.max_duration_sec,
             max_jobs=self.max_jobs,
             running_jobs=open_jobs,
+            images=tuple(images),
         )
 
 

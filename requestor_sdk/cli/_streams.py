@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import select
 import sys
 from typing import TextIO
 
@@ -28,10 +29,29 @@ def was_output(error: OSError) -> bool:
         return False
     if error.errno == errno.EPIPE:
         return False
+    _let_go()
+    return True
+
+
+def was_left_alone(error: BaseException) -> bool:
+    """Tell whether what failed was writing to standard output whose reader has gone, as head does.
+
+    What it still holds is then let go.
+    """
+    if not isinstance(error, BrokenPipeError) or not hasattr(select, "poll"):
+        return False
+    poll = select.poll()
+    poll.register(sys.stdout.fileno(), 0)
+    if not any(state & select.POLLERR for _, state in poll.poll(0)):
+        return False  # a connection of the program's own
+    _let_go()
+    return True
+
+
+def _let_go() -> None:
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, sys.stdout.fileno())
     os.close(nowhere)
-    return True
 
 
 def flow_by_lines(stream: TextIO) -> None:

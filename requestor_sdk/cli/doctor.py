@@ -69,6 +69,7 @@ def _all() -> Iterator[Check]:
     yield from (folder, *others)
     if folder.ok:
         yield from _sandbox()
+        yield _runc()
     else:
         yield Check(name="sandbox", ok=False, detail="not tried: it needs the data folder")
 
@@ -189,6 +190,29 @@ def _sandbox() -> Iterator[Check]:
             detail=row.how,
             fix=row.fix,
         )
+
+
+def _runc() -> Check:
+    """Tell whether runc can make sandboxes, too; bubblewrap does without it."""
+    from requestor_sdk.model.errors import SandboxUnavailable
+    from requestor_sdk.sandbox import RuncRuntime
+    from requestor_sdk.sandbox._runc import find_runc
+
+    async def tried() -> None:
+        runtime = RuncRuntime()
+        await runtime.open()
+        await runtime.close()
+
+    try:
+        find_runc()
+    except SandboxUnavailable:
+        detail = "not here: --runtime runc needs it, and nothing else does"
+        return Check(name="runc", ok=True, essential=False, detail=detail)
+    try:
+        asyncio.run(tried())
+    except SandboxUnavailable as error:
+        return Check(name="runc", ok=False, essential=False, detail=error.message, fix=error.hint)
+    return Check(name="runc", ok=True, essential=False, detail="makes sandboxes: --runtime runc")
 
 
 def _print(checks: tuple[Check, ...], *, fine: bool) -> None:

@@ -15,7 +15,7 @@ import click
 
 from requestor_sdk.cli._options import network_option
 from requestor_sdk.cli._program import as_program, has_main, load, uses_main
-from requestor_sdk.cli._streams import flow_by_lines
+from requestor_sdk.cli._streams import flow_by_lines, was_left_alone
 
 _LATE = {"ignore_unknown_options": True, "help_option_names": []}
 
@@ -213,6 +213,8 @@ def _guarded(path: Path, run: Callable[[], None]) -> int:
     except (KeyboardInterrupt, asyncio.CancelledError):
         return STATUS
     except BaseException as error:  # noqa: BLE001 - told in full
+        if was_left_alone(error):
+            return 1
         click.secho(harmless(told(error, path)), err=True, fg="red")
         return 1
     return 0

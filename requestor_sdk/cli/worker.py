@@ -70,6 +70,12 @@ def command() -> None:
     help="How long runs may go on after a signal.",
 )
 @click.option(
+    "--health-port",
+    metavar="PORT",
+    type=click.IntRange(0, 65535),
+    help="Where on 127.0.0.1 to say how it is: /health, and /metrics for Prometheus.",
+)
+@click.option(
     "--host-network",
     is_flag=True,
     help="Give runs that may have a network this machine's own, local services included.",
@@ -87,6 +93,7 @@ def start(
     folder: Path | None,
     ca: Path | None,
     drain: float,
+    health_port: int | None,
     host_network: bool,
     runtime: str,
 ) -> None:
@@ -111,7 +118,7 @@ def start(
         drain_timeout=drain,
         host_network=host_network,
     )
-    served = serve(queue, config, runtime=runtime, tell=_tell)
+    served = serve(queue, config, runtime=runtime, health_port=health_port, tell=_tell)
     asyncio.run(served)
 
 

@@ -209,6 +209,7 @@ class JobServer:
             workers=config.workers,
             runtime=runtime,
             images=ImageStore() if config.workers else None,
+            image_names=image_names if config.workers else tuple,
             address=address,
             orders=orders,
             allow_private=config.allow_private,
@@ -292,6 +293,13 @@ def _unreachable(config: ServeConfig, catalogue: Catalogue) -> Sequence[str]:
         "--host-network would give them this machine's own"
     )
     return (told,)
+
+
+def image_names() -> Sequence[str]:
+    """Return the names of the images that jobs can have here."""
+    from requestor_sdk.sandbox import ImageStore
+
+    return ("python", *sorted({image.tag for image in ImageStore().list() if image.tag}))
 
 
 def _kept(config: ServeConfig) -> int:

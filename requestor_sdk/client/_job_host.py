@@ -27,7 +27,7 @@ from requestor_sdk.worker._config import WorkerConfig
 from requestor_sdk.worker._worker import Worker
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from requestor_sdk.c2d._store.port import Store
@@ -56,6 +56,7 @@ class JobHost:
         workers: How many workers run within; each needs a runtime.
         runtime: Makes sandboxes; opened and closed by who made it.
         images: Finds images.
+        image_names: Tells the names of images that consumers may know of.
         room: What a worker here has; by default what is detected, shared among them evenly.
         address: What orders are paid to.
         orders: Checks them.
@@ -79,6 +80,7 @@ class JobHost:
         workers: int = 1,
         runtime: Runtime | None = None,
         images: Images | None = None,
+        image_names: Callable[[], Sequence[str]] = tuple,
         room: Room | None = None,
         address: str = "",
         orders: Orders | None = None,
@@ -114,6 +116,7 @@ class JobHost:
             clock=self.clock,
             address=address,
             orders=orders,
+            images=image_names,
             owned=owned,
             kept=kept,
             rows_sec=rows_sec,

@@ -17,16 +17,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 from requestor_sdk import _bounded
 from requestor_sdk.golem._clock import DaemonClock
+from requestor_sdk.golem._rest_errors import ours, refusal, said_by
 from requestor_sdk.model.errors import (
     BadAnswer,
     DaemonTooOld,
     NetworkError,
-    NetworkInterrupted,
     NetworkTimeout,
-    NetworkUnreachable,
     NotAvailable,
-    RequestorError,
-    WrongAppKey,
 )
 from requestor_sdk.model.parsing import parse_json
 
@@ -45,22 +42,9 @@ EMPTY_SEC: Final = 0.25
 """Seconds that a poll which finds nothing takes at least: whoever polls in a loop does not spin."""
 ANSWER_BYTES: Final = 64 * 1024 * 1024
 """Bytes of the longest answer, or message of a web socket, that is taken into memory."""
-ERROR_BYTES: Final = 64 * 1024
-"""Bytes that are read of an answer that is an error."""
-ERROR_TEXT: Final = 500
-"""Characters that are told of it."""
 # The daemon closes idle connections after 5 s; a request that is just then sent on one would break.
 _KEEPALIVE_SEC: Final = 2.0
-_START_HINT: Final = (
-    "start it: `yagna service run`, or `requestor-sdk devnet up` for a network on this machine; "
-    "YAGNA_API_URL says where it is looked for"
-)
 _UPDATE_HINT: Final = "pip install -U golem-node, then start it again"
-_SAID: Final = ("message", "detail", "parseError", "internalError")
-"""Where an answer that is an error says what is wrong."""
-_KEY_HINT: Final = "`yagna app-key list` shows the keys; set YAGNA_APPKEY to one of them"
-_TAG: Final = re.compile(r"<(style|script)\b.*?</\1>|<[^<>]*>", re.DOTALL)
-"""What of a page for a browser is no text."""
 _NOT_ITS_OWN: Final = (400, 403, 404, 405, 501)
 """What a daemon never answers to who asks for his identity."""
 _IDENTITY: Final = re.compile(r"0x[0-9a-f]{40}")
@@ -263,7 +247,7 @@ class Daemon:
         """
         what = f"web socket {path}"
         async with self._bounded(what, seconds) as limit:
-            with _ours(what, self.config.api_url):
+            with ours(what, self.config.api_url):
                 async with self._opened().ws_connect(
                     self.config.api_url + path,
                     protocols=protocols,
@@ -289,7 +273,7 @@ class Daemon:
         what = f"{method} {path}"
         query = {key: _text(value) for key, value in (params or {}).items() if value is not None}
         async with self._bounded(what, seconds) as limit:
-            with _ours(what, self.config.api_url):
+            with ours(what, self.config.api_url):
                 async with self._opened().request(
                     method,
                     self.config.api_url + path,
@@ -301,8 +285,8 @@ class Daemon:
                 ) as response:
                     self.clock.hear(response.headers.get("Date"))
                     if not 200 <= response.status < 300:
-                        said = self._without_key(await _said(response))
-                        raise _refusal(what, response.status, said)
+                        said = self._without_key(await said_by(response))
+                        raise refusal(what, response.status, said)
                     if not whole:
                         limit.reschedule(None)
                     yield response
@@ -333,67 +317,6 @@ class Daemon:
 
     def __repr__(self) -> str:
         return f"<Daemon {self.config.api_url} {self.version or 'closed'}>"
-
-
-class _ours:  # noqa: N801 - used as a statement
-    """Turns what aiohttp raises into our errors."""
-
-    def __init__(self, what: str, url: str) -> None:
-        self._what = what
-        self._url = url
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        import aiohttp
-
-        match error:
-            case RequestorError():
-                # Some of ours are connection errors as well.
-                return
-            case aiohttp.ClientConnectorError():
-                raise NetworkUnreachable(
-                    f"{self._what}: no Golem daemon answers at {self._url}: {error.os_error}",
-                    hint=_START_HINT,
-                ) from None
-            case aiohttp.WSServerHandshakeError():
-                raise _refusal(self._what, error.status, error.message) from None
-            case aiohttp.ClientResponseError():
-                raise BadAnswer(
-                    f"{self._what}: the answer is no HTTP",
-                    hint=f"is {self._url} the daemon, and not another program?",
-                ) from None
-            case aiohttp.ClientError() | ConnectionError():
-                raise NetworkInterrupted(
-                    f"{self._what}: the connection to the daemon broke: "
-                    f"{error or type(error).__name__}"
-                ) from None
-            case _:
-                return
-
-
-async def _said(response: aiohttp.ClientResponse) -> str:
-    """Read the reason that an answer gives, as far as it is of use."""
-    text = (await _bounded.beginning(response, ERROR_BYTES)).decode(errors="replace")
-    try:
-        told = parse_json(text)
-    except ValueError:
-        return " ".join(_TAG.sub(" ", text).split())[:ERROR_TEXT]
-    if not isinstance(told, dict):
-        return text[:ERROR_TEXT]
-    # The payment API answers in the form of problem+json, the others with a message.
-    parts = [told[name] for name in _SAID if told.get(name)]
-    return (": ".join(map(str, parts)) or text)[:ERROR_TEXT]
-
-
-def _refusal(what: str, status: int, said: str) -> NetworkError:
-    if status == 401:
-        return WrongAppKey(
-            f"{what}: the daemon does not know this application key", status=401, hint=_KEY_HINT
-        )
-    kind = NetworkError if status >= 400 else BadAnswer
-    return kind(f"{what}: {said or 'no reason given'} (HTTP {status})", status=status)
 
 
 def _text(value: str | float) -> str:

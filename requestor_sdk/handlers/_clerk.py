@@ -38,8 +38,6 @@ SILENCE_SEC: Final = 0.05
 _LATE_SEC: Final = 0.01
 """Seconds after which a call is none of the quick ones; and between two looks for such."""
 _READ: Final = 128 * 1024
-_TOGETHER: Final = 128
-"""Calls of which the loop hears at once."""
 _UNHEARD: Final = 2000
 """Calls at most of which it has not heard: one that is held up for long gets its connections."""
 
@@ -129,7 +127,6 @@ class Clerk:
         self._serves: _Lent | None = None
         self._began = 0.0
         self._adopted: Callable[[Outcome, float], None] | None = None
-        self._count = 0
         self._timer: asyncio.TimerHandle | None = None
         self.left = False
         """Whether it takes no more connections."""
@@ -175,8 +172,9 @@ class Clerk:
         self._wake.close()
 
     def _look(self) -> None:
-        """Take back what is silent, and all where a call takes long."""
+        """Hear of calls; take back what is silent, and all where a call takes long."""
         self._timer = None
+        self._desk.hear()
         now = time.perf_counter()
         call = self._call
         if call is not None and now - self._began > _LATE_SEC:
@@ -304,9 +302,6 @@ class Clerk:
         # Before it is answered: who asks for it then finds it.
         self._desk.news.append((call, seconds))
         self._call = self._serves = None
-        self._count += 1
-        if self._count % _TOGETHER == 0:
-            self._tell(self._desk.hear)
         answer = self._plain.write(call)
         try:
             sent = lent.sock.send(answer)

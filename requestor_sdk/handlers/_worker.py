@@ -7,10 +7,12 @@ cancelled; then the process ends, since nobody knows what a handler that was bro
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import socket
-from typing import TYPE_CHECKING, Any, NoReturn
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from requestor_sdk.handlers import _frames
 from requestor_sdk.handlers._context import CurrentCall, running
@@ -30,6 +32,15 @@ from requestor_sdk.handlers._signature import Codec
 if TYPE_CHECKING:
     from requestor_sdk.handlers._signature import HandlerSpec
 
+_OOM_SCORE: Final = 500
+
+
+def _goes_first() -> None:
+    """Where memory runs out, have this process ended, and not the program that tells of it."""
+    score = Path("/proc/self/oom_score_adj")
+    with contextlib.suppress(OSError, ValueError):
+        score.write_text(str(max(_OOM_SCORE, int(score.read_text()))))
+
 
 class HandlerProcess:
     """One handler process."""
@@ -47,6 +58,7 @@ class HandlerProcess:
     def run(self) -> NoReturn:
         """Work until the socket closes; then end the process."""
         signal.signal(signal.SIGTERM, self._told_to_stop)
+        _goes_first()
         try:
             self._setup.run_here(self._loop)
         except BaseException as error:  # noqa: BLE001 - whatever it is, the program is told

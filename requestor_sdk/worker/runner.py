@@ -80,6 +80,7 @@ async def serve(
     *,
     pipeline: Pipeline | None = None,
     runtime: str = "",
+    health_port: int | None = None,
     tell: Callable[[str], None] = _log.info,
 ) -> None:
     """Be a worker of a server, until a signal.
@@ -89,6 +90,7 @@ async def serve(
         config: How the worker behaves.
         pipeline: How ops are done; by default ``execution_pipeline``.
         runtime: What makes the sandboxes; empty for the best that there is.
+        health_port: Where on this machine it says how it is; nowhere where that is ``None``.
         tell: Is told, in a line, what goes on.
 
     Raises:
@@ -113,6 +115,11 @@ async def serve(
             images=_assembly.image_store(),
             work=by_pipeline(pipeline or execution_pipeline),
         )
+        if health_port is not None:
+            from requestor_sdk.worker._health import health_at
+
+            told = await stack.enter_async_context(health_at(worker, health_port))
+            tell(f"how it is: {told}")
         with_signals = _Signals(worker, tell)
         stack.callback(with_signals.remove)
         with_signals.install()

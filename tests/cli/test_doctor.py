@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
 from requestor_sdk import sandbox
 from requestor_sdk.cli import doctor
-from requestor_sdk.model.errors import NotAvailable
+from requestor_sdk.model.errors import NotAvailable, SandboxUnavailable
 from requestor_sdk.ports.runtime import Capability
+from requestor_sdk.sandbox import _runc
 
 GOOD = (Capability(name="memory limit", enforced=True, how="cgroup v2"),)
 WEAK = (*GOOD, Capability(name="cpu limit", enforced=False, how="no cgroup", fix="run as root"))
@@ -23,6 +25,8 @@ def finds(monkeypatch):
             return rows
 
         monkeypatch.setattr(sandbox, "probe", probe)
+        here = doctor.Check(name="runc", ok=True, essential=False, detail="not here")
+        monkeypatch.setattr(doctor, "_runc", lambda: here)
 
     find(GOOD)
     return find
@@ -46,6 +50,7 @@ def test_it_looks_at_python_packages_folder_identity_images_and_sandbox(cli, fin
         "identity",
         "images",
         "sandbox: memory limit",
+        "runc",
     ]
 
 
@@ -65,7 +70,7 @@ def test_a_limit_that_is_not_enforced_names_its_fix_and_is_no_failure(cli, finds
     assert result.exit_code == 0
     lines = [line.strip() for line in result.output.splitlines()]
     assert "fix: run as root" in lines
-    assert "it works; 1 of 9 checks could be better" in lines
+    assert "it works; 1 of 10 checks could be better" in lines
 
 
 def test_on_a_narrow_terminal_no_word_is_broken(cli, finds, monkeypatch):
@@ -151,3 +156,22 @@ def test_without_a_data_folder_the_sandbox_is_not_tried(cli, finds, monkeypatch)
     failed = [row for row in json.loads(result.stdout)["checks"] if not row["ok"]]
     assert [row["name"] for row in failed] == ["data folder", "sandbox"]
     assert "REQUESTOR_SDK_HOME" in failed[0]["fix"]
+
+
+def test_runc_is_tried_where_it_is_and_not_missed_where_it_is_not(monkeypatch):
+    async def fail(_):
+        raise SandboxUnavailable("no user namespaces", hint="be root")
+
+    monkeypatch.setattr(_runc, "find_runc", lambda: Path("/usr/sbin/runc"))
+    monkeypatch.setattr(_runc.RuncRuntime, "open", fail)
+    found = doctor._runc()
+    assert (found.ok, found.essential, found.detail) == (False, False, "no user namespaces")
+    assert found.fix == "be root"
+
+    def none():
+        raise SandboxUnavailable("runc is not installed")
+
+    monkeypatch.setattr(_runc, "find_runc", none)
+    found = doctor._runc()
+    assert found.ok
+    assert "not here" in found.detail

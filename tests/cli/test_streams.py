@@ -64,3 +64,25 @@ def test_what_a_program_prints_into_a_pipe_is_not_kept_back(tmp_path):
         assert running.stdout.readline() == "first\n"  # before it can go on
         rest, _ = running.communicate("\n", timeout=60)
     assert rest == "second\n"
+
+
+def test_a_program_whose_reader_goes_ends_with_its_bill_and_no_traceback(tmp_path):
+    # A pipe holds a lot: what is read first makes sure that the reader is gone for the second.
+    (tmp_path / "program.py").write_text(PROGRAM.replace('"second"', '"second", flush=True'))
+    with subprocess.Popen(
+        [sys.executable, "-m", "requestor_sdk", "run", "--unsandboxed", tmp_path / "program.py"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "REQUESTOR_SDK_HOME": str(tmp_path), "PYTHONUNBUFFERED": ""},
+    ) as running:
+        assert running.stdout.readline() == "first\n"
+        running.stdout.close()
+        running.stdin.write("\n")
+        running.stdin.close()
+        told = running.stderr.read()
+    assert running.returncode == 1
+    assert "Traceback" not in told
+    assert "BrokenPipe" not in told
+    assert "unspent" in told

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import logging
 import socket
 import threading
 import time
@@ -94,6 +95,16 @@ async def test_failures_are_told_and_kept_as_elsewhere(serve, patient, caplog):
         assert (status, b"SystemExit" in body) == (500, True)
         assert (await wire(plain(b'{"text":"thread"}')))[2] == b'{"text":"handler-clerk"}'
         assert "`echo` failed: ValueError at" in caplog.text
+
+
+async def test_calls_are_logged_at_once(serve, patient, monkeypatch, caplog):
+    async with serve(made()) as site, wire_to(site) as wire:
+        caplog.set_level(logging.INFO)
+        monkeypatch.setattr(_clerk, "_LATE_SEC", 0.01)
+        await is_lent(wire)
+        _, headers, body = await wire(plain(b'{"text":"thread"}'))
+        assert body == b'{"text":"handler-clerk"}'
+        await until(lambda: f"[{headers['X-Task-Address']}]" in caplog.text)
 
 
 async def test_calls_know_nothing_of_the_one_before(serve, patient):

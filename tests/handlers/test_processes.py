@@ -113,6 +113,12 @@ async def test_init_runs_in_each_process_and_processes_are_kept(site):
     assert int(pid) != os.getpid()
 
 
+async def test_where_memory_runs_out_a_handler_goes_before_the_program(site):
+    pid = (await site.post("/call/work", text="pids")).json["text"].split()[0]
+    score = Path(f"/proc/{pid}/oom_score_adj")
+    assert int(score.read_text()) >= 500
+
+
 async def test_a_timeout_stops_the_work_and_lets_it_tidy_up(serve, tmp_path):
     mark = tmp_path / "mark"
     async with serve(make(timeout=0.4)) as site:

@@ -6,6 +6,8 @@ from decimal import Decimal
 
 import pytest
 
+from requestor_sdk.c2d._store.memory import MemoryStore
+from requestor_sdk.c2d.catalogue import Catalogue
 from requestor_sdk.c2d.environments import (
     EXAMPLE,
     EnvironmentSpec,
@@ -13,6 +15,7 @@ from requestor_sdk.c2d.environments import (
     default_environments,
     read_environments,
 )
+from requestor_sdk.client._job_host import JobHost
 from requestor_sdk.model.errors import UsageError
 
 FREE = EnvironmentSpec(id="free", max_duration_sec=60)
@@ -74,3 +77,16 @@ def test_without_a_name_the_first_free_one_that_fits_is_chosen():
 
 def test_there_is_one_free_environment_without_a_file():
     assert [one.free for one in default_environments()] == [True]
+
+
+async def test_an_environment_tells_of_the_images_that_jobs_can_have(tmp_path):
+    names = ("python", "stats:1")
+    host = JobHost(
+        MemoryStore(), tmp_path, catalogue=Catalogue(), workers=0, image_names=lambda: names
+    )
+    await host.open()
+    try:
+        (environment,) = await host.core.environments()
+        assert environment.images == names
+    finally:
+        await host.close()

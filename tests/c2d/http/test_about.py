@@ -79,6 +79,11 @@ async def test_files_of_an_asset_are_described_without_their_names(consumer):
         "http://",
         "http://0:PORT/",
         "http://2130706433:PORT/",
+        "http://127.1:PORT/",
+        # What a client reads as 127.0.0.1, and other readers as a name.
+        "http://\u2460\u2461\u2466.0.0.1:PORT/",
+        "http://127\u30020\u30020\u30021:PORT/",
+        "http://user@\uff11\uff12\uff17.0.0.1:PORT/",
         "http://a:b:c/",
     ],
 )
