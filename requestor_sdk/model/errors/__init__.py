@@ -263,6 +263,11 @@ __all__ = [
     "all_errors",
 ]
 
-for _error in all_errors():
-    # A traceback, a log and a pickle name it where users import it from.
-    _error.__module__ = "requestor_sdk.errors"
+
+def _name(module: str) -> None:
+    """Have tracebacks, logs and pickles name each error where users import it from."""
+    for error in all_errors():
+        error.__module__ = module
+
+
+_name("requestor_sdk.errors")

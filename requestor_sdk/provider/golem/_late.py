@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from requestor_sdk.golem import Daemon
 
 API: Final = "/market-api/v1"
-FIRST_SEC: Final = 0.1
-"""Seconds until the first look after an offer was used up; then ever twice as long."""
+FIRST_SEC: Final = 0.5
+"""Seconds until the first look after an offer was withdrawn; then ever twice as long."""
 LAST_SEC: Final = 60.0
 """Seconds after which nobody is expected to sign any more."""
 REASON: Final = "the offer was withdrawn; it may have become another agreement"
@@ -50,6 +50,7 @@ class LateSigners:
         self._heard = heard
         self._refuse = refuse
         self._until = 0.0
+        self._waiting: frozenset[str] = frozenset()
         self._changed = asyncio.Event()
 
     def expect(self) -> None:
@@ -78,10 +79,12 @@ class LateSigners:
                     _log.debug("late signers are not looked for: %s", error.message)
 
     async def _look(self) -> None:
-        pending = await self._daemon.call("GET", f"{API}/agreements", params={"state": "Pending"})
-        for entry in pending or ():
-            agreement_id = str(entry.get("id"))
-            if entry.get("role") != "Provider" or agreement_id in self._known:
+        """Refuse what has waited since the last look: what is new may be on its way to us."""
+        found = await self._daemon.call("GET", f"{API}/agreements", params={"state": "Pending"})
+        pending = {str(one.get("id")) for one in found or () if one.get("role") == "Provider"}
+        before, self._waiting = self._waiting, frozenset(pending)
+        for agreement_id in pending & before:
+            if agreement_id in self._known:
                 continue
             agreement = await self._daemon.call("GET", f"{API}/agreements/{agreement_id}")
             offer_id = _offer_of(agreement)
