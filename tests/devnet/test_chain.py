@@ -30,7 +30,9 @@ async def test_the_requestor_has_tokens_and_gas_and_providers_have_none(devnet):
     async with opened(devnet.config) as requestor:
         assert await devnet.chain.balance(requestor.identity) > 900
         assert await devnet.chain.gas(requestor.identity) > 90
-    assert [await devnet.chain.units(one) for one in others(devnet)] == [0, 0, 0]
+        moves = await devnet.chain.transfers()
+        given = {move.receiver for move in moves if move.sender == devnet.chain.bank.lower()}
+        assert given == {requestor.identity}
 
 
 def others(devnet):
@@ -41,22 +43,27 @@ async def test_what_is_accepted_moves_on_the_chain_to_the_last_unit(devnet):
     chain, since = devnet.chain, datetime.now(UTC).isoformat().replace("+00:00", "Z")
     async with opened(devnet.config) as requestor:
         before = await chain.units(requestor.identity)
+        had = [await chain.balance(one) for one in others(devnet)]
+        earlier = len(await chain.transfers())
         allocation = await allocate(requestor, 10)
 
         async def sold(config, amount):
             async with opened(config) as provider:
+                known = len(await payments(provider))
                 agreement = await make_agreement(requestor, provider, provider.identity)
                 invoice = await send_invoice(provider, agreement, amount)
                 await accept(requestor, invoice, amount, allocation)
                 await settled(provider, invoice, since)
-                return await payments(provider)
+                return (await payments(provider))[known:]
 
         paid = await asyncio.gather(*map(sold, devnet.provider_configs, AMOUNTS))
         after = await chain.units(requestor.identity)
     assert paid == [[amount] for amount in AMOUNTS]
-    assert [await chain.balance(one) for one in others(devnet)] == list(AMOUNTS)
+    has = [await chain.balance(one) for one in others(devnet)]
+    assert [now - then for now, then in zip(has, had, strict=True)] == list(AMOUNTS)
     assert Decimal(before - after) == sum(AMOUNTS) * 10**18
-    moved = [move for move in await chain.transfers() if move.receiver in others(devnet)]
+    moves = (await chain.transfers())[earlier:]
+    moved = [move for move in moves if move.receiver in others(devnet)]
     assert sorted(move.amount for move in moved) == sorted(AMOUNTS)
 
 
