@@ -156,9 +156,22 @@ class Provider:
                     await self._stopping.wait()
         return None
 
+    def _check_network(self) -> None:
+        """Refuse to offer a network that payloads could not have here."""
+        from requestor_sdk.sandbox._way_out import HINT, PROGRAM, find_program
+
+        config = self._preset.config
+        needs = "inet" in config.capabilities and config.runtime == SANDBOX and config.public_only
+        if needs and not self._allow_unsandboxed and find_program() is None:
+            raise SandboxUnavailable(
+                f'the preset offers "inet": {PROGRAM} is missing, which keeps payloads away from here',
+                hint=f"{HINT}, or `host_network = true` in the preset",
+            )
+
     async def _runtime(self) -> Runtime:
         from requestor_sdk.sandbox import open_runtime
 
+        self._check_network()
         name = self._preset.config.runtime
         if name != SANDBOX:
             return await open_runtime(name, allow_unsandboxed=self._allow_unsandboxed)

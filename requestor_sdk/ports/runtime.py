@@ -86,7 +86,7 @@ class SandboxSpec:
         image: What is laid over the base, or replaces it; ``None`` for the bare base.
         network: Whether the payload sees the host's network. Default: no network but loopback.
         public_only: Whether of that network it reaches public addresses alone: none of the machine
-            and of the networks that it is in.
+            and of the networks that it is in. A runtime that cannot see to it makes no sandbox.
         hostname: Its host name inside.
     """
 

@@ -350,6 +350,7 @@ class ProviderAgent:
             clock=self._clock,
             limits=self.config.limits,
             network=may_connect(self.config, terms, asked=self._asked_for_network(event)),
+            public_only=self.config.public_only,
             demand=packed(event.demand, terms),
             rules=None if terms.manifest is None else terms.manifest.script,
         )

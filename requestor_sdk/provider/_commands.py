@@ -54,6 +54,7 @@ class Workshop:
         clock: Spaces the events of progress.
         limits: What the sandbox may use.
         network: Whether the payload sees the host's network.
+        public_only: Whether it sees public addresses alone of it.
         demand: The properties of the agreement's demand.
         rules: Which commands a manifest allows; ``None`` for all.
     """
@@ -64,6 +65,7 @@ class Workshop:
     clock: Clock
     limits: SandboxLimits
     network: bool
+    public_only: bool
     demand: Properties
     rules: ScriptRules | None = None
 
@@ -173,6 +175,7 @@ class Commands:
             limits=self._workshop.limits,
             image=self._image,
             network=self._workshop.network,
+            public_only=self._workshop.public_only,
             hostname=self._deployed.hostname or "instance",
         )
         self.sandbox = await self._workshop.runtime.create(spec)

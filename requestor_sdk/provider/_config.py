@@ -43,6 +43,8 @@ class ProviderConfig:
             internet; with ``manifest-support``, it is found by those that carry a manifest.
         trusted_certificates: PEM. Where there are any, payloads reach the internet only by a
             manifest that is signed by one of these, or by one that they vouch for.
+        host_network: Whether a payload of others that reaches the internet has the machine's own
+            network, with its local services; else it reaches public addresses alone.
         debit_note_interval_sec: Seconds between debit notes, unless the demand asks for others.
         shortest_interval_sec: More often than this no demand gets debit notes.
         max_duration_sec: The longest that an agreement may last.
@@ -71,6 +73,7 @@ class ProviderConfig:
     runtime: str = "vm"
     capabilities: tuple[str, ...] = ()
     trusted_certificates: tuple[str, ...] = ()
+    host_network: bool = False
     debit_note_interval_sec: float = 10.0
     shortest_interval_sec: float = 0.1
     max_duration_sec: float = 7 * 24 * 3600.0
@@ -101,6 +104,11 @@ class ProviderConfig:
                 raise AmountError(f"{name} of provider {self.name!r} must be above zero")
         if self.trusted_certificates:
             check_trusted(self.trusted_certificates)
+
+    @property
+    def public_only(self) -> bool:
+        """Whether payloads with a network reach public addresses alone."""
+        return self.serves_others and not self.host_network
 
     @property
     def limits(self) -> SandboxLimits:

@@ -52,9 +52,13 @@ image_gib = 10.0
 images_gib = 50.0
 
 # What the runtime can do beyond running programs: "inet" lets payloads that ask
-# for it see the network of this machine; "manifest-support" lets it be found by
-# those that carry a manifest.
+# for it reach the internet; "manifest-support" lets it be found by those that
+# carry a manifest.
 capabilities = []
+
+# Whether those payloads have the network of this machine, with its local services;
+# else they reach public addresses alone, for which slirp4netns has to be installed.
+host_network = false
 
 # PEM files. Where there are any, payloads see the network only by a manifest that
 # is signed by one of these certificates, or by one that they vouch for.
@@ -103,6 +107,7 @@ _FIELDS: Final = (
     "cpu_threads",
     "capabilities",
     "trusted_certificates",
+    "host_network",
     "image_gib",
     "images_gib",
     "max_agreements",
@@ -190,6 +195,7 @@ def make_preset(
             cpu_threads=_whole(given, "cpu_threads", 1),
             capabilities=_words(given, "capabilities", _WORD),
             trusted_certificates=_texts(given, "trusted_certificates", folder or Path()),
+            host_network=_yes_or_no(given, "host_network"),
             max_activities=agreements,
             open_offers=_whole(given, "offers", min(agreements, OFFERS)),
             debit_note_interval_sec=interval,
@@ -203,13 +209,10 @@ def make_preset(
         )
     except AmountError as error:
         raise UsageError(error.message) from None
-    private = given.get("reach_private_urls", False)
-    if not isinstance(private, bool):
-        raise UsageError(f"reach_private_urls: true or false is wanted, not {private!r}")
     return Preset(
         config=config,
         payment_platforms=_words(given, "payment_platforms", _PLATFORM),
-        reach_private_urls=private,
+        reach_private_urls=_yes_or_no(given, "reach_private_urls"),
     )
 
 
@@ -219,6 +222,13 @@ def _only(given: Mapping[str, Any], known: tuple[str, ...], where: str) -> None:
             near = difflib.get_close_matches(str(name), known, 1)
             meant = f"; did you mean {near[0]!r}?" if near else ""
             raise UsageError(f"{where}: there is no field {name!r}{meant}")
+
+
+def _yes_or_no(given: Mapping[str, Any], name: str) -> bool:
+    value = given.get(name, False)
+    if not isinstance(value, bool):
+        raise UsageError(f"{name}: true or false is wanted, not {value!r}")
+    return value
 
 
 def _pricing(given: object) -> LinearPricing:

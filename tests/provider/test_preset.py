@@ -18,6 +18,7 @@ def test_the_example_is_a_preset(tmp_path):
     assert preset.config.pricing.coeffs == (Decimal("0.000003"), Decimal("0.00001"))
     assert preset.config.serves_others
     assert not preset.reach_private_urls
+    assert preset.config.public_only
 
 
 def test_a_preset_may_be_json(tmp_path):
@@ -58,6 +59,7 @@ def test_a_name_is_enough():
         ("payment_platforms", ["glm"], "payment_platforms: 'glm' is none"),
         ("requestors", ["0x12"], "requestors: '0x12' is none"),
         ("reach_private_urls", "yes", "reach_private_urls: true or false"),
+        ("host_network", 1, "host_network: true or false"),
         ("pricing", [], "pricing: a table"),
         ("pricing", {"durations": 1}, "pricing: there is no field 'durations'; did you mean"),
         ("pricing", {"cpu": -1}, "pricing.cpu"),

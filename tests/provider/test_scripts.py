@@ -75,6 +75,20 @@ async def test_the_network_is_there_where_the_payload_asks_for_it(tmp_path, offe
             assert rental.sandbox.spec.network is seen
 
 
+@pytest.mark.parametrize(
+    ("others", "host_network", "public_only"),
+    [(True, False, True), (True, True, False), (False, False, False)],
+)
+async def test_payloads_of_others_see_the_machine_only_where_its_owner_lets_them(
+    tmp_path, others, host_network, public_only
+):
+    let = {"capabilities": ("inet",), "serves_others": others, "host_network": host_network}
+    async with Rental(tmp_path, **let).open() as rental:
+        await rental.activity(rental.demand(constraints="(&(golem.runtime.capabilities=inet))"))
+        assert rental.sandbox.spec.network
+        assert rental.sandbox.spec.public_only is public_only
+
+
 async def test_a_machine_that_is_out_of_something_fails_the_command_and_not_the_provider(tmp_path):
     rental = Rental(tmp_path)
 
