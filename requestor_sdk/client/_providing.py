@@ -164,7 +164,7 @@ class Provider:
         needs = "inet" in config.capabilities and config.runtime == SANDBOX and config.public_only
         if needs and not self._allow_unsandboxed and find_program() is None:
             raise SandboxUnavailable(
-                f'the preset offers "inet": {PROGRAM} is missing, which keeps payloads away from here',
+                f'the preset offers "inet": {PROGRAM} is missing, which keeps payloads from here',
                 hint=f"{HINT}, or `host_network = true` in the preset",
             )
 
