@@ -153,7 +153,7 @@ async def test_names_of_owners_and_workers_are_text_and_no_markup(chromium):
 async def test_a_server_that_is_down_and_a_store_in_trouble_are_told(chromium):
     made = Made(time.time()).about(served=False, trouble="the store failed: away").queue()
     async with shown(chromium, made.rows) as page:
-        assert await page.text_content("#phase") == "no server runs"
+        await until(page, "$('phase').textContent === 'no server runs'")
         assert await page.text_content("#notice") == "the store failed: away"
         made.rows[0] |= {"served": None}
         page.latest.show(made.rows)

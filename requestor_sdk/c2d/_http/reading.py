@@ -20,7 +20,8 @@ BODY_LIMIT: Final = 4 << 20
 """Bytes that the body of a request may have."""
 BODY_SEC: Final = 60.0
 """How long it may take to come."""
-_TEXT_LIMIT: Final = 4096
+_TEXT_LIMIT: Final = 1024
+_URL_LIMIT: Final = 4096
 
 
 class BadRequest(Exception):
@@ -70,7 +71,7 @@ def text(values: Mapping[str, Any], *names: str, default: str = "") -> str:
         if isinstance(value, bool) or not isinstance(value, str | int | float):
             _wrong(name, f"The {name} field is not valid.")
         found = str(value)
-        if len(found) > _TEXT_LIMIT:
+        if len(found) > (_URL_LIMIT if name == "url" else _TEXT_LIMIT):
             _wrong(name, f"The {name} field is too long.")
         return found
     return default

@@ -9,7 +9,8 @@ from __future__ import annotations
 from typing import Any, Final
 
 _ADDRESS: Final = {"type": "string", "pattern": "^0x[0-9a-fA-F]{40}$"}
-_TEXT: Final = {"type": "string", "minLength": 1, "maxLength": 4096}
+# A query of all of them, each character in twelve, is still one that the server's parser takes.
+_TEXT: Final = {"type": "string", "minLength": 1, "maxLength": 1024}
 _NONCE: Final = {"type": "string", "pattern": "^[0-9]{1,18}$"}
 _SIGNATURE: Final = {"type": "string", "pattern": "^0x[0-9a-fA-F]{130}$"}
 
