@@ -17,7 +17,7 @@ pytestmark = pytest.mark.devnet(providers=0, identities=3)
 
 ATTEMPTS = 120
 LONGEST_SEC = 0.012
-AMOUNT = "0.25"
+AMOUNT = "0.001"
 
 
 async def test_an_acceptance_whose_program_was_killed_in_the_call_reaches_who_asks(devnet):
