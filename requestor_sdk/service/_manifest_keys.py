@@ -243,6 +243,7 @@ def _foreign() -> tuple[type[Exception], ...]:
     return (
         ValueError,
         TypeError,
+        KeyError,  # of older releases, at a string of an odd kind in a name
         UnsupportedAlgorithm,
         x509.InvalidVersion,
         x509.DuplicateExtension,
